@@ -1,0 +1,84 @@
+import { type Duration, toMs } from './duration.ts'
+import { invalid } from './errors.ts'
+
+/**
+ * When to try again after a failed attempt. Delays in ms or strings.
+ * - `constant`: always `delay`; `linear`: `delay` x attempt; `exponential`: `delay` x `factor`^(attempt - 1)
+ * - `table`: the given delays in turn, the last one for all further attempts
+ * - `custom`: a function registered by the worker under `name`; where none is known, the default exponential
+ * `max` caps the delay (default 1 h). `jitter` 0..1 spreads it by up to that part of the delay, derived from
+ * (job id, attempt), so that it repeats. Default: exponential, 5 s x 2, cap 1 h, no jitter.
+ */
+export type Backoff =
+  | { kind: 'constant' | 'linear'; delay: Duration; max?: Duration; jitter?: number }
+  | { kind: 'exponential'; delay?: Duration; factor?: number; max?: Duration; jitter?: number }
+  | { kind: 'table'; delays: Duration[]; jitter?: number }
+  | { kind: 'custom'; name: string }
+
+/** A backoff as stored: each kind with all its numbers, in ms. */
+export type StoredBackoff =
+  | { kind: 'constant' | 'linear'; delay: number; max: number; jitter: number }
+  | { kind: 'exponential'; delay: number; factor: number; max: number; jitter: number }
+  | { kind: 'table'; delays: number[]; jitter: number }
+  | { kind: 'custom'; name: string }
+
+const hour = 3_600_000
+
+export const defaultBackoff: StoredBackoff = { kind: 'exponential', delay: 5000, factor: 2, max: hour, jitter: 0 }
+
+/** Checks a backoff and fills in its defaults. Throws INVALID_ARGUMENT. */
+export function storedBackoff(backoff: Backoff): StoredBackoff {
+  if (backoff.kind === 'custom') {
+    if (!backoff.name) throw invalid('A custom backoff needs the name of a registered function.')
+    return { kind: 'custom', name: backoff.name }
+  }
+  const jitter = backoff.jitter ?? 0
+  if (!(jitter >= 0 && jitter <= 1)) throw invalid(`backoff.jitter must be from 0 to 1; got ${jitter}.`)
+  switch (backoff.kind) {
+    case 'table':
+      if (!Array.isArray(backoff.delays) || backoff.delays.length === 0 || backoff.delays.length > 1000)
+        throw invalid('backoff.delays must hold 1 to 1000 delays.')
+      return { kind: 'table', delays: backoff.delays.map((d) => toMs(d, 'backoff.delays')), jitter }
+    case 'exponential': {
+      const factor = backoff.factor ?? 2
+      if (!(factor >= 1 && factor <= 100)) throw invalid(`backoff.factor must be from 1 to 100; got ${factor}.`)
+      const delay = toMs(backoff.delay ?? 5000, 'backoff.delay')
+      return { kind: 'exponential', delay, factor, max: toMs(backoff.max ?? hour, 'backoff.max'), jitter }
+    }
+    case 'constant':
+    case 'linear': {
+      const delay = toMs(backoff.delay, 'backoff.delay')
+      return { kind: backoff.kind, delay, max: toMs(backoff.max ?? Math.max(hour, delay), 'backoff.max'), jitter }
+    }
+    default:
+      throw invalid(
+        `backoff.kind must be constant, linear, exponential, table or custom; got ${JSON.stringify(backoff)}.`,
+      )
+  }
+}
+
+/** Milliseconds to wait after failed attempt number `attempt` (1, 2, ...) of job `id`. Pure: same input, same delay. */
+export function backoffDelay(backoff: StoredBackoff, attempt: number, id: number): number {
+  switch (backoff.kind) {
+    case 'constant':
+      return spread(Math.min(backoff.delay, backoff.max), backoff.jitter, id, attempt)
+    case 'linear':
+      return spread(Math.min(backoff.delay * attempt, backoff.max), backoff.jitter, id, attempt)
+    case 'exponential':
+      return spread(Math.min(backoff.delay * backoff.factor ** (attempt - 1), backoff.max), backoff.jitter, id, attempt)
+    case 'table':
+      return spread(backoff.delays[Math.min(attempt, backoff.delays.length) - 1]!, backoff.jitter, id, attempt)
+    case 'custom':
+      return backoffDelay(defaultBackoff, attempt, id)
+  }
+}
+
+/** Shortens or lengthens by up to `jitter` of the delay, by a hash of (id, attempt): spread out, yet repeatable. */
+function spread(delay: number, jitter: number, id: number, attempt: number): number {
+  if (jitter === 0) return Math.round(delay)
+  let hash = Math.imul(id, 0x9e3779b1) ^ Math.imul(attempt, 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)
+  hash = Math.imul(hash ^ (hash >>> 12), 0x297a2d39)
+  const unit = ((hash ^ (hash >>> 15)) >>> 0) / 2 ** 32
+  return Math.round(delay * (1 + jitter * (2 * unit - 1)))
+}

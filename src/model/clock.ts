@@ -1,0 +1,29 @@
+/** Unix milliseconds. */
+export type Instant = number
+
+/** The only source of time. `now` is the wall clock, `monotonic` never jumps; timers run on the monotonic one. */
+export interface Clock {
+  now(): Instant
+  monotonic(): number
+  /** Calls `callback` once after `ms`; returns a function that cancels it. Does not keep the process alive. */
+  timer(ms: number, callback: () => void): () => void
+}
+
+const longestTimer = 2 ** 31 - 1 // setTimeout fires at once for anything longer
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  timer(ms, callback) {
+    let handle: NodeJS.Timeout
+    const arm = (left: number) => {
+      handle = setTimeout(
+        () => (left > longestTimer ? arm(left - longestTimer) : callback()),
+        Math.min(left, longestTimer),
+      )
+      handle.unref()
+    }
+    arm(ms)
+    return () => clearTimeout(handle)
+  },
+}

@@ -1,0 +1,42 @@
+import { invalid } from './errors.ts'
+
+/** Milliseconds, or a string: digits with a unit of ms, s, m, h, d or w, such as '500ms', '1.5h', '7d'. */
+export type Duration = number | string
+
+const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 }
+
+/** Longest duration accepted: 100 years, so that now + duration stays an exact integer. */
+const longest = 100 * 365 * 86_400_000
+
+/** Turns a duration into whole milliseconds. Throws INVALID_ARGUMENT when it is not one, is negative, or is over 100 years. */
+export function toMs(duration: Duration, name = 'duration'): number {
+  const ms = typeof duration === 'number' ? duration : parse(duration)
+  if (!Number.isFinite(ms) || ms < 0 || ms > longest)
+    throw invalid(
+      `${name} must be milliseconds or a string such as '500ms', '30s', '5m', '1.5h', '7d', from 0 to 100 years; got ${JSON.stringify(duration)}.`,
+    )
+  return Math.round(ms)
+}
+
+function parse(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/.exec(text)
+  return match ? Number(match[1]) * units[match[2]!]! : Number.NaN
+}
+
+/** 90061000 -> '1d 1h', for people: the two largest units. */
+export function formatMs(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)}ms`
+  const parts: string[] = []
+  let rest = Math.round(ms / 1000)
+  for (const [unit, seconds] of [
+    ['d', 86_400],
+    ['h', 3600],
+    ['m', 60],
+    ['s', 1],
+  ] as const) {
+    const count = Math.floor(rest / seconds)
+    if (count > 0) parts.push(`${count}${unit}`)
+    rest -= count * seconds
+  }
+  return parts.slice(0, 2).join(' ')
+}

@@ -1,0 +1,65 @@
+/** Every code a caller can meet. Codes are stable: they are part of the API. */
+export type ErrorCode =
+  | 'INVALID_ARGUMENT' // an option or argument is wrong; nothing was stored
+  | 'INVALID_PAYLOAD' // the payload is not JSON or its validator refused it
+  | 'PAYLOAD_TOO_LARGE' // payload over 1 MiB, or a bulk over its limits
+  | 'RESULT_TOO_LARGE' // a handler's result over 1 MiB
+  | 'IDEMPOTENCY_CONFLICT' // same key, another payload
+  | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs
+  | 'OVERLOADED' // too many operations wait in this process's memory
+  | 'STORAGE_FULL' // the disk has no room: submissions refused, processing goes on
+  | 'STORAGE_UNAVAILABLE' // the file cannot be made durable now
+  | 'STORAGE_CORRUPT' // the file is damaged; nothing was overwritten
+  | 'NOT_A_QUEUE' // the file is not a GopherQueue file, or its folder is missing
+  | 'SCHEMA_TOO_NEW' // written by a newer GopherQueue
+  | 'ENGINE_TOO_OLD' // SQLite is older than 3.51.3
+  | 'UNSUPPORTED_FILESYSTEM' // network filesystem: locks and fsync cannot be trusted
+  | 'NOT_FOUND' // no such job
+  | 'INVALID_STATE' // the event does not fit the job's state
+  | 'LEASE_LOST' // the lease token is stale: another attempt owns the job
+  | 'JOB_FAILED' // wait(): the job ended dead or cancelled
+  | 'WAIT_TIMEOUT' // wait(): the job had not ended in time; it goes on
+  | 'CLOSED' // the queue was closed
+
+/** What is known about the job or change that the failed call was about. */
+export type Accepted = 'no' | 'yes' | 'unknown'
+
+/** The one error class of this package. `code` is stable; `accepted` says whether the submission or change took effect. */
+export class GopherQueueError extends Error {
+  override readonly name = 'GopherQueueError'
+  readonly code: ErrorCode
+  readonly accepted: Accepted
+  readonly details: unknown
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { accepted?: Accepted; details?: unknown; cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.accepted = options.accepted ?? 'no'
+    this.details = options.details
+  }
+}
+
+/** Throw from a handler: trying again cannot help. The job goes to the dead letters at once. */
+export class PermanentError extends Error {
+  override readonly name: string = 'PermanentError'
+}
+
+/** Throw from a handler: try again, `retryAfter` (ms or '5m') from now if given, else by the job's backoff. */
+export class TemporaryError extends Error {
+  override readonly name: string = 'TemporaryError'
+  readonly retryAfter: number | string | undefined
+
+  constructor(message: string, options: ErrorOptions & { retryAfter?: number | string } = {}) {
+    super(message, options)
+    this.retryAfter = options.retryAfter
+  }
+}
+
+/** Shorthand for the commonest refusal: an argument out of its range. */
+export function invalid(message: string): GopherQueueError {
+  return new GopherQueueError('INVALID_ARGUMENT', `${message} Nothing was stored.`)
+}

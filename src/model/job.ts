@@ -1,0 +1,221 @@
+import { type Backoff, defaultBackoff, type StoredBackoff, storedBackoff } from './backoff.ts'
+import type { Instant } from './clock.ts'
+import { type Duration, toMs } from './duration.ts'
+import { GopherQueueError, invalid } from './errors.ts'
+import type { State } from './lifecycle.ts'
+
+/** Most urgent first. A class's number is its place in this list. */
+export const priorities = ['critical', 'high', 'normal', 'low', 'bulk'] as const
+export type Priority = (typeof priorities)[number]
+
+/** Why a job is dead. */
+export type DeadReason = 'exhausted' | 'permanent' | 'timeout' | 'expired'
+
+export const limits = {
+  /** Bytes of a payload's JSON in UTF-8. */
+  payloadBytes: 1024 * 1024,
+  /** Bytes of a result's JSON in UTF-8. */
+  resultBytes: 1024 * 1024,
+  /** Jobs in one submitMany. */
+  bulkJobs: 10_000,
+  /** Bytes of all payloads of one submitMany. */
+  bulkBytes: 64 * 1024 * 1024,
+  /** Characters of a queue or type name. */
+  nameLength: 128,
+  /** Characters of an idempotency key. */
+  keyLength: 256,
+  /** Bytes of a stack kept in the history. */
+  stackBytes: 8 * 1024,
+} as const
+
+/** What a job's policy can be, set in `define` for all jobs of a type and overridden in `submit` for one. */
+export interface Policy {
+  /** Named line of jobs. Default 'default'. */
+  queue?: string
+  /** Default 'normal'. */
+  priority?: Priority
+  /** Attempts before the job is dead, the first one included: 1 to 1000. Default 12. */
+  maxAttempts?: number
+  /** Default: exponential, 5 s x 2, at most 1 h. */
+  backoff?: Backoff
+  /** Longest run of one attempt; then its signal fires and the attempt is over. Default 15 min. */
+  timeout?: Duration
+  /** What a timed-out attempt means: 'retry' (default) counts as a temporary failure, 'dead' as a permanent one. */
+  onTimeout?: 'retry' | 'dead'
+  /** How long a lease lives without a heartbeat, at least 1 s. Default 30 s. */
+  visibilityTimeout?: Duration
+}
+
+/** What one submission can set. */
+export interface JobOptions extends Policy {
+  /** Not before this long from now. */
+  delay?: Duration
+  /** Not before this instant (Unix ms or Date). Not together with `delay`. */
+  runAt?: Instant | Date
+  /** Dead (`expired`) if no attempt started by then: an instant (Unix ms or Date), or a duration string from now. */
+  deadline?: Instant | Date | string
+  /** 1 to 256 characters: a second submission with it (same queue and type) returns the first job. */
+  idempotencyKey?: string
+  /** How long the key is kept at least, after submission. Default 24 h. */
+  idempotencyWindow?: Duration
+}
+
+/** A policy with every default filled in, as the stores take it. Times relative to the submission are kept as ms. */
+export interface JobSpec {
+  queue: string
+  type: string
+  priority: number
+  maxAttempts: number
+  backoff: StoredBackoff
+  timeout: number
+  onTimeout: 'retry' | 'dead'
+  visibilityTimeout: number
+  delay: number
+  runAt: Instant | null
+  deadline: Instant | null
+  deadlineIn: number | null
+  idempotencyWindow: number
+}
+
+/** A job as anyone may read it. Instants are Unix ms; null where it does not apply. */
+export interface Job<Payload = unknown, Result = unknown> {
+  id: number
+  queue: string
+  type: string
+  priority: Priority
+  state: State
+  payload: Payload
+  /** Attempts started so far, also before an operator's retry. */
+  attempt: number
+  /** Attempts left in the present budget. */
+  attemptsLeft: number
+  maxAttempts: number
+  backoff: StoredBackoff
+  timeout: number
+  onTimeout: 'retry' | 'dead'
+  visibilityTimeout: number
+  runAt: Instant | null
+  deadline: Instant | null
+  createdAt: Instant
+  startedAt: Instant | null
+  finishedAt: Instant | null
+  leaseExpiresAt: Instant | null
+  worker: string | null
+  cancelRequestedAt: Instant | null
+  result: Result | null
+  /** Only in state `dead`. */
+  reason: DeadReason | null
+  idempotencyKey: string | null
+}
+
+/** One attempt in a job's history. The current or successful one has no error. */
+export interface Attempt {
+  attempt: number
+  worker: string | null
+  startedAt: Instant
+  finishedAt: Instant | null
+  outcome: 'running' | 'succeeded' | 'failed' | 'timeout' | 'lost' | 'cancelled'
+  error: { name: string; message: string; stack: string | null } | null
+}
+
+/** Checks a queue or type name: 1 to 128 characters, no control characters. */
+export function checkName(kind: 'queue' | 'type' | 'worker', name: string): string {
+  if (typeof name !== 'string' || name.length === 0 || name.length > limits.nameLength || /\p{Cc}/u.test(name))
+    throw invalid(
+      `A ${kind} name must have 1 to ${limits.nameLength} characters and no control characters; got ${JSON.stringify(name)}.`,
+    )
+  return name
+}
+
+function instant(value: Instant | Date, name: string): Instant {
+  const at = value instanceof Date ? value.getTime() : value
+  if (!Number.isSafeInteger(at) || at < 0)
+    throw invalid(`${name} must be a Date or whole Unix milliseconds; got ${String(value)}.`)
+  return at
+}
+
+function wholeNumber(value: number, from: number, to: number, name: string): number {
+  if (!Number.isInteger(value) || value < from || value > to)
+    throw invalid(`${name} must be a whole number from ${from} to ${to}; got ${String(value)}.`)
+  return value
+}
+
+function oneOf<T extends string>(value: T, allowed: readonly T[], name: string): T {
+  if (!allowed.includes(value))
+    throw invalid(`${name} must be one of ${allowed.join(', ')}; got ${JSON.stringify(value)}.`)
+  return value
+}
+
+/** A timeout that may not be so short that nothing can run. */
+function atLeast(minimum: number, duration: Duration, name: string): number {
+  const ms = toMs(duration, name)
+  if (ms < minimum) throw invalid(`${name} must be at least ${minimum} ms; got ${ms}.`)
+  return ms
+}
+
+const knownOptions = new Set([
+  'queue',
+  'priority',
+  'maxAttempts',
+  'backoff',
+  'timeout',
+  'onTimeout',
+  'visibilityTimeout',
+  'delay',
+  'runAt',
+  'deadline',
+  'idempotencyKey',
+  'idempotencyWindow',
+])
+
+/** Checks options and fills in defaults. Throws INVALID_ARGUMENT, also for an option that does not exist. */
+export function jobSpec(type: string, options: JobOptions): JobSpec {
+  for (const key of Object.keys(options)) if (!knownOptions.has(key)) throw invalid(`There is no job option '${key}'.`)
+  if (options.delay !== undefined && options.runAt !== undefined) throw invalid('Give delay or runAt, not both.')
+  const { deadline } = options
+  return {
+    queue: checkName('queue', options.queue ?? 'default'),
+    type: checkName('type', type),
+    priority: priorities.indexOf(oneOf(options.priority ?? 'normal', priorities, 'priority')),
+    maxAttempts: wholeNumber(options.maxAttempts ?? 12, 1, 1000, 'maxAttempts'),
+    backoff: options.backoff === undefined ? defaultBackoff : storedBackoff(options.backoff),
+    timeout: atLeast(1, options.timeout ?? 900_000, 'timeout'),
+    onTimeout: oneOf(options.onTimeout ?? 'retry', ['retry', 'dead'], 'onTimeout'),
+    visibilityTimeout: atLeast(1000, options.visibilityTimeout ?? 30_000, 'visibilityTimeout'),
+    delay: toMs(options.delay ?? 0, 'delay'),
+    runAt: options.runAt === undefined ? null : instant(options.runAt, 'runAt'),
+    deadline: deadline === undefined || typeof deadline === 'string' ? null : instant(deadline, 'deadline'),
+    deadlineIn: typeof deadline === 'string' ? toMs(deadline, 'deadline') : null,
+    idempotencyWindow: toMs(options.idempotencyWindow ?? 86_400_000, 'idempotencyWindow'),
+  }
+}
+
+export function checkKey(key: string): string {
+  if (typeof key !== 'string' || key.length === 0 || key.length > limits.keyLength)
+    throw invalid(`idempotencyKey must have 1 to ${limits.keyLength} characters.`)
+  return key
+}
+
+const tooLarge = {
+  payload: ['PAYLOAD_TOO_LARGE', limits.payloadBytes],
+  result: ['RESULT_TOO_LARGE', limits.resultBytes],
+} as const
+
+/** JSON text of a payload or result; undefined becomes null. Throws INVALID_PAYLOAD, PAYLOAD_TOO_LARGE or RESULT_TOO_LARGE. */
+export function toJson(kind: 'payload' | 'result', value: unknown): string {
+  let json: string | undefined
+  try {
+    json = value === undefined ? 'null' : JSON.stringify(value)
+  } catch (cause) {
+    throw new GopherQueueError('INVALID_PAYLOAD', `The ${kind} cannot be written as JSON: ${String(cause)}.`, { cause })
+  }
+  if (json === undefined)
+    throw new GopherQueueError('INVALID_PAYLOAD', `The ${kind} is a ${typeof value}, which JSON does not have.`)
+  const [code, most] = tooLarge[kind]
+  if (json.length * 3 > most && Buffer.byteLength(json) > most)
+    throw new GopherQueueError(
+      code,
+      `The ${kind} has ${Buffer.byteLength(json)} bytes of JSON; at most ${most} are taken. Keep large things elsewhere and pass their name.`,
+    )
+  return json
+}

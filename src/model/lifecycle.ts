@@ -1,0 +1,46 @@
+/** Where a job can be. The last three are terminal: nothing happens to them unless an operator acts. */
+export type State = 'scheduled' | 'ready' | 'running' | 'succeeded' | 'dead' | 'cancelled'
+
+/** What can happen to a job. Each is one function in the store and one transaction. */
+export type Event =
+  | 'due'
+  | 'cancel'
+  | 'expire'
+  | 'lease'
+  | 'succeed'
+  | 'retryLater'
+  | 'giveUp'
+  | 'release'
+  | 'reclaim'
+  | 'abort'
+  | 'requestCancel'
+  | 'retry'
+  | 'remove'
+
+/** The whole system on one screen: state x event -> state, null meaning gone. What is not here is refused. */
+export const lifecycle = {
+  scheduled: { due: 'ready', cancel: 'cancelled', expire: 'dead' },
+  ready: { lease: 'running', cancel: 'cancelled', expire: 'dead' },
+  running: {
+    succeed: 'succeeded',
+    retryLater: 'scheduled',
+    giveUp: 'dead',
+    release: 'ready',
+    reclaim: 'ready',
+    abort: 'cancelled',
+    requestCancel: 'running',
+  },
+  succeeded: { remove: null },
+  dead: { retry: 'ready', remove: null },
+  cancelled: { retry: 'ready', remove: null },
+} as const satisfies Record<State, Partial<Record<Event, State | null>>>
+
+/** The state after `event`, null for gone, undefined when the event does not fit the state. */
+export function next(state: State, event: Event): State | null | undefined {
+  const row: Partial<Record<Event, State | null>> = lifecycle[state]
+  return row[event]
+}
+
+export const states = Object.keys(lifecycle) as State[]
+
+export const isTerminal = (state: State): boolean => state === 'succeeded' || state === 'dead' || state === 'cancelled'

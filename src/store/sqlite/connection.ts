@@ -1,0 +1,148 @@
+import { existsSync, statfsSync } from 'node:fs'
+import { dirname } from 'node:path'
+import type { Clock } from '../../model/clock.ts'
+import { GopherQueueError } from '../../model/errors.ts'
+import { Db } from './db.ts'
+import { migrate } from './schema.ts'
+
+const oldestEngine = [3, 51, 3] // older ones can lose WAL writes when two connections write and checkpoint
+
+/** Magic numbers of network filesystems, where SQLite's locks and fsync cannot be trusted (statfs(2)). */
+const networkFilesystems: Record<number, string> = {
+  26985: 'NFS',
+  20859: 'SMB',
+  4283649346: 'CIFS',
+  4266872130: 'SMB2',
+  16914839: '9p',
+  1397113167: 'AFS',
+  12805120: 'Ceph',
+  198183888: 'Lustre',
+}
+
+/** Opens the file ready for use: WAL, fsync at each commit, schema up to date. Each of these is asserted, none can be turned off. */
+export function connect(path: string, clock: Clock): Db {
+  if (path !== ':memory:') checkPlace(path)
+  let db: Db
+  try {
+    db = new Db(path, clock)
+  } catch (cause) {
+    throw storageError(cause, `Cannot open ${path}`)
+  }
+  try {
+    const { connection } = db
+    whileBusy(() => {
+      connection.exec('PRAGMA journal_mode = WAL')
+      connection.exec(
+        `PRAGMA synchronous = FULL; PRAGMA fullfsync = 1; PRAGMA checkpoint_fullfsync = 1; PRAGMA foreign_keys = ON;
+         PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16000; PRAGMA journal_size_limit = 67108864`,
+      )
+    })
+    const row = db.get<{ engine: string; journal: string; synchronous: number }>(
+      `SELECT sqlite_version() AS engine, (SELECT journal_mode FROM pragma_journal_mode) AS journal,
+              (SELECT synchronous FROM pragma_synchronous) AS synchronous`,
+    )!
+    const { engine } = row
+    if (isOlder(engine.split('.').map(Number), oldestEngine))
+      throw new GopherQueueError(
+        'ENGINE_TOO_OLD',
+        `SQLite ${engine} is older than ${oldestEngine.join('.')}, which can lose writes. Use Node 24.14 or newer.`,
+      )
+    if ((row.journal !== 'wal' && path !== ':memory:') || row.synchronous !== 2)
+      throw new GopherQueueError(
+        'STORAGE_UNAVAILABLE',
+        `${path} cannot be used with WAL and synchronous=FULL (it says ${row.journal}, ${row.synchronous}). Nothing was changed.`,
+      )
+    whileBusy(() => migrate(connection, () => db.run('BEGIN IMMEDIATE')))
+    return db
+  } catch (error) {
+    db.connection.close()
+    throw error instanceof GopherQueueError ? error : storageError(error, `Cannot use ${path}`)
+  }
+}
+
+function checkPlace(path: string): void {
+  const folder = dirname(path)
+  if (!existsSync(folder))
+    throw new GopherQueueError(
+      'NOT_A_QUEUE',
+      `The folder ${folder} does not exist. Make it first, or correct the path; nothing was created.`,
+    )
+  const kind = networkFilesystems[statfsSync(folder).type]
+  if (kind)
+    throw new GopherQueueError(
+      'UNSUPPORTED_FILESYSTEM',
+      `${folder} lies on ${kind}. A network filesystem cannot promise what SQLite needs: put the file on a local disk.`,
+    )
+}
+
+function isOlder(version: number[], than: number[]): boolean {
+  for (const [i, part] of than.entries()) if (version[i] !== part) return (version[i] ?? 0) < part
+  return false
+}
+
+const sleeper = new Int32Array(new SharedArrayBuffer(4))
+
+/**
+ * Runs `work` again while another process holds the file's lock, for up to `patience` ms. Its waits are far shorter than
+ * SQLite's own (up to 100 ms), so that a process among busy ones gets its turn within a few commits of theirs.
+ */
+export function whileBusy<T>(work: () => T, patience = 10_000): T {
+  const start = performance.now()
+  for (let wait = 0.1; ; wait = Math.min(wait * 1.5, 5)) {
+    try {
+      return work()
+    } catch (error) {
+      if (!isSqlite(error) || (error.errcode & 0xff) !== 5 || performance.now() - start > patience) throw error
+      Atomics.wait(sleeper, 0, 0, wait)
+    }
+  }
+}
+
+interface SqliteError extends Error {
+  errcode: number
+  errstr: string
+}
+
+export function isSqlite(error: unknown): error is SqliteError {
+  return error instanceof Error && 'errcode' in error
+}
+
+/** BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB: the file's or the disk's trouble, not the statement's. */
+const storageFaults = new Set([5, 6, 7, 8, 10, 11, 13, 14, 15, 26])
+
+export function isStorageFault(error: unknown): boolean {
+  return isSqlite(error) && storageFaults.has(error.errcode & 0xff)
+}
+
+/** Says in this product's terms what SQLite reported, and whether what was asked for may have happened. */
+export function storageError(error: unknown, what: string, accepted: 'no' | 'unknown' = 'no'): GopherQueueError {
+  if (error instanceof GopherQueueError) return error
+  const detail = error instanceof Error ? error.message : String(error)
+  const primary = isSqlite(error) ? error.errcode & 0xff : 0
+  const options = { cause: error, accepted }
+  if (primary === 13)
+    return new GopherQueueError(
+      'STORAGE_FULL',
+      `${what}: the disk is full. Nothing was accepted; submit again when there is space. Processing goes on.`,
+      options,
+    )
+  if (primary === 11)
+    return new GopherQueueError(
+      'STORAGE_CORRUPT',
+      `${what}: the file is damaged (${detail}). Nothing was overwritten: stop, copy the file, and restore a backup.`,
+      options,
+    )
+  if (primary === 26)
+    return new GopherQueueError('NOT_A_QUEUE', `${what}: it is not an SQLite database. Nothing was changed.`, options)
+  if (primary === 5)
+    return new GopherQueueError(
+      'STORAGE_UNAVAILABLE',
+      `${what}: another process holds the file's lock for too long. Nothing was accepted; try again.`,
+      options,
+    )
+  return new GopherQueueError(
+    'STORAGE_UNAVAILABLE',
+    `${what}: ${detail}. ${accepted === 'no' ? 'Nothing was accepted; try again.' : 'It may or may not be stored: submit again with an idempotency key.'}`,
+    options,
+  )
+}

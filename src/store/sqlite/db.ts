@@ -1,0 +1,172 @@
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import type { Clock, Instant } from '../../model/clock.ts'
+import type { State } from '../../model/lifecycle.ts'
+import type { StoreEvent } from '../store.ts'
+
+/** A row of gq_queues as the running transaction sees it; its counts are written back at commit. */
+export interface QueueRow {
+  name: string
+  paused: number
+  max_depth: number | null
+  keep_succeeded: number | null
+  keep_cancelled: number | null
+  keep_dead: number | null
+  counts: Record<State, number>
+}
+
+type Move = { row: QueueRow; from: State | null; to: State | null; count: number }
+
+/** Name of a line of jobs: those of one queue and one type. */
+export const line = (queue: string, type: string): string => `${queue}\0${type}`
+
+/**
+ * One connection and the transaction that runs on it. Operations write through this: it keeps their prepared
+ * statements, the queues' counters, the event sequence, and what the transaction means to those who wait.
+ */
+export class Db {
+  readonly connection: DatabaseSync
+  /** The instant of the running transaction: the same for all that happens in it. */
+  now: Instant = 0
+  /** Lines in which something became ready: lease requests that wait for them are worth a try. */
+  readied = new Set<string>()
+  /** A queue was resumed: every lease request that waits is worth a try. */
+  resumed = false
+  /** The earliest instant that this transaction scheduled something for. */
+  soonest: Instant = Number.POSITIVE_INFINITY
+  /** Jobs that ended: whoever waits for them can be answered. */
+  ended: number[] = []
+  events: StoreEvent[] = []
+  readonly clock: Clock
+  #statements = new Map<string, StatementSync>()
+  #queues = new Map<string, QueueRow>()
+  #moves: Move[] = []
+
+  constructor(path: string, clock: Clock) {
+    this.connection = new DatabaseSync(path)
+    this.clock = clock
+  }
+
+  begin(kind: 'read' | 'write'): void {
+    this.run(kind === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN')
+    this.now = this.clock.now()
+    this.#queues.clear()
+    this.#moves = []
+    this.readied.clear()
+    this.resumed = false
+    this.soonest = Number.POSITIVE_INFINITY
+    this.ended = []
+    this.events = []
+  }
+
+  /** Writes the counters that changed and commits: when this returns, the transaction is on disk. */
+  commit(): void {
+    for (const row of new Set(this.#moves.map((move) => move.row))) {
+      const { scheduled, ready, running, succeeded, dead, cancelled } = row.counts
+      this.run(
+        `UPDATE gq_queues SET scheduled = ?2, ready = ?3, running = ?4, succeeded = ?5, dead = ?6, cancelled = ?7
+         WHERE name = ?1`,
+        ...[row.name, scheduled, ready, running, succeeded, dead, cancelled],
+      )
+    }
+    this.run('COMMIT')
+  }
+
+  rollback(): void {
+    if (this.connection.isTransaction) this.run('ROLLBACK')
+  }
+
+  /** Runs `work` so that it happens whole or not at all, whatever becomes of the operations that share its transaction. */
+  atomic<T>(work: () => T): T {
+    const moves = this.#moves.length
+    const ended = this.ended.length
+    const events = this.events.length
+    this.run('SAVEPOINT operation')
+    try {
+      const value = work()
+      this.run('RELEASE operation')
+      return value
+    } catch (error) {
+      // After a full disk or an I/O error SQLite has rolled back the whole transaction: then there is no savepoint left.
+      if (this.connection.isTransaction) {
+        this.run('ROLLBACK TO operation')
+        this.run('RELEASE operation')
+      }
+      this.ended.length = ended
+      this.events.length = events
+      for (const { row, from, to, count } of this.#moves.splice(moves)) this.#count(row, to, from, count)
+      // A row that this operation made is gone again: forget those that hold no other operation's counts.
+      const kept = new Set(this.#moves.map((move) => move.row))
+      for (const [name, row] of this.#queues) if (!kept.has(row)) this.#queues.delete(name)
+      throw error
+    }
+  }
+
+  /** Counts `count` jobs out of one state and into another; null is outside the queue. */
+  moved(queue: string, type: string, from: State | null, to: State | null, count = 1): void {
+    const row = this.queue(queue)
+    this.#count(row, from, to, count)
+    this.#moves.push({ row, from, to, count })
+    if (to === 'ready') this.readied.add(line(queue, type))
+  }
+
+  #count(row: QueueRow, from: State | null, to: State | null, count: number): void {
+    if (from) row.counts[from] -= count
+    if (to) row.counts[to] += count
+  }
+
+  /** The queue's row, made when it is first named. */
+  queue(name: string): QueueRow {
+    const known = this.#queues.get(name)
+    if (known) return known
+    const select = `SELECT name, paused, max_depth, keep_succeeded, keep_cancelled, keep_dead,
+                      scheduled, ready, running, succeeded, dead, cancelled
+                    FROM gq_queues WHERE name = ?1`
+    let found = this.get<Omit<QueueRow, 'counts'> & QueueRow['counts']>(select, name)
+    if (!found) {
+      this.run(`INSERT INTO gq_queues (name) VALUES (?1)`, name)
+      found = this.get(select, name)!
+    }
+    const { scheduled, ready, running, succeeded, dead, cancelled, ...settings } = found
+    const row = { ...settings, counts: { scheduled, ready, running, succeeded, dead, cancelled } }
+    this.#queues.set(name, row)
+    return row
+  }
+
+  /** The next event number, from the sequence that also gives job ids. */
+  nextSequence(): number {
+    this.run(`UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'gq_jobs'`)
+    return this.sequence()
+  }
+
+  /** The last job id or event number given. */
+  sequence(): number {
+    return this.get<{ seq: number }>(`SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'`)!.seq
+  }
+
+  /** Runs a statement; answers how many rows it changed. */
+  run(sql: string, ...values: SQLInputValue[]): number {
+    return Number(this.#statement(sql).run(...values).changes)
+  }
+
+  /** Runs an INSERT; answers the last row's id. */
+  insert(sql: string, ...values: SQLInputValue[]): number {
+    return Number(this.#statement(sql).run(...values).lastInsertRowid)
+  }
+
+  /** The first row. `Row` is what the statement's columns give: the one cast at SQL's border. */
+  get<Row>(sql: string, ...values: SQLInputValue[]): Row | undefined {
+    return this.#statement(sql).get(...values) as Row | undefined
+  }
+
+  all<Row>(sql: string, ...values: SQLInputValue[]): Row[] {
+    return this.#statement(sql).all(...values) as Row[]
+  }
+
+  #statement(sql: string): StatementSync {
+    const known = this.#statements.get(sql)
+    if (known) return known
+    const statement = this.connection.prepare(sql)
+    this.#statements.set(sql, statement)
+    return statement
+  }
+}

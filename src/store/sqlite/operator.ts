@@ -1,0 +1,90 @@
+import { GopherQueueError } from '../../model/errors.ts'
+import { type Event, next, type State } from '../../model/lifecycle.ts'
+import type { Fate, QueueSettings } from '../store.ts'
+import { end, makeReady, type Placed } from './attempt.ts'
+import type { Db } from './db.ts'
+
+// What people ask for: each event refuses with NOT_FOUND or INVALID_STATE and then changes nothing.
+
+type Found = Placed & { state: State; token: number | null; key: string | null }
+
+function find(db: Db, id: number): Found {
+  const job = db.get<Found>(
+    `SELECT id, queue, type, state, lease_token AS token, idempotency_key AS key FROM gq_jobs WHERE id = ?1`,
+    id,
+  )
+  if (!job) throw notFound(id)
+  return job
+}
+
+function mustFit({ id, state }: Found, event: Event): void {
+  if (next(state, event) === undefined)
+    throw new GopherQueueError(
+      'INVALID_STATE',
+      `Job ${id} is ${state}: '${event}' does not fit that. Nothing was changed.`,
+      {
+        details: { state },
+      },
+    )
+}
+
+export function notFound(id: number): GopherQueueError {
+  return new GopherQueueError('NOT_FOUND', `There is no job ${id}: it never was, or it was removed or pruned.`)
+}
+
+/** Cancels at once what is not running; asks a running one to stop. */
+export function cancel(db: Db, id: number): Fate {
+  const job = find(db, id)
+  if (job.state !== 'running') {
+    mustFit(job, 'cancel')
+    return end(db, job, job.state, 'cancel', null)
+  }
+  db.run(`UPDATE gq_jobs SET cancel_requested_at = COALESCE(cancel_requested_at, ?2) WHERE id = ?1`, id, db.now)
+  db.events.push({ event: 'cancelRequested', id, token: job.token! })
+  return { state: 'running', runAt: null, reason: null }
+}
+
+/** An operator's retry: a fresh attempt budget, the history stays. */
+export function retry(db: Db, id: number): Fate {
+  return db.atomic(() => {
+    const job = find(db, id)
+    mustFit(job, 'retry')
+    return makeReady(db, job, job.state, 'retry')
+  })
+}
+
+/** Deletes an ended job and its history. */
+export function remove(db: Db, id: number): null {
+  db.atomic(() => {
+    const job = find(db, id)
+    mustFit(job, 'remove')
+    deleteJob(db, job)
+  })
+  return null
+}
+
+/** Its key goes with it only if the key's window is over. */
+export function deleteJob(db: Db, job: Placed & { state: State; key: string | null }): void {
+  db.run(`DELETE FROM gq_jobs WHERE id = ?1`, job.id)
+  if (job.key !== null)
+    db.run(
+      `DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3 AND job_id = ?4 AND expires_at <= ?5`,
+      ...[job.queue, job.type, job.key, job.id, db.now],
+    )
+  db.moved(job.queue, job.type, job.state, null)
+}
+
+/** Pauses, resumes, limits a queue, or sets how long it keeps ended jobs (for jobs that end from now on). */
+export function setQueue(db: Db, settings: QueueSettings): null {
+  const row = db.queue(settings.queue)
+  const { paused = row.paused === 1, maxDepth = row.max_depth } = settings
+  const { keepSucceeded = row.keep_succeeded, keepCancelled = row.keep_cancelled, keepDead = row.keep_dead } = settings
+  db.run(
+    `UPDATE gq_queues SET paused = ?2, max_depth = ?3, keep_succeeded = ?4, keep_cancelled = ?5, keep_dead = ?6
+     WHERE name = ?1`,
+    ...[row.name, Number(paused), maxDepth, keepSucceeded, keepCancelled, keepDead],
+  )
+  if (!paused && row.paused) db.resumed = true
+  Object.assign(row, { paused: Number(paused), max_depth: maxDepth }) // for the rest of this transaction
+  return null
+}

@@ -1,0 +1,171 @@
+import { type Attempt, type Job, priorities } from '../../model/job.ts'
+import type { State } from '../../model/lifecycle.ts'
+import type { JobFilter, JobPage, LeaseRequest, Source, Stats, Worker } from '../store.ts'
+import type { Db } from './db.ts'
+import { isAlive, type WorkerRow } from './workers.ts'
+
+const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts,
+    j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
+    j.created_at AS createdAt, j.started_at AS startedAt, j.finished_at AS finishedAt, j.lease_expires_at AS leaseExpiresAt,
+    w.name AS worker, j.cancel_requested_at AS cancelRequestedAt, j.result, j.reason, j.idempotency_key AS idempotencyKey
+  FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
+
+type JobRow = Omit<Job, 'priority' | 'payload' | 'backoff' | 'result' | 'attemptsLeft'> & {
+  budget_from: number
+  priority: number
+  payload: string
+  backoff: string
+  result: string | null
+}
+
+function toJob({ budget_from, payload, result, backoff, priority, ...rest }: JobRow): Job {
+  return {
+    ...rest,
+    priority: priorities[priority]!,
+    payload: JSON.parse(payload),
+    backoff: JSON.parse(backoff),
+    result: result === null ? null : JSON.parse(result),
+    attemptsLeft: Math.max(0, rest.maxAttempts - (rest.attempt - budget_from)),
+  }
+}
+
+export function job(db: Db, id: number): Job | null {
+  const row = db.get<JobRow>(`${selectJob} WHERE j.id = ?1`, id)
+  return row ? toJob(row) : null
+}
+
+/** Those of `ids` that are in a terminal state or gone. */
+export function endedAmong(db: Db, ids: number[]): number[] {
+  const rows = db.all<{ id: number }>(
+    `SELECT value AS id FROM json_each(?1)
+     WHERE NOT EXISTS (SELECT 1 FROM gq_jobs WHERE id = value AND state IN ('scheduled', 'ready', 'running'))`,
+    JSON.stringify(ids),
+  )
+  return rows.map((row) => row.id)
+}
+
+/** Whether a lease request could be answered now. */
+export function mayLease(db: Db, { sources }: LeaseRequest): boolean {
+  return sources.some(
+    ({ queue, type }) =>
+      db.get(`SELECT 1 FROM gq_jobs WHERE state = 'ready' AND queue = ?1 AND type = ?2 LIMIT 1`, queue, type) !==
+      undefined,
+  )
+}
+
+/** The running jobs of some workers. */
+export function runningOf(
+  db: Db,
+  workers: number[],
+): { id: number; token: number; cancelRequestedAt: number | null }[] {
+  return db.all(
+    `SELECT id, lease_token AS token, cancel_requested_at AS cancelRequestedAt FROM gq_jobs
+     WHERE state = 'running' AND worker_id IN (SELECT value FROM json_each(?1))`,
+    JSON.stringify(workers),
+  )
+}
+
+/** One page of jobs by id, from the end or the start. */
+export function jobs(db: Db, { state, queue, type, order = 'newest', limit = 100, cursor = null }: JobFilter): JobPage {
+  // The few states have indexes of their own (gq_jobs_ended, gq_jobs_running): a literal state lets the planner see them.
+  const few =
+    state === 'dead' || state === 'cancelled' || state === 'running'
+      ? `j.state = '${state}'`
+      : '?1 IS NULL OR j.state = ?1'
+  const [after, direction, start] = order === 'newest' ? ['<', 'DESC', Number.MAX_SAFE_INTEGER] : ['>', 'ASC', 0]
+  const rows = db.all<JobRow>(
+    `${selectJob}
+     WHERE j.id ${after} ?5 AND (${few}) AND (?2 IS NULL OR j.queue = ?2) AND (?3 IS NULL OR j.type = ?3)
+     ORDER BY j.id ${direction}
+     LIMIT ?4`,
+    ...[state ?? null, queue ?? null, type ?? null, limit + 1, cursor ?? start],
+  )
+  const page = rows.slice(0, limit).map(toJob)
+  return { jobs: page, next: rows.length > limit ? page.at(-1)!.id : null }
+}
+
+/** A job's history: each failed attempt as recorded, then the present or successful one, which stands in the job itself. */
+export function attempts(db: Db, id: number): Attempt[] {
+  const rows = db.all<Omit<Attempt, 'error'> & NonNullable<Attempt['error']>>(
+    `SELECT attempt, worker, started_at AS startedAt, finished_at AS finishedAt, outcome,
+            error_name AS name, error_message AS message, error_stack AS stack
+     FROM gq_attempts WHERE job_id = ?1 ORDER BY attempt`,
+    id,
+  )
+  const history: Attempt[] = rows.map(({ name, message, stack, ...attempt }) => ({
+    ...attempt,
+    error: { name, message, stack },
+  }))
+  const last = job(db, id)
+  if (last?.state === 'running' || last?.state === 'succeeded')
+    history.push({
+      attempt: last.attempt,
+      worker: last.worker,
+      startedAt: last.startedAt!,
+      finishedAt: last.finishedAt,
+      outcome: last.state,
+      error: null,
+    })
+  return history
+}
+
+export function workers(db: Db): Worker[] {
+  const rows = db.all<WorkerRow>(`SELECT * FROM gq_workers WHERE ended_at IS NULL ORDER BY id`)
+  const counts = db.all<{ worker: number; running: number }>(
+    `SELECT worker_id AS worker, COUNT(*) AS running FROM gq_jobs WHERE state = 'running' GROUP BY worker_id`,
+  )
+  const running = new Map(counts.map((row) => [row.worker, row.running]))
+  return rows.map((row) => ({
+    id: row.id,
+    name: row.name,
+    sources: JSON.parse(row.sources),
+    slots: row.slots,
+    pid: row.pid,
+    host: row.host,
+    startedAt: row.started_at,
+    seenAt: row.seen_at,
+    alive: isAlive(row) ?? row.seen_at > db.now - 60_000,
+    running: running.get(row.id) ?? 0,
+  }))
+}
+
+/** Counts come from the queues' own counters: the cost does not depend on how many jobs there are. */
+export function stats(db: Db): Stats {
+  const rows = db.all<{ queue: string; paused: number; maxDepth: number | null } & Record<State, number>>(
+    `SELECT name AS queue, paused, max_depth AS maxDepth, scheduled, ready, running, succeeded, dead, cancelled
+     FROM gq_queues ORDER BY name`,
+  )
+  const queues = rows.map(({ queue, paused, maxDepth, ...counts }) => ({
+    queue,
+    paused: paused === 1,
+    maxDepth,
+    counts,
+  }))
+  const alive = workers(db)
+  const handled = new Set(alive.filter((w) => w.alive).flatMap((w) => w.sources.map((s) => `${s.queue}\0${s.type}`)))
+  const lines = readyLines(db)
+  const oldest = lines.length > 0 ? Math.min(...lines.map((line) => line.oldest)) : null
+  const unhandled = lines.filter((line) => !handled.has(`${line.queue}\0${line.type}`))
+  return {
+    queues,
+    workers: alive,
+    unhandled: [...new Map(unhandled.map(({ queue, type }) => [`${queue}\0${type}`, { queue, type }])).values()],
+    oldestReadyMs: oldest === null ? null : Math.max(0, db.now - oldest),
+  }
+}
+
+/** Each (queue, type, class) that has ready jobs, by hopping over index gq_jobs_ready from one to the next. */
+function readyLines(db: Db): (Source & { oldest: number })[] {
+  const lines: (Source & { priority: number; oldest: number })[] = []
+  for (;;) {
+    const at = lines.at(-1) ?? { queue: '', type: '', priority: -1 }
+    const row = db.get<(typeof lines)[number]>(
+      `SELECT queue, type, priority, created_at AS oldest FROM gq_jobs
+       WHERE state = 'ready' AND (queue, type, priority) > (?1, ?2, ?3)
+       ORDER BY queue, type, priority, id LIMIT 1`,
+      ...[at.queue, at.type, at.priority],
+    )
+    if (!row) return lines
+    lines.push(row)
+  }
+}

@@ -1,0 +1,158 @@
+import type { State } from '../../model/lifecycle.ts'
+import type { Fate } from '../store.ts'
+import { end, endAttempt, type Placed, type RunningJob, selectRunning, timeoutGrace } from './attempt.ts'
+import type { Db } from './db.ts'
+import { deleteJob } from './operator.ts'
+import { isAlive, thisProcess, type WorkerRow } from './workers.ts'
+
+// What time does to jobs. Each step is bounded, so that a backlog of it never holds a submission up for long;
+// whatever is left is taken by the next round.
+
+const stepRows = 500
+const prunedRows = 100
+
+/** Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant. */
+export function ripen(db: Db): void {
+  const due = db.all<Placed>(
+    `SELECT id, queue, type FROM gq_jobs WHERE state = 'scheduled' AND run_at <= ?1 ORDER BY run_at, id LIMIT ${stepRows}`,
+    db.now,
+  )
+  if (due.length > 0) {
+    const sequence = db.nextSequence()
+    for (const { id, queue, type } of due) {
+      db.run(
+        `UPDATE gq_jobs
+         SET state = 'ready', run_at = NULL, ready_seq = CASE WHEN lease_seq IS NULL THEN ?2 ELSE ready_seq END
+         WHERE id = ?1`,
+        ...[id, sequence],
+      )
+      db.moved(queue, type, 'scheduled', 'ready')
+    }
+  }
+  const late = db.all<Placed & { state: State }>(
+    `SELECT id, queue, type, state FROM gq_jobs
+     WHERE deadline <= ?1 AND deadline IS NOT NULL AND state IN ('scheduled', 'ready') LIMIT ${stepRows}`,
+    db.now,
+  )
+  for (const job of late) {
+    end(db, job, job.state, 'expire', 'expired')
+    db.events.push({ event: 'expired', id: job.id, queue: job.queue, type: job.type })
+  }
+}
+
+/** Ends the attempts whose lease is over: as a timeout if the attempt had run out of time, else as lost. */
+export function reclaimExpired(db: Db): void {
+  const jobs = db.all<RunningJob>(
+    `${selectRunning} WHERE j.state = 'running' AND j.lease_expires_at <= ?1 LIMIT ${stepRows}`,
+    db.now,
+  )
+  for (const job of jobs) reclaim(db, job, `its lease was not renewed`)
+}
+
+/** Takes back at once what processes of this host held that are gone. Other hosts' workers are left to their leases. */
+export function reclaimDeadWorkers(db: Db): void {
+  for (const worker of workersOfDeadProcesses(db)) {
+    const jobs = db.all<RunningJob>(`${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1`, worker.id)
+    for (const job of jobs) reclaim(db, job, `its process ${worker.pid} is gone`)
+    db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, worker.id, db.now)
+  }
+}
+
+export function workersOfDeadProcesses(db: Db): WorkerRow[] {
+  const rows = db.all<WorkerRow>(`SELECT * FROM gq_workers WHERE ended_at IS NULL`)
+  return rows.filter((row) => isAlive(row) === false)
+}
+
+function reclaim(db: Db, job: RunningJob, why: string): void {
+  const timedOut = db.now >= job.started_at + job.timeout
+  const name = timedOut ? 'Timeout' : 'LeaseLost'
+  const message = timedOut
+    ? `The attempt ran longer than its timeout of ${job.timeout} ms and its worker did not report it.`
+    : `Worker ${job.worker ?? 'unknown'} stopped: ${why}.`
+  const fate: Fate = db.atomic(() =>
+    endAttempt(db, job, timedOut ? 'timeout' : 'lost', false, { name, message, stack: null }, null),
+  )
+  db.events.push({ event: 'reclaimed', id: job.id, queue: job.queue, type: job.type, fate })
+}
+
+/**
+ * Renews the leases that this process's workers hold, a third of the visibility timeout after the last time, up to the
+ * attempt's timeout. Also one that is over but that nobody has taken: after a pause of this process it is still its own.
+ */
+export function renewLeases(db: Db, workers: number[]): void {
+  db.run(
+    `UPDATE gq_jobs SET lease_expires_at = MIN(?1 + visibility_timeout, started_at + timeout + ${timeoutGrace})
+     WHERE state = 'running' AND worker_id IN (SELECT value FROM json_each(?2))
+       AND lease_expires_at <= ?1 + visibility_timeout * 2 / 3
+       AND lease_expires_at < started_at + timeout + ${timeoutGrace}`,
+    db.now,
+    JSON.stringify(workers),
+  )
+}
+
+/** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. */
+export function prune(db: Db): void {
+  const jobs = db.all<Parameters<typeof deleteJob>[1]>(
+    `SELECT id, queue, type, state, idempotency_key AS key FROM gq_jobs WHERE prune_at <= ?1 LIMIT ${prunedRows}`,
+    db.now,
+  )
+  for (const job of jobs) deleteJob(db, job)
+  const keys = db.all<{ queue: string; type: string; key: string; lives: number }>(
+    `SELECT queue, type, key, EXISTS (SELECT 1 FROM gq_jobs WHERE id = job_id) AS lives FROM gq_keys
+     WHERE expires_at <= ?1 AND expires_at > 0 LIMIT ${prunedRows}`,
+    db.now,
+  )
+  for (const { queue, type, key, lives } of keys)
+    db.run(
+      lives
+        ? `UPDATE gq_keys SET expires_at = 0 WHERE queue = ?1 AND type = ?2 AND key = ?3` // goes with its job
+        : `DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`,
+      queue,
+      type,
+      key,
+    )
+  db.run(`DELETE FROM gq_workers WHERE ended_at <= ?1`, db.now - 7 * 86_400_000)
+}
+
+/** All that time has made necessary, in one transaction. */
+export function reap(db: Db, workers: number[]): void {
+  ripen(db)
+  renewLeases(db, workers)
+  reclaimDeadWorkers(db)
+  reclaimExpired(db)
+  prune(db)
+  const { host } = thisProcess()
+  db.run(
+    `UPDATE gq_workers SET seen_at = ?1 WHERE host = ?3 AND seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))`,
+    db.now,
+    JSON.stringify(workers),
+    host,
+  )
+}
+
+const seenEvery = 10_000
+
+/** Whether reap would change anything now: asked on a read, so that an idle process takes no write lock. */
+export function reapIsDue(db: Db, workers: number[]): boolean {
+  const row = db.get<{ due: number }>(
+    `SELECT
+       EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'scheduled' AND run_at <= ?1)
+       OR EXISTS (SELECT 1 FROM gq_jobs WHERE deadline <= ?1 AND deadline IS NOT NULL AND state IN ('scheduled', 'ready'))
+       OR EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'running' AND lease_expires_at <= ?1)
+       OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1)
+       OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
+       OR EXISTS (SELECT 1 FROM gq_workers WHERE ended_at <= ?1 - 7 * 86400000)
+       OR EXISTS (SELECT 1 FROM gq_workers WHERE seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2)))
+       OR EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'running' AND worker_id IN (SELECT value FROM json_each(?2))
+                    AND lease_expires_at <= ?1 + visibility_timeout * 2 / 3
+                    AND lease_expires_at < started_at + timeout + ${timeoutGrace}) AS due`,
+    db.now,
+    JSON.stringify(workers),
+  )
+  return row!.due === 1 || workersOfDeadProcesses(db).length > 0
+}
+
+/** The next instant at which a scheduled job is due, or null. */
+export function nextDue(db: Db): number | null {
+  return db.get<{ at: number | null }>(`SELECT MIN(run_at) AS at FROM gq_jobs WHERE state = 'scheduled'`)!.at
+}

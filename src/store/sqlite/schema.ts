@@ -1,0 +1,155 @@
+import type { DatabaseSync } from 'node:sqlite'
+import { GopherQueueError } from '../../model/errors.ts'
+
+/**
+ * One entry a version, each run in a transaction of its own; never edited once released. docs/schema.md is its public face.
+ * Ids and event numbers come from one sequence, the AUTOINCREMENT counter of gq_jobs: so ids are never reused, and
+ * `id < lease_seq` says that a job was submitted before another was first leased.
+ */
+const migrations: string[] = [
+  `CREATE TABLE gq_meta (
+     key   TEXT PRIMARY KEY,
+     value TEXT NOT NULL
+   ) STRICT, WITHOUT ROWID;
+
+   CREATE TABLE gq_queues (
+     name           TEXT PRIMARY KEY,
+     paused         INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+     max_depth      INTEGER CHECK (max_depth > 0),
+     keep_succeeded INTEGER DEFAULT 86400000,
+     keep_cancelled INTEGER DEFAULT 604800000,
+     keep_dead      INTEGER,
+     scheduled      INTEGER NOT NULL DEFAULT 0 CHECK (scheduled >= 0),
+     ready          INTEGER NOT NULL DEFAULT 0 CHECK (ready >= 0),
+     running        INTEGER NOT NULL DEFAULT 0 CHECK (running >= 0),
+     succeeded      INTEGER NOT NULL DEFAULT 0 CHECK (succeeded >= 0),
+     dead           INTEGER NOT NULL DEFAULT 0 CHECK (dead >= 0),
+     cancelled      INTEGER NOT NULL DEFAULT 0 CHECK (cancelled >= 0)
+   ) STRICT, WITHOUT ROWID;
+
+   CREATE TABLE gq_jobs (
+     id                  INTEGER PRIMARY KEY AUTOINCREMENT,
+     queue               TEXT    NOT NULL,
+     type                TEXT    NOT NULL,
+     priority            INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 4),
+     state               TEXT    NOT NULL,
+     payload             TEXT    NOT NULL CHECK (json_valid(payload)),
+     attempt             INTEGER NOT NULL DEFAULT 0,
+     budget_from         INTEGER NOT NULL DEFAULT 0,
+     max_attempts        INTEGER NOT NULL,
+     backoff             TEXT    NOT NULL,
+     timeout             INTEGER NOT NULL,
+     on_timeout          TEXT    NOT NULL CHECK (on_timeout IN ('retry', 'dead')),
+     visibility_timeout  INTEGER NOT NULL,
+     run_at              INTEGER,
+     deadline            INTEGER,
+     created_at          INTEGER NOT NULL,
+     idempotency_key     TEXT,
+     ready_seq           INTEGER,
+     lease_seq           INTEGER,
+     lease_token         INTEGER,
+     lease_expires_at    INTEGER,
+     worker_id           INTEGER,
+     started_at          INTEGER,
+     cancel_requested_at INTEGER,
+     finished_at         INTEGER,
+     prune_at            INTEGER,
+     result              TEXT,
+     reason              TEXT CHECK (reason IN ('exhausted', 'permanent', 'timeout', 'expired')),
+     CHECK (CASE state
+       WHEN 'scheduled' THEN run_at IS NOT NULL AND lease_token IS NULL AND finished_at IS NULL AND reason IS NULL
+       WHEN 'ready'     THEN run_at IS NULL     AND lease_token IS NULL AND finished_at IS NULL AND reason IS NULL
+       WHEN 'running'   THEN lease_token IS NOT NULL AND lease_expires_at IS NOT NULL AND started_at IS NOT NULL
+                             AND attempt > budget_from AND finished_at IS NULL AND reason IS NULL
+       WHEN 'succeeded' THEN finished_at IS NOT NULL AND lease_token IS NULL AND result IS NOT NULL AND reason IS NULL
+       WHEN 'dead'      THEN finished_at IS NOT NULL AND lease_token IS NULL AND reason IS NOT NULL
+       WHEN 'cancelled' THEN finished_at IS NOT NULL AND lease_token IS NULL AND reason IS NULL
+       ELSE 0 END)
+   ) STRICT;
+
+   -- The claim: the first ready jobs of one queue and type are the first rows of one range.
+   CREATE INDEX gq_jobs_ready ON gq_jobs (queue, type, priority, id) WHERE state = 'ready';
+   CREATE INDEX gq_jobs_scheduled ON gq_jobs (run_at, id) WHERE state = 'scheduled';
+   -- Few rows: at most the slots of all workers.
+   CREATE INDEX gq_jobs_running ON gq_jobs (worker_id, lease_expires_at) WHERE state = 'running';
+   CREATE INDEX gq_jobs_deadline ON gq_jobs (deadline) WHERE deadline IS NOT NULL AND state IN ('scheduled', 'ready');
+   CREATE INDEX gq_jobs_prune ON gq_jobs (prune_at) WHERE prune_at IS NOT NULL;
+   -- Dead letters and cancelled jobs are few and looked at often; the succeeded are many and read by id.
+   CREATE INDEX gq_jobs_ended ON gq_jobs (state, id) WHERE state IN ('dead', 'cancelled');
+
+   -- An idempotency key outlives its job until its window is over.
+   CREATE TABLE gq_keys (
+     queue      TEXT    NOT NULL,
+     type       TEXT    NOT NULL,
+     key        TEXT    NOT NULL,
+     job_id     INTEGER NOT NULL,
+     digest     TEXT    NOT NULL,
+     expires_at INTEGER NOT NULL,
+     PRIMARY KEY (queue, type, key)
+   ) STRICT, WITHOUT ROWID;
+   CREATE INDEX gq_keys_expires ON gq_keys (expires_at);
+
+   CREATE TABLE gq_attempts (
+     job_id        INTEGER NOT NULL REFERENCES gq_jobs (id) ON DELETE CASCADE,
+     attempt       INTEGER NOT NULL,
+     worker        TEXT,
+     started_at    INTEGER NOT NULL,
+     finished_at   INTEGER NOT NULL,
+     outcome       TEXT    NOT NULL CHECK (outcome IN ('failed', 'timeout', 'lost', 'cancelled')),
+     error_name    TEXT,
+     error_message TEXT,
+     error_stack   TEXT,
+     PRIMARY KEY (job_id, attempt)
+   ) STRICT;
+
+   CREATE TABLE gq_workers (
+     id          INTEGER PRIMARY KEY AUTOINCREMENT,
+     name        TEXT    NOT NULL,
+     sources     TEXT    NOT NULL CHECK (json_valid(sources)),
+     slots       INTEGER NOT NULL,
+     host        TEXT    NOT NULL,
+     pid         INTEGER,
+     pid_started TEXT,
+     boot        TEXT,
+     pid_space   TEXT,
+     started_at  INTEGER NOT NULL,
+     seen_at     INTEGER NOT NULL,
+     ended_at    INTEGER
+   ) STRICT;
+
+   INSERT INTO sqlite_sequence (name, seq) VALUES ('gq_jobs', 0);`,
+]
+
+/** Brings the file to this version's schema, one transaction a step. Safe when several processes open at once. Throws SCHEMA_TOO_NEW. */
+export function migrate(db: DatabaseSync, begin: () => void): void {
+  for (;;) {
+    const found = version(db)
+    if (found > migrations.length)
+      throw new GopherQueueError(
+        'SCHEMA_TOO_NEW',
+        `The file has schema ${found}; this GopherQueue knows up to ${migrations.length}. Nothing was changed: use the newer version.`,
+      )
+    if (found === migrations.length) return
+    begin()
+    try {
+      const step = version(db) // another process may have been first
+      if (step < migrations.length) {
+        db.exec(migrations[step]!)
+        db.prepare(
+          `INSERT INTO gq_meta (key, value) VALUES ('schema', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1`,
+        ).run(String(step + 1))
+      }
+      db.exec('COMMIT')
+    } catch (error) {
+      if (db.isTransaction) db.exec('ROLLBACK')
+      throw error
+    }
+  }
+}
+
+function version(db: DatabaseSync): number {
+  const there = db.prepare(`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'gq_meta'`).get()
+  if (!there) return 0
+  const row = db.prepare(`SELECT value FROM gq_meta WHERE key = 'schema'`).get()
+  return Number(row?.value ?? 0)
+}

@@ -1,0 +1,182 @@
+import { extname, resolve } from 'node:path'
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import { GopherQueueError } from '../../model/errors.ts'
+import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission } from '../store.ts'
+import type { Request } from './commit.ts'
+import type { Answer, FromThread } from './thread.ts'
+
+/** Most operations, and bytes of payloads, that may wait for the storage thread; submissions above it are refused. */
+const mostWaiting = 100_000
+const mostBytes = 256 * 1024 * 1024
+
+interface Caller {
+  resolve(value: unknown): void
+  reject(error: GopherQueueError): void
+  bytes: number
+}
+
+/** The SQLite store's face on the app's thread: gathers what one turn of the event loop asks for into one message. */
+export class SqliteStore implements Store {
+  readonly #port: MessagePort
+  readonly #thread: Worker
+  readonly #callers = new Map<number, Caller>()
+  readonly #listeners: ((event: StoreEvent) => void)[] = []
+  health: StoreHealth = { status: 'ok', causes: [] }
+  #outbox: Request[] = []
+  #lastSeq = 0
+  #bytes = 0
+  #closing: Promise<void> | undefined
+
+  private constructor(port: MessagePort, thread: Worker) {
+    this.#port = port
+    this.#thread = thread
+    port.on('message', (message: FromThread) => {
+      if (!('answers' in message)) return
+      for (const event of message.events) {
+        if (event.event === 'health') this.health = event.health
+        for (const listener of this.#listeners) listener(event)
+      }
+      for (const answer of message.answers) this.#settle(answer)
+    })
+    thread.on('exit', () => this.#fail('The storage thread ended'))
+    thread.on('error', (error) => this.#fail(`The storage thread failed: ${error.message}`))
+    this.#hold()
+  }
+
+  /** Opens the file, creating it if its folder exists. Recovery from a crash is part of it. */
+  static async open(path: string): Promise<SqliteStore> {
+    const { port1, port2 } = new MessageChannel()
+    const file = new URL(`./thread${extname(import.meta.url)}`, import.meta.url) // .ts from source, .js when built
+    const full = path === ':memory:' ? path : resolve(path)
+    const thread = new Worker(file, {
+      workerData: { path: full, port: port2 },
+      transferList: [port2],
+      name: 'gopherqueue',
+    })
+    const opened = await new Promise<FromThread>((ok, no) => {
+      port1.once('message', ok)
+      thread.once('error', no)
+    })
+    if ('failed' in opened) {
+      port1.close()
+      await thread.terminate()
+      throw toError(opened.failed)
+    }
+    return new SqliteStore(port1, thread)
+  }
+
+  call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>> {
+    if (this.#closing) return Promise.reject(closed())
+    const bytes = operation === 'submit' ? sizeOf(input as Submission) : 0
+    if (
+      operation === 'submit' &&
+      this.#callers.size > 0 &&
+      (this.#callers.size >= mostWaiting || this.#bytes + bytes > mostBytes)
+    )
+      return Promise.reject(
+        new GopherQueueError(
+          'OVERLOADED',
+          `${this.#callers.size} operations wait for the disk in this process. The submission was not accepted: wait for earlier ones before making more.`,
+        ),
+      )
+    const seq = ++this.#lastSeq
+    return new Promise((resolve, reject) => {
+      this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject, bytes })
+      this.#bytes += bytes
+      if (this.#callers.size === 1) this.#hold()
+      this.#post({ seq, operation, input })
+      signal?.addEventListener('abort', () => this.#forget(seq, signal.reason), { once: true })
+    })
+  }
+
+  onEvent(listener: (event: StoreEvent) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  async close(): Promise<void> {
+    this.#closing ??= new Promise<void>((done) => {
+      this.#thread.removeAllListeners('exit')
+      this.#thread.once('exit', () => {
+        this.#fail('The queue was closed')
+        done()
+      })
+      this.#thread.ref()
+      this.#outbox.push({ seq: ++this.#lastSeq, operation: 'close', input: null })
+      this.#flush()
+    })
+    await this.#closing
+  }
+
+  #post(request: Request): void {
+    if (this.#outbox.push(request) === 1) setImmediate(() => this.#flush())
+  }
+
+  #flush(): void {
+    if (this.#outbox.length > 0) this.#port.postMessage(this.#outbox)
+    this.#outbox = []
+  }
+
+  #settle(answer: Answer): void {
+    const caller = this.#callers.get(answer.seq)
+    if (!caller) return
+    this.#release(answer.seq, caller)
+    if ('value' in answer) caller.resolve(answer.value)
+    else caller.reject(toError(answer))
+  }
+
+  #release(seq: number, caller: Caller): void {
+    this.#callers.delete(seq)
+    this.#bytes -= caller.bytes
+    if (this.#callers.size === 0) this.#hold()
+  }
+
+  #forget(seq: number, reason: unknown): void {
+    const caller = this.#callers.get(seq)
+    if (!caller || this.#closing) return
+    this.#release(seq, caller)
+    this.#post({ seq: ++this.#lastSeq, operation: 'forget', input: seq })
+    caller.reject(reason as GopherQueueError)
+  }
+
+  /** Keeps the process alive exactly while someone waits for an answer. */
+  #hold(): void {
+    if (this.#callers.size > 0) {
+      this.#port.ref()
+      this.#thread.ref()
+    } else {
+      this.#port.unref()
+      this.#thread.unref()
+    }
+  }
+
+  /** The thread is gone: nobody may wait for ever. */
+  #fail(what: string): void {
+    this.#closing ??= Promise.resolve()
+    for (const [seq, caller] of this.#callers) {
+      this.#release(seq, caller)
+      caller.reject(
+        new GopherQueueError(
+          what.endsWith('closed') ? 'CLOSED' : 'STORAGE_UNAVAILABLE',
+          `${what}. Whether this took effect is not known: open the queue again and look.`,
+          { accepted: 'unknown' },
+        ),
+      )
+    }
+  }
+}
+
+function closed(): GopherQueueError {
+  return new GopherQueueError('CLOSED', 'The queue was closed. Nothing was accepted: open it again.')
+}
+
+function toError(answer: Answer): GopherQueueError {
+  if ('value' in answer) throw new TypeError('not a failure')
+  const { code, message, accepted, details } = answer.failure
+  return new GopherQueueError(code, message, { accepted, details })
+}
+
+function sizeOf({ payloads }: Submission): number {
+  let bytes = 0
+  for (const payload of payloads) bytes += payload.length
+  return bytes
+}

@@ -1,0 +1,72 @@
+import { formatMs } from '../../model/duration.ts'
+import { priorities } from '../../model/job.ts'
+import type { Db } from './db.ts'
+import { job as find, workers } from './queries.ts'
+
+const countedAhead = 10_000
+
+/** One sentence that says why a job is not running, or what became of it, and what happens next. */
+export function why(db: Db, id: number): string {
+  const job = find(db, id)
+  if (!job) return `There is no job ${id}: it never was, or it was removed or pruned.`
+  const at = (instant: number) => `${new Date(instant).toISOString()} (${relative(instant - db.now)})`
+  switch (job.state) {
+    case 'succeeded':
+      return `Job ${id} succeeded at ${at(job.finishedAt!)}, on attempt ${job.attempt}; nothing more happens.`
+    case 'cancelled':
+      return `Job ${id} was cancelled at ${at(job.finishedAt!)}; it runs again only if an operator retries it.`
+    case 'dead': {
+      const reasons = {
+        exhausted: `all of its ${job.maxAttempts} attempts failed`,
+        permanent: 'its handler reported a permanent error',
+        timeout: 'an attempt ran out of time and onTimeout is dead',
+        expired: 'its deadline passed before an attempt started',
+      }
+      return `Job ${id} is dead since ${at(job.finishedAt!)}: ${reasons[job.reason!]}; it runs again only if an operator retries it.`
+    }
+    case 'running': {
+      const lease = `leased by worker ${job.worker ?? 'unknown'} until ${at(job.leaseExpiresAt!)} (renewed while the worker lives)`
+      return job.cancelRequestedAt === null
+        ? `Job ${id} is running attempt ${job.attempt}, ${lease}.`
+        : `Job ${id} is running attempt ${job.attempt} and was asked to stop, ${lease}; it ends cancelled unless its handler succeeds first.`
+    }
+    case 'scheduled':
+      return `Job ${id} waits until ${at(job.runAt!)}, ${job.attempt > 0 ? `to retry after ${job.attempt} failed attempts (${job.attemptsLeft} left)` : 'as it was submitted for later'}; then it is ready, in its old place.`
+    case 'ready': {
+      if (db.queue(job.queue).paused)
+        return `Job ${id} is ready, but queue '${job.queue}' is paused; it runs after a resume.`
+      const able = workers(db).filter(
+        (w) => w.alive && w.sources.some((s) => s.queue === job.queue && s.type === job.type),
+      )
+      if (able.length === 0)
+        return `Job ${id} is ready, but no live worker handles type '${job.type}' of queue '${job.queue}'; it runs when one starts.`
+      const priority = priorities.indexOf(job.priority)
+      const ahead = priorities
+        .slice(0, priority + 1)
+        .map((name, p) => ({ name, count: aheadInClass(db, job.queue, job.type, p, p < priority ? null : id) }))
+        .filter(({ count }) => count > 0)
+        .map(({ name, count }) => `${count >= countedAhead ? `${countedAhead} or more` : count} ${name}`)
+      const slots = able.reduce((sum, w) => sum + w.slots - w.running, 0)
+      if (ahead.length === 0)
+        return `Job ${id} is ready and first of its type in queue '${job.queue}'; it runs when one of ${able.length} worker(s) has a free slot (${slots} free now).`
+      return `Job ${id} is ready and waits behind ${ahead.join(', ')} of type '${job.type}' in queue '${job.queue}', for ${able.length} worker(s) with ${slots} free slot(s).`
+    }
+  }
+}
+
+/** Ready jobs of a class, up to 10,000; of the job's own class only those before it. */
+function aheadInClass(db: Db, queue: string, type: string, priority: number, before: number | null): number {
+  const row = db.get<{ n: number }>(
+    `SELECT COUNT(*) AS n FROM (
+       SELECT 1 FROM gq_jobs
+       WHERE state = 'ready' AND queue = ?1 AND type = ?2 AND priority = ?3 AND id < COALESCE(?4, 9223372036854775807)
+       LIMIT ${countedAhead})`,
+    queue,
+    type,
+    priority,
+    before,
+  )
+  return row!.n
+}
+
+const relative = (ms: number): string => (ms >= 0 ? `in ${formatMs(ms)}` : `${formatMs(-ms)} ago`)

@@ -1,0 +1,97 @@
+import { readFileSync, readlinkSync } from 'node:fs'
+import { hostname } from 'node:os'
+import type { WorkerRegistration } from '../store.ts'
+import { type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
+import type { Db } from './db.ts'
+
+/** A row of gq_workers. */
+export interface WorkerRow {
+  id: number
+  name: string
+  sources: string
+  slots: number
+  host: string
+  pid: number | null
+  pid_started: string | null
+  boot: string | null
+  pid_space: string | null
+  started_at: number
+  seen_at: number
+  ended_at: number | null
+}
+
+interface Identity {
+  host: string
+  pid: number
+  pid_started: string | null
+  boot: string | null
+  pid_space: string | null
+}
+
+let identity: Identity | undefined
+
+/** Who this process is, so exactly that no later process can be taken for it. */
+export function thisProcess(): Identity {
+  identity ??= {
+    host: hostname(),
+    pid: process.pid,
+    pid_started: startOf(process.pid),
+    boot: linux(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
+    pid_space: linux(() => readlinkSync('/proc/self/ns/pid')),
+  }
+  return identity
+}
+
+/** Facts that only Linux gives; elsewhere a process is known by its id alone. */
+function linux(read: () => string): string | null {
+  if (process.platform !== 'linux') return null
+  try {
+    return read()
+  } catch {
+    return null // a hardened /proc: fall back to what is known
+  }
+}
+
+/** Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), which tells it from a later one with the same id. */
+function startOf(pid: number): string | null {
+  return linux(() => {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
+  })
+}
+
+/** Whether the worker's process lives; null when that cannot be told from here (another host or container: its lease decides). */
+export function isAlive(row: WorkerRow): boolean | null {
+  const me = thisProcess()
+  if (row.pid === null) return null
+  if (row.boot !== me.boot) return row.host === me.host ? false : null // the machine was restarted since
+  if (row.pid_space !== me.pid_space) return null
+  if (row.pid_started !== null && me.pid_started !== null) return startOf(row.pid) === row.pid_started
+  try {
+    process.kill(row.pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+export function register(db: Db, { name, sources, slots }: WorkerRegistration): number {
+  const me = thisProcess()
+  const row = db.get<{ id: number }>(
+    `INSERT INTO gq_workers (name, sources, slots, host, pid, pid_started, boot, pid_space, started_at, seen_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
+     RETURNING id`,
+    ...[name, JSON.stringify(sources), slots, me.host, me.pid, me.pid_started, me.boot, me.pid_space, db.now],
+  )
+  return row!.id
+}
+
+/** Ends a worker; what it still holds goes back, uncharged. */
+export function unregister(db: Db, id: number): null {
+  db.atomic(() => {
+    const jobs = db.all<RunningJob>(`${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1`, id)
+    for (const job of jobs) releaseHeld(db, job)
+    db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, id, db.now)
+  })
+  return null
+}
