@@ -22,26 +22,29 @@ export type StoredBackoff =
   | { kind: 'table'; delays: number[]; jitter: number }
   | { kind: 'custom'; name: string }
 
+/** Delay (ms or '5m') after failed attempt number `attempt` (1, 2, ...). */
+export type CustomBackoff = (attempt: number, error: unknown) => Duration
+
 const hour = 3_600_000
 
 export const defaultBackoff: StoredBackoff = { kind: 'exponential', delay: 5000, factor: 2, max: hour, jitter: 0 }
 
 /** Checks a backoff and fills in its defaults. Throws INVALID_ARGUMENT. */
 export function storedBackoff(backoff: Backoff): StoredBackoff {
+  if (backoff === null) throw invalid('backoff must not be null.')
   if (backoff.kind === 'custom') {
-    if (!backoff.name) throw invalid('A custom backoff needs the name of a registered function.')
+    if (typeof backoff.name !== 'string' || !backoff.name)
+      throw invalid('A custom backoff needs the name of a registered function.')
     return { kind: 'custom', name: backoff.name }
   }
-  const jitter = backoff.jitter ?? 0
-  if (!(jitter >= 0 && jitter <= 1)) throw invalid(`backoff.jitter must be from 0 to 1; got ${jitter}.`)
+  const jitter = numberFrom(0, 1, backoff.jitter ?? 0, 'backoff.jitter')
   switch (backoff.kind) {
     case 'table':
       if (!Array.isArray(backoff.delays) || backoff.delays.length === 0 || backoff.delays.length > 1000)
         throw invalid('backoff.delays must hold 1 to 1000 delays.')
       return { kind: 'table', delays: backoff.delays.map((d) => toMs(d, 'backoff.delays')), jitter }
     case 'exponential': {
-      const factor = backoff.factor ?? 2
-      if (!(factor >= 1 && factor <= 100)) throw invalid(`backoff.factor must be from 1 to 100; got ${factor}.`)
+      const factor = numberFrom(1, 100, backoff.factor ?? 2, 'backoff.factor')
       const delay = toMs(backoff.delay ?? 5000, 'backoff.delay')
       return { kind: 'exponential', delay, factor, max: toMs(backoff.max ?? hour, 'backoff.max'), jitter }
     }
@@ -55,6 +58,12 @@ export function storedBackoff(backoff: Backoff): StoredBackoff {
         `backoff.kind must be constant, linear, exponential, table or custom; got ${JSON.stringify(backoff)}.`,
       )
   }
+}
+
+function numberFrom(least: number, most: number, value: number, name: string): number {
+  if (typeof value !== 'number' || !(value >= least && value <= most))
+    throw invalid(`${name} must be a number from ${least} to ${most}; got ${JSON.stringify(value)}.`)
+  return value
 }
 
 /** Milliseconds to wait after failed attempt number `attempt` (1, 2, ...) of job `id`. Pure: same input, same delay. */

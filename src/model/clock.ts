@@ -5,7 +5,7 @@ export type Instant = number
 export interface Clock {
   now(): Instant
   monotonic(): number
-  /** Calls `callback` once after `ms`; returns a function that cancels it. Does not keep the process alive. */
+  /** Calls `callback` once after `ms`; returns a function that cancels it. Keeps the process alive until then. */
   timer(ms: number, callback: () => void): () => void
 }
 
@@ -21,7 +21,6 @@ export const systemClock: Clock = {
         () => (left > longestTimer ? arm(left - longestTimer) : callback()),
         Math.min(left, longestTimer),
       )
-      handle.unref()
     }
     arm(ms)
     return () => clearTimeout(handle)

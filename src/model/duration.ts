@@ -10,7 +10,7 @@ const longest = 100 * 365 * 86_400_000
 
 /** Turns a duration into whole milliseconds. Throws INVALID_ARGUMENT when it is not one, is negative, or is over 100 years. */
 export function toMs(duration: Duration, name = 'duration'): number {
-  const ms = typeof duration === 'number' ? duration : parse(duration)
+  const ms = typeof duration === 'number' ? duration : typeof duration === 'string' ? parse(duration) : Number.NaN
   if (!Number.isFinite(ms) || ms < 0 || ms > longest)
     throw invalid(
       `${name} must be milliseconds or a string such as '500ms', '30s', '5m', '1.5h', '7d', from 0 to 100 years; got ${JSON.stringify(duration)}.`,

@@ -134,13 +134,13 @@ function instant(value: Instant | Date, name: string): Instant {
   return at
 }
 
-function wholeNumber(value: number, from: number, to: number, name: string): number {
+export function wholeNumber(value: number, from: number, to: number, name: string): number {
   if (!Number.isInteger(value) || value < from || value > to)
     throw invalid(`${name} must be a whole number from ${from} to ${to}; got ${String(value)}.`)
   return value
 }
 
-function oneOf<T extends string>(value: T, allowed: readonly T[], name: string): T {
+export function oneOf<T extends string>(value: T, allowed: readonly T[], name: string): T {
   if (!allowed.includes(value))
     throw invalid(`${name} must be one of ${allowed.join(', ')}; got ${JSON.stringify(value)}.`)
   return value
@@ -188,6 +188,12 @@ export function jobSpec(type: string, options: JobOptions): JobSpec {
     deadlineIn: typeof deadline === 'string' ? toMs(deadline, 'deadline') : null,
     idempotencyWindow: toMs(options.idempotencyWindow ?? 86_400_000, 'idempotencyWindow'),
   }
+}
+
+export function checkId(id: number): number {
+  if (!Number.isSafeInteger(id) || id < 1)
+    throw invalid(`A job id is a whole number from 1; got ${JSON.stringify(id)}.`)
+  return id
 }
 
 export function checkKey(key: string): string {

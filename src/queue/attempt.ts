@@ -1,0 +1,183 @@
+import { inspect } from 'node:util'
+import { backoffDelay, type CustomBackoff, type StoredBackoff } from '../model/backoff.ts'
+import type { Clock } from '../model/clock.ts'
+import { toMs } from '../model/duration.ts'
+import { PermanentError, TemporaryError } from '../model/errors.ts'
+import { limits, priorities, toJson } from '../model/job.ts'
+import type { Failure, Lease, LeasedJob } from '../store/store.ts'
+import { type ActiveJob, type Context, type Definition, validated } from './definition.ts'
+
+/** What one attempt came to. `lost` and `released` are decided from outside, the rest by the handler or the clock. */
+export type Outcome =
+  | { kind: 'succeeded'; result: string }
+  | { kind: Failure['kind']; error: Failure['error']; retryAfter: number | null }
+  | { kind: 'released' | 'lost' }
+
+export interface Surroundings {
+  clock: Clock
+  customBackoffs: ReadonlyMap<string, CustomBackoff>
+  heartbeat(lease: Lease): Promise<unknown>
+}
+
+/** One run of one handler. It has exactly one outcome, and perhaps a handler that goes on after it. */
+export class Attempt {
+  readonly leased: LeasedJob
+  readonly lease: Lease
+  readonly job: ActiveJob
+  /** The handler returned or threw. */
+  settled = false
+  readonly #definition: Definition
+  readonly #around: Surroundings
+  #controller: AbortController | undefined
+  #stopTimer: (() => void) | undefined
+  #releasing = false
+  #onOutcome: ((outcome: Outcome) => void) | undefined
+
+  constructor(leased: LeasedJob, definition: Definition, around: Surroundings) {
+    const { id, type, queue, attempt, maxAttempts, tries, createdAt, startedAt, deadline } = leased
+    const priority = priorities[leased.priority]!
+    const payload: unknown = JSON.parse(leased.payload)
+    const attemptsLeft = maxAttempts - tries
+    this.job = {
+      id,
+      type,
+      queue,
+      priority,
+      payload,
+      attempt,
+      maxAttempts,
+      attemptsLeft,
+      createdAt,
+      startedAt,
+      deadline,
+    }
+    this.leased = leased
+    this.lease = { id, queue, type, token: leased.token }
+    this.#definition = definition
+    this.#around = around
+  }
+
+  /** Starts the handler. `onOutcome` is called once; `onSettled` when the handler is over, which may be later. */
+  start(onOutcome: (outcome: Outcome) => void, onSettled: () => void): void {
+    this.#onOutcome = onOutcome
+    const settle = (outcome: Outcome) => {
+      this.settled = true
+      this.#decide(outcome)
+      onSettled()
+    }
+    try {
+      const returned = this.#run()
+      if (!isThenable(returned)) {
+        settle(this.#succeeded(returned))
+        return
+      }
+      const { timeout } = this.leased
+      this.#stopTimer = this.#around.clock.timer(timeout, () => {
+        const error = new Error(`The attempt ran longer than its timeout of ${timeout} ms.`)
+        error.name = 'Timeout'
+        this.#decide({ kind: 'timeout', error: describe(error), retryAfter: null })
+        this.#abort(error)
+      })
+      Promise.resolve(returned).then(
+        (value) => settle(this.#succeeded(value)),
+        (error: unknown) => settle(this.#failed(error)),
+      )
+    } catch (error) {
+      settle(this.#failed(error))
+    }
+  }
+
+  /** Somebody asked for the job's end: the handler may stop, and its outcome decides. */
+  cancel(): void {
+    this.#abort(new DOMException(`Job ${this.job.id} was cancelled.`, 'AbortError'))
+  }
+
+  /** The worker shuts down: a handler that now throws gives the job back, uncharged. */
+  giveBack(): void {
+    this.#releasing = true
+    this.#abort(new DOMException('The worker is shutting down; the job goes back to the queue.', 'AbortError'))
+  }
+
+  /** Another attempt owns the job, or nobody: nothing that this handler still does is reported. */
+  lose(reason: string): void {
+    this.#decide({ kind: 'lost' })
+    this.#abort(new DOMException(reason, 'AbortError'))
+  }
+
+  #run(): unknown {
+    const { handler, schema, type } = this.#definition
+    const attempt = this
+    const context: Context = {
+      get signal() {
+        attempt.#controller ??= new AbortController() // made when asked for: most handlers never ask
+        return attempt.#controller.signal
+      },
+      heartbeat: async () => void (await attempt.#around.heartbeat(attempt.lease)),
+    }
+    if (!schema) return handler!(this.job, context)
+    return validated(schema, this.job.payload, type).then(
+      (payload) => handler!(Object.assign(this.job, { payload }), context),
+      (cause) => {
+        throw new PermanentError(cause instanceof Error ? cause.message : String(cause), { cause })
+      },
+    )
+  }
+
+  #decide(outcome: Outcome): void {
+    this.#stopTimer?.()
+    const tell = this.#onOutcome
+    this.#onOutcome = undefined
+    tell?.(outcome)
+  }
+
+  #abort(reason: unknown): void {
+    this.#controller ??= new AbortController()
+    this.#controller.abort(reason)
+  }
+
+  #succeeded(value: unknown): Outcome {
+    try {
+      return { kind: 'succeeded', result: toJson('result', value) }
+    } catch (error) {
+      return { kind: 'permanent', error: describe(error), retryAfter: null } // running it again gives the same
+    }
+  }
+
+  #failed(error: unknown): Outcome {
+    if (this.#releasing) return { kind: 'released' }
+    try {
+      const kind = this.#definition.classify?.(error) ?? (error instanceof PermanentError ? 'permanent' : 'temporary')
+      return { kind, error: describe(error), retryAfter: kind === 'permanent' ? null : this.#retryAfter(error) }
+    } catch (fault) {
+      return { kind: 'temporary', error: describe(fault), retryAfter: null } // in classify, retryAfter or a custom backoff
+    }
+  }
+
+  #retryAfter(error: unknown): number | null {
+    if (error instanceof TemporaryError && error.retryAfter !== undefined) return toMs(error.retryAfter, 'retryAfter')
+    const backoff = JSON.parse(this.leased.backoff) as StoredBackoff
+    if (backoff.kind !== 'custom') return null
+    const custom = this.#around.customBackoffs.get(backoff.name)
+    const { tries, id } = this.leased
+    return custom ? toMs(custom(tries, error), `backoff '${backoff.name}'`) : backoffDelay(backoff, tries, id)
+  }
+}
+
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+
+/** An error as the history keeps it: name, message, stack with its causes, each cut at 8 KiB. */
+export function describe(error: unknown): Failure['error'] {
+  if (!(error instanceof Error)) return { name: 'NonError', message: cut(inspect(error)), stack: null }
+  const cause =
+    error.cause === undefined
+      ? ''
+      : `\nCaused by: ${error.cause instanceof Error ? error.cause.stack : inspect(error.cause)}`
+  return { name: cut(error.name), message: cut(error.message), stack: cut(`${error.stack}${cause}`) }
+}
+
+function cut(text: string): string {
+  const bytes = Buffer.from(text)
+  if (bytes.length <= limits.stackBytes) return text
+  return `${bytes.subarray(0, limits.stackBytes).toString()}… [cut: ${bytes.length} bytes in all]`
+}

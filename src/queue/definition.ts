@@ -1,0 +1,88 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { Instant } from '../model/clock.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
+import { type JobSpec, jobSpec, type Policy, type Priority } from '../model/job.ts'
+
+/** The job as its handler sees it. Instants are Unix ms. */
+export interface ActiveJob<Payload = unknown> {
+  id: number
+  type: string
+  queue: string
+  priority: Priority
+  /** As the schema's output, where the definition has one. */
+  payload: Payload
+  /** 1 for the first attempt. */
+  attempt: number
+  maxAttempts: number
+  /** Attempts that remain after this one. */
+  attemptsLeft: number
+  createdAt: Instant
+  startedAt: Instant
+  deadline: Instant | null
+}
+
+export interface Context {
+  /** Fires when the attempt is over from outside: timeout, cancellation, lost lease, shutdown. `signal.reason` says which. */
+  readonly signal: AbortSignal
+  /** Extends the lease at once and waits until that is on disk. Rarely needed: the storage thread renews leases by itself. */
+  heartbeat(): Promise<void>
+}
+
+/** Does the work. What it returns (JSON, at most 1 MiB) is the job's result; what it throws is classified. */
+export type Handler<Payload, Result> = (job: ActiveJob<Payload>, context: Context) => Result | Promise<Result>
+
+export interface DefinitionOptions extends Policy {
+  /** Overrules how a thrown error is taken; undefined leaves it as it is: PermanentError permanent, all else temporary. */
+  classify?: (error: unknown) => 'temporary' | 'permanent' | undefined
+}
+
+/** A type of job: its policy, its payload's schema and, in processes that work, its handler. */
+export interface Definition {
+  readonly type: string
+  readonly policy: Policy
+  readonly classify: DefinitionOptions['classify']
+  readonly schema: StandardSchemaV1 | undefined
+  readonly handler: Handler<unknown, unknown> | undefined
+  /** The policy with all defaults, for submissions that add none of their own. */
+  readonly spec: JobSpec
+}
+
+export function makeDefinition(
+  type: string,
+  { payload: schema, classify, ...policy }: DefinitionOptions & { payload?: StandardSchemaV1 | undefined },
+  handler: Handler<never, unknown> | undefined,
+): Definition {
+  if (schema && typeof schema['~standard']?.validate !== 'function')
+    throw invalid(`The payload of '${type}' must be a Standard Schema validator (zod, valibot, arktype, ...).`)
+  if (handler !== undefined && typeof handler !== 'function')
+    throw invalid(`The handler of '${type}' must be a function.`)
+  return {
+    type,
+    policy,
+    classify,
+    schema,
+    handler: handler as Handler<unknown, unknown> | undefined, // its payload was checked by the schema that gave its type
+    spec: jobSpec(type, policy),
+  }
+}
+
+/** The payload as the schema gives it back. Throws INVALID_PAYLOAD with the validator's issues in `details`. */
+export async function validated(
+  schema: StandardSchemaV1 | undefined,
+  payload: unknown,
+  type: string,
+): Promise<unknown> {
+  if (!schema) return payload
+  const result = await schema['~standard'].validate(payload)
+  if (!result.issues) return result.value
+  const issues = result.issues.map(({ message, path }) => ({
+    message,
+    path: path?.map((part) => (typeof part === 'object' ? part.key : part)),
+  }))
+  const first = issues[0]
+  throw new GopherQueueError(
+    'INVALID_PAYLOAD',
+    `The payload of '${type}' does not fit its schema: ${first?.path?.length ? `${first.path.join('.')}: ` : ''}${first?.message ?? 'unknown issue'}${issues.length > 1 ? ` (and ${issues.length - 1} more)` : ''}. Nothing was stored.`,
+    { details: { issues } },
+  )
+}

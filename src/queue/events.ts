@@ -1,0 +1,28 @@
+import type { Failure, Fate, Source, StoreHealth } from '../store/store.ts'
+import type { ActiveJob } from './definition.ts'
+
+/** Names and arguments of a queue's events. Those of a job's end are told after it is on disk, in the process that ran it. */
+export interface QueueEvents {
+  started: [job: ActiveJob]
+  /** The result as JSON text. */
+  succeeded: [job: ActiveJob, result: string]
+  /** A failed attempt that will be repeated at `fate.runAt`. */
+  retrying: [job: ActiveJob, error: Failure['error'], fate: Fate]
+  /** The job's last failure, for `fate.reason`. */
+  dead: [job: ActiveJob, error: Failure['error'], fate: Fate]
+  cancelled: [job: ActiveJob, error: Failure['error'], fate: Fate]
+  /** Given back uncharged at shutdown. */
+  released: [job: ActiveJob]
+  /** The attempt was taken from its handler; what the handler still does is not reported. */
+  leaseLost: [job: ActiveJob]
+  /** This process took a job from a worker that is gone. */
+  reclaimed: [job: Source & { id: number }, fate: Fate]
+  /** A job died because its deadline passed before an attempt started. */
+  expired: [job: Source & { id: number }]
+  /** Storage became ok, degraded or failed. */
+  health: [health: StoreHealth]
+  /** Something went wrong that no caller waits for. Without a listener it goes to process.emitWarning. */
+  warning: [error: unknown]
+}
+
+export type Emit = <K extends keyof QueueEvents>(event: K, ...args: QueueEvents[K]) => void

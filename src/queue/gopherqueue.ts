@@ -1,0 +1,299 @@
+import { EventEmitter } from 'node:events'
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { CustomBackoff } from '../model/backoff.ts'
+import { type Clock, systemClock } from '../model/clock.ts'
+import { type Duration, toMs } from '../model/duration.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
+import { type Attempt, checkId, checkName, type Job, type JobOptions, oneOf, wholeNumber } from '../model/job.ts'
+import { states } from '../model/lifecycle.ts'
+import { SqliteStore } from '../store/sqlite/store.ts'
+import type {
+  Fate,
+  JobFilter,
+  JobPage,
+  Lease,
+  QueueSettings,
+  Stats,
+  Store,
+  StoreEvent,
+  StoreHealth,
+} from '../store/store.ts'
+import { type Definition, type DefinitionOptions, type Handler, makeDefinition } from './definition.ts'
+import type { Emit, QueueEvents } from './events.ts'
+import { healthOf } from './health.ts'
+import { type BulkOptions, makeSubmission } from './submission.ts'
+import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
+
+/** A job's id, and whether it was there already under the same idempotency key. */
+export interface SubmitResult {
+  id: number
+  duplicate: boolean
+}
+
+/** A queue's limits; undefined leaves as it is, null takes the limit away. */
+export interface QueueOptions {
+  /** Jobs that may wait; more are refused with QUEUE_FULL. Default: no limit. */
+  maxDepth?: number | null
+  /** How long ended jobs are kept. Defaults: 24 h, 7 days, for ever. Applies to jobs that end from now on. */
+  keepSucceeded?: Duration | null
+  keepCancelled?: Duration | null
+  keepDead?: Duration | null
+}
+
+export interface WaitOptions {
+  /** Then WAIT_TIMEOUT is thrown; the job goes on. Default: for ever. */
+  timeout?: Duration
+  signal?: AbortSignal
+}
+
+/** A defined type of job: submits payloads that fit it. */
+export interface Task<Payload, Result> {
+  readonly type: string
+  /** As `GopherQueue.submit`. */
+  submit(payload: Payload, options?: JobOptions): Promise<SubmitResult>
+  /** As `GopherQueue.submitMany`. */
+  submitMany(payloads: readonly Payload[], options?: BulkOptions<Payload>): Promise<SubmitResult[]>
+  /** As `GopherQueue.wait`. */
+  wait(id: number, options?: WaitOptions): Promise<Result>
+}
+
+/** Durable background jobs in one SQLite file. See the README for a tour. */
+export class GopherQueue extends EventEmitter<QueueEvents> {
+  readonly #store: Store
+  readonly #clock: Clock
+  readonly #definitions = new Map<string, Definition>()
+  readonly #customBackoffs = new Map<string, CustomBackoff>()
+  readonly #workers = new Set<Worker>()
+  #workersMade = 0
+
+  /** For stores of your own making, such as in tests; apps call `open`. */
+  constructor(store: Store, clock: Clock = systemClock) {
+    super()
+    this.#store = store
+    this.#clock = clock
+    store.onEvent((event) => this.#hear(event))
+  }
+
+  /**
+   * Opens the file, creating it if its folder exists. Opening is also the recovery after a crash. Several processes of
+   * one host may have it open. Throws NOT_A_QUEUE, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL, STORAGE_UNAVAILABLE,
+   * ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
+   */
+  static async open(file: string): Promise<GopherQueue> {
+    if (typeof file !== 'string' || file === '' || /^[a-z]+:\/\//i.test(file))
+      throw invalid(`open takes the path of a file; got ${JSON.stringify(file)}.`)
+    return new GopherQueue(await SqliteStore.open(file))
+  }
+
+  /**
+   * Names a type of job: its payload's schema, its policy and, in processes that work, its handler. Define all types
+   * before `work`. Throws INVALID_ARGUMENT, also for a type defined twice.
+   */
+  define<Schema extends StandardSchemaV1, Result = unknown>(
+    type: string,
+    options: DefinitionOptions & { payload: Schema },
+    handler?: Handler<StandardSchemaV1.InferOutput<Schema>, Result>,
+  ): Task<StandardSchemaV1.InferInput<Schema>, Result>
+  define<Payload = unknown, Result = unknown>(
+    type: string,
+    options?: DefinitionOptions & { payload?: undefined },
+    handler?: Handler<Payload, Result>,
+  ): Task<Payload, Result>
+  define(
+    type: string,
+    options: DefinitionOptions & { payload?: StandardSchemaV1 | undefined } = {},
+    handler?: Handler<never, unknown>,
+  ): Task<unknown, unknown> {
+    if (this.#definitions.has(type)) throw invalid(`The type '${type}' is defined already.`)
+    this.#definitions.set(type, makeDefinition(type, options, handler))
+    return {
+      type,
+      submit: (payload, own) => this.submit(type, payload, own),
+      submitMany: (payloads, own) => this.submitMany(type, payloads, own),
+      wait: (id, own) => this.wait(id, own),
+    }
+  }
+
+  /** Registers the function behind `backoff: { kind: 'custom', name }`. Where none is known, the default exponential applies. */
+  defineBackoff(name: string, delay: CustomBackoff): void {
+    this.#customBackoffs.set(name, delay)
+  }
+
+  /**
+   * Stores a job; resolves when it is on disk. Throws INVALID_ARGUMENT, INVALID_PAYLOAD, PAYLOAD_TOO_LARGE,
+   * IDEMPOTENCY_CONFLICT, QUEUE_FULL, OVERLOADED, STORAGE_FULL, STORAGE_UNAVAILABLE, CLOSED; unless `accepted` says
+   * otherwise, nothing was stored.
+   */
+  async submit(type: string, payload: unknown, options?: JobOptions): Promise<SubmitResult> {
+    return (await this.submitMany(type, [payload], options))[0]!
+  }
+
+  /** Stores up to 10,000 jobs of a type, all or none, in the order given. Throws as `submit`. */
+  async submitMany<Payload>(
+    type: string,
+    payloads: readonly Payload[],
+    options?: BulkOptions<Payload>,
+  ): Promise<SubmitResult[]> {
+    if (payloads.length === 0) return []
+    const submission = await makeSubmission(type, this.#definitions.get(type), payloads, options)
+    const { ids, duplicates } = await this.#store.call('submit', submission)
+    const again = new Set(duplicates)
+    return ids.map((id, i) => ({ id, duplicate: again.has(i) }))
+  }
+
+  /** Starts to lease jobs of the defined types and to run their handlers. Throws INVALID_ARGUMENT. */
+  work(options: WorkOptions = {}): Worker {
+    const around = {
+      clock: this.#clock,
+      customBackoffs: this.#customBackoffs,
+      heartbeat: (lease: Lease) => this.#store.call('heartbeat', lease),
+    }
+    const worker = new Worker(
+      this.#store,
+      this.#definitions,
+      options,
+      `${process.pid}-${++this.#workersMade}`,
+      around,
+      this.#emit,
+    )
+    this.#workers.add(worker)
+    return worker
+  }
+
+  /** The job, or null when there is none with this id (never was, removed, pruned). */
+  async job(id: number): Promise<Job | null> {
+    return this.#store.call('job', checkId(id))
+  }
+
+  /** One page of jobs, newest first unless asked otherwise. Throws INVALID_ARGUMENT. */
+  async jobs(filter: JobFilter = {}): Promise<JobPage> {
+    const { limit = 100, state } = filter
+    wholeNumber(limit, 1, 1000, 'limit')
+    if (state !== undefined) oneOf(state, states, 'state')
+    return this.#store.call('jobs', filter)
+  }
+
+  /** Every attempt of a job that started, oldest first; empty for a job that is not there. */
+  async history(id: number): Promise<Attempt[]> {
+    return this.#store.call('attempts', checkId(id))
+  }
+
+  /**
+   * Resolves with the job's result when it has succeeded, in whichever process. Throws JOB_FAILED when it ended dead or
+   * cancelled (`details` has state, reason and last error), WAIT_TIMEOUT, NOT_FOUND.
+   */
+  async wait<Result = unknown>(id: number, { timeout, signal }: WaitOptions = {}): Promise<Result> {
+    checkId(id)
+    const late = new AbortController()
+    const cancelTimer =
+      timeout === undefined
+        ? undefined
+        : this.#clock.timer(toMs(timeout, 'timeout'), () =>
+            late.abort(
+              new GopherQueueError(
+                'WAIT_TIMEOUT',
+                `Job ${id} had not ended in time. It goes on; wait again to see its end.`,
+                { accepted: 'yes' },
+              ),
+            ),
+          )
+    try {
+      const job = await this.#store.call('wait', id, signal ? AbortSignal.any([signal, late.signal]) : late.signal)
+      if (job.state === 'succeeded') return job.result as Result
+      const error = (await this.history(id)).at(-1)?.error ?? null
+      const { state, reason } = job
+      throw new GopherQueueError(
+        'JOB_FAILED',
+        `Job ${id} ended ${state}${reason ? ` (${reason})` : ''}${error ? `: ${error.message}` : ''}. An operator can retry it.`,
+        { accepted: 'yes', details: { state, reason, error } },
+      )
+    } finally {
+      cancelTimer?.()
+    }
+  }
+
+  /** Ends a waiting job at once; a running one is asked to stop through its signal. Throws NOT_FOUND, INVALID_STATE. */
+  async cancel(id: number): Promise<Fate> {
+    return this.#store.call('cancel', checkId(id))
+  }
+
+  /** Makes a dead or cancelled job ready again with a fresh attempt budget. Throws NOT_FOUND, INVALID_STATE. */
+  async retry(id: number): Promise<Fate> {
+    return this.#store.call('retry', checkId(id))
+  }
+
+  /** Deletes an ended job and its history. Throws NOT_FOUND, INVALID_STATE. */
+  async remove(id: number): Promise<void> {
+    await this.#store.call('remove', checkId(id))
+  }
+
+  /** Running jobs of the queue go on; no more are leased, by any process. */
+  async pause(queue = 'default'): Promise<void> {
+    await this.#store.call('setQueue', { queue: checkName('queue', queue), paused: true })
+  }
+
+  async resume(queue = 'default'): Promise<void> {
+    await this.#store.call('setQueue', { queue: checkName('queue', queue), paused: false })
+  }
+
+  /** Sets a queue's limits, which are kept in the file. Throws INVALID_ARGUMENT. */
+  async configure(queue: string, { maxDepth, ...keep }: QueueOptions): Promise<void> {
+    const settings: QueueSettings = { queue: checkName('queue', queue) }
+    if (maxDepth !== undefined)
+      settings.maxDepth = maxDepth === null ? null : wholeNumber(maxDepth, 1, 2 ** 31, 'maxDepth')
+    for (const name of ['keepSucceeded', 'keepCancelled', 'keepDead'] as const) {
+      const value = keep[name]
+      if (value !== undefined) settings[name] = value === null ? null : toMs(value, name)
+    }
+    await this.#store.call('setQueue', settings)
+  }
+
+  async stats(): Promise<Stats> {
+    return this.#store.call('stats', null)
+  }
+
+  /** One sentence that says why a job is not running, or what became of it, and what happens next. */
+  async why(id: number): Promise<string> {
+    return this.#store.call('why', checkId(id))
+  }
+
+  /** The state of storage and of the work, with the causes of whatever is not well. */
+  async health(): Promise<StoreHealth> {
+    const overdue = [...this.#workers].reduce((sum, worker) => sum + worker.overdue, 0)
+    return healthOf(this.#store, this.#clock, overdue)
+  }
+
+  /** Stops this queue's workers as `worker.stop` does, then closes the file. */
+  async close(options?: StopOptions): Promise<void> {
+    await Promise.all([...this.#workers].map((worker) => worker.stop(options)))
+    await this.#store.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** In a turn of its own, so that a listener that throws crashes as any would and harms no job. */
+  readonly #emit: Emit = (event, ...args) => {
+    if (this.listenerCount(event) > 0)
+      process.nextTick(() => (this.emit as (name: string, ...args: unknown[]) => boolean).call(this, event, ...args))
+    else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))
+  }
+
+  #hear(event: StoreEvent): void {
+    switch (event.event) {
+      case 'cancelRequested':
+      case 'leaseLost':
+        for (const worker of this.#workers) worker.tell(event.event, event.id, event.token)
+        break
+      case 'reclaimed':
+        this.#emit('reclaimed', { id: event.id, queue: event.queue, type: event.type }, event.fate)
+        break
+      case 'expired':
+        this.#emit('expired', { id: event.id, queue: event.queue, type: event.type })
+        break
+      case 'health':
+        this.#emit('health', event.health)
+    }
+  }
+}

@@ -1,0 +1,234 @@
+import { type Duration, toMs } from '../model/duration.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
+import { checkName } from '../model/job.ts'
+import type { LeasedJob, Source, Store } from '../store/store.ts'
+import { Attempt, type Outcome, type Surroundings } from './attempt.ts'
+import type { Definition } from './definition.ts'
+import type { Emit } from './events.ts'
+
+export interface WorkOptions {
+  /** Handlers that run at once. Default 10. */
+  concurrency?: number
+  /** Queues to take jobs from. Default: those that the definitions name. */
+  queues?: string[]
+  /** Shown to operators. Default: process id and a number. */
+  name?: string
+}
+
+export interface StopOptions {
+  /** Wait for running handlers first (default); else abort them at once. */
+  drain?: boolean
+  /** How long to wait for them before their signals fire and their jobs go back, uncharged. Default 30 s. */
+  grace?: Duration
+}
+
+/** How long an aborted or timed-out handler may take to stop before its slot and its job are free for others. */
+const patience = { afterTimeout: 30_000, afterAbort: 1000 }
+
+/** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
+export class Worker {
+  readonly name: string
+  readonly concurrency: number
+  readonly sources: Source[]
+  readonly #store: Store
+  readonly #definitions: ReadonlyMap<string, Definition>
+  readonly #around: Surroundings
+  readonly #emit: Emit
+  #id: number | undefined
+  #registration: Promise<void> | undefined
+  #asking = 0
+  #stopping = false
+  readonly #running = new Set<Attempt>()
+  /** Attempts that are over while their handler goes on. */
+  readonly #overdue = new Set<Attempt>()
+  /** Of these, the ones that still hold their slot and keep their job from starting beside them. */
+  readonly #blocking = new Map<Attempt, () => void>() // to their timer's end
+  readonly #reports = new Set<Promise<void>>()
+  #onIdle: (() => void) | undefined
+  #stopped: Promise<void> | undefined
+  #hurry: (() => void) | undefined
+
+  constructor(
+    store: Store,
+    definitions: ReadonlyMap<string, Definition>,
+    { concurrency = 10, queues, name }: WorkOptions,
+    defaultName: string,
+    around: Surroundings,
+    emit: Emit,
+  ) {
+    if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 10_000)
+      throw invalid(`concurrency must be a whole number from 1 to 10000; got ${concurrency}.`)
+    const able = [...definitions.values()].filter((definition) => definition.handler)
+    if (able.length === 0) throw invalid('No definition has a handler: there is nothing this worker could run.')
+    const lines = new Set(queues ?? able.map((definition) => definition.spec.queue))
+    if (lines.size === 0) throw invalid('queues must name at least one queue.')
+    this.name = checkName('worker', name ?? defaultName)
+    this.concurrency = concurrency
+    this.sources = [...lines].flatMap((queue) => able.map(({ type }) => ({ queue: checkName('queue', queue), type })))
+    this.#store = store
+    this.#definitions = new Map(able.map((definition) => [definition.type, definition]))
+    this.#around = around
+    this.#emit = emit
+    this.#register()
+  }
+
+  /** Handlers that run now. */
+  get running(): number {
+    return this.#running.size
+  }
+
+  /** Handlers that still run although their attempt is over: they ignored their signal. */
+  get overdue(): number {
+    return this.#overdue.size
+  }
+
+  /**
+   * Takes no more jobs, waits for running handlers, gives the rest back uncharged, and resolves when all of that is on disk.
+   * A second call with `drain: false` ends the first one's waiting.
+   */
+  stop({ drain = true, grace = 30_000 }: StopOptions = {}): Promise<void> {
+    const wait = toMs(grace, 'grace')
+    if (!drain) this.#hurry?.()
+    this.#stopped ??= this.#stop(drain ? wait : 0)
+    return this.#stopped
+  }
+
+  /** The store says that a running job was cancelled, or that its lease is gone. */
+  tell(event: 'cancelRequested' | 'leaseLost', id: number, token: number): void {
+    for (const attempt of this.#running) {
+      if (attempt.lease.id !== id || attempt.lease.token !== token) continue
+      if (event === 'cancelRequested') attempt.cancel()
+      else attempt.lose(`The lease on job ${id} is over: another attempt decides.`)
+    }
+  }
+
+  #register(): void {
+    const { name, sources, concurrency } = this
+    this.#registration = this.#store.call('register', { name, sources, slots: concurrency }).then(
+      (id) => {
+        this.#id = id
+        this.#ask()
+      },
+      (error) => this.#tryLater(error, () => this.#register()),
+    )
+  }
+
+  #tryLater(error: unknown, again: () => void): void {
+    if (this.#stopping || (error instanceof GopherQueueError && error.code === 'CLOSED')) return
+    this.#emit('warning', error)
+    this.#around.clock.timer(1000, again)
+  }
+
+  /** Leaves one request with the store, unless all slots are taken. A new one replaces it. */
+  #ask(): void {
+    const slots = this.#stopping ? 0 : this.concurrency - this.#blocking.size
+    if (this.#id === undefined || (this.#running.size >= slots && !this.#stopping)) return
+    this.#asking++
+    const exclude = [...this.#blocking.keys()].map((attempt) => attempt.lease.id)
+    this.#store.call('lease', { worker: this.#id, sources: this.sources, slots, exclude }).then(
+      (jobs) => {
+        this.#asking--
+        for (const job of jobs) this.#start(job)
+        this.#askAgain()
+      },
+      (error) => {
+        this.#asking--
+        this.#tryLater(error, () => this.#askAgain())
+      },
+    )
+  }
+
+  #askAgain(): void {
+    if (this.#asking === 0 && !this.#stopping) this.#ask()
+  }
+
+  #start(leased: LeasedJob): void {
+    if (this.#stopping) {
+      this.#send(this.#store.call('release', leased)) // arrived after the last word
+      return
+    }
+    const attempt = new Attempt(leased, this.#definitions.get(leased.type)!, this.#around)
+    this.#running.add(attempt)
+    this.#emit('started', attempt.job)
+    attempt.start(
+      (outcome) => this.#finish(attempt, outcome),
+      () => this.#overdue.delete(attempt) && this.#unblock(attempt),
+    )
+  }
+
+  /** Its slot is free at once: the outcome and the next lease travel in one message. */
+  #finish(attempt: Attempt, outcome: Outcome): void {
+    this.#running.delete(attempt)
+    if (!attempt.settled) {
+      this.#overdue.add(attempt)
+      const stopTimer = this.#around.clock.timer(patience.afterTimeout, () => this.#unblock(attempt))
+      this.#blocking.set(attempt, stopTimer)
+    }
+    this.#send(this.#report(attempt, outcome))
+    if (this.#running.size === 0) this.#onIdle?.()
+    this.#askAgain()
+  }
+
+  #unblock(attempt: Attempt): void {
+    this.#blocking.get(attempt)?.()
+    if (this.#blocking.delete(attempt) && !this.#stopping) this.#ask()
+  }
+
+  async #report({ lease, job }: Attempt, outcome: Outcome): Promise<void> {
+    switch (outcome.kind) {
+      case 'lost':
+        return this.#emit('leaseLost', job)
+      case 'released':
+        await this.#store.call('release', lease)
+        return this.#emit('released', job)
+      case 'succeeded':
+        await this.#store.call('succeed', { lease, result: outcome.result })
+        return this.#emit('succeeded', job, outcome.result)
+      default: {
+        const fate = await this.#store.call('fail', { lease, ...outcome })
+        return this.#emit(
+          fate.state === 'scheduled' ? 'retrying' : fate.state === 'dead' ? 'dead' : 'cancelled',
+          job,
+          outcome.error,
+          fate,
+        )
+      }
+    }
+  }
+
+  #send(report: Promise<unknown>): void {
+    const sent: Promise<void> = report
+      .catch((error) => this.#emit('warning', error))
+      .then(() => {
+        this.#reports.delete(sent)
+      })
+    this.#reports.add(sent)
+  }
+
+  async #stop(wait: number): Promise<void> {
+    this.#stopping = true
+    await this.#registration
+    this.#ask() // for no slots: replaces the request that waits
+    if (wait > 0) await this.#idle(wait)
+    for (const attempt of this.#running) attempt.giveBack()
+    await this.#idle(patience.afterAbort)
+    await Promise.all(this.#reports)
+    if (this.#id !== undefined) await this.#store.call('unregister', this.#id) // with it goes back what still runs
+    for (const attempt of this.#running) attempt.lose('The worker has stopped.')
+    for (const stopTimer of this.#blocking.values()) stopTimer()
+  }
+
+  /** Resolves when no handler runs, after `most` ms, or when a second stop is in a hurry. */
+  #idle(most: number): Promise<void> {
+    if (this.#running.size === 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      const cancel = this.#around.clock.timer(most, resolve)
+      const done = () => {
+        cancel()
+        resolve()
+      }
+      this.#onIdle = done
+      this.#hurry = done
+    })
+  }
+}
