@@ -73,8 +73,10 @@ export function backoffDelay(backoff: StoredBackoff, attempt: number, id: number
       return spread(Math.min(backoff.delay, backoff.max), backoff.jitter, id, attempt)
     case 'linear':
       return spread(Math.min(backoff.delay * attempt, backoff.max), backoff.jitter, id, attempt)
-    case 'exponential':
-      return spread(Math.min(backoff.delay * backoff.factor ** (attempt - 1), backoff.max), backoff.jitter, id, attempt)
+    case 'exponential': {
+      const growth = Math.min(backoff.factor ** (attempt - 1), Number.MAX_VALUE) // 0 x infinity would be no number
+      return spread(Math.min(backoff.delay * growth, backoff.max), backoff.jitter, id, attempt)
+    }
     case 'table':
       return spread(backoff.delays[Math.min(attempt, backoff.delays.length) - 1]!, backoff.jitter, id, attempt)
     case 'custom':
