@@ -21,7 +21,9 @@ export function lease(
   )!
   const limit = slots - held
   if (limit <= 0) return []
-  const found: { id: number; priority: number }[] = []
+  const found: { id: number; priority: number; source: Source }[] = []
+  const spent = new Set(sources) // what has nothing left, for no worker: not even what this one passes over
+  const most = limit + exclude.length
   for (const source of sources) {
     const rows = db.queue(source.queue).paused
       ? []
@@ -29,13 +31,17 @@ export function lease(
           // index gq_jobs_ready: one range, already in order
           `SELECT id, priority FROM gq_jobs WHERE state = 'ready' AND queue = ?1 AND type = ?2
            ORDER BY priority, id LIMIT ?3`,
-          ...[source.queue, source.type, limit + exclude.length],
+          ...[source.queue, source.type, most],
         )
-    if (rows.length <= limit) dry(source) // whatever there was is taken or excluded now
-    for (const row of rows) if (!exclude.includes(row.id)) found.push(row)
+    if (rows.length === most) spent.delete(source)
+    for (const { id, priority } of rows)
+      if (exclude.includes(id)) spent.delete(source)
+      else found.push({ id, priority, source })
   }
-  if (found.length === 0) return []
   if (sources.length > 1) found.sort((a, b) => a.priority - b.priority || a.id - b.id)
+  for (const { source } of found.splice(limit)) spent.delete(source)
+  for (const source of spent) dry(source)
+  if (found.length === 0) return []
   const token = db.nextSequence()
   const rows = db.all<LeasedJob>(
     `UPDATE gq_jobs
@@ -44,7 +50,7 @@ export function lease(
      WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'
      RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
                backoff, timeout, deadline, created_at AS createdAt`,
-    ...[JSON.stringify(found.slice(0, limit).map((job) => job.id)), token, worker, db.now],
+    ...[JSON.stringify(found.map((job) => job.id)), token, worker, db.now],
   )
   rows.sort((a, b) => a.priority - b.priority || a.id - b.id)
   for (const job of rows) {

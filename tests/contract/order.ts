@@ -1,0 +1,193 @@
+import assert from 'node:assert/strict'
+import { priorities } from '../../src/model/job.ts'
+import { type Subject, stranger } from '../support/subject.ts'
+import type { Suite } from './contract.ts'
+
+const ids = (jobs: { id: number }[]): number[] => jobs.map(({ id }) => id)
+
+const server = stranger + 1
+
+/** Leases one job at a time until there is none: the order in which a line is served. */
+async function served(at: Subject, options: Parameters<Subject['lease']>[1] = {}): Promise<number[]> {
+  const order: number[] = []
+  for (let slots = 1; ; slots++) {
+    const [job] = await at.lease(server, { ...options, slots })
+    if (!job) return order
+    order.push(job.id)
+  }
+}
+
+export function order({ holds, holdsOverTime }: Suite): void {
+  holds('ids grow in the order of submission, also within a bulk and beside it', async (at) => {
+    const { ids } = await at.submitMany(
+      {},
+      Array.from({ length: 100 }, (_, i) => i),
+    )
+    const single = await at.submit()
+    const all = [...ids, single]
+    assert.deepEqual(
+      all,
+      [...all].sort((a, b) => a - b),
+    )
+    assert.equal(new Set(all).size, 101)
+    assert.deepEqual(
+      (await at.all()).map((job) => job.payload),
+      [...Array(100).keys(), null],
+    )
+  })
+
+  holds('within a class, the older job first', async (at) => {
+    const submitted = [await at.submit(), await at.submit(), await at.submit()]
+    assert.deepEqual(await served(at), submitted)
+  })
+
+  holds('an urgent class goes first, whatever its age', async (at) => {
+    const byClass = new Map<string, number>()
+    for (const priority of priorities.toReversed()) byClass.set(priority, await at.submit({ priority }))
+    assert.deepEqual(
+      await served(at),
+      priorities.map((name) => byClass.get(name)),
+    )
+  })
+
+  holds('one lease of several types and queues is in one order', async (at) => {
+    const submitted: number[] = []
+    for (const priority of ['high', 'low'] as const)
+      for (const queue of ['b', 'a'])
+        for (const type of ['y', 'x']) submitted.push(await at.submit({ queue, type, priority }))
+    const all = { types: ['x', 'y'], queues: ['a', 'b'] }
+    const first = await at.lease(stranger, { ...all, slots: 3 })
+    assert.deepEqual(ids(first), submitted.slice(0, 3))
+    assert.deepEqual(ids(await at.lease(stranger, { ...all, slots: 8 })), submitted.slice(3))
+  })
+
+  holds('the first n, never more than the slots that are free', async (at) => {
+    const { ids: submitted } = await at.submitMany({}, [1, 2, 3, 4, 5])
+    const first = await at.lease(stranger, { slots: 2 })
+    assert.deepEqual(ids(first), submitted.slice(0, 2))
+    assert.deepEqual(await at.lease(stranger, { slots: 2 }), [])
+    await at.succeed(first[0]!)
+    assert.deepEqual(ids(await at.lease(stranger, { slots: 2 })), [submitted[2]])
+    assert.deepEqual(ids(await at.lease(stranger + 1, { slots: 2 })), submitted.slice(3), 'slots are per worker')
+  })
+
+  holds('a type or queue that was not asked for stays, untouched, and blocks nobody', async (at) => {
+    const other = await at.submit({ type: 'other', priority: 'critical' })
+    const elsewhere = await at.submit({ queue: 'elsewhere', priority: 'critical' })
+    const mine = await at.submit({ priority: 'bulk' })
+    assert.deepEqual(await served(at), [mine])
+    for (const id of [other, elsewhere]) {
+      const { state, attempt } = await at.job(id)
+      assert.deepEqual([state, attempt], ['ready', 0])
+    }
+  })
+
+  holds('a paused queue gives nothing and takes submissions; resumed, it goes on where it was', async (at) => {
+    const first = await at.submit()
+    await at.store.call('setQueue', { queue: 'default', paused: true })
+    const second = await at.submit()
+    assert.deepEqual(await served(at), [])
+    const waiting = at.ask(stranger)
+    await at.store.call('setQueue', { queue: 'default', paused: false })
+    await at.settle()
+    assert.deepEqual(ids(waiting.jobs ?? []), [first, second])
+  })
+
+  holds('a pause stops its own queue alone, and what runs goes on', async (at) => {
+    const job = await at.running()
+    await at.store.call('setQueue', { queue: 'default', paused: true })
+    const other = await at.submit({ queue: 'other' })
+    assert.deepEqual(await served(at, { queues: ['default', 'other'] }), [other])
+    assert.equal((await at.succeed(job)).state, 'succeeded')
+  })
+
+  holds('released and retried jobs keep their place', async (at) => {
+    const first = await at.running()
+    const second = await at.running()
+    const third = await at.submit()
+    await at.fail(second, 'permanent')
+    await at.store.call('retry', second.id)
+    await at.store.call('release', first)
+    assert.deepEqual(await served(at), [first.id, second.id, third])
+  })
+
+  holdsOverTime('due and reclaimed jobs keep their place', async (at) => {
+    await at.worker()
+    const reclaimed = await at.running()
+    const delayed = await at.submit({ delay: '10s' })
+    const failed = await at.running({ backoff: { kind: 'constant', delay: '20s' } })
+    await at.fail(failed)
+    const young = await at.submit()
+    at.advance(30_000)
+    assert.deepEqual(await served(at), [reclaimed.id, delayed, failed.id, young])
+  })
+
+  holdsOverTime('a job is due at its instant, not before; a lease needs no reaper for that', async (at) => {
+    const id = await at.submit({ delay: 1000 })
+    at.time.clock.advance(999)
+    assert.deepEqual(await served(at), [])
+    at.time.clock.advance(1)
+    assert.deepEqual(await served(at), [id])
+  })
+
+  holds(
+    'a request that waits is answered by the job that comes, in the order in which the requests came',
+    async (at) => {
+      const early = at.ask(1)
+      const late = at.ask(2)
+      await at.settle()
+      assert.deepEqual([early.jobs, late.jobs], [undefined, undefined])
+      const first = await at.submit()
+      await at.settle()
+      assert.deepEqual([ids(early.jobs!), late.jobs], [[first], undefined])
+      const second = await at.submit()
+      await at.settle()
+      assert.deepEqual(ids(late.jobs!), [second])
+    },
+  )
+
+  holds('a newer request of the same worker replaces the older, which ends empty', async (at) => {
+    const older = at.ask(1)
+    await at.settle()
+    const newer = at.ask(1)
+    await at.settle()
+    assert.deepEqual([older.jobs, newer.jobs], [[], undefined])
+  })
+
+  holds('no job stays ready while some worker waits for it: one slot each', async (at) => {
+    const waiting = [1, 2, 3].map((worker) => at.ask(worker, { slots: 1 }))
+    await at.settle()
+    const submitted = await at.submitMany({}, [1, 2, 3])
+    await at.settle()
+    assert.deepEqual(
+      waiting.map(({ jobs }) => jobs && ids(jobs)),
+      submitted.ids.map((id) => [id]),
+    )
+  })
+
+  holds('no job stays ready while some worker waits for it: several types, few slots', async (at) => {
+    const both = at.ask(1, { types: ['x', 'y'], slots: 1 })
+    const one = at.ask(2, { types: ['y'], slots: 1 })
+    const [x, y] = await Promise.all([at.submit({ type: 'x' }), at.submit({ type: 'y' })])
+    await at.settle()
+    assert.deepEqual([ids(both.jobs!), one.jobs && ids(one.jobs)], [[x], [y]])
+  })
+
+  holds('no job stays ready while some worker waits for it: excluded by another', async (at) => {
+    const id = await at.submit({ delay: 1e6 })
+    const excluding = at.ask(1, { exclude: [id] })
+    const other = at.ask(2)
+    await at.settle()
+    await at.store.call('cancel', id)
+    await at.store.call('retry', id)
+    await at.settle()
+    assert.deepEqual([excluding.jobs, other.jobs && ids(other.jobs)], [undefined, [id]])
+  })
+
+  holds('an excluded job is passed over, with the next one in its slot', async (at) => {
+    const first = await at.submit()
+    const second = await at.submit()
+    assert.deepEqual(ids(await at.lease(stranger, { exclude: [first], slots: 1 })), [second])
+    assert.equal(await at.state(first), 'ready')
+  })
+}
