@@ -1,4 +1,4 @@
-import type { Clock, Instant } from '../../model/clock.ts'
+import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Input, Lease, LeasedJob, LeaseRequest, Operation, Operations, StoreEvent, StoreHealth } from '../store.ts'
 import { fail, heartbeat, lease, release, succeed } from './attempt.ts'
@@ -49,7 +49,8 @@ export class Engine {
   readonly #leases = new Map<number, number>()
   #dataVersion = 0
   #health: StoreHealth = { status: 'ok', causes: [] }
-  #wakeAt: Instant = 0
+  /** When to look at the reaper's work next, on the monotonic clock: a wall clock set back must not put it off. */
+  #wakeAt = 0
   /** What happened besides the answers; the caller takes and clears it. */
   events: StoreEvent[] = []
 
@@ -87,7 +88,7 @@ export class Engine {
     try {
       const changed = whileBusy(() => this.#changedOutside())
       const reaping =
-        this.#workers.size > 0 && this.#clock.now() >= this.#wakeAt && whileBusy(() => this.#lookAtReaping())
+        this.#workers.size > 0 && this.#clock.monotonic() >= this.#wakeAt && whileBusy(() => this.#lookAtReaping())
       if (!reaping && !changed && held.length === 0) return []
       if (changed || reaping) this.#checkLeases()
       return this.#transaction(held, { fresh: new Set(), reaping, lookAround: changed })
@@ -100,7 +101,7 @@ export class Engine {
   tickIn(most: number): number {
     if (this.#hungry.size + this.#waits.size + this.#workers.size + this.#held.length === 0)
       return Number.POSITIVE_INFINITY
-    return this.#workers.size > 0 ? Math.max(1, Math.min(most, this.#wakeAt - this.#clock.now())) : most
+    return this.#workers.size > 0 ? Math.max(1, Math.min(most, this.#wakeAt - this.#clock.monotonic())) : most
   }
 
   close(): void {
@@ -138,7 +139,7 @@ export class Engine {
     const db = this.#db
     db.begin('read')
     try {
-      this.#wakeAt = Math.min(db.now + reapEvery, nextDue(db) ?? Number.POSITIVE_INFINITY)
+      this.#wakeAt = this.#clock.monotonic() + Math.min(reapEvery, (nextDue(db) ?? Number.POSITIVE_INFINITY) - db.now)
       return reapIsDue(db, [...this.#workers])
     } finally {
       db.rollback()
@@ -240,7 +241,7 @@ export class Engine {
       if (operation === 'release') this.#leases.delete((input as Lease).id)
     }
     this.events.push(...this.#db.events)
-    this.#wakeAt = Math.min(this.#wakeAt, this.#db.soonest)
+    this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + this.#db.soonest - this.#db.now)
   }
 
   /** Storage failed: nothing of the transaction is believed. Outcomes are held, the rest is told so. */

@@ -1,0 +1,186 @@
+import assert from 'node:assert/strict'
+import { stranger } from '../support/subject.ts'
+import type { Suite } from './contract.ts'
+
+/** Past a timeout, a lease lasts this much longer: a live worker reports the timeout itself. */
+const grace = 1000
+
+export function leases({ holds, holdsOverTime }: Suite): void {
+  holds('a lease counts the attempt and names worker, start and expiry', async (at) => {
+    const worker = await at.worker(5, [{ queue: 'default', type: 'work' }], 'mule')
+    const leased = await at.running({ priority: 'high', maxAttempts: 3, timeout: '1h', deadline: '2h' }, worker)
+    const job = await at.job(leased.id)
+    assert.deepEqual([job.state, job.attempt, job.attemptsLeft, job.worker], ['running', 1, 2, 'mule'])
+    assert.equal(job.leaseExpiresAt, job.startedAt! + 30_000)
+    const { priority, attempt, tries, maxAttempts, timeout, deadline, createdAt, startedAt, payload } = leased
+    assert.deepEqual(
+      { priority, attempt, tries, maxAttempts, payload },
+      { priority: 1, attempt: 1, tries: 1, maxAttempts: 3, payload: 'null' },
+    )
+    assert.deepEqual([timeout, deadline, createdAt, startedAt], [3_600_000, job.deadline, job.createdAt, job.startedAt])
+  })
+
+  holds('a stale token gets LEASE_LOST for every report, and the newer attempt is untouched', async (at) => {
+    const stale = await at.running()
+    await at.store.call('release', stale)
+    const [current] = await at.lease(stranger)
+    assert.equal(current!.id, stale.id)
+    assert.notEqual(current!.token, stale.token)
+    for (const report of [
+      () => at.succeed(stale, 'zombie'),
+      () => at.fail(stale),
+      () => at.fail(stale, 'permanent'),
+      () => at.fail(stale, 'timeout'),
+      () => at.store.call('heartbeat', stale),
+      () => at.store.call('release', stale),
+    ])
+      await at.refused('LEASE_LOST', report)
+    await at.succeed(current!, 'mine')
+    assert.equal((await at.job(current!.id)).result, 'mine')
+  })
+
+  holds('the right token of another job is no right to this one', async (at) => {
+    const one = await at.running()
+    const other = await at.running()
+    await at.refused('LEASE_LOST', () => at.succeed({ ...one, token: other.token }))
+  })
+
+  holds('an outcome is taken once', async (at) => {
+    const job = await at.running()
+    const twice = await Promise.allSettled([at.succeed(job, 'first'), at.succeed(job, 'second'), at.fail(job)])
+    assert.deepEqual(
+      twice.map(({ status }) => status),
+      ['fulfilled', 'rejected', 'rejected'],
+    )
+    assert.equal((await at.job(job.id)).result, 'first')
+  })
+
+  holds('a release is not charged and leaves no trace; the next attempt has the same number', async (at) => {
+    const job = await at.running({ maxAttempts: 1 })
+    assert.deepEqual(await at.store.call('release', job), { state: 'ready', runAt: null, reason: null })
+    const { attempt, attemptsLeft, startedAt, worker, leaseExpiresAt } = await at.job(job.id)
+    assert.deepEqual([attempt, attemptsLeft, startedAt, worker, leaseExpiresAt], [0, 1, null, null, null])
+    assert.deepEqual(await at.store.call('attempts', job.id), [])
+    assert.equal((await at.lease(stranger))[0]!.attempt, 1)
+  })
+
+  holdsOverTime('a heartbeat extends the lease by a whole visibility timeout, and says whether to stop', async (at) => {
+    const job = await at.running({ visibilityTimeout: '10s' })
+    at.advance(9000)
+    const kept = await at.store.call('heartbeat', job)
+    assert.deepEqual(kept, { expiresAt: at.now + 10_000, cancelRequested: false })
+    await at.store.call('cancel', job.id)
+    assert.equal((await at.store.call('heartbeat', job)).cancelRequested, true)
+  })
+
+  holdsOverTime('a heartbeat never carries an attempt past its timeout', async (at) => {
+    const job = await at.running({ visibilityTimeout: '10s', timeout: '12s' })
+    at.advance(9000)
+    const { expiresAt } = await at.store.call('heartbeat', job)
+    assert.equal(expiresAt, job.startedAt + 12_000 + grace)
+  })
+
+  holdsOverTime(
+    'a lease without heartbeats is over at its expiry: the job is ready, the attempt counted and recorded',
+    async (at) => {
+      await at.worker()
+      const job = await at.running()
+      at.advance(29_999)
+      assert.equal(await at.state(job.id), 'running')
+      at.advance(250)
+      const { state, attempt, attemptsLeft } = await at.job(job.id)
+      assert.deepEqual([state, attempt, attemptsLeft], ['ready', 1, 11])
+      const [record] = await at.store.call('attempts', job.id)
+      assert.deepEqual([record?.attempt, record?.outcome, record?.error?.name], [1, 'lost', 'LeaseLost'])
+      await at.refused('LEASE_LOST', () => at.succeed(job))
+      assert.equal((await at.lease(stranger))[0]!.attempt, 2)
+    },
+  )
+
+  holdsOverTime('a job that kills its worker each time ends dead', async (at) => {
+    await at.worker()
+    const { id } = await at.running({ maxAttempts: 3 })
+    for (const state of ['ready', 'ready', 'dead']) {
+      at.advance(30_250)
+      assert.equal(await at.state(id), state)
+      await at.lease(stranger)
+    }
+    assert.equal((await at.job(id)).reason, 'exhausted')
+    assert.deepEqual(
+      (await at.store.call('attempts', id)).map(({ outcome }) => outcome),
+      ['lost', 'lost', 'lost'],
+    )
+  })
+
+  holdsOverTime('the reaper tells what it took back', async (at) => {
+    await at.worker()
+    const { id } = await at.running()
+    at.advance(30_250)
+    const fate = { state: 'ready', runAt: null, reason: null }
+    const told = at.events.filter(({ event }) => event === 'reclaimed')
+    assert.deepEqual(told, [{ event: 'reclaimed', id, queue: 'default', type: 'work', fate }])
+  })
+
+  holdsOverTime('the store itself renews what its own workers hold, up to the timeout', async (at) => {
+    const worker = await at.worker()
+    const job = await at.running({ visibilityTimeout: '3s', timeout: '20s' }, worker)
+    for (let second = 1; second <= 20; second++) {
+      at.advance(1000)
+      const { state, leaseExpiresAt } = await at.job(job.id)
+      assert.ok(state === 'running' && leaseExpiresAt! - at.now >= Math.min(2000, 21_000 - second * 1000))
+    }
+    at.advance(grace)
+    const [record] = await at.store.call('attempts', job.id)
+    assert.deepEqual([await at.state(job.id), record?.outcome], ['scheduled', 'timeout'])
+  })
+
+  holdsOverTime('a process that was stopped for a while still has its leases', async (at) => {
+    const worker = await at.worker()
+    const job = await at.running({}, worker)
+    at.advance(120_000)
+    assert.equal((await at.job(job.id)).leaseExpiresAt, at.now + 30_000)
+    assert.equal((await at.succeed(job)).state, 'succeeded')
+  })
+
+  holdsOverTime('a wall clock set back delays nothing that is ready and keeps leases renewed', async (at) => {
+    const worker = await at.worker()
+    const ready = await at.submit({ type: 'other' })
+    at.tick()
+    at.time.clock.jump(-3_600_000)
+    const job = await at.running({}, worker)
+    assert.deepEqual(
+      (await at.lease(worker, { types: ['other'] })).map(({ id }) => id),
+      [ready],
+    )
+    for (let i = 0; i < 4; i++) at.advance(10_000)
+    const { state, leaseExpiresAt } = await at.job(job.id)
+    assert.ok(state === 'running' && leaseExpiresAt! > at.now)
+  })
+
+  holdsOverTime('a wall clock set back lengthens a foreign lease at most by the jump', async (at) => {
+    await at.worker()
+    const { id } = await at.running()
+    at.advance(10_000)
+    at.time.clock.jump(-5000)
+    at.advance(20_000)
+    assert.equal(await at.state(id), 'running')
+    at.advance(5250)
+    assert.equal(await at.state(id), 'ready')
+  })
+
+  holds('a worker that leaves gives back all it holds, uncharged', async (at) => {
+    const worker = await at.worker()
+    const jobs = [await at.running({}, worker), await at.running({}, worker)]
+    const other = await at.running()
+    await at.store.call('cancel', jobs[1]!.id)
+    await at.store.call('unregister', worker)
+    const states = (await at.all()).map(({ id, state, attempt }) => [id, state, attempt])
+    assert.deepEqual(states, [
+      [jobs[0]!.id, 'ready', 0],
+      [jobs[1]!.id, 'cancelled', 1],
+      [other.id, 'running', 1],
+    ])
+    assert.deepEqual((await at.store.call('stats', null)).workers, [])
+    await at.refused('LEASE_LOST', () => at.succeed(jobs[0]!))
+  })
+}
