@@ -28,10 +28,11 @@ export function lease(
     const rows = db.queue(source.queue).paused
       ? []
       : db.all<{ id: number; priority: number }>(
-          // index gq_jobs_ready: one range, already in order
-          `SELECT id, priority FROM gq_jobs WHERE state = 'ready' AND queue = ?1 AND type = ?2
+          // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
+          `SELECT id, priority FROM gq_jobs
+           WHERE state = 'ready' AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
            ORDER BY priority, id LIMIT ?3`,
-          ...[source.queue, source.type, most],
+          ...[source.queue, source.type, most, db.now],
         )
     if (rows.length === most) spent.delete(source)
     for (const { id, priority } of rows)
