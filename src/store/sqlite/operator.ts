@@ -85,6 +85,7 @@ export function setQueue(db: Db, settings: QueueSettings): null {
     ...[row.name, Number(paused), maxDepth, keepSucceeded, keepCancelled, keepDead],
   )
   if (!paused && row.paused) db.resumed = true
-  Object.assign(row, { paused: Number(paused), max_depth: maxDepth }) // for the rest of this transaction
+  const kept = { keep_succeeded: keepSucceeded, keep_cancelled: keepCancelled, keep_dead: keepDead }
+  Object.assign(row, { paused: Number(paused), max_depth: maxDepth, ...kept }) // for the rest of this transaction
   return null
 }
