@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict'
+import type { Suite } from './contract.ts'
+
+const day = 86_400_000
+
+export function keys({ holds, holdsOverTime }: Suite): void {
+  holds('a second submission with the key answers with the first job, in whatever state it is', async (at) => {
+    const first = await at.submitMany({ idempotencyKey: 'k' }, [1])
+    const again = () => at.submitMany({ idempotencyKey: 'k' }, [1])
+    assert.deepEqual(first.duplicates, [])
+    const [job] = await at.lease(1)
+    assert.deepEqual(await again(), { ids: first.ids, duplicates: [0] })
+    await at.succeed(job!)
+    assert.deepEqual(await again(), { ids: first.ids, duplicates: [0] })
+    assert.equal((await at.all()).length, 1)
+    assert.equal((await at.job(first.ids[0]!)).idempotencyKey, 'k')
+  })
+
+  holds('a key belongs to one queue and one type', async (at) => {
+    const idempotencyKey = 'k'
+    const ids = [
+      await at.submit({ idempotencyKey }),
+      await at.submit({ idempotencyKey, queue: 'other' }),
+      await at.submit({ idempotencyKey, type: 'other' }),
+    ]
+    assert.equal(new Set(ids).size, 3)
+  })
+
+  holds('the same key with another payload is a conflict; the first job stands', async (at) => {
+    const id = await at.submit({ idempotencyKey: 'k' }, { to: 'a' })
+    await at.refused('IDEMPOTENCY_CONFLICT', () => at.submit({ idempotencyKey: 'k' }, { to: 'b' }))
+    assert.equal(await at.submit({ idempotencyKey: 'k' }, { to: 'a' }), id)
+  })
+
+  holds('of many at once, one is first', async (at) => {
+    const all = await Promise.all(Array.from({ length: 50 }, () => at.submitMany({ idempotencyKey: 'k' }, [1])))
+    assert.equal(new Set(all.flatMap(({ ids }) => ids)).size, 1)
+    assert.equal(all.filter(({ duplicates }) => duplicates.length === 0).length, 1)
+  })
+
+  holds('inside a bulk: positions of duplicates are told, jobs without a key are all stored', async (at) => {
+    const first = await at.submit({ idempotencyKey: 'a' }, 1)
+    const { ids, duplicates } = await at.submitMany({}, [1, 1, 1, 1, 1], ['a', 'b', null, 'b', null])
+    assert.deepEqual(duplicates, [0, 3])
+    assert.deepEqual([ids[0], ids[3]], [first, ids[1]])
+    assert.equal(new Set(ids).size, 4)
+    assert.deepEqual(
+      (await at.all()).map(({ id, idempotencyKey }) => [id, idempotencyKey]),
+      [first, ids[1], ids[2], ids[4]].map((id, i) => [id, ['a', 'b', null, null][i]]),
+    )
+  })
+
+  holds('one conflict inside a bulk refuses all of it, its keys included', async (at) => {
+    await at.submit({ idempotencyKey: 'a' }, 1)
+    await at.refused('IDEMPOTENCY_CONFLICT', () => at.submitMany({}, [1, 2], ['b', 'a']))
+    assert.deepEqual((await at.submitMany({ idempotencyKey: 'b' }, [3])).duplicates, [])
+  })
+
+  holds('a duplicate is answered, not refused, when the queue is full', async (at) => {
+    await at.store.call('setQueue', { queue: 'default', maxDepth: 1 })
+    const id = await at.submit({ idempotencyKey: 'k' })
+    assert.equal(await at.submit({ idempotencyKey: 'k' }), id)
+    await at.refused('QUEUE_FULL', () => at.submit({ idempotencyKey: 'l' }))
+    await at.store.call('cancel', id)
+    assert.deepEqual((await at.submitMany({ idempotencyKey: 'l' }, [9])).duplicates, [], 'a refusal leaves no key')
+  })
+
+  holds('removing a job within the window leaves its key: the window is a promise', async (at) => {
+    const id = await at.submit({ idempotencyKey: 'k' })
+    await at.store.call('cancel', id)
+    await at.store.call('remove', id)
+    assert.deepEqual(await at.submitMany({ idempotencyKey: 'k' }, [null]), { ids: [id], duplicates: [0] })
+  })
+
+  holdsOverTime('a key outlives its window as long as its job is there', async (at) => {
+    await at.worker()
+    const options = { idempotencyKey: 'k', idempotencyWindow: '1h' }
+    const id = await at.submit(options)
+    at.advance(2 * 3_600_000)
+    assert.equal(await at.submit(options), id)
+    await at.store.call('cancel', id)
+    await at.store.call('remove', id)
+    const next = await at.submitMany(options, [null])
+    assert.deepEqual(next.duplicates, [])
+    assert.notEqual(next.ids[0], id)
+  })
+
+  holdsOverTime(
+    'a key outlives its job until the window is over, then it is free, also for another payload',
+    async (at) => {
+      await at.worker()
+      const id = await at.submit({ idempotencyKey: 'k' }, 1)
+      await at.store.call('cancel', id)
+      await at.store.call('remove', id)
+      at.time.clock.advance(day - 1)
+      assert.equal(await at.submit({ idempotencyKey: 'k' }, 1), id)
+      at.time.clock.advance(1)
+      const { ids, duplicates } = await at.submitMany({ idempotencyKey: 'k' }, [2])
+      assert.deepEqual([duplicates, ids[0]! > id], [[], true])
+    },
+  )
+
+  holdsOverTime('a pruned job: its key goes with it when the window is over', async (at) => {
+    await at.worker()
+    await at.store.call('setQueue', { queue: 'default', keepSucceeded: 1000 })
+    const submit = (payload: number) => at.submitMany({ idempotencyKey: 'k', idempotencyWindow: '1m' }, [payload])
+    const first = await submit(1)
+    await at.succeed((await at.lease(1))[0]!)
+    at.advance(1250)
+    assert.equal(await at.state(first.ids[0]!), 'gone')
+    assert.deepEqual(await submit(1), { ids: first.ids, duplicates: [0] })
+    at.advance(60_000)
+    assert.deepEqual((await submit(2)).duplicates, [])
+  })
+}

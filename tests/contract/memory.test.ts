@@ -1,0 +1,11 @@
+import { EngineStore } from '../support/virtual.ts'
+import { contract } from './contract.ts'
+
+contract(
+  'engine in memory, virtual time',
+  async () => {
+    const store = new EngineStore()
+    return { store, time: store, close: () => store.close() }
+  },
+  { virtualTime: true },
+)

@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict'
+import type { ErrorCode } from '../../src/model/errors.ts'
+import { type Job, type JobOptions, jobSpec } from '../../src/model/job.ts'
+import { type State, states } from '../../src/model/lifecycle.ts'
+import type { Failure, Fate, LeasedJob, LeaseRequest, Source, Store, StoreEvent } from '../../src/store/store.ts'
+import type { VirtualClock } from './virtual.ts'
+
+/** Time as a test moves it: `advance` lets it pass and the store look at what is due, `clock.jump` sets the wall clock. */
+export interface Time {
+  clock: VirtualClock
+  advance(ms: number): void
+  tick(): void
+}
+
+/** A store just opened and empty; `time` where it runs on virtual time. */
+export interface Opened {
+  store: Store
+  time: Time | null
+  close(): Promise<void>
+}
+export type OpenStore = () => Promise<Opened>
+
+/** What a test submits: the options of the library, with the type among them. */
+export type Options = JobOptions & { type?: string }
+type LeaseOptions = Partial<Omit<LeaseRequest, 'worker' | 'sources'>> & { types?: string[]; queues?: string[] }
+
+/** A worker of another process, which this one never registered: nobody here renews its leases. */
+export const stranger = 999
+
+/** The store under test, and the few things that tests ask of it again and again. */
+export class Subject implements AsyncDisposable {
+  readonly store: Store
+  readonly events: StoreEvent[] = []
+  readonly #opened: Opened
+
+  constructor(opened: Opened) {
+    this.#opened = opened
+    this.store = opened.store
+    this.store.onEvent((event) => this.events.push(event))
+  }
+
+  get time(): Time {
+    assert.ok(this.#opened.time, 'this test needs virtual time')
+    return this.#opened.time
+  }
+
+  get now(): number {
+    return this.time.clock.now()
+  }
+
+  advance(ms: number): void {
+    this.time.advance(ms)
+  }
+
+  tick(): void {
+    this.time.tick()
+  }
+
+  async submit(options: Options = {}, payload: unknown = null): Promise<number> {
+    return (await this.submitMany(options, [payload])).ids[0]!
+  }
+
+  submitMany(options: Options, payloads: unknown[], keys: (string | null)[] | null = null) {
+    const { type = 'work', idempotencyKey, ...rest } = options
+    return this.store.call('submit', {
+      specs: jobSpec(type, rest),
+      payloads: payloads.map((payload) => JSON.stringify(payload)),
+      keys: keys ?? (idempotencyKey === undefined ? null : payloads.map(() => idempotencyKey)),
+    })
+  }
+
+  worker(slots = 10, sources: Source[] = [{ queue: 'default', type: 'work' }], name = 'w'): Promise<number> {
+    return this.store.call('register', { name, sources, slots })
+  }
+
+  request(worker: number, options: LeaseOptions = {}): LeaseRequest {
+    const { types = ['work'], queues = ['default'], slots = 1000, exclude = [] } = options
+    const sources = queues.flatMap((queue) => types.map((type) => ({ queue, type })))
+    return { worker, sources, slots, exclude }
+  }
+
+  /** What a worker gets at once; nothing if it would have to wait. */
+  async lease(worker: number, options: LeaseOptions = {}): Promise<LeasedJob[]> {
+    const asked = this.ask(worker, options)
+    await this.settle()
+    asked.giveUp()
+    return asked.jobs ?? []
+  }
+
+  /** A lease request that waits: `jobs` is undefined until it is answered. */
+  ask(worker: number, options: LeaseOptions = {}): { jobs: LeasedJob[] | undefined; giveUp(): void } {
+    const patience = new AbortController()
+    const asked = { jobs: undefined as LeasedJob[] | undefined, giveUp: () => patience.abort(new Error('gave up')) }
+    this.store.call('lease', this.request(worker, options), patience.signal).then(
+      (jobs) => {
+        asked.jobs = jobs
+      },
+      (error) => assert.ok(patience.signal.aborted || error.code === 'CLOSED', error),
+    )
+    return asked
+  }
+
+  /** Lets the store answer all that it was asked so far: it answers in order, so two answers later nothing is under way. */
+  async settle(): Promise<void> {
+    for (let i = 0; i < 2; i++) await this.store.call('stats', null)
+  }
+
+  /** Submits one job and leases it, whatever else is ready. */
+  async running(options: Options = {}, worker = stranger): Promise<LeasedJob> {
+    const exclude = (await this.all()).map((job) => job.id)
+    const id = await this.submit(options)
+    const { type = 'work', queue = 'default' } = options
+    const [job] = await this.lease(worker, { types: [type], queues: [queue], exclude })
+    assert.equal(job?.id, id)
+    return job
+  }
+
+  succeed(lease: LeasedJob, result: unknown = null): Promise<Fate> {
+    return this.store.call('succeed', { lease, result: JSON.stringify(result) })
+  }
+
+  fail(lease: LeasedJob, kind: Failure['kind'] = 'temporary', retryAfter: number | null = null): Promise<Fate> {
+    return this.store.call('fail', { lease, kind, error: { name: 'Boom', message: 'no', stack: 'at x' }, retryAfter })
+  }
+
+  async job(id: number): Promise<Job> {
+    const job = await this.store.call('job', id)
+    assert.ok(job, `job ${id} is gone`)
+    return job
+  }
+
+  async state(id: number): Promise<State | 'gone'> {
+    return (await this.store.call('job', id))?.state ?? 'gone'
+  }
+
+  /** Refused with `code`, and nothing changed: neither any job nor any counter. */
+  async refused(code: ErrorCode, act: () => Promise<unknown>): Promise<void> {
+    const before = await this.everything()
+    await assert.rejects(act(), { code, accepted: 'no' })
+    assert.deepEqual(await this.everything(), before)
+  }
+
+  /** All jobs, oldest first. */
+  async all(): Promise<Job[]> {
+    return (await this.store.call('jobs', { order: 'oldest', limit: 1000 })).jobs
+  }
+
+  async everything() {
+    return { jobs: await this.all(), counts: await this.counts() }
+  }
+
+  /** The counters of all queues that hold jobs, after proof that they agree with the jobs themselves. */
+  async counts(): Promise<Record<string, Record<State, number>>> {
+    const { queues } = await this.store.call('stats', null)
+    const used = queues.filter(({ counts }) => Object.values(counts).some((count) => count !== 0))
+    const counts = Object.fromEntries(used.map(({ queue, counts }) => [queue, counts]))
+    for (const queue of Object.keys(counts))
+      for (const state of states) {
+        const { jobs } = await this.store.call('jobs', { queue, state, limit: 1000 })
+        assert.equal(counts[queue]![state], jobs.length, `counter of ${state} in queue ${queue}`)
+      }
+    return counts
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#opened.close()
+  }
+}
