@@ -1,0 +1,203 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
+import { test } from 'node:test'
+import { states } from '../../src/model/lifecycle.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { temporaryFolder } from '../support/folder.ts'
+import { Subject } from '../support/subject.ts'
+import { EngineStore, VirtualClock } from '../support/virtual.ts'
+
+/** One file and the processes that open it, all on one clock; a process is an engine of its own. */
+class File implements AsyncDisposable {
+  readonly #folder = temporaryFolder()
+  readonly path = this.#folder.file('jobs.db')
+  readonly clock = new VirtualClock()
+  readonly #open: Subject[] = []
+
+  process(): Subject {
+    const store = new EngineStore(this.path, this.clock)
+    const subject = new Subject({ store, time: store, close: () => store.close() })
+    this.#open.push(subject)
+    return subject
+  }
+
+  sql<Row>(statement: string, ...values: (string | number)[]): Row[] {
+    using db = new DatabaseSync(this.path)
+    return db.prepare(statement).all(...values) as Row[]
+  }
+
+  /** A digest of all that the tables say. */
+  digest(): string {
+    const hash = createHash('sha256')
+    const tables = this.sql<{ name: string }>(`SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name`)
+    for (const { name } of tables)
+      hash.update(`${name} ${JSON.stringify(this.sql(`SELECT * FROM ${name} ORDER BY 1, 2`))}\n`)
+    return hash.digest('hex')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const subject of this.#open) await subject[Symbol.asyncDispose]()
+    this.#folder[Symbol.dispose]()
+  }
+}
+
+/** Jobs in every state; a running one for each of two workers. Answers with the workers and what each runs. */
+async function populate(at: Subject) {
+  const [gone, alive] = [await at.worker(1, [], 'gone'), await at.worker(1, [], 'alive')]
+  await at.fail(await at.running({ idempotencyKey: 'k' }), 'permanent')
+  await at.fail(await at.running({ maxAttempts: 2 }))
+  await at.succeed(await at.running(), { sum: 3 })
+  await at.store.call('cancel', await at.submit({ queue: 'other', delay: '1h' }))
+  const orphan = await at.running({}, gone)
+  const kept = await at.running({}, alive)
+  await at.submit({ deadline: '1d' })
+  assert.deepEqual([...new Set((await at.all()).map(({ state }) => state))].sort(), [...states].sort())
+  return { gone, alive, orphan: orphan.id, kept: kept.id }
+}
+
+/** As if the process that registered the worker had died. */
+function kill(file: File, worker: number): void {
+  const { pid } = spawnSync(process.execPath, ['--version'])
+  file.sql(`UPDATE gq_workers SET pid = ?, pid_started = 'long ago' WHERE id = ?`, pid, worker)
+}
+
+test('recovery happens at open: what a dead process held is taken back, all else is left alone; twice equals once', async () => {
+  await using file = new File()
+  const { gone, orphan, kept } = await populate(file.process())
+  kill(file, gone)
+  const crashed = file.digest()
+  const before = await file.process().all()
+  const recovered = file.digest()
+  assert.notEqual(recovered, crashed)
+  const at = file.process()
+  file.process()
+  assert.equal(file.digest(), recovered)
+
+  const changed = (await at.all()).filter(({ id }) => id === orphan || id === kept)
+  assert.deepEqual(
+    changed.map(({ state, attempt }) => [state, attempt]),
+    [
+      ['ready', 1],
+      ['running', 1],
+    ],
+  )
+  assert.deepEqual(await at.all(), before)
+  const [lost] = await at.store.call('attempts', orphan)
+  assert.deepEqual([lost?.outcome, lost?.worker], ['lost', 'gone'])
+  assert.match(lost!.error!.message, /its process \d+ is gone/)
+})
+
+test('opening a file on which nothing was left open changes nothing', async () => {
+  await using file = new File()
+  await populate(file.process())
+  const digest = file.digest()
+  for (let i = 0; i < 2; i++) {
+    file.process()
+    assert.equal(file.digest(), digest)
+  }
+})
+
+test('a worker whose process dies is noticed at the next look of any other, not after its lease', async () => {
+  await using file = new File()
+  const dying = file.process()
+  const worker = await dying.worker()
+  const job = await dying.running({}, worker)
+  const other = file.process()
+  await other.worker()
+  other.advance(250)
+  assert.equal(await other.state(job.id), 'running')
+  kill(file, worker)
+  other.advance(250)
+  assert.equal(await other.state(job.id), 'ready')
+  await dying.refused('LEASE_LOST', () => dying.succeed(job))
+})
+
+test('a worker of another machine is left to its lease; one of this machine before a restart is not', async () => {
+  await using file = new File()
+  const at = file.process()
+  const [far, rebooted] = [await at.worker(1, [], 'far'), await at.worker(1, [], 'rebooted')]
+  const jobs = [await at.running({}, far), await at.running({}, rebooted)]
+  file.sql(`UPDATE gq_workers SET boot = 'earlier', host = CASE name WHEN 'far' THEN 'elsewhere' ELSE host END`)
+  const other = file.process()
+  assert.deepEqual(await Promise.all(jobs.map(({ id }) => other.state(id))), ['running', 'ready'])
+  await other.worker()
+  other.advance(30_250)
+  assert.equal(await other.state(jobs[0]!.id), 'ready')
+})
+
+test('several processes: what one submits, cancels or ends, those that wait in another hear of', async () => {
+  await using file = new File()
+  const [here, there] = [file.process(), file.process()]
+  const worker = await here.worker()
+  const asked = here.ask(worker)
+  await here.settle()
+  const id = await there.submit()
+  here.tick()
+  await here.settle()
+  assert.deepEqual(
+    asked.jobs?.map((job) => job.id),
+    [id],
+  )
+  let ended = false
+  const waiting = there.store.call('wait', id).then(() => {
+    ended = true
+  })
+  await there.store.call('cancel', id)
+  assert.deepEqual([here.events, ended], [[], false])
+  here.tick()
+  const { token } = asked.jobs![0]!
+  assert.deepEqual(here.events, [{ event: 'cancelRequested', id, token }])
+  await here.succeed(asked.jobs![0]!)
+  there.tick()
+  await waiting
+})
+
+test('several processes: a job is leased once, and a lease taken over is told to who had it', async () => {
+  await using file = new File()
+  const [here, there] = [file.process(), file.process()]
+  const workers = [await here.worker(), await there.worker()] as const
+  const { ids } = await here.submitMany({}, Array(20).fill(0))
+  const leased = await Promise.all([here.lease(workers[0], { slots: 8 }), there.lease(workers[1], { slots: 8 })])
+  assert.deepEqual(
+    leased.map((jobs) => jobs.map(({ id }) => id)),
+    [ids.slice(0, 8), ids.slice(8, 16)],
+  )
+
+  there.advance(30_250) // `here` is stopped meanwhile
+  assert.deepEqual(
+    (await there.all()).map(({ state }) => state),
+    [...Array(8).fill('ready'), ...Array(8).fill('running'), ...Array(4).fill('ready')],
+  )
+  here.tick()
+  const lost = here.events.map((event) => event.event === 'leaseLost' && event.id)
+  assert.deepEqual(lost, ids.slice(0, 8))
+})
+
+test('counters equal what the table says, after all that happened', async () => {
+  await using file = new File()
+  await populate(file.process())
+  const counted = file.sql(`SELECT name, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues
+                            ORDER BY name`)
+  const select = states.map((state) => `SUM(state = '${state}') AS ${state}`)
+  const actual = file.sql<Record<string, number>>(
+    `SELECT queue AS name, ${select} FROM gq_jobs GROUP BY queue ORDER BY queue`,
+  )
+  assert.deepEqual(
+    counted.map((row) => ({ ...(row as object) })),
+    actual.map(({ name, scheduled, ready, running, succeeded, dead, cancelled }) => ({
+      ...{ name, scheduled, ready, running, succeeded, dead, cancelled },
+    })),
+  )
+})
+
+test('what is no queue is refused and left as it is', async () => {
+  using folder = temporaryFolder()
+  const path = folder.file('notes.txt')
+  writeFileSync(path, 'not a database, but long enough to be looked at as one. '.repeat(20))
+  for (const open of [() => SqliteStore.open(path), async () => new EngineStore(path)])
+    await assert.rejects(open, { code: 'NOT_A_QUEUE' })
+  await assert.rejects(SqliteStore.open(folder.file('missing/jobs.db')), { code: 'NOT_A_QUEUE' })
+})
