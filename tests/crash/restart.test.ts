@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { GopherQueue } from '../../src/index.ts'
+import { nanoseconds, readJournal } from './journal.ts'
+import { folderFor, lookInto, start, until } from './processes.ts'
+import type { WorkConfig } from './work.child.ts'
+
+// What a killed worker held runs again within a second on the same host, although its leases last 30 s.
+
+const jobs = 5
+
+/** Milliseconds of the clock that all processes share. */
+const toMs = (written: string | bigint) => Number(written) / 1e6
+const now = () => toMs(nanoseconds())
+
+/** A file with jobs whose first attempt never ends by itself. */
+async function fileWithLongJobs(t: TestContext): Promise<string> {
+  const folder = folderFor(t)
+  const queue = await GopherQueue.open(join(folder, 'jobs.db'))
+  const payloads = Array.from({ length: jobs }, () => null)
+  await queue.submitMany('hang', payloads, { visibilityTimeout: '30s', timeout: '1h' })
+  await queue.close()
+  return folder
+}
+
+const workConfig = (folder: string, name: string): WorkConfig => ({
+  file: join(folder, 'jobs.db'),
+  log: join(folder, name),
+  concurrency: jobs,
+})
+
+/** When the last of the jobs started, by a worker's log. */
+async function started(folder: string, name: string): Promise<number> {
+  const log = join(folder, name)
+  return until(`${jobs} starts in ${name}`, 20, () => {
+    const starts = readJournal(log).filter(([word]) => word === 'start')
+    return starts.length >= jobs && Math.max(...starts.map((words) => toMs(words[3]!)))
+  })
+}
+
+/** Each job has one lost attempt, and has then succeeded. */
+async function assertResumed(folder: string): Promise<void> {
+  const db = lookInto(join(folder, 'jobs.db'))
+  const ended = db.prepare(`SELECT COUNT(*) AS n FROM gq_jobs WHERE state = 'succeeded' AND attempt = 2`)
+  await until('all succeeded', 10, () => ended.get()!.n === jobs)
+  const lost = db.prepare(`SELECT outcome, error_name, COUNT(*) AS n FROM gq_attempts GROUP BY 1, 2`).all()
+  assert.deepEqual(
+    lost.map((row) => ({ ...row })),
+    [{ outcome: 'lost', error_name: 'LeaseLost', n: jobs }],
+  )
+  db.close()
+}
+
+test('after SIGKILL, a new process starts the jobs again within 1 s', async (t) => {
+  const folder = await fileWithLongJobs(t)
+  const first = start(t, 'work.child.ts', workConfig(folder, 'first.log'))
+  await started(folder, 'first.log')
+  await first.kill()
+
+  const spawned = now()
+  const second = start(t, 'work.child.ts', workConfig(folder, 'second.log'))
+  const last = await started(folder, 'second.log')
+  const up = toMs(readJournal(join(folder, 'second.log')).find(([word]) => word === 'up')![1]!)
+  t.diagnostic(
+    `all ${jobs} jobs run again: ${(last - up).toFixed(0)} ms after node was up (loading the library included), ${(last - spawned).toFixed(0)} ms after spawn`,
+  )
+  assert.ok(last - up < 1000, `${last - up} ms`)
+  await assertResumed(folder)
+  await second.stop()
+})
+
+test('after SIGKILL, a worker that was already there starts the jobs again within 1 s', async (t) => {
+  const folder = await fileWithLongJobs(t)
+  const first = start(t, 'work.child.ts', workConfig(folder, 'first.log'))
+  await started(folder, 'first.log')
+  const second = start(t, 'work.child.ts', workConfig(folder, 'second.log'))
+  await until('the second worker works', 20, () =>
+    readJournal(join(folder, 'second.log')).some(([word]) => word === 'working'),
+  )
+
+  const killed = now()
+  await first.kill()
+  const last = await started(folder, 'second.log')
+  t.diagnostic(`all ${jobs} jobs run again ${(last - killed).toFixed(0)} ms after the kill`)
+  assert.ok(last - killed < 1000, `${last - killed} ms`)
+  await assertResumed(folder)
+  await second.stop()
+})
