@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
 import { nanoseconds, readJournal } from './journal.ts'
-import { folderFor, lookInto, start, until } from './processes.ts'
+import { Child, folderFor, lookInto, start, until } from './processes.ts'
 import type { WorkConfig } from './work.child.ts'
 
 // What a killed worker held runs again within a second on the same host, although its leases last 30 s.
@@ -84,6 +85,36 @@ test('after SIGKILL, a worker that was already there starts the jobs again withi
   const last = await started(folder, 'second.log')
   t.diagnostic(`all ${jobs} jobs run again ${(last - killed).toFixed(0)} ms after the kill`)
   assert.ok(last - killed < 1000, `${last - killed} ms`)
+  await assertResumed(folder)
+  await second.stop()
+})
+
+/** The state letter of a process, as the third field of its stat has it. */
+function stateOf(pid: number): string {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  return stat.slice(stat.lastIndexOf(')') + 2)[0]!
+}
+
+const noProc = process.platform !== 'linux' && 'zombies are looked for in /proc'
+test('a killed worker whose parent never waits for it counts as gone too', { skip: noProc }, async (t) => {
+  const folder = await fileWithLongJobs(t)
+  const program = new URL('work.child.ts', import.meta.url).pathname
+  const config = JSON.stringify(workConfig(folder, 'first.log'))
+  // The shell starts the worker and then becomes a program that waits for nobody, as a careless PID 1 of a container.
+  const script = '"$0" "$1" "$2" </dev/zero & echo $!; exec sleep 3600'
+  const parent = new Child('sh', ['-c', script, process.execPath, program, config])
+  t.after(() => parent.kill())
+  const pid = await until('the worker was started', 10, () => parent.output.endsWith('\n') && Number(parent.output))
+  await started(folder, 'first.log')
+  const killed = now()
+  process.kill(pid, 'SIGKILL')
+  await until('the worker is a zombie', 10, () => stateOf(pid) === 'Z')
+
+  const second = start(t, 'work.child.ts', workConfig(folder, 'second.log'))
+  const last = await started(folder, 'second.log')
+  t.diagnostic(`all ${jobs} jobs run again ${(last - killed).toFixed(0)} ms after the kill`)
+  assert.equal(stateOf(pid), 'Z')
+  assert.ok(last - killed < 2000, `${last - killed} ms`) // a second, and node's start
   await assertResumed(folder)
   await second.stop()
 })

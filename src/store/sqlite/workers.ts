@@ -43,7 +43,7 @@ export function thisProcess(): Identity {
 }
 
 /** Facts that only Linux gives; elsewhere a process is known by its id alone. */
-function linux(read: () => string): string | null {
+function linux(read: () => string | null): string | null {
   if (process.platform !== 'linux') return null
   try {
     return read()
@@ -52,11 +52,15 @@ function linux(read: () => string): string | null {
   }
 }
 
-/** Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), which tells it from a later one with the same id. */
+/**
+ * Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), which tells it from a later one with
+ * the same id. Null for one that has ended, also while its parent has not yet waited for it (a zombie).
+ */
 function startOf(pid: number): string | null {
   return linux(() => {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ') // from field 3, the state
+    return fields[0] === 'Z' || fields[0] === 'X' ? null : (fields[19] ?? '')
   })
 }
 
