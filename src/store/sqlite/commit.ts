@@ -128,10 +128,14 @@ export class Engine {
 
   /** Another process committed since this was last asked. */
   #changedOutside(): boolean {
-    const version = this.#db.get<{ data_version: number }>('PRAGMA data_version')!.data_version
+    const version = this.#versionOutside()
     const changed = version !== this.#dataVersion
     this.#dataVersion = version
     return changed
+  }
+
+  #versionOutside(): number {
+    return this.#db.get<{ data_version: number }>('PRAGMA data_version')!.data_version
   }
 
   /** Asked on a read, so that an idle process takes no write lock. */
@@ -188,13 +192,16 @@ export class Engine {
 
   /** Gives ready jobs to the lease requests that wait for them, in the order in which they came. */
   #feed(fresh: Set<number>, lookAround: boolean): Reply[] {
+    if (this.#hungry.size === 0) return []
     const db = this.#db
-    if (this.#hungry.size > 0) ripen(db)
+    ripen(db)
+    // What another process made ready since the last tick goes first if its class is higher: every line counts then.
+    const everywhere = lookAround || db.resumed || this.#versionOutside() !== this.#dataVersion
     const replies: Reply[] = []
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
     for (const { seq, input } of this.#hungry.values()) {
       const request = input as LeaseRequest
-      const all = lookAround || db.resumed || fresh.has(seq)
+      const all = everywhere || fresh.has(seq)
       const sources = request.sources.filter(({ queue, type }) => {
         const key = line(queue, type)
         return !dry.has(key) && (all || db.readied.has(key))
