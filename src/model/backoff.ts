@@ -29,6 +29,9 @@ const hour = 3_600_000
 
 export const defaultBackoff: StoredBackoff = { kind: 'exponential', delay: 5000, factor: 2, max: hour, jitter: 0 }
 
+/** A backoff from its JSON text; null is the default one. */
+export const parseBackoff = (text: string | null): StoredBackoff => (text === null ? defaultBackoff : JSON.parse(text))
+
 /** Checks a backoff and fills in its defaults. Throws INVALID_ARGUMENT. */
 export function storedBackoff(backoff: Backoff): StoredBackoff {
   if (backoff === null) throw invalid('backoff must not be null.')

@@ -1,4 +1,4 @@
-import { type Backoff, defaultBackoff, type StoredBackoff, storedBackoff } from './backoff.ts'
+import { type Backoff, type StoredBackoff, storedBackoff } from './backoff.ts'
 import type { Instant } from './clock.ts'
 import { type Duration, toMs } from './duration.ts'
 import { GopherQueueError, invalid } from './errors.ts'
@@ -66,7 +66,8 @@ export interface JobSpec {
   type: string
   priority: number
   maxAttempts: number
-  backoff: StoredBackoff
+  /** Null is the default one: most jobs have it, and need not carry it. */
+  backoff: StoredBackoff | null
   timeout: number
   onTimeout: 'retry' | 'dead'
   visibilityTimeout: number
@@ -178,7 +179,7 @@ export function jobSpec(type: string, options: JobOptions): JobSpec {
     type: checkName('type', type),
     priority: priorities.indexOf(oneOf(options.priority ?? 'normal', priorities, 'priority')),
     maxAttempts: wholeNumber(options.maxAttempts ?? 12, 1, 1000, 'maxAttempts'),
-    backoff: options.backoff === undefined ? defaultBackoff : storedBackoff(options.backoff),
+    backoff: options.backoff === undefined ? null : storedBackoff(options.backoff),
     timeout: atLeast(1, options.timeout ?? 900_000, 'timeout'),
     onTimeout: oneOf(options.onTimeout ?? 'retry', ['retry', 'dead'], 'onTimeout'),
     visibilityTimeout: atLeast(1000, options.visibilityTimeout ?? 30_000, 'visibilityTimeout'),

@@ -1,5 +1,5 @@
 import { inspect } from 'node:util'
-import { backoffDelay, type CustomBackoff, type StoredBackoff } from '../model/backoff.ts'
+import { backoffDelay, type CustomBackoff, parseBackoff } from '../model/backoff.ts'
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { PermanentError, TemporaryError } from '../model/errors.ts'
@@ -155,7 +155,7 @@ export class Attempt {
 
   #retryAfter(error: unknown): number | null {
     if (error instanceof TemporaryError && error.retryAfter !== undefined) return toMs(error.retryAfter, 'retryAfter')
-    const backoff = JSON.parse(this.leased.backoff) as StoredBackoff
+    const backoff = parseBackoff(this.leased.backoff)
     if (backoff.kind !== 'custom') return null
     const custom = this.#around.customBackoffs.get(backoff.name)
     const { tries, id } = this.leased

@@ -47,8 +47,8 @@ export interface LeasedJob extends Lease {
   /** Place of this attempt in the present budget: 1 is the first. */
   tries: number
   maxAttempts: number
-  /** JSON text of a StoredBackoff. */
-  backoff: string
+  /** JSON text of a StoredBackoff; null is the default one. */
+  backoff: string | null
   timeout: number
   deadline: Instant | null
   createdAt: Instant

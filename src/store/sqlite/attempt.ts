@@ -1,4 +1,4 @@
-import { backoffDelay, type StoredBackoff } from '../../model/backoff.ts'
+import { backoffDelay, parseBackoff } from '../../model/backoff.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
@@ -67,9 +67,9 @@ export function succeed(db: Db, { lease: { id, queue, type, token }, result }: {
   const changes = db.run(
     `UPDATE gq_jobs
      SET state = 'succeeded', result = ?4, finished_at = ?5, lease_token = NULL, lease_expires_at = NULL,
-         prune_at = ?5 + (SELECT keep_succeeded FROM gq_queues WHERE name = ?2)
+         prune_at = ?5 + ?6
      WHERE id = ?1 AND state = 'running' AND lease_token = ?3 AND queue = ?2`,
-    ...[id, queue, token, result, db.now],
+    ...[id, queue, token, result, db.now, db.queue(queue).keep_succeeded],
   )
   if (changes === 0) throw leaseLost(db, id)
   db.moved(queue, type, 'running', 'succeeded')
@@ -85,7 +85,7 @@ export interface RunningJob {
   attempt: number
   budget_from: number
   max_attempts: number
-  backoff: string
+  backoff: string | null
   timeout: number
   on_timeout: 'retry' | 'dead'
   started_at: number
@@ -136,7 +136,7 @@ export function endAttempt(
   if (outcome === 'timeout' && job.on_timeout === 'dead') return end(db, job, 'running', 'giveUp', 'timeout')
   if (tries >= job.max_attempts) return end(db, job, 'running', 'giveUp', 'exhausted')
   if (outcome === 'lost') return makeReady(db, job, 'running', 'reclaim')
-  const runAt = db.now + (retryAfter ?? backoffDelay(JSON.parse(job.backoff) as StoredBackoff, tries, job.id))
+  const runAt = db.now + (retryAfter ?? backoffDelay(parseBackoff(job.backoff), tries, job.id))
   db.run(
     `UPDATE gq_jobs SET state = 'scheduled', run_at = ?2, lease_token = NULL, lease_expires_at = NULL WHERE id = ?1`,
     job.id,

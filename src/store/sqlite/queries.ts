@@ -1,3 +1,4 @@
+import { parseBackoff } from '../../model/backoff.ts'
 import { type Attempt, type Job, priorities } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { JobFilter, JobPage, LeaseRequest, Source, Stats, Worker } from '../store.ts'
@@ -14,7 +15,7 @@ type JobRow = Omit<Job, 'priority' | 'payload' | 'backoff' | 'result' | 'attempt
   budget_from: number
   priority: number
   payload: string
-  backoff: string
+  backoff: string | null
   result: string | null
 }
 
@@ -23,7 +24,7 @@ function toJob({ budget_from, payload, result, backoff, priority, ...rest }: Job
     ...rest,
     priority: priorities[priority]!,
     payload: JSON.parse(payload),
-    backoff: JSON.parse(backoff),
+    backoff: parseBackoff(backoff),
     result: result === null ? null : JSON.parse(result),
     attemptsLeft: Math.max(0, rest.maxAttempts - (rest.attempt - budget_from)),
   }

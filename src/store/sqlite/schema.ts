@@ -37,7 +37,7 @@ const migrations: string[] = [
      attempt             INTEGER NOT NULL DEFAULT 0,
      budget_from         INTEGER NOT NULL DEFAULT 0,
      max_attempts        INTEGER NOT NULL,
-     backoff             TEXT    NOT NULL,
+     backoff             TEXT    CHECK (json_valid(backoff)),
      timeout             INTEGER NOT NULL,
      on_timeout          TEXT    NOT NULL CHECK (on_timeout IN ('retry', 'dead')),
      visibility_timeout  INTEGER NOT NULL,

@@ -108,7 +108,9 @@ export class SqliteStore implements Store {
   }
 
   #post(request: Request): void {
-    if (this.#outbox.push(request) === 1) setImmediate(() => this.#flush())
+    const waiting = this.#outbox.push(request)
+    if (waiting === 1) setImmediate(() => this.#flush())
+    else if (waiting === 50) this.#flush()
   }
 
   #flush(): void {

@@ -46,7 +46,7 @@ function insertRun(db: Db, spec: JobSpec, payloads: string[], key: string | null
   const state = runAt === null ? 'ready' : 'scheduled'
   const deadline = spec.deadline ?? (spec.deadlineIn === null ? null : now + spec.deadlineIn)
   const { priority, maxAttempts, timeout, onTimeout, visibilityTimeout } = spec
-  const backoff = JSON.stringify(spec.backoff)
+  const backoff = spec.backoff === null ? null : JSON.stringify(spec.backoff)
   // biome-ignore format: in the order of the INSERT's columns
   const common = [spec.queue, spec.type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key]
   const ids: number[] = []

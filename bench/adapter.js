@@ -1,0 +1,20 @@
+// GopherQueue as one more system of the peers' benchmark harness, and of our own: the built package, as users get it.
+import { join } from 'node:path'
+import { GopherQueue } from '../dist/index.js'
+
+export default async function open({ dir }) {
+  const queue = await GopherQueue.open(join(dir, 'jobs.db'))
+  let handle = () => undefined
+  const task = queue.define('bench', {}, (job) => handle(job.payload))
+  return {
+    durability: 'fsync before ack; attempt on disk before its handler',
+    submit: (payload) => task.submit(payload),
+    submitMany: (payloads) => task.submitMany(payloads),
+    async work(handler, concurrency) {
+      handle = handler
+      const worker = queue.work({ concurrency })
+      return { stop: () => worker.stop() }
+    },
+    close: () => queue.close(),
+  }
+}
