@@ -1,7 +1,7 @@
 import { type Duration, toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
-import type { LeasedJob, Source, Store } from '../store/store.ts'
+import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
 import { Attempt, type Outcome, type Surroundings } from './attempt.ts'
 import type { Definition } from './definition.ts'
 import type { Emit } from './events.ts'
@@ -43,7 +43,8 @@ export class Worker {
   readonly #overdue = new Set<Attempt>()
   /** Of these, the ones that still hold their slot and keep their job from starting beside them. */
   readonly #blocking = new Map<Attempt, () => void>() // to their timer's end
-  readonly #reports = new Set<Promise<void>>()
+  #reporting = 0
+  #onReported: (() => void) | undefined
   #onIdle: (() => void) | undefined
   #stopped: Promise<void> | undefined
   #hurry: (() => void) | undefined
@@ -164,7 +165,7 @@ export class Worker {
       const stopTimer = this.#around.clock.timer(patience.afterTimeout, () => this.#unblock(attempt))
       this.#blocking.set(attempt, stopTimer)
     }
-    this.#send(this.#report(attempt, outcome))
+    this.#report(attempt, outcome)
     if (this.#running.size === 0) this.#onIdle?.()
     this.#askAgain()
   }
@@ -174,35 +175,49 @@ export class Worker {
     if (this.#blocking.delete(attempt) && !this.#stopping) this.#ask()
   }
 
-  async #report({ lease, job }: Attempt, outcome: Outcome): Promise<void> {
+  #report({ lease, job }: Attempt, outcome: Outcome): void {
     switch (outcome.kind) {
       case 'lost':
-        return this.#emit('leaseLost', job)
+        this.#emit('leaseLost', job)
+        break
       case 'released':
-        await this.#store.call('release', lease)
-        return this.#emit('released', job)
-      case 'succeeded':
-        await this.#store.call('succeed', { lease, result: outcome.result })
-        return this.#emit('succeeded', job, outcome.result)
+        this.#send(this.#store.call('release', lease), () => this.#emit('released', job))
+        break
+      case 'succeeded': {
+        const { result } = outcome
+        this.#send(this.#store.call('succeed', { lease, result }), () => this.#emit('succeeded', job, result))
+        break
+      }
       default: {
-        const fate = await this.#store.call('fail', { lease, ...outcome })
-        return this.#emit(
-          fate.state === 'scheduled' ? 'retrying' : fate.state === 'dead' ? 'dead' : 'cancelled',
-          job,
-          outcome.error,
-          fate,
+        const { kind, error, retryAfter } = outcome
+        this.#send(this.#store.call('fail', { lease, kind, error, retryAfter }), (fate) =>
+          this.#emit(
+            fate.state === 'scheduled' ? 'retrying' : fate.state === 'dead' ? 'dead' : 'cancelled',
+            job,
+            error,
+            fate,
+          ),
         )
       }
     }
   }
 
-  #send(report: Promise<unknown>): void {
-    const sent: Promise<void> = report
-      .catch((error) => this.#emit('warning', error))
-      .then(() => {
-        this.#reports.delete(sent)
-      })
-    this.#reports.add(sent)
+  /** Counts what is not yet on disk, so that `stop` can wait for it. */
+  #send(report: Promise<Fate>, onDisk?: (fate: Fate) => void): void {
+    const settled = () => {
+      if (--this.#reporting === 0) this.#onReported?.()
+    }
+    this.#reporting++
+    report.then(
+      (fate) => {
+        onDisk?.(fate)
+        settled()
+      },
+      (error) => {
+        this.#emit('warning', error)
+        settled()
+      },
+    )
   }
 
   async #stop(wait: number): Promise<void> {
@@ -212,7 +227,7 @@ export class Worker {
     if (wait > 0) await this.#idle(wait)
     for (const attempt of this.#running) attempt.giveBack()
     await this.#idle(patience.afterAbort)
-    await Promise.all(this.#reports)
+    if (this.#reporting > 0) await new Promise<void>((resolve) => (this.#onReported = resolve))
     if (this.#id !== undefined) await this.#store.call('unregister', this.#id) // with it goes back what still runs
     for (const attempt of this.#running) attempt.lose('The worker has stopped.')
     for (const stopTimer of this.#blocking.values()) stopTimer()

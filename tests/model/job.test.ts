@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { defaultBackoff } from '../../src/model/backoff.ts'
 import { checkKey, checkName, type JobOptions, jobSpec, limits, toJson } from '../../src/model/job.ts'
 
 test('the defaults are those of the contract', () => {
@@ -9,7 +8,7 @@ test('the defaults are those of the contract', () => {
     type: 'email',
     priority: 2,
     maxAttempts: 12,
-    backoff: defaultBackoff,
+    backoff: null, // the default one
     timeout: 900_000,
     onTimeout: 'retry',
     visibilityTimeout: 30_000,

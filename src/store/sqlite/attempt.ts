@@ -62,6 +62,8 @@ export function lease(
   return rows
 }
 
+export const succeeded: Fate = { state: 'succeeded', runAt: null, reason: null }
+
 /** Ends a running job well. */
 export function succeed(db: Db, { lease: { id, queue, type, token }, result }: { lease: Lease; result: string }): Fate {
   const changes = db.run(
@@ -74,7 +76,7 @@ export function succeed(db: Db, { lease: { id, queue, type, token }, result }: {
   if (changes === 0) throw leaseLost(db, id)
   db.moved(queue, type, 'running', 'succeeded')
   db.ended.push(id)
-  return { state: 'succeeded', runAt: null, reason: null }
+  return succeeded
 }
 
 /** A running job as its failure, release or reclaim needs it. */

@@ -39,7 +39,7 @@ export class Engine {
   readonly #path: string
   readonly #clock: Clock
   /** Lease requests that wait for a job, by worker. */
-  readonly #hungry = new Map<number, Request>()
+  readonly #hungry = new Map<number, Request<'lease'>>()
   /** Who waits for a job's end: seqs by job id. */
   readonly #waits = new Map<number, Set<number>>()
   /** Outcomes that could not be made durable yet. */
@@ -68,10 +68,20 @@ export class Engine {
     const replies: Reply[] = []
     const now: Request[] = []
     for (const request of requests) {
-      if (request.operation === 'lease') replies.push(...this.#park(request as Request<'lease'>, fresh))
-      else if (request.operation === 'wait') this.#awaitEnd(request as Request<'wait'>, fresh)
-      else if (request.operation === 'forget') this.#forget(Number(request.input))
+      const { seq, operation, input } = request
+      if (operation === 'lease' || operation === 'unregister') {
+        // A newer request replaces the worker's older one, its end takes it back.
+        const worker = operation === 'lease' ? (input as LeaseRequest).worker : (input as number)
+        const older = this.#hungry.get(worker)
+        if (older) replies.push({ seq: older.seq, value: [] })
+        this.#hungry.delete(worker)
+      }
+      if (operation === 'lease') this.#hungry.set((input as LeaseRequest).worker, request as Request<'lease'>)
+      else if (operation === 'wait')
+        this.#waits.set(input as number, (this.#waits.get(input as number) ?? new Set()).add(seq))
+      else if (operation === 'forget') this.#forget(input as number)
       else now.push(request)
+      if (operation === 'lease' || operation === 'wait') fresh.add(seq)
     }
     try {
       replies.push(...this.#transaction(now, { fresh, reaping: false, lookAround: false }))
@@ -106,19 +116,6 @@ export class Engine {
 
   close(): void {
     this.#db.connection.close()
-  }
-
-  #park(request: Request<'lease'>, fresh: Set<number>): Reply[] {
-    const { worker } = request.input
-    const older = this.#hungry.get(worker)
-    this.#hungry.set(worker, request)
-    fresh.add(request.seq)
-    return older ? [{ seq: older.seq, value: [] }] : []
-  }
-
-  #awaitEnd({ seq, input: id }: Request<'wait'>, fresh: Set<number>): void {
-    this.#waits.set(id, (this.#waits.get(id) ?? new Set()).add(seq))
-    fresh.add(seq)
   }
 
   #forget(seq: number): void {
@@ -159,24 +156,32 @@ export class Engine {
     const writing =
       reaping ||
       requests.some(({ operation }) => operation in writes) ||
-      [...this.#hungry.values()].some((r) => fresh.has(r.seq) || (lookAround && mayLease(db, r.input as LeaseRequest)))
-    const replies = whileBusy(() => {
+      [...this.#hungry.values()].some((r) => fresh.has(r.seq) || (lookAround && mayLease(db, r.input)))
+    const done = whileBusy(() => {
       try {
         db.begin(writing ? 'write' : 'read')
         if (reaping) reap(db, [...this.#workers])
-        const replies = requests.map((request) => this.#answer(request))
-        if (writing) replies.push(...this.#feed(fresh, lookAround))
-        replies.push(...this.#tellEnded(fresh, lookAround))
+        const answers = requests.map((request) => this.#answer(request))
+        const fed = writing ? this.#feed(fresh, lookAround) : []
+        const ended = this.#waits.size > 0 ? this.#tellEnded(fresh, lookAround) : []
         db.commit()
-        return replies
+        return { answers, fed, ended }
       } catch (error) {
         db.rollback()
         throw error
       }
     })
-    this.#committed(requests, replies)
+    this.#follow(requests, done.answers)
+    for (const { request, jobs } of done.fed) {
+      this.#hungry.delete(request.input.worker)
+      for (const { id, token } of jobs) this.#leases.set(id, token)
+    }
+    for (const { id } of done.ended) this.#waits.delete(id)
+    this.events.push(...db.events)
+    this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
     if (writing) this.#setHealth([])
-    return replies
+    const leased = done.fed.map(({ request, jobs }) => ({ seq: request.seq, value: jobs }))
+    return [...done.answers, ...leased, ...done.ended.flatMap(({ replies }) => replies)]
   }
 
   #answer({ seq, operation, input }: Request): Reply {
@@ -191,64 +196,49 @@ export class Engine {
   }
 
   /** Gives ready jobs to the lease requests that wait for them, in the order in which they came. */
-  #feed(fresh: Set<number>, lookAround: boolean): Reply[] {
+  #feed(fresh: Set<number>, lookAround: boolean): { request: Request<'lease'>; jobs: LeasedJob[] }[] {
     if (this.#hungry.size === 0) return []
     const db = this.#db
     ripen(db)
     // What another process made ready since the last tick goes first if its class is higher: every line counts then.
     const everywhere = lookAround || db.resumed || this.#versionOutside() !== this.#dataVersion
-    const replies: Reply[] = []
+    const fed: { request: Request<'lease'>; jobs: LeasedJob[] }[] = []
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
-    for (const { seq, input } of this.#hungry.values()) {
-      const request = input as LeaseRequest
-      const all = everywhere || fresh.has(seq)
-      const sources = request.sources.filter(({ queue, type }) => {
+    for (const request of this.#hungry.values()) {
+      const all = everywhere || fresh.has(request.seq)
+      const sources = request.input.sources.filter(({ queue, type }) => {
         const key = line(queue, type)
         return !dry.has(key) && (all || db.readied.has(key))
       })
       if (sources.length === 0) continue
-      const leased = lease(db, { ...request, sources }, (source) => dry.add(line(source.queue, source.type)))
-      if (leased.length > 0) replies.push({ seq, value: leased })
+      const jobs = lease(db, { ...request.input, sources }, (source) => dry.add(line(source.queue, source.type)))
+      if (jobs.length > 0) fed.push({ request, jobs })
     }
-    return replies
+    return fed
   }
 
-  #tellEnded(fresh: Set<number>, lookAround: boolean): Reply[] {
+  #tellEnded(fresh: Set<number>, lookAround: boolean): { id: number; replies: Reply[] }[] {
     const db = this.#db
-    if (this.#waits.size === 0) return []
     const candidates =
       lookAround || fresh.size > 0
         ? endedAmong(db, [...this.#waits.keys()])
         : db.ended.filter((id) => this.#waits.has(id))
-    return candidates.flatMap((id) => {
+    return candidates.map((id) => {
       const ended = job(db, id)
       const seqs = [...this.#waits.get(id)!]
-      return seqs.map((seq) => (ended ? { seq, value: ended } : { seq, error: notFound(id) }))
+      return { id, replies: seqs.map((seq) => (ended ? { seq, value: ended } : { seq, error: notFound(id) })) }
     })
   }
 
-  /** The transaction is on disk: only now does memory follow it. */
-  #committed(requests: Request[], replies: Reply[]): void {
-    const answered = new Map(replies.map((reply) => [reply.seq, reply]))
-    for (const [worker, { seq }] of this.#hungry) {
-      const reply = answered.get(seq)
-      if (!reply || !('value' in reply)) continue
-      this.#hungry.delete(worker)
-      for (const { id, token } of reply.value as LeasedJob[]) this.#leases.set(id, token)
-    }
-    for (const [id, seqs] of this.#waits) {
-      for (const seq of seqs) if (answered.has(seq)) seqs.delete(seq)
-      if (seqs.size === 0) this.#waits.delete(id)
-    }
-    for (const { seq, operation, input } of requests) {
-      const reply = answered.get(seq)!
-      if (operation === 'register' && 'value' in reply) this.#workers.add(reply.value as number)
-      if (operation === 'unregister') this.#workers.delete(input as number)
+  /** The transaction is on disk: only now does memory follow what it did. */
+  #follow(requests: Request[], answers: Reply[]): void {
+    for (const [i, { operation, input }] of requests.entries()) {
+      const answer = answers[i]!
       if (operation === 'succeed' || operation === 'fail') this.#leases.delete((input as { lease: Lease }).lease.id)
-      if (operation === 'release') this.#leases.delete((input as Lease).id)
+      else if (operation === 'release') this.#leases.delete((input as Lease).id)
+      else if (operation === 'register' && 'value' in answer) this.#workers.add(answer.value as number)
+      else if (operation === 'unregister') this.#workers.delete(input as number)
     }
-    this.events.push(...this.#db.events)
-    this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + this.#db.soonest - this.#db.now)
   }
 
   /** Storage failed: nothing of the transaction is believed. Outcomes are held, the rest is told so. */

@@ -12,6 +12,8 @@ export interface QueueRow {
   keep_cancelled: number | null
   keep_dead: number | null
   counts: Record<State, number>
+  /** Jobs counted in or out by this transaction; 0: nothing to write back. */
+  moves: number
 }
 
 type Move = { row: QueueRow; from: State | null; to: State | null; count: number }
@@ -39,7 +41,8 @@ export class Db {
   readonly clock: Clock
   #statements = new Map<string, StatementSync>()
   #queues = new Map<string, QueueRow>()
-  #moves: Move[] = []
+  /** What the operation in `atomic` has counted so far. */
+  #undo: Move[] | null = null
 
   constructor(path: string, clock: Clock) {
     this.connection = new DatabaseSync(path)
@@ -50,7 +53,6 @@ export class Db {
     this.run(kind === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN')
     this.now = this.clock.now()
     this.#queues.clear()
-    this.#moves = []
     this.readied.clear()
     this.resumed = false
     this.soonest = Number.POSITIVE_INFINITY
@@ -60,7 +62,8 @@ export class Db {
 
   /** Writes the counters that changed and commits: when this returns, the transaction is on disk. */
   commit(): void {
-    for (const row of new Set(this.#moves.map((move) => move.row))) {
+    for (const row of this.#queues.values()) {
+      if (row.moves === 0) continue
       const { scheduled, ready, running, succeeded, dead, cancelled } = row.counts
       this.run(
         `UPDATE gq_queues SET scheduled = ?2, ready = ?3, running = ?4, succeeded = ?5, dead = ?6, cancelled = ?7
@@ -77,7 +80,7 @@ export class Db {
 
   /** Runs `work` so that it happens whole or not at all, whatever becomes of the operations that share its transaction. */
   atomic<T>(work: () => T): T {
-    const moves = this.#moves.length
+    this.#undo = []
     const ended = this.ended.length
     const events = this.events.length
     this.run('SAVEPOINT operation')
@@ -93,11 +96,12 @@ export class Db {
       }
       this.ended.length = ended
       this.events.length = events
-      for (const { row, from, to, count } of this.#moves.splice(moves)) this.#count(row, to, from, count)
+      for (const { row, from, to, count } of this.#undo) this.#count(row, to, from, -count)
       // A row that this operation made is gone again: forget those that hold no other operation's counts.
-      const kept = new Set(this.#moves.map((move) => move.row))
-      for (const [name, row] of this.#queues) if (!kept.has(row)) this.#queues.delete(name)
+      for (const [name, row] of this.#queues) if (row.moves === 0) this.#queues.delete(name)
       throw error
+    } finally {
+      this.#undo = null
     }
   }
 
@@ -105,13 +109,15 @@ export class Db {
   moved(queue: string, type: string, from: State | null, to: State | null, count = 1): void {
     const row = this.queue(queue)
     this.#count(row, from, to, count)
-    this.#moves.push({ row, from, to, count })
+    this.#undo?.push({ row, from, to, count })
     if (to === 'ready') this.readied.add(line(queue, type))
   }
 
   #count(row: QueueRow, from: State | null, to: State | null, count: number): void {
-    if (from) row.counts[from] -= count
-    if (to) row.counts[to] += count
+    const jobs = Math.abs(count)
+    if (from) row.counts[from] -= jobs
+    if (to) row.counts[to] += jobs
+    row.moves += count
   }
 
   /** The queue's row, made when it is first named. */
@@ -121,13 +127,13 @@ export class Db {
     const select = `SELECT name, paused, max_depth, keep_succeeded, keep_cancelled, keep_dead,
                       scheduled, ready, running, succeeded, dead, cancelled
                     FROM gq_queues WHERE name = ?1`
-    let found = this.get<Omit<QueueRow, 'counts'> & QueueRow['counts']>(select, name)
+    let found = this.get<Omit<QueueRow, 'counts' | 'moves'> & QueueRow['counts']>(select, name)
     if (!found) {
       this.run(`INSERT INTO gq_queues (name) VALUES (?1)`, name)
       found = this.get(select, name)!
     }
     const { scheduled, ready, running, succeeded, dead, cancelled, ...settings } = found
-    const row = { ...settings, counts: { scheduled, ready, running, succeeded, dead, cancelled } }
+    const row = { ...settings, counts: { scheduled, ready, running, succeeded, dead, cancelled }, moves: 0 }
     this.#queues.set(name, row)
     return row
   }

@@ -2,12 +2,14 @@ import { extname, resolve } from 'node:path'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission } from '../store.ts'
+import { succeeded } from './attempt.ts'
 import type { Request } from './commit.ts'
-import type { Answer, FromThread } from './thread.ts'
+import { type Answer, type FromThread, packRequests, unpackError } from './wire.ts'
 
 /** Most operations, and bytes of payloads, that may wait for the storage thread; submissions above it are refused. */
 const mostWaiting = 100_000
 const mostBytes = 256 * 1024 * 1024
+const mostPerMessage = 50
 
 interface Caller {
   resolve(value: unknown): void
@@ -36,6 +38,7 @@ export class SqliteStore implements Store {
         if (event.event === 'health') this.health = event.health
         for (const listener of this.#listeners) listener(event)
       }
+      for (const seq of message.succeeded) this.#settle({ seq, value: succeeded })
       for (const answer of message.answers) this.#settle(answer)
     })
     thread.on('exit', () => this.#fail('The storage thread ended'))
@@ -60,13 +63,14 @@ export class SqliteStore implements Store {
     if ('failed' in opened) {
       port1.close()
       await thread.terminate()
-      throw toError(opened.failed)
+      throw unpackError(opened.failed)
     }
     return new SqliteStore(port1, thread)
   }
 
   call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>> {
     if (this.#closing) return Promise.reject(closed())
+    if (signal?.aborted) return Promise.reject(signal.reason)
     const bytes = operation === 'submit' ? sizeOf(input as Submission) : 0
     if (
       operation === 'submit' &&
@@ -110,11 +114,11 @@ export class SqliteStore implements Store {
   #post(request: Request): void {
     const waiting = this.#outbox.push(request)
     if (waiting === 1) setImmediate(() => this.#flush())
-    else if (waiting === 50) this.#flush()
+    else if (waiting === mostPerMessage) this.#flush() // let the storage thread start while this turn goes on
   }
 
   #flush(): void {
-    if (this.#outbox.length > 0) this.#port.postMessage(this.#outbox)
+    if (this.#outbox.length > 0) this.#port.postMessage(packRequests(this.#outbox))
     this.#outbox = []
   }
 
@@ -123,7 +127,7 @@ export class SqliteStore implements Store {
     if (!caller) return
     this.#release(answer.seq, caller)
     if ('value' in answer) caller.resolve(answer.value)
-    else caller.reject(toError(answer))
+    else caller.reject(unpackError(answer.failure))
   }
 
   #release(seq: number, caller: Caller): void {
@@ -169,12 +173,6 @@ export class SqliteStore implements Store {
 
 function closed(): GopherQueueError {
   return new GopherQueueError('CLOSED', 'The queue was closed. Nothing was accepted: open it again.')
-}
-
-function toError(answer: Answer): GopherQueueError {
-  if ('value' in answer) throw new TypeError('not a failure')
-  const { code, message, accepted, details } = answer.failure
-  return new GopherQueueError(code, message, { accepted, details })
 }
 
 function sizeOf({ payloads }: Submission): number {
