@@ -33,7 +33,7 @@ test(`${rounds} rounds of SIGKILL lose nothing, run nothing unrecorded and keep 
   }
   const worker = () => {
     const log = nextLog('work')
-    const config: WorkConfig = { file, log: join(folder, log), concurrency: 1, longest: 2 }
+    const config: WorkConfig = { file, log: join(folder, log), concurrency: 1, longest: 5, slowEvery: 20 }
     return { log, child: start(t, 'work.child.ts', config) }
   }
   const kill = async ({ log, child }: { log: string; child: Child }) => {
@@ -46,7 +46,7 @@ test(`${rounds} rounds of SIGKILL lose nothing, run nothing unrecorded and keep 
   let submitting = submitter()
   let working = worker()
   for (let round = 0; round < rounds; round++) {
-    await pause(random() * 700) // a random moment: while they start, migrate, recover, or are in full swing
+    await pause(random() * 1000) // a random moment: while they start, migrate, recover, or are in full swing
     const victim = random()
     const dead = [...(victim < 0.65 ? [working] : []), ...(victim > 0.35 ? [submitting] : [])]
     await Promise.all(dead.map(kill))

@@ -12,10 +12,12 @@ import { readTrace } from './trace.ts'
 
 const jobs = fromEnvironment('CRASH_TRACED_JOBS', 25)
 
+const tracer = 'strace'
+
 function untraceable(): string | false {
-  const { error, status, stderr } = spawnSync('strace', ['-e', 'trace=none', 'true'], { encoding: 'utf8' })
-  if (error) return 'strace is not installed'
-  return status === 0 ? false : `strace may not trace here: ${stderr.trim().split('\n')[0]}`
+  const { error, status, stderr } = spawnSync(tracer, ['-e', 'trace=none', 'true'], { encoding: 'utf8' })
+  if (error) return `${tracer} is not installed`
+  return status === 0 ? false : `${tracer} may not trace here: ${stderr.trim().split('\n')[0]}`
 }
 const skip = untraceable()
 
@@ -23,7 +25,7 @@ async function traceOf(t: TestContext, folder: string, work: boolean, kinds: str
   const output = join(folder, 'trace')
   const config: SyncedConfig = { file: join(folder, 'jobs.db'), jobs, work }
   const calls = 'trace=fdatasync,fsync,pwrite64,write'
-  const child = start(t, 'synced.child.ts', config, ['strace', '-f', '-y', '-s', '32', '-e', calls, '-o', output])
+  const child = start(t, 'synced.child.ts', config, [tracer, '-f', '-y', '-s', '32', '-e', calls, '-o', output])
   assert.equal(await child.ended, 0, child.complaints)
   return readTrace(readFileSync(output, 'utf8'), join(realpathSync(folder), 'jobs.db-wal'), kinds)
 }
