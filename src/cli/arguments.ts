@@ -1,0 +1,58 @@
+import { existsSync } from 'node:fs'
+import { type Command, InvalidArgumentError } from 'commander'
+import type { Backoff } from '../model/backoff.ts'
+import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueue } from '../queue/gopherqueue.ts'
+
+/** Opens the file that --db names. Only commands that bring jobs or wait for them create it: others would by a typo. */
+export async function open(command: Command, absent: 'create' | 'refuse'): Promise<GopherQueue> {
+  const { db } = command.optsWithGlobals<{ db?: string }>()
+  if (!db) throw new GopherQueueError('INVALID_ARGUMENT', 'Name the queue: --db FILE, or GOPHERQUEUE_DB=FILE.')
+  if (absent === 'create' || existsSync(db) || db.includes('://')) return GopherQueue.open(db)
+  throw new GopherQueueError('NOT_A_QUEUE', `There is no file ${db}. Nothing was created: correct the name.`)
+}
+
+/** The action of a command on an existing file. Commander calls it with the arguments, then the options and the command. */
+export function action<First>(act: (queue: GopherQueue, first: First) => Promise<unknown>) {
+  return async (first: First, ...rest: unknown[]): Promise<void> => {
+    await using queue = await open(rest.at(-1) as Command, 'refuse')
+    await act(queue, first)
+  }
+}
+
+// What commander calls on values. Durations and what is built of them are left to the library's own check.
+
+export function whole(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('Give a whole number.')
+  return Number(text)
+}
+
+export const ids = (text: string, before: number[] = []): number[] => [...before, whole(text)]
+
+export function instant(text: string): number {
+  const at = /^\d{9,15}$/.test(text) ? Number(text) : Date.parse(text)
+  if (Number.isNaN(at)) throw new InvalidArgumentError('Give a date such as 2030-01-31T09:00Z, or Unix milliseconds.')
+  return at
+}
+
+export const deadline = (text: string): number | string => (/^[\d.]+[a-z]+$/.test(text) ? text : instant(text))
+
+export const backoffForms = 'constant:5s[:MAX], linear:5s[:MAX], exponential[:5s[:FACTOR[:MAX]]], table:1s,5s or JSON'
+
+export function backoff(text: string): Backoff {
+  if (text.startsWith('{')) return parsed(text) as Backoff
+  const [kind, delay, second, third, ...more] = text.split(':')
+  if (more.length === 0 && kind === 'exponential')
+    return { kind, delay, factor: second && Number(second), max: third } as Backoff
+  if (third === undefined && (kind === 'constant' || kind === 'linear')) return { kind, delay, max: second } as Backoff
+  if (second === undefined && kind === 'table') return { kind, delays: delay?.split(',') ?? [] }
+  throw new InvalidArgumentError(`Give ${backoffForms}.`)
+}
+
+export function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new InvalidArgumentError(`It is not JSON: ${(error as Error).message}.`)
+  }
+}

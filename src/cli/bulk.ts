@@ -1,0 +1,107 @@
+import { fstatSync } from 'node:fs'
+import type { Readable } from 'node:stream'
+import { systemClock } from '../model/clock.ts'
+import { GopherQueueError } from '../model/errors.ts'
+import { type JobOptions, toJson } from '../model/job.ts'
+import type { GopherQueue } from '../queue/gopherqueue.ts'
+
+/** Jobs and bytes of input in one transaction, and the longest line: together the bound on memory. */
+const most = { jobs: 1000, bytes: 4 * 1024 * 1024, line: 8 * 1024 * 1024 }
+
+/** Submits each line as a job, in chunks. What it throws says how many were accepted and from which line to go on. */
+export async function submitLines(queue: GopherQueue, type: string, options: JobOptions, input: Readable) {
+  const bulk: Record<'accepted' | 'firstId' | 'lastId', number> = { accepted: 0, firstId: 0, lastId: 0 }
+  const draw = process.stderr.isTTY ? progress() : () => undefined
+  let nextLine = 1
+  process.once('SIGINT', () => input.destroy(Object.assign(new Error('Interrupted.'), { code: 'INTERRUPTED' })))
+  try {
+    for await (const { payloads, lastLine, bytes } of chunks(input)) {
+      const results = await queue.submitMany(type, payloads, options)
+      nextLine = lastLine + 1
+      bulk.accepted += results.length
+      bulk.firstId ||= results[0]?.id ?? 0
+      bulk.lastId = results.at(-1)?.id ?? bulk.lastId
+      draw(bulk.accepted, bytes)
+    }
+    return bulk
+  } catch (error) {
+    if (!(error instanceof Error)) throw error
+    const fate =
+      error instanceof GopherQueueError && error.accepted === 'unknown' ? 'may have been in part' : 'were not'
+    throw Object.assign(error, {
+      message: `${error.message} The ${bulk.accepted} jobs of the lines before were accepted; line ${nextLine} and those after it ${fate}.`,
+      details: { ...bulk, nextLine },
+    })
+  } finally {
+    draw(null, 0)
+  }
+}
+
+/** The payloads of the lines, as they come. At a line that is none, those before it and then the error. */
+async function* chunks(input: Readable): AsyncGenerator<{ payloads: unknown[]; lastLine: number; bytes: number }> {
+  let payloads: unknown[] = []
+  let lastLine = 0
+  let bytes = 0
+  let begun = 0
+  let failure: unknown
+  try {
+    for await (const line of lines(input)) {
+      const payload = parse(line, lastLine + 1)
+      if (payload !== undefined) payloads.push(payload)
+      lastLine++
+      bytes += line.length + 1
+      if (payloads.length < most.jobs && bytes - begun < most.bytes) continue
+      yield { payloads, lastLine, bytes }
+      payloads = []
+      begun = bytes
+    }
+  } catch (error) {
+    failure = error
+  }
+  yield { payloads, lastLine, bytes }
+  if (failure) throw failure
+}
+
+/** In Latin-1, a character for each byte, so that what is not UTF-8 can be refused with its line's number. */
+async function* lines(input: Readable): AsyncGenerator<string> {
+  let rest = ''
+  for await (const block of input.setEncoding('latin1') as AsyncIterable<string>) {
+    const parts = block.split('\n')
+    parts[0] = rest + parts[0]
+    rest = parts.pop()!
+    yield* parts
+    if (rest.length > most.line) break // `parse` refuses it
+  }
+  yield rest
+}
+
+/** Undefined for a blank line. */
+function parse(line: string, number: number): unknown {
+  try {
+    if (line.length > most.line) throw new GopherQueueError('PAYLOAD_TOO_LARGE', `longer than ${most.line} bytes.`)
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.from(line, 'latin1')) // drops a leading BOM
+    if (text.trim() === '') return undefined
+    const payload: unknown = JSON.parse(text)
+    toJson('payload', payload)
+    return payload
+  } catch (error) {
+    const code = error instanceof GopherQueueError ? error.code : 'INVALID_PAYLOAD'
+    throw new GopherQueueError(code, `Line ${number} is no payload: ${(error as Error).message.replace(/\.?$/, '.')}`)
+  }
+}
+
+/** Draws a line on stderr, ten times a second at most, with a bar if the input's size is known. Null wipes it. */
+function progress(): (accepted: number | null, bytes: number) => void {
+  const stat = fstatSync(0)
+  const start = systemClock.monotonic()
+  let drawn = start
+  return (accepted, bytes) => {
+    const now = systemClock.monotonic()
+    if (accepted !== null && now - drawn < 100) return
+    drawn = now
+    const part = Math.min(bytes / stat.size, 1)
+    const bar = stat.isFile() ? `[${'#'.repeat(part * 20).padEnd(20, '.')}] ${Math.floor(part * 100)}%  ` : ''
+    const rate = Math.round(((accepted ?? 0) * 1000) / (now - start)).toLocaleString('en')
+    process.stderr.write(`\r\x1b[K${accepted === null ? '' : `${bar}${accepted.toLocaleString('en')} jobs, ${rate}/s`}`)
+  }
+}

@@ -1,0 +1,79 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { systemClock } from '../model/clock.ts'
+import { PermanentError, TemporaryError } from '../model/errors.ts'
+import { limits } from '../model/job.ts'
+import type { ActiveJob } from '../queue/definition.ts'
+
+const dataError = 65 // EX_DATAERR of sysexits.h
+const killAfter = 5000
+const tailBytes = limits.stackBytes - 64 // with what stands before it, as much as the history keeps
+
+/**
+ * Runs a shell command for a job in a process group of its own, and returns when all of it is over; stdout is the result.
+ * When `signal` fires the group gets SIGTERM, and after 5 s SIGKILL.
+ */
+export async function runCommand(command: string, job: ActiveJob, signal: AbortSignal): Promise<unknown> {
+  signal.throwIfAborted()
+  const variables = {
+    GOPHERQUEUE_JOB_ID: `${job.id}`,
+    GOPHERQUEUE_ATTEMPT: `${job.attempt}`,
+    GOPHERQUEUE_TYPE: job.type,
+  }
+  const child = spawn(command, { shell: true, detached: true, env: { ...process.env, ...variables } })
+  const output: Buffer[] = []
+  let outputBytes = 0
+  let tail = Buffer.alloc(0)
+  child.stdout.on('data', (data: Buffer) => {
+    outputBytes += data.length
+    if (outputBytes <= limits.resultBytes) output.push(data) // what exceeds it is read and dropped, so that the command can end
+  })
+  child.stderr.on('data', (data: Buffer) => {
+    tail = Buffer.concat([tail, data]).subarray(-tailBytes)
+  })
+  child.stdin.on('error', () => undefined) // EPIPE: nobody has to read the payload
+  child.stdin.end(`${JSON.stringify(job.payload)}\n`)
+
+  const kill = (name: NodeJS.Signals) => {
+    try {
+      if (child.pid !== undefined) process.kill(-child.pid, name)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // ESRCH: nothing is left of the group
+    }
+  }
+  let stopTimer: (() => void) | undefined
+  const terminate = () => {
+    kill('SIGTERM')
+    stopTimer = systemClock.timer(killAfter, () => {
+      kill('SIGKILL')
+      child.stdout.destroy() // a process that left the group may hold them open
+      child.stderr.destroy()
+    })
+  }
+  signal.addEventListener('abort', terminate)
+  const [code, killer] = await once(child, 'close').finally(() => {
+    signal.removeEventListener('abort', terminate)
+    stopTimer?.()
+    if (signal.aborted) kill('SIGKILL') // those of the group that closed their output and stayed
+  })
+
+  if (code === 0 && outputBytes <= limits.resultBytes) return parse(Buffer.concat(output).toString())
+  if (code === 0)
+    throw quiet(new PermanentError(`stdout has ${outputBytes} bytes; a result has at most ${limits.resultBytes}.`))
+  signal.throwIfAborted()
+  const message = `${killer ? `Killed by ${killer}` : `Exit code ${code}`}: ${tail.toString().trim() || 'stderr is empty'}`
+  throw quiet(code === dataError ? new PermanentError(message) : new TemporaryError(message))
+}
+
+/** JSON if it is that, else a string, without its last newline as in a shell's $(...). */
+function parse(output: string): unknown {
+  const text = output.replace(/\r?\n$/, '')
+  try {
+    return text === '' ? null : JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+/** Without a stack: the place in this program says nothing about the command. */
+const quiet = (error: Error): Error => Object.assign(error, { stack: '' })

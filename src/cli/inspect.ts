@@ -1,0 +1,99 @@
+import { styleText } from 'node:util'
+import { type Command, Option } from 'commander'
+import { formatMs } from '../model/duration.ts'
+import { GopherQueueError } from '../model/errors.ts'
+import type { Attempt, Job } from '../model/job.ts'
+import { states } from '../model/lifecycle.ts'
+import type { GopherQueue } from '../queue/gopherqueue.ts'
+import { action, whole } from './arguments.ts'
+import { forPeople, json, paint, print, safe, show, table, toLine, when } from './output.ts'
+
+/** Reading jobs. */
+export function inspectCommands(root: Command): void {
+  root
+    .command('jobs')
+    .description('list jobs, newest first; the id of the last one is the --cursor of the next page')
+    .addOption(new Option('--state <state>', 'only jobs in this state').choices(states))
+    .option('--queue <name>', 'only jobs of this queue')
+    .option('--type <type>', 'only jobs of this type')
+    .option('--limit <n>', 'most jobs shown, 1 to 1000', whole, 100)
+    .option('--cursor <id>', 'go on after this job', whole)
+    .option('--oldest', 'oldest first')
+    .action(action(jobs))
+  root
+    .command('job')
+    .description('show a job, its attempts with their errors, and what happens next')
+    .argument('<id>', 'job id', whole)
+    .action(
+      action(async (queue, id: number) => {
+        const { job, why } = await find(queue, id)
+        const history = await queue.history(id)
+        show({ ...job, history, why }, () => describe(job, history, why))
+      }),
+    )
+  root
+    .command('why')
+    .description('say why a job is not running, or what became of it, and what happens next')
+    .argument('<id>', 'job id', whole)
+    .action(
+      action(async (queue, id: number) => {
+        const { why } = await find(queue, id)
+        show({ id, why }, () => print(safe(why)))
+      }),
+    )
+}
+
+type Filter = Parameters<GopherQueue['jobs']>[0] & { oldest?: true }
+
+async function jobs(queue: GopherQueue, { oldest, ...filter }: Filter): Promise<void> {
+  const page = await queue.jobs({ ...filter, order: oldest ? 'oldest' : 'newest' })
+  if (json) return void page.jobs.map((job) => print(toLine(job)))
+  const rows = page.jobs.map((job) => [
+    ...[`${job.id}`, stateOf(job), job.type, job.queue, job.priority, `${job.attempt}/${job.maxAttempts}`],
+    when((job.state === 'scheduled' ? job.runAt : (job.finishedAt ?? job.startedAt)) ?? job.createdAt),
+    JSON.stringify(job.payload),
+  ])
+  table(['ID', 'STATE', 'TYPE', 'QUEUE', 'PRIORITY', 'TRIES', 'WHEN', 'PAYLOAD'], rows)
+  if (page.next !== null && forPeople) print(`\nMore: --cursor ${page.next}`)
+}
+
+async function find(queue: GopherQueue, id: number): Promise<{ job: Job; why: string }> {
+  const [job, why] = await Promise.all([queue.job(id), queue.why(id)])
+  if (!job) throw new GopherQueueError('NOT_FOUND', why)
+  return { job, why }
+}
+
+const stateOf = ({ state, reason, cancelRequestedAt }: Job): string =>
+  reason ? `${state} (${reason})` : state === 'running' && cancelRequestedAt !== null ? 'running (to stop)' : state
+
+function describe(job: Job, history: Attempt[], why: string): void {
+  const { runAt, deadline, startedAt, finishedAt, idempotencyKey: key, worker, priority, type } = job
+  const at = (instant: number | null) => instant && when(instant, true)
+  const text = (value: unknown) => {
+    const all = JSON.stringify(value)
+    return forPeople && all.length > 2000 ? `${all.slice(0, 2000)}… (${all.length} characters; --json has all)` : all
+  }
+  const shown = {
+    ...{ job: `${job.id}`, state: stateOf(job), type, queue: job.queue, priority, key, why },
+    ...{
+      created: at(job.createdAt),
+      due: at(runAt),
+      deadline: at(deadline),
+      started: at(startedAt),
+      ended: at(finishedAt),
+    },
+    ...{ worker, attempts: `${job.attempt} so far, ${job.attemptsLeft} left`, backoff: toLine(job.backoff) },
+    ...{ timeout: `${formatMs(job.timeout)}, then ${job.onTimeout}`, payload: text(job.payload) },
+    ...(job.state === 'succeeded' && { result: text(job.result) }),
+  }
+  for (const [name, value] of Object.entries(shown))
+    if (value && forPeople) print(`${styleText('bold', name.padEnd(8))}  ${paint(safe(value))}`)
+    else if (value) table([], [[name, value]])
+  for (const { attempt, outcome, worker, startedAt, finishedAt, error } of history) {
+    const lines = error ? (error.stack || `${error.name}: ${error.message}`).split('\n') : []
+    const took = finishedAt === null ? 'so far' : formatMs(finishedAt - startedAt)
+    const row = ['attempt', `${attempt}`, outcome, took, when(startedAt), worker ?? '']
+    table([], [forPeople ? row : [...row, lines.join('\n')]])
+    if (forPeople) for (const line of lines) print(`    ${safe(line)}`)
+  }
+}

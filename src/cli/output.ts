@@ -1,0 +1,89 @@
+import { styleText } from 'node:util'
+import { systemClock } from '../model/clock.ts'
+import { formatMs } from '../model/duration.ts'
+import { GopherQueueError } from '../model/errors.ts'
+
+/** Known before the arguments are parsed, because what is wrong with them is told in JSON too. */
+export const json = process.argv.includes('--json')
+
+/** A person reads: tables cut to the screen, ages, colours. Else a row is a line, its cells divided by tabs. */
+export const forPeople = process.stdout.isTTY === true && !json
+
+// Control characters (C0, DEL, C1), line separators, and those that change the direction of writing.
+const dangerous = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu
+const hex = (char: string, digits: number) => char.charCodeAt(0).toString(16).padStart(digits, '0')
+
+/** Text of unknown origin as one harmless line: a terminal shows what is in it and obeys nothing. */
+export const safe = (text: string): string =>
+  text.replace(dangerous, (char) => (char < '\u0100' ? `\\x${hex(char, 2)}` : `\\u${hex(char, 4)}`))
+
+export const toLine = (value: unknown): string =>
+  JSON.stringify(value).replace(dangerous, (char) => `\\u${hex(char, 4)}`)
+
+export const print = (line: string): boolean => process.stdout.write(`${line}\n`)
+
+/** One document under --json, else what `otherwise` prints. */
+export const show = (document: unknown, otherwise: () => void): unknown =>
+  json ? print(toLine(document)) : otherwise()
+
+export function report(error: unknown): void {
+  const { message, code = 'INTERNAL' }: NodeJS.ErrnoException = error instanceof Error ? error : new Error(`${error}`)
+  const { accepted, details } = error instanceof GopherQueueError ? error : { accepted: 'unknown', details: undefined }
+  const line = json ? toLine({ code, message, accepted, details }) : `gopherqueue: ${code}: ${safe(message)}`
+  process.stderr.write(`${line}\n`)
+}
+
+const ago = (ms: number) => (ms >= 0 ? `${formatMs(ms)} ago` : `in ${formatMs(-ms)}`)
+
+/** People want an instant's age, programs the instant, and who looks closely both. */
+export function when(instant: number, closely = false): string {
+  const age = ago(systemClock.now() - instant)
+  const iso = new Date(instant).toISOString()
+  return !forPeople ? iso : closely ? `${iso} (${age})` : age
+}
+
+const wide = /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]/u
+const widthOf = (char: string) =>
+  char < '\u0300' ? 1 : /[\p{M}\u200b-\u200d]/u.test(char) ? 0 : wide.test(char) ? 2 : 1
+const width = (text: string) => [...text].reduce((sum, char) => sum + widthOf(char), 0)
+
+/** Exactly `columns` wide: padded, or cut with a mark. */
+function fit(text: string, columns: number, right = false): string {
+  const chars = [...text]
+  let used = width(text)
+  if (used > columns) while (used >= columns && chars.length > 0) used -= widthOf(chars.pop()!)
+  if (chars.join('') !== text) used += chars.push('…') && 1
+  return right ? chars.join('').padStart(columns) : chars.join('') + ' '.repeat(columns - used)
+}
+
+const colours = [
+  ['green', /^(ok|succeeded|alive)/],
+  ['cyan', /^running/],
+  ['yellow', /^(scheduled|paused|degraded)/],
+  ['red', /^(dead|failed|timeout|lost|gone)/],
+] as const
+
+/** A state in its colour; styleText heeds NO_COLOR and what the terminal can do. */
+export function paint(state: string): string {
+  const colour = colours.find(([, states]) => states.test(state))?.[0]
+  return forPeople && colour ? styleText(colour, state) : state
+}
+
+/** People get titles and are spared what the screen has no room for; programs get rows, each beginning with `kind` if given. */
+export function table(titles: string[], rows: string[][], kind?: string): void {
+  if (!forPeople) return void rows.map((row) => print((kind ? [kind, ...row] : row).map(safe).join('\t')))
+  if (rows.length === 0) return void (kind || print('None.'))
+  const screen = process.stdout.columns || 80
+  const shown = titles.length > 0 ? [titles, ...rows] : rows
+  const cells = shown.map((row) => row.map((cell) => safe(cell.slice(0, screen + 1)))) // more is never seen
+  const widths = cells[0]!.map((_, x) => Math.max(...cells.map((row) => width(row[x]!))))
+  const right = widths.map((_, x) => rows.every((row) => /^\d+$/.test(row[x]!)))
+  for (let excess = widths.reduce((sum, columns) => sum + columns + 2, -2) - screen; excess > 0; excess--)
+    widths[widths.at(-1)! > 10 ? widths.length - 1 : widths.indexOf(Math.max(...widths))]!-- // the last one is the least
+  for (const row of cells) {
+    const fitted = row.map((cell, x) => fit(cell, widths[x]!, right[x]))
+    const line = fitted.map((cell, x) => ((titles[x] ?? 'STATE') === 'STATE' ? paint(cell) : cell)).join('  ')
+    print(row === cells[0] && titles.length > 0 ? styleText('bold', line.trimEnd()) : line.trimEnd())
+  }
+  if (kind) print('')
+}

@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError, Option } from 'commander'
+import { GopherQueueError } from '../model/errors.ts'
+import { inspectCommands } from './inspect.ts'
+import { operateCommands } from './operate.ts'
+import { report, show, table } from './output.ts'
+import { statsCommand } from './stats.ts'
+import { submitCommand } from './submit.ts'
+import { workCommand } from './work.ts'
+
+/** Runs the command line. The exit code is left in process.exitCode: 0 ok, 1 failed, 2 usage. */
+export async function main(): Promise<void> {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    process.exitCode = 1
+    if (error.code !== 'EPIPE') report(error) // a reader that went away, such as `head`, is no news
+  })
+  try {
+    await program().parseAsync()
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return // help or the version was asked for
+    const failure = error instanceof CommanderError ? usage(error) : error
+    report(failure)
+    process.exitCode = failure instanceof GopherQueueError && failure.code === 'INVALID_ARGUMENT' ? 2 : 1
+  }
+}
+
+function usage({ code, message }: CommanderError): GopherQueueError {
+  const what = code === 'commander.help' ? 'Name a command.' : message.replace(/^error: /, '').replaceAll('\n', ' ')
+  return new GopherQueueError('INVALID_ARGUMENT', `${what} (see --help)`)
+}
+
+function program(): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+  const root = new Command('gopherqueue')
+    .description('Background jobs that are never lost: one SQLite file, no broker to operate.')
+    .addOption(new Option('--db <file>', "the queue's file").env('GOPHERQUEUE_DB'))
+    .option('--json', 'JSON on stdout: one document, or for lists one a line (NDJSON); errors as JSON on stderr')
+    .version(version)
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ outputError: () => undefined, writeErr: () => undefined }) // `main` reports in its own form
+    .exitOverride()
+    .addHelpText('after', '\nA terminal gets tables, a pipe tab-separated rows. Exit status: 0 ok, 1 failed, 2 usage.')
+  for (const add of [submitCommand, workCommand, inspectCommands, operateCommands, statsCommand]) add(root)
+  root
+    .command('version')
+    .description('show the versions of GopherQueue, Node and SQLite')
+    .action(() => {
+      const { node, sqlite = 'none' } = process.versions
+      const versions: Record<string, string> = { gopherqueue: version, node, sqlite }
+      show(versions, () => table(Object.keys(versions), [Object.values(versions)]))
+    })
+  return root
+}

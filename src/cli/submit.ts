@@ -1,0 +1,46 @@
+import { type Command, Option } from 'commander'
+import { checkKey, type JobOptions, jobSpec, priorities } from '../model/job.ts'
+import { backoff, backoffForms, deadline, instant, open, parsed, whole } from './arguments.ts'
+import { submitLines } from './bulk.ts'
+import { forPeople, print, show, table } from './output.ts'
+
+type Flags = JobOptions & { key?: string; keyWindow?: string }
+
+export function submitCommand(root: Command): void {
+  root
+    .command('submit')
+    .description('store a job, or one for each line of stdin; answers when they are on disk')
+    .argument('<type>', 'selects the worker')
+    .argument('[payload]', "JSON, null by default; '-' reads JSON lines from stdin")
+    .option('--queue <name>', "the line to stand in (default: 'default')")
+    .addOption(new Option('--priority <class>', "(default: 'normal')").choices(priorities))
+    .option('--delay <duration>', 'not before this long from now, such as 500ms, 30s, 5m, 1.5h, 7d')
+    .option('--run-at <date>', 'not before this instant', instant)
+    .option('--deadline <date|duration>', 'dead if no attempt started by then', deadline)
+    .option('--max-attempts <n>', 'the first one included (default: 12)', whole)
+    .option('--timeout <duration>', 'longest run of one attempt (default: 15m)')
+    .addOption(new Option('--on-timeout <what>', "(default: 'retry')").choices(['retry', 'dead']))
+    .option('--visibility-timeout <duration>', 'life of a lease without heartbeats (default: 30s)')
+    .option('--backoff <form>', backoffForms, backoff)
+    .option('--key <key>', 'idempotency key: a second submission returns the first job')
+    .option('--key-window <duration>', 'how long the key is kept at least (default: 24h)')
+    .action(
+      async (type: string, payload: string | undefined, { key, keyWindow, ...flags }: Flags, command: Command) => {
+        const options: JobOptions = { ...flags }
+        if (key !== undefined) options.idempotencyKey = checkKey(key)
+        if (keyWindow !== undefined) options.idempotencyWindow = keyWindow
+        jobSpec(type, options) // refuses what is wrong before a file is made for it
+        if (payload === '-' && key !== undefined) command.error('--key is for one job, not for lines of stdin.')
+        const value = payload === '-' || payload === undefined ? null : parsed(payload)
+        await using queue = await open(command, 'create')
+        if (payload === '-') {
+          const bulk = await submitLines(queue, type, options, process.stdin)
+          const row = Object.values(bulk).map(String)
+          return void show(bulk, () => table(['ACCEPTED', 'FIRST ID', 'LAST ID'], [row]))
+        }
+        const { id, duplicate } = await queue.submit(type, value, options)
+        const said = `Job ${id} ${duplicate ? 'was there already under this key; nothing was added' : 'is on disk'}.`
+        show({ id, duplicate }, () => print(forPeople ? said : `${id}`))
+      },
+    )
+}

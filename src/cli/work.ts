@@ -1,0 +1,85 @@
+import { once } from 'node:events'
+import type { Command } from 'commander'
+import { systemClock } from '../model/clock.ts'
+import { formatMs, toMs } from '../model/duration.ts'
+import type { QueueEvents } from '../queue/events.ts'
+import { open, whole } from './arguments.ts'
+import { runCommand } from './exec.ts'
+import { json, print, report, safe, toLine } from './output.ts'
+
+export function workCommand(root: Command): void {
+  root
+    .command('work')
+    .description('run a command for each job of a type, until SIGTERM or SIGINT')
+    .argument('<type>', 'the jobs to take')
+    .requiredOption('--exec <command>', 'given to the shell')
+    .option('--concurrency <n>', 'commands that run at once', whole, 10)
+    .option('--queue <name>', 'queue to take jobs from', 'default')
+    .option('--grace <duration>', 'how long running commands may go on after the first signal', '30s')
+    .addHelpText('after', help)
+    .action(work)
+}
+
+const help = `
+The command gets the payload as JSON on stdin, and GOPHERQUEUE_JOB_ID, GOPHERQUEUE_ATTEMPT, GOPHERQUEUE_TYPE.
+  exit 0         success; stdout is the result: JSON if it is that, else a string
+  exit 65        permanent failure: the job is dead
+  anything else  temporary failure, to be repeated; the end of stderr is the error
+On timeout, cancellation or shutdown its process group gets SIGTERM, and SIGKILL after 5 s.
+A first signal takes no more jobs and lets commands end; a second one stops them, and their jobs go back uncharged.
+Each finished attempt is a line on stderr, or under --json an object on stdout.`
+
+type Flags = Record<'exec' | 'queue' | 'grace', string> & { concurrency: number }
+
+async function work(type: string, { exec, concurrency, queue: line, grace }: Flags, command: Command): Promise<void> {
+  const graceMs = toMs(grace, '--grace')
+  await using queue = await open(command, 'create')
+  const shutdown = new AbortController()
+  const commands = new Set<Promise<unknown>>()
+  queue.define(type, {}, async (job, context) => {
+    const running = runCommand(exec, job, AbortSignal.any([context.signal, shutdown.signal]))
+    commands.add(running)
+    try {
+      return await running
+    } catch (error) {
+      // Keeps the lease until all commands are gone, so that nobody starts the job beside its old command.
+      if (shutdown.signal.aborted && !context.signal.aborted) await once(context.signal, 'abort')
+      throw error
+    } finally {
+      commands.delete(running)
+    }
+  })
+  for (const outcome of ['succeeded', 'retrying', 'dead', 'cancelled', 'released', 'leaseLost'] as const)
+    queue.on(outcome, (...args: Told) => log(outcome, ...args))
+  queue.on('warning', report)
+  const worker = queue.work({ concurrency, queues: [line] })
+  const stopNow = async () => {
+    shutdown.abort(new Error('The worker is shutting down.'))
+    await Promise.allSettled(commands)
+    worker.stop({ drain: false }).catch(() => undefined) // the first stop tells
+  }
+  let signals = 0
+  const asked = Promise.withResolvers<void>()
+  for (const name of ['SIGTERM', 'SIGINT']) process.on(name, () => (signals++ === 0 ? asked.resolve() : stopNow()))
+  tell(`worker ${worker.name} takes jobs of type '${type}', ${concurrency} at once`)
+  await asked.promise
+  tell(`stopping: ${worker.running} running may go on for ${grace}; a second signal stops them`)
+  const stopTimer = systemClock.timer(graceMs, stopNow)
+  await worker.stop({ grace: '5200w' }) // the grace is counted here: commands take longer to stop than a worker waits
+  stopTimer()
+}
+
+const tell = (what: string): unknown =>
+  json || process.stderr.write(`${new Date(systemClock.now()).toISOString()} ${safe(what)}\n`)
+
+type Told = QueueEvents['succeeded' | 'dead' | 'released']
+
+/** One line for each finished attempt. */
+function log(outcome: string, ...[{ id, attempt, maxAttempts, startedAt }, told, fate]: Told): void {
+  const durationMs = Math.max(0, systemClock.now() - startedAt)
+  const error = typeof told === 'object' ? told.message : undefined
+  if (json) print(toLine({ id, attempt, outcome, durationMs, error, ...fate }))
+  const again = fate?.runAt ? `, again at ${new Date(fate.runAt).toISOString()}` : ''
+  const took = `attempt ${attempt} of ${maxAttempts} took ${formatMs(durationMs)}`
+  tell(`job ${id} ${outcome}: ${took}${again}${error ? `: ${error}` : ''}`)
+}
