@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { temporaryFolder } from './support/folder.ts'
+
+const root = join(import.meta.dirname, '..')
+const readme = readFileSync(join(root, 'README.md'), 'utf8')
+const blocks = [...readme.matchAll(/```ts\n(.*?)```/gs)].map((match) => match[1]!)
+
+/** Runs a block as a program of its own, in an empty folder; answers what it printed. */
+function run(block: string): string {
+  using folder = temporaryFolder()
+  const file = folder.file('example.ts')
+  const library = JSON.stringify(join(root, 'src/index.ts'))
+  const zod = JSON.stringify(join(root, 'node_modules/zod/index.js'))
+  writeFileSync(file, block.replace("'gopherqueue'", library).replace("'zod'", zod))
+  return execFileSync(process.execPath, [file], { cwd: dirname(file), encoding: 'utf8', timeout: 30_000 })
+}
+
+test('the first example delivers its mail', () => {
+  assert.equal(run(blocks[0]!), "Dear Ada, ...\n{ deliveredTo: 'ada@example.com' }\n")
+})
+
+test('the second example prints what its comments say', () => {
+  const printed = run(blocks[1]!)
+  assert.match(printed, /^true true\nJob 6 is ready, but queue 'reports' is paused; it runs after a resume\.\n/)
+})
+
+test('the third example retries and succeeds', () => {
+  const printed = run(blocks[2]!)
+  assert.match(printed, /^1 the bank is busy \d+\norder 17 charged on attempt 2\n$/)
+  assert.equal(blocks.length, 3, 'an example without a test')
+})
+
+test('each file that the README names as a proof exists', () => {
+  const named = [...readme.matchAll(/`((?:tests|docs)\/[\w./-]+)`/g)].map((match) => match[1]!)
+  assert.ok(named.length > 10)
+  for (const file of named) assert.ok(existsSync(join(root, file)), file)
+})
