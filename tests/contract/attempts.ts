@@ -93,6 +93,25 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
     await at.counts()
   })
 
+  holdsOverTime('a second cancel asks for no more than the first, and keeps its time', async (at) => {
+    const { id } = await at.running()
+    await at.store.call('cancel', id)
+    const first = at.now
+    at.advance(1000)
+    assert.equal((await at.store.call('cancel', id)).state, 'running')
+    assert.equal((await at.job(id)).cancelRequestedAt, first)
+  })
+
+  holds('a cancelled job that is retried has forgotten that it was to stop', async (at) => {
+    const job = await at.running()
+    await at.store.call('cancel', job.id)
+    await at.fail(job)
+    await at.store.call('retry', job.id)
+    const [again] = await at.lease(stranger)
+    assert.equal((await at.store.call('heartbeat', again!)).cancelRequested, false)
+    assert.equal((await at.fail(again!)).state, 'scheduled')
+  })
+
   holdsOverTime('a cancelled job whose worker is lost ends cancelled as well', async (at) => {
     await at.worker()
     const { id } = await at.running()

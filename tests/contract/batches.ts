@@ -46,15 +46,16 @@ export function batches({ holds }: Suite): void {
   holds('a queue first named by a refused bulk is counted right by those after it', async (at) => {
     await at.submit({ queue: 'q', idempotencyKey: 'k' }, 1)
     const results = await Promise.allSettled([
-      at.submitMany({ queue: 'fresh' }, [1, 2], ['a', 'b']),
-      at.submitMany({ queue: 'q' }, [1, 2], [null, 'k']),
-      at.submitMany({ queue: 'fresh' }, [5, 6], ['c', 'a']),
+      at.submitMany({ queue: 'fresh' }, [1, 2], ['a', 'a']),
       at.submit({ queue: 'fresh' }),
+      at.submitMany({ queue: 'q' }, [1, 2], [null, 'k']),
+      at.submitMany({ queue: 'fresh' }, [1, 2], ['a', 'b']),
+      at.submitMany({ queue: 'fresh' }, [5, 6], ['c', 'a']),
       at.submit({ queue: 'q' }),
     ])
     assert.deepEqual(
       results.map(({ status }) => status[0]),
-      ['f', 'r', 'r', 'f', 'f'],
+      ['r', 'f', 'r', 'f', 'r', 'f'],
     )
     const { fresh, q } = await at.counts()
     assert.deepEqual([fresh!.ready, q!.ready], [3, 2])

@@ -88,6 +88,8 @@ export function order({ holds, holdsOverTime }: Suite): void {
     const second = await at.submit()
     assert.deepEqual(await served(at), [])
     const waiting = at.ask(stranger)
+    await at.settle()
+    assert.equal(waiting.jobs, undefined)
     await at.store.call('setQueue', { queue: 'default', paused: false })
     await at.settle()
     assert.deepEqual(ids(waiting.jobs ?? []), [first, second])
