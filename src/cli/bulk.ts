@@ -10,7 +10,7 @@ const most = { jobs: 1000, bytes: 4 * 1024 * 1024, line: 8 * 1024 * 1024 }
 
 /** Submits each line as a job, in chunks. What it throws says how many were accepted and from which line to go on. */
 export async function submitLines(queue: GopherQueue, type: string, options: JobOptions, input: Readable) {
-  const bulk: Record<'accepted' | 'firstId' | 'lastId', number> = { accepted: 0, firstId: 0, lastId: 0 }
+  const bulk = { accepted: 0, firstId: null as number | null, lastId: null as number | null }
   const draw = process.stderr.isTTY ? progress() : () => undefined
   let nextLine = 1
   process.once('SIGINT', () => input.destroy(Object.assign(new Error('Interrupted.'), { code: 'INTERRUPTED' })))
@@ -19,7 +19,7 @@ export async function submitLines(queue: GopherQueue, type: string, options: Job
       const results = await queue.submitMany(type, payloads, options)
       nextLine = lastLine + 1
       bulk.accepted += results.length
-      bulk.firstId ||= results[0]?.id ?? 0
+      bulk.firstId ??= results[0]?.id ?? null
       bulk.lastId = results.at(-1)?.id ?? bulk.lastId
       draw(bulk.accepted, bytes)
     }

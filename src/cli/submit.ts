@@ -35,7 +35,7 @@ export function submitCommand(root: Command): void {
         await using queue = await open(command, 'create')
         if (payload === '-') {
           const bulk = await submitLines(queue, type, options, process.stdin)
-          const row = Object.values(bulk).map(String)
+          const row = Object.values(bulk).map((part) => `${part ?? 'none'}`)
           return void show(bulk, () => table(['ACCEPTED', 'FIRST ID', 'LAST ID'], [row]))
         }
         const { id, duplicate } = await queue.submit(type, value, options)
