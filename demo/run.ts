@@ -29,8 +29,8 @@ if (existsSync(db)) refuse(`${db} is there already: give another folder.`)
 mkdirSync(folder, { recursive: true })
 
 const megabytes = files.reduce((sum, path) => sum + statSync(join(root, path)).size, 0) / 1e6
-say(`GopherQueue demo: a job for each of ${count(files.length)} files (${count(megabytes)} MB): SHA-256 and gzip size`)
-say(`1 process submits, 2 work on 8 jobs at a time; all they share is ${db}\n`)
+say(`GopherQueue demo: SHA-256 and gzip size of ${count(files.length)} files (${count(megabytes)} MB), a job each`)
+say('1 process submits, 2 work on 8 jobs at a time, one SQLite file is all they share\n')
 
 const queue = await GopherQueue.open(db)
 let submitter: ChildProcess
