@@ -2,7 +2,7 @@ import { inspect } from 'node:util'
 import { backoffDelay, type CustomBackoff, parseBackoff } from '../model/backoff.ts'
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
-import { PermanentError, TemporaryError } from '../model/errors.ts'
+import { GopherQueueError, PermanentError, TemporaryError } from '../model/errors.ts'
 import { limits, priorities, toJson } from '../model/job.ts'
 import type { Failure, Lease, LeasedJob } from '../store/store.ts'
 import { type ActiveJob, type Context, type Definition, validated } from './definition.ts'
@@ -115,10 +115,11 @@ export class Attempt {
       heartbeat: async () => void (await attempt.#around.heartbeat(attempt.lease)),
     }
     if (!schema) return handler!(this.job, context)
-    return validated(schema, this.job.payload, type).then(
+    return validated(schema, this.job.payload, type, '').then(
       (payload) => handler!(Object.assign(this.job, { payload }), context),
-      (cause) => {
-        throw new PermanentError(cause instanceof Error ? cause.message : String(cause), { cause })
+      (error) => {
+        const misfit = error instanceof GopherQueueError && error.code === 'INVALID_PAYLOAD'
+        throw misfit ? new PermanentError(error.message) : error // a validator that breaks says nothing of the payload
       },
     )
   }

@@ -66,11 +66,18 @@ export function makeDefinition(
   }
 }
 
-/** The payload as the schema gives it back. Throws INVALID_PAYLOAD with the validator's issues in `details`. */
+/** Issues that an error message names; all of them are in its `details`. */
+const mostNamed = 10
+
+/**
+ * The payload as the schema gives it back. Throws INVALID_PAYLOAD with the validator's issues in `details`, and
+ * `consequence` at the end of its message; what the validator itself throws goes through.
+ */
 export async function validated(
   schema: StandardSchemaV1 | undefined,
   payload: unknown,
   type: string,
+  consequence: string,
 ): Promise<unknown> {
   if (!schema) return payload
   const result = await schema['~standard'].validate(payload)
@@ -79,10 +86,13 @@ export async function validated(
     message,
     path: path?.map((part) => (typeof part === 'object' ? part.key : part)),
   }))
-  const first = issues[0]
+  const named = issues.slice(0, mostNamed).map(({ message, path }) => {
+    return path?.length ? `${path.map(String).join('.')}: ${message}` : message
+  })
+  const more = issues.length > mostNamed ? ` (and ${issues.length - mostNamed} more)` : ''
   throw new GopherQueueError(
     'INVALID_PAYLOAD',
-    `The payload of '${type}' does not fit its schema: ${first?.path?.length ? `${first.path.join('.')}: ` : ''}${first?.message ?? 'unknown issue'}${issues.length > 1 ? ` (and ${issues.length - 1} more)` : ''}. Nothing was stored.`,
+    `The payload of '${type}' does not fit its schema: ${named.join('; ')}${more}.${consequence}`,
     { details: { issues } },
   )
 }

@@ -15,7 +15,7 @@ export async function makeSubmission<Payload>(
 ): Promise<Submission> {
   if (payloads.length > limits.bulkJobs) throw tooLarge(`${limits.bulkJobs} jobs; got ${payloads.length}`)
   const schema = definition?.schema
-  if (schema) await Promise.all(payloads.map((payload) => validated(schema, payload, type)))
+  if (schema) await Promise.all(payloads.map((payload) => validated(schema, payload, type, ' Nothing was stored.')))
   const texts = payloads.map((payload) => toJson('payload', payload))
   if (texts.length > 1 && texts.reduce((sum, text) => sum + text.length, 0) > limits.bulkBytes)
     throw tooLarge(`${limits.bulkBytes} bytes of payloads`)
