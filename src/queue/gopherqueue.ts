@@ -5,7 +5,6 @@ import { type Clock, systemClock } from '../model/clock.ts'
 import { type Duration, toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions, oneOf, wholeNumber } from '../model/job.ts'
-import { states } from '../model/lifecycle.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
 import type {
   Fate,
@@ -20,6 +19,7 @@ import type {
 } from '../store/store.ts'
 import { type Definition, type DefinitionOptions, type Handler, makeDefinition } from './definition.ts'
 import type { Emit, QueueEvents } from './events.ts'
+import { checkFilter } from './filter.ts'
 import { healthOf } from './health.ts'
 import { type BulkOptions, makeSubmission } from './submission.ts'
 import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
@@ -167,10 +167,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** One page of jobs, newest first unless asked otherwise. Throws INVALID_ARGUMENT. */
   async jobs(filter: JobFilter = {}): Promise<JobPage> {
-    const { limit = 100, state } = filter
-    wholeNumber(limit, 1, 1000, 'limit')
-    if (state !== undefined) oneOf(state, states, 'state')
-    return this.#store.call('jobs', filter)
+    return this.#store.call('jobs', checkFilter(filter))
   }
 
   /** Every attempt of a job that started, oldest first; empty for a job that is not there. */
@@ -241,9 +238,10 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     const settings: QueueSettings = { queue: checkName('queue', queue) }
     if (maxDepth !== undefined)
       settings.maxDepth = maxDepth === null ? null : wholeNumber(maxDepth, 1, 2 ** 31, 'maxDepth')
-    for (const name of ['keepSucceeded', 'keepCancelled', 'keepDead'] as const) {
-      const value = keep[name]
-      if (value !== undefined) settings[name] = value === null ? null : toMs(value, name)
+    for (const name of Object.keys(keep)) {
+      const option = oneOf(name as keyof typeof keep, ['keepSucceeded', 'keepCancelled', 'keepDead'], 'A queue option')
+      const value = keep[option]
+      if (value !== undefined) settings[option] = value === null ? null : toMs(value, option)
     }
     await this.#store.call('setQueue', settings)
   }
