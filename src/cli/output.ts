@@ -78,7 +78,8 @@ export function table(titles: string[], rows: string[][], kind?: string): void {
   const cells = shown.map((row) => row.map((cell) => safe(cell.slice(0, screen + 1)))) // more is never seen
   const widths = cells[0]!.map((_, x) => Math.max(...cells.map((row) => width(row[x]!))))
   const right = widths.map((_, x) => rows.every((row) => /^\d+$/.test(row[x]!)))
-  for (let excess = widths.reduce((sum, columns) => sum + columns + 2, -2) - screen; excess > 0; excess--)
+  let excess = widths.reduce((sum, columns) => sum + columns + 2, -2) - screen
+  for (; excess > 0 && Math.max(...widths) > 1; excess--)
     widths[widths.at(-1)! > 10 ? widths.length - 1 : widths.indexOf(Math.max(...widths))]!-- // the last one is the least
   for (const row of cells) {
     const fitted = row.map((cell, x) => fit(cell, widths[x]!, right[x]))

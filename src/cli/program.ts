@@ -14,6 +14,9 @@ export async function main(): Promise<void> {
     process.exitCode = 1
     if (error.code !== 'EPIPE') report(error) // a reader that went away, such as `head`, is no news
   })
+  process.stderr.on('error', () => {
+    process.exitCode = 1 // nobody is left to tell, but a worker goes on
+  })
   try {
     await program().parseAsync()
   } catch (error) {

@@ -3,8 +3,10 @@ import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'
 import { Bench, main } from './support.ts'
 
-const script = spawnSync('script', ['--version']).error === undefined
-const needsScript = { skip: script ? false : 'script(1) of util-linux is not installed' }
+const script = 'script'
+const needsScript = {
+  skip: spawnSync(script, ['--version']).error === undefined ? false : 'script(1) of util-linux is not installed',
+}
 
 // What a terminal must never get from a file: controls other than newline and tab, and changes of direction.
 const raw = /(?![\n\t])\p{Cc}|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/u
@@ -14,7 +16,7 @@ function terminal(bench: Bench, columns: number, args: string, colour = false): 
   const command = `stty cols ${columns} rows 40; '${process.execPath}' '${main}' ${args}`
   const { NO_COLOR: _, FORCE_COLOR: __, ...inherited } = process.env
   const env = { ...inherited, TERM: 'xterm-256color', GOPHERQUEUE_DB: bench.file, ...(!colour && { NO_COLOR: '1' }) }
-  const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { env, encoding: 'utf8' })
+  const { stdout } = spawnSync(script, ['-qec', command, '/dev/null'], { env, encoding: 'utf8' })
   return stdout.replaceAll('\r\n', '\n').trimEnd().split('\n')
 }
 
@@ -29,6 +31,7 @@ async function exampleJobs(bench: Bench): Promise<void> {
 test('a table fits the terminal, whatever is in it', needsScript, async (t) => {
   const bench = new Bench(t)
   await exampleJobs(bench)
+  assert.equal(terminal(bench, 5, 'jobs').length, 4) // too narrow for any table: no crash
   for (const columns of [60, 80, 160]) {
     const lines = terminal(bench, columns, 'jobs')
     assert.match(lines[0]!, /^ID +STATE +TYPE/)

@@ -100,6 +100,17 @@ describe('work', { concurrency: 3 }, () => {
     assert.deepEqual(bench.processes(), [`${worker.child.pid}`])
   })
 
+  test('a worker whose log nobody reads any more goes on', async (t) => {
+    const bench = new Bench(t)
+    const queue = await bench.open()
+    const worker = bench.start('work', 'job', '--exec', 'echo fine')
+    await worker.says(/takes jobs/)
+    worker.child.stderr.destroy()
+    for (let n = 0; n < 3; n++) assert.equal(await queue.wait((await queue.submit('job', n)).id), 'fine')
+    worker.child.kill('SIGTERM')
+    await worker.ended
+  })
+
   test('a first signal lets commands end, and takes no more jobs', async (t) => {
     const bench = new Bench(t)
     const queue = await bench.open()
