@@ -134,6 +134,14 @@ export function leases({ holds, holdsOverTime }: Suite): void {
     assert.deepEqual([await at.state(job.id), record?.outcome], ['scheduled', 'timeout'])
   })
 
+  holdsOverTime('what was reported is not told as lost', async (at) => {
+    const worker = await at.worker()
+    const [a, b, c] = [await at.running({}, worker), await at.running({}, worker), await at.running({}, worker)]
+    await Promise.all([at.succeed(a), at.fail(b), at.store.call('release', c)])
+    at.advance(20_000)
+    assert.deepEqual(at.events, [])
+  })
+
   holdsOverTime('a process that was stopped for a while still has its leases', async (at) => {
     const worker = await at.worker()
     const job = await at.running({}, worker)

@@ -168,11 +168,12 @@ export function order({ holds, holdsOverTime }: Suite): void {
   })
 
   holds('no job stays ready while some worker waits for it: several types, few slots', async (at) => {
-    const both = at.ask(1, { types: ['x', 'y'], slots: 1 })
-    const one = at.ask(2, { types: ['y'], slots: 1 })
-    const [x, y] = await Promise.all([at.submit({ type: 'x' }), at.submit({ type: 'y' })])
+    const all = at.ask(1, { types: ['x', 'y', 'z'], slots: 2 })
+    const one = at.ask(2, { types: ['z'], slots: 1 })
     await at.settle()
-    assert.deepEqual([ids(both.jobs!), one.jobs && ids(one.jobs)], [[x], [y]])
+    const [x, y, z] = await Promise.all(['x', 'y', 'z'].map((type) => at.submit({ type })))
+    await at.settle()
+    assert.deepEqual([ids(all.jobs!), one.jobs && ids(one.jobs)], [[x, y], [z]])
   })
 
   holds('no job stays ready while some worker waits for it: excluded by another', async (at) => {

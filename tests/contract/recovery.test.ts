@@ -155,6 +155,22 @@ test('several processes: what one submits, cancels or ends, those that wait in a
   await waiting
 })
 
+test('several processes: an urgent job of another goes first, also before this one has looked at the file', async () => {
+  await using file = new File()
+  const [here, there] = [file.process(), file.process()]
+  const worker = await here.worker()
+  here.tick()
+  const asked = here.ask(worker, { types: ['calm', 'urgent'], slots: 1 })
+  await here.settle()
+  const urgent = await there.submit({ type: 'urgent', priority: 'critical' })
+  await here.submit({ type: 'calm' })
+  await here.settle()
+  assert.deepEqual(
+    asked.jobs?.map(({ id }) => id),
+    [urgent],
+  )
+})
+
 test('several processes: a job is leased once, and a lease taken over is told to who had it', async () => {
   await using file = new File()
   const [here, there] = [file.process(), file.process()]

@@ -79,6 +79,7 @@ export class EngineStore implements Store {
   constructor(path = ':memory:', clock = new VirtualClock()) {
     this.clock = clock
     this.#engine = new Engine(path, clock)
+    this.#engine.tick() // a first look at the file: from here on it knows what others change
   }
 
   call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>> {
