@@ -167,7 +167,8 @@ export class Worker {
     }
     this.#report(attempt, outcome)
     if (this.#running.size === 0) this.#onIdle?.()
-    this.#askAgain()
+    if (attempt.settled) this.#askAgain()
+    else if (!this.#stopping) this.#ask() // in place of a request that waits and does not know what to exclude
   }
 
   #unblock(attempt: Attempt): void {
