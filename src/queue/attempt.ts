@@ -75,7 +75,7 @@ export class Attempt {
       this.#stopTimer = this.#around.clock.timer(timeout, () => {
         const error = new Error(`The attempt ran longer than its timeout of ${timeout} ms.`)
         error.name = 'Timeout'
-        this.#decide({ kind: 'timeout', error: describe(error), retryAfter: null })
+        this.#decide(this.#failed(error, 'timeout'))
         this.#abort(error)
       })
       Promise.resolve(returned).then(
@@ -144,13 +144,14 @@ export class Attempt {
     }
   }
 
-  #failed(error: unknown): Outcome {
+  #failed(error: unknown, verdict?: 'timeout'): Outcome {
     if (this.#releasing) return { kind: 'released' }
     try {
-      const kind = this.#definition.classify?.(error) ?? (error instanceof PermanentError ? 'permanent' : 'temporary')
+      const own = error instanceof PermanentError ? 'permanent' : 'temporary'
+      const kind = verdict ?? this.#definition.classify?.(error) ?? own
       return { kind, error: describe(error), retryAfter: kind === 'permanent' ? null : this.#retryAfter(error) }
     } catch (fault) {
-      return { kind: 'temporary', error: describe(fault), retryAfter: null } // in classify, retryAfter or a custom backoff
+      return { kind: verdict ?? 'temporary', error: describe(fault), retryAfter: null } // in classify, retryAfter or a custom backoff
     }
   }
 
