@@ -181,21 +181,22 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    */
   async wait<Result = unknown>(id: number, { timeout, signal }: WaitOptions = {}): Promise<Result> {
     checkId(id)
-    const late = new AbortController()
+    signal?.throwIfAborted()
+    const patience = new AbortController()
+    const leave = () => patience.abort(signal?.reason)
     const cancelTimer =
       timeout === undefined
         ? undefined
         : this.#clock.timer(toMs(timeout, 'timeout'), () =>
-            late.abort(
-              new GopherQueueError(
-                'WAIT_TIMEOUT',
-                `Job ${id} had not ended in time. It goes on; wait again to see its end.`,
-                { accepted: 'yes' },
-              ),
+            patience.abort(
+              new GopherQueueError('WAIT_TIMEOUT', `Job ${id} had not ended in time. It goes on; wait again to see.`, {
+                accepted: 'yes',
+              }),
             ),
           )
+    signal?.addEventListener('abort', leave)
     try {
-      const job = await this.#store.call('wait', id, signal ? AbortSignal.any([signal, late.signal]) : late.signal)
+      const job = await this.#store.call('wait', id, patience.signal)
       if (job.state === 'succeeded') return job.result as Result
       const error = (await this.history(id)).at(-1)?.error ?? null
       const { state, reason } = job
@@ -206,6 +207,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
       )
     } finally {
       cancelTimer?.()
+      signal?.removeEventListener('abort', leave)
     }
   }
 

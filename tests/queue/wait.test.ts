@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict'
+import { getEventListeners } from 'node:events'
+import { test } from 'node:test'
+import { GopherQueue, PermanentError } from '../../src/index.ts'
+import { virtualQueue } from './support.ts'
+
+test('wait gives the result, also of a job that ended long ago', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const task = queue.define('add', {}, ({ payload }: { payload: [number, number] }) => payload[0] + payload[1])
+  const { id } = await task.submit([1, 2])
+  const early = task.wait(id)
+  queue.work()
+  assert.equal(await early, 3)
+  assert.equal(await queue.wait(id), 3)
+})
+
+test('a job that failed is JOB_FAILED, with state, reason and last error', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  queue.define('t', {}, () => {
+    throw new PermanentError('no such address')
+  })
+  const { id } = await queue.submit('t', null)
+  queue.work()
+  await assert.rejects(queue.wait(id), (error: { code: string; message: string; details: unknown }) => {
+    assert.equal(error.code, 'JOB_FAILED')
+    assert.match(error.message, new RegExp(`Job ${id} ended dead \\(permanent\\): no such address`))
+    const { state, reason, error: last } = error.details as { state: string; reason: string; error: Error }
+    assert.deepEqual(
+      [state, reason, last.name, last.message],
+      ['dead', 'permanent', 'PermanentError', 'no such address'],
+    )
+    return true
+  })
+})
+
+test('a cancelled job, one past its deadline, and one that is removed meanwhile', async () => {
+  const { queue, store } = virtualQueue()
+  await using _ = queue
+  const [one, two] = await queue.submitMany('t', [1, 2])
+  const cancelled = assert.rejects(queue.wait(one!.id), {
+    code: 'JOB_FAILED',
+    details: { state: 'cancelled', reason: null, error: null },
+  })
+  assert.deepEqual(await queue.cancel(one!.id), { state: 'cancelled', runAt: null, reason: null })
+  await cancelled
+  await queue.cancel(two!.id)
+  await queue.remove(two!.id)
+  await assert.rejects(queue.wait(two!.id), { code: 'NOT_FOUND' })
+
+  queue.define('other', {}, () => null)
+  const { id } = await queue.submit('t', 3, { deadline: '1s' })
+  queue.work() // a process that works also lets time take effect
+  const expired = assert.rejects(queue.wait(id), { code: 'JOB_FAILED', message: /dead \(expired\)/ })
+  await queue.stats()
+  store.advance(1000)
+  await expired
+})
+
+test('wait gives up after its timeout, and the job goes on', async () => {
+  const { queue, store } = virtualQueue()
+  await using _ = queue
+  const { id } = await queue.submit('t', null)
+  const late = assert.rejects(queue.wait(id, { timeout: '10s' }), { code: 'WAIT_TIMEOUT', accepted: 'yes' })
+  store.advance(10_000)
+  await late
+  assert.equal((await queue.job(id))?.state, 'ready')
+  await assert.rejects(queue.wait(id, { timeout: 'soon' }), { code: 'INVALID_ARGUMENT' })
+})
+
+test('wait gives up when its signal fires, with its reason; one that fired before is not waited for', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const { id } = await queue.submit('t', null)
+  const patience = new AbortController()
+  const reason = new Error('the user left')
+  const given = assert.rejects(queue.wait(id, { signal: patience.signal }), reason)
+  patience.abort(reason)
+  await given
+  await assert.rejects(queue.wait(id, { signal: patience.signal }), reason)
+})
+
+test('a signal that outlives many waits gathers no listeners', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const { signal } = new AbortController()
+  const task = queue.define('t', {}, () => 1)
+  queue.work()
+  for (let i = 0; i < 20; i++) await task.wait((await task.submit(null)).id, { signal })
+  assert.equal(getEventListeners(signal, 'abort').length, 0)
+})
