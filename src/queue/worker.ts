@@ -47,6 +47,7 @@ export class Worker {
   #onReported: (() => void) | undefined
   #onIdle: (() => void) | undefined
   #stopped: Promise<void> | undefined
+  #hurried = false
   #hurry: (() => void) | undefined
 
   constructor(
@@ -89,7 +90,10 @@ export class Worker {
    */
   stop({ drain = true, grace = 30_000 }: StopOptions = {}): Promise<void> {
     const wait = toMs(grace, 'grace')
-    if (!drain) this.#hurry?.()
+    if (!drain) {
+      this.#hurried = true
+      this.#hurry?.()
+    }
     this.#stopped ??= this.#stop(drain ? wait : 0)
     return this.#stopped
   }
@@ -225,7 +229,7 @@ export class Worker {
     this.#stopping = true
     await this.#registration
     this.#ask() // for no slots: replaces the request that waits
-    if (wait > 0) await this.#idle(wait)
+    if (wait > 0 && !this.#hurried) await this.#idle(wait)
     for (const attempt of this.#running) attempt.giveBack()
     await this.#idle(patience.afterAbort)
     if (this.#reporting > 0) await new Promise<void>((resolve) => (this.#onReported = resolve))

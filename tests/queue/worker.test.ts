@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { GopherQueue } from '../../src/index.ts'
+import { aborted, gate, next } from './support.ts'
+
+test('concurrency is never exceeded, and is used', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  let [running, most] = [0, 0]
+  const task = queue.define<number>('t', {}, async () => {
+    most = Math.max(most, ++running)
+    await new Promise(setImmediate)
+    running--
+  })
+  const worker = queue.work({ concurrency: 3, name: 'three' })
+  const jobs = await task.submitMany(Array.from({ length: 200 }, (_, i) => i))
+  await Promise.all(jobs.map(({ id }) => task.wait(id)))
+  assert.deepEqual([most, worker.running, worker.name, worker.concurrency], [3, 0, 'three', 3])
+})
+
+test('a critical job is next, though a thousand others were there before', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const order: string[] = []
+  const [first, all] = [gate(), gate()]
+  const task = queue.define<string>('t', {}, async ({ payload }) => {
+    order.push(payload)
+    if (order.length === 1) await first.opened
+    if (order.length === 5) all.open()
+  })
+  await task.submitMany(Array(1000).fill('normal'))
+  const started = next(queue, 'started')
+  queue.work({ concurrency: 1 })
+  await started
+  await task.submitMany(['low'], { priority: 'low' })
+  await task.submitMany(['critical', 'high'], (payload) => ({ priority: payload as 'critical' | 'high' }))
+  first.open()
+  await all.opened
+  assert.deepEqual(order.slice(0, 5), ['normal', 'critical', 'high', 'normal', 'normal'])
+  await queue.close({ drain: false })
+})
+
+test('a worker takes jobs of the queues it names, or of those that its definitions name', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  queue.define('t', { queue: 'mail' }, ({ queue }) => queue)
+  assert.deepEqual(queue.work().sources, [{ queue: 'mail', type: 't' }])
+  const { id } = await queue.submit('t', null, { queue: 'other' })
+  await queue.wait((await queue.submit('t', null)).id)
+  assert.equal((await queue.job(id))?.state, 'ready')
+  queue.work({ queues: ['other'] })
+  assert.equal(await queue.wait(id), 'other')
+})
+
+test('a paused queue gives nothing out until it is resumed', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const task = queue.define('t', {}, () => 'ran')
+  await queue.pause()
+  queue.work()
+  const { id } = await task.submit(null)
+  await queue.stats()
+  assert.match(await queue.why(id), /paused/)
+  await queue.resume()
+  assert.equal(await task.wait(id), 'ran')
+})
+
+test('cancel fires the signal of a running job; it ends cancelled whatever it throws', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const task = queue.define('t', {}, async (_job, { signal }) => {
+    throw await aborted(signal)
+  })
+  const { id } = await task.submit(null)
+  const started = next(queue, 'started')
+  queue.work()
+  await started
+  const cancelled = next(queue, 'cancelled')
+  assert.deepEqual(await queue.cancel(id), { state: 'running', runAt: null, reason: null })
+  const [job, error, fate] = await cancelled
+  assert.deepEqual([job.id, error.name, fate.state], [id, 'AbortError', 'cancelled'])
+  const [attempt] = await queue.history(id)
+  assert.deepEqual([attempt?.outcome, attempt?.error?.message], ['cancelled', `Job ${id} was cancelled.`])
+  await assert.rejects(queue.cancel(id), { code: 'INVALID_STATE', details: { state: 'cancelled' } })
+})
+
+test('a job that succeeds although it was cancelled has succeeded', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const task = queue.define('t', {}, async (_job, { signal }) => {
+    await aborted(signal)
+    return 'finished all the same'
+  })
+  const { id } = await task.submit(null)
+  const started = next(queue, 'started')
+  queue.work()
+  await started
+  await queue.cancel(id)
+  assert.equal(await task.wait(id), 'finished all the same')
+})
+
+test('a cancelled job runs again only when an operator says so, with a fresh budget', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const task = queue.define('t', { maxAttempts: 1 }, ({ attempt, attemptsLeft }) => [attempt, attemptsLeft])
+  const { id } = await task.submit(null)
+  await queue.cancel(id)
+  assert.deepEqual(await queue.retry(id), { state: 'ready', runAt: null, reason: null })
+  queue.work()
+  assert.deepEqual(await task.wait(id), [1, 0])
+  await assert.rejects(queue.retry(id), { code: 'INVALID_STATE' })
+  await queue.remove(id)
+  assert.equal(await queue.job(id), null)
+})
+
+test('the handler is told all that it may want to know of its job', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const task = queue.define('t', { queue: 'q', maxAttempts: 4, priority: 'high' }, (job) => job)
+  const { id } = await task.submit({ n: 1 }, { deadline: '1h' })
+  queue.work()
+  const { createdAt, startedAt, deadline, ...rest } = await task.wait(id)
+  assert.deepEqual(rest, {
+    ...{ id, type: 't', queue: 'q', priority: 'high', payload: { n: 1 } },
+    ...{ attempt: 1, maxAttempts: 4, attemptsLeft: 3 },
+  })
+  assert.ok(createdAt <= startedAt)
+  assert.equal(deadline, createdAt + 3_600_000)
+})
