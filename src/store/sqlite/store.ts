@@ -55,6 +55,7 @@ export class SqliteStore implements Store {
       workerData: { path: full, port: port2 },
       transferList: [port2],
       name: 'gopherqueue',
+      execArgv: [], // the app's flags are its own: --input-type, as of `node -e`, would be refused here
     })
     const opened = await new Promise<FromThread>((ok, no) => {
       port1.once('message', ok)
