@@ -73,26 +73,25 @@ function numberFrom(least: number, most: number, value: number, name: string): n
 export function backoffDelay(backoff: StoredBackoff, attempt: number, id: number): number {
   switch (backoff.kind) {
     case 'constant':
-      return spread(Math.min(backoff.delay, backoff.max), backoff.jitter, id, attempt)
+      return spread(backoff.delay, backoff, attempt, id)
     case 'linear':
-      return spread(Math.min(backoff.delay * attempt, backoff.max), backoff.jitter, id, attempt)
-    case 'exponential': {
-      const growth = Math.min(backoff.factor ** (attempt - 1), Number.MAX_VALUE) // 0 x infinity would be no number
-      return spread(Math.min(backoff.delay * growth, backoff.max), backoff.jitter, id, attempt)
-    }
+      return spread(backoff.delay * attempt, backoff, attempt, id)
+    case 'exponential':
+      // 0 x infinity would be no number
+      return spread(backoff.delay * Math.min(backoff.factor ** (attempt - 1), Number.MAX_VALUE), backoff, attempt, id)
     case 'table':
-      return spread(backoff.delays[Math.min(attempt, backoff.delays.length) - 1]!, backoff.jitter, id, attempt)
+      return spread(backoff.delays[Math.min(attempt, backoff.delays.length) - 1]!, backoff, attempt, id)
     case 'custom':
       return backoffDelay(defaultBackoff, attempt, id)
   }
 }
 
 /** Shortens or lengthens by up to `jitter` of the delay, by a hash of (id, attempt): spread out, yet repeatable. */
-function spread(delay: number, jitter: number, id: number, attempt: number): number {
-  if (jitter === 0) return Math.round(delay)
+function spread(delay: number, limits: { max?: number; jitter: number }, attempt: number, id: number): number {
+  const { max = Number.POSITIVE_INFINITY, jitter } = limits
   let hash = Math.imul(id, 0x9e3779b1) ^ Math.imul(attempt, 0x85ebca6b)
   hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)
   hash = Math.imul(hash ^ (hash >>> 12), 0x297a2d39)
   const unit = ((hash ^ (hash >>> 15)) >>> 0) / 2 ** 32
-  return Math.round(delay * (1 + jitter * (2 * unit - 1)))
+  return Math.round(Math.min(Math.min(delay, max) * (1 + jitter * (2 * unit - 1)), max))
 }

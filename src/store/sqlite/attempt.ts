@@ -200,8 +200,10 @@ export function release(db: Db, lease: Lease): Fate {
 export function releaseHeld(db: Db, job: RunningJob): Fate {
   return job.cancel_requested_at === null
     ? makeReady(db, job, 'running', 'release')
-    : end(db, job, 'running', 'abort', null)
+    : endAttempt(db, job, 'lost', false, aborted, null)
 }
+
+const aborted = { name: 'AbortError', message: 'Given back after its cancellation was asked for.', stack: null }
 
 /** Extends a lease, up to the attempt's timeout. */
 export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequested: boolean } {

@@ -16,6 +16,16 @@ export interface QueueRow {
   moves: number
 }
 
+/** As the defaults of gq_queues. */
+const settings = {
+  paused: 0,
+  max_depth: null,
+  keep_succeeded: 86_400_000,
+  keep_cancelled: 604_800_000,
+  keep_dead: null,
+}
+const unheardOf = { ...settings, scheduled: 0, ready: 0, running: 0, succeeded: 0, dead: 0, cancelled: 0 }
+
 type Move = { row: QueueRow; from: State | null; to: State | null; count: number }
 
 /** Name of a line of jobs: those of one queue and one type. */
@@ -66,8 +76,8 @@ export class Db {
       if (row.moves === 0) continue
       const { scheduled, ready, running, succeeded, dead, cancelled } = row.counts
       this.run(
-        `UPDATE gq_queues SET scheduled = ?2, ready = ?3, running = ?4, succeeded = ?5, dead = ?6, cancelled = ?7
-         WHERE name = ?1`,
+        `INSERT INTO gq_queues (name, scheduled, ready, running, succeeded, dead, cancelled) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT DO UPDATE SET scheduled = ?2, ready = ?3, running = ?4, succeeded = ?5, dead = ?6, cancelled = ?7`,
         ...[row.name, scheduled, ready, running, succeeded, dead, cancelled],
       )
     }
@@ -120,19 +130,17 @@ export class Db {
     row.moves += count
   }
 
-  /** The queue's row, made when it is first named. */
+  /** The queue's row; one that was never heard of is all zeros, and is written when its first job is counted. */
   queue(name: string): QueueRow {
     const known = this.#queues.get(name)
     if (known) return known
-    const select = `SELECT name, paused, max_depth, keep_succeeded, keep_cancelled, keep_dead,
-                      scheduled, ready, running, succeeded, dead, cancelled
-                    FROM gq_queues WHERE name = ?1`
-    let found = this.get<Omit<QueueRow, 'counts' | 'moves'> & QueueRow['counts']>(select, name)
-    if (!found) {
-      this.run(`INSERT INTO gq_queues (name) VALUES (?1)`, name)
-      found = this.get(select, name)!
-    }
-    const { scheduled, ready, running, succeeded, dead, cancelled, ...settings } = found
+    const found = this.get<Omit<QueueRow, 'counts' | 'moves'> & QueueRow['counts']>(
+      `SELECT name, paused, max_depth, keep_succeeded, keep_cancelled, keep_dead,
+         scheduled, ready, running, succeeded, dead, cancelled
+       FROM gq_queues WHERE name = ?1`,
+      name,
+    )
+    const { scheduled, ready, running, succeeded, dead, cancelled, ...settings } = found ?? { ...unheardOf, name }
     const row = { ...settings, counts: { scheduled, ready, running, succeeded, dead, cancelled }, moves: 0 }
     this.#queues.set(name, row)
     return row

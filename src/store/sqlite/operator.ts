@@ -80,8 +80,9 @@ export function setQueue(db: Db, settings: QueueSettings): null {
   const { paused = row.paused === 1, maxDepth = row.max_depth } = settings
   const { keepSucceeded = row.keep_succeeded, keepCancelled = row.keep_cancelled, keepDead = row.keep_dead } = settings
   db.run(
-    `UPDATE gq_queues SET paused = ?2, max_depth = ?3, keep_succeeded = ?4, keep_cancelled = ?5, keep_dead = ?6
-     WHERE name = ?1`,
+    `INSERT INTO gq_queues (name, paused, max_depth, keep_succeeded, keep_cancelled, keep_dead)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+     ON CONFLICT DO UPDATE SET paused = ?2, max_depth = ?3, keep_succeeded = ?4, keep_cancelled = ?5, keep_dead = ?6`,
     ...[row.name, Number(paused), maxDepth, keepSucceeded, keepCancelled, keepDead],
   )
   if (!paused && row.paused) db.resumed = true

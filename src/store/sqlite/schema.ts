@@ -29,21 +29,22 @@ const migrations: string[] = [
 
    CREATE TABLE gq_jobs (
      id                  INTEGER PRIMARY KEY AUTOINCREMENT,
-     queue               TEXT    NOT NULL,
+     queue               TEXT    NOT NULL DEFAULT 'default',
      type                TEXT    NOT NULL,
-     priority            INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 4),
-     state               TEXT    NOT NULL,
+     priority            INTEGER NOT NULL DEFAULT 2 CHECK (priority BETWEEN 0 AND 4),
+     state               TEXT    NOT NULL DEFAULT 'ready',
      payload             TEXT    NOT NULL CHECK (json_valid(payload)),
      attempt             INTEGER NOT NULL DEFAULT 0,
-     budget_from         INTEGER NOT NULL DEFAULT 0,
-     max_attempts        INTEGER NOT NULL,
+     budget_from         INTEGER NOT NULL DEFAULT 0 CHECK (budget_from BETWEEN 0 AND attempt),
+     max_attempts        INTEGER NOT NULL DEFAULT 12,
      backoff             TEXT    CHECK (json_valid(backoff)),
-     timeout             INTEGER NOT NULL,
-     on_timeout          TEXT    NOT NULL CHECK (on_timeout IN ('retry', 'dead')),
-     visibility_timeout  INTEGER NOT NULL,
+     timeout             INTEGER NOT NULL DEFAULT 900000,
+     on_timeout          TEXT    NOT NULL DEFAULT 'retry' CHECK (on_timeout IN ('retry', 'dead')),
+     visibility_timeout  INTEGER NOT NULL DEFAULT 30000,
      run_at              INTEGER,
      deadline            INTEGER,
-     created_at          INTEGER NOT NULL,
+     created_at          INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)),
+     by_sql              INTEGER NOT NULL DEFAULT 1,
      idempotency_key     TEXT,
      ready_seq           INTEGER,
      lease_seq           INTEGER,
@@ -56,16 +57,20 @@ const migrations: string[] = [
      prune_at            INTEGER,
      result              TEXT,
      reason              TEXT CHECK (reason IN ('exhausted', 'permanent', 'timeout', 'expired')),
-     CHECK (CASE state
-       WHEN 'scheduled' THEN run_at IS NOT NULL AND lease_token IS NULL AND finished_at IS NULL AND reason IS NULL
-       WHEN 'ready'     THEN run_at IS NULL     AND lease_token IS NULL AND finished_at IS NULL AND reason IS NULL
-       WHEN 'running'   THEN lease_token IS NOT NULL AND lease_expires_at IS NOT NULL AND started_at IS NOT NULL
-                             AND attempt > budget_from AND finished_at IS NULL AND reason IS NULL
-       WHEN 'succeeded' THEN finished_at IS NOT NULL AND lease_token IS NULL AND result IS NOT NULL AND reason IS NULL
-       WHEN 'dead'      THEN finished_at IS NOT NULL AND lease_token IS NULL AND reason IS NOT NULL
-       WHEN 'cancelled' THEN finished_at IS NOT NULL AND lease_token IS NULL AND reason IS NULL
-       ELSE 0 END)
+     CHECK ((state = 'running') = (lease_token IS NOT NULL) AND (state = 'running') = (lease_expires_at IS NOT NULL)
+       AND (state = 'scheduled') = (run_at IS NOT NULL) AND (state = 'succeeded') = (result IS NOT NULL)
+       AND (state = 'dead') = (reason IS NOT NULL)
+       AND (state IN ('succeeded', 'dead', 'cancelled')) = (finished_at IS NOT NULL)),
+     CHECK (CASE state WHEN 'running' THEN started_at IS NOT NULL AND attempt > budget_from
+                       ELSE state IN ('scheduled', 'ready', 'succeeded', 'dead', 'cancelled') END)
    ) STRICT;
+
+   -- A job that somebody inserts with plain SQL is counted here; the queue's own submissions say by_sql = 0 and count in bulk.
+   CREATE TRIGGER gq_jobs_by_sql AFTER INSERT ON gq_jobs WHEN NEW.by_sql = 1 BEGIN
+     INSERT INTO gq_queues (name) VALUES (NEW.queue) ON CONFLICT DO NOTHING;
+     UPDATE gq_queues SET ready = ready + (NEW.state = 'ready'), scheduled = scheduled + (NEW.state = 'scheduled')
+     WHERE name = NEW.queue;
+   END;
 
    -- The claim: the first ready jobs of one queue and type are the first rows of one range.
    CREATE INDEX gq_jobs_ready ON gq_jobs (queue, type, priority, id) WHERE state = 'ready';

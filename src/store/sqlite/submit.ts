@@ -26,8 +26,8 @@ export function submit(db: Db, { specs, payloads, keys }: Submission): Submitted
 const runLength = 32
 const insert = (rows: number) =>
   `INSERT INTO gq_jobs (queue, type, priority, state, max_attempts, backoff, timeout, on_timeout, visibility_timeout,
-                        run_at, deadline, created_at, idempotency_key, payload)
-   VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?${i + 14})`).join(', ')}`
+                        run_at, deadline, created_at, idempotency_key, by_sql, payload)
+   VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?${i + 14})`).join(', ')}`
 const insertOne = insert(1)
 const insertMany = insert(runLength) // one statement for 32 rows costs half as much as 32 statements
 
