@@ -1,12 +1,18 @@
 import { GopherQueue, type QueueEvents } from '../../src/index.ts'
 import { EngineStore } from '../support/virtual.ts'
 
+/** Listens to an event whose name is a type parameter, which EventEmitter's types cannot follow. */
+export function hear<K extends keyof QueueEvents>(
+  queue: GopherQueue,
+  event: K,
+  listener: (...args: QueueEvents[K]) => unknown,
+): void {
+  ;(queue.on as (name: string, listener: (...args: QueueEvents[K]) => unknown) => unknown).call(queue, event, listener)
+}
+
 /** The next event of a name, with its arguments. */
 export function next<K extends keyof QueueEvents>(queue: GopherQueue, event: K): Promise<QueueEvents[K]> {
-  return new Promise((resolve) => {
-    const listener = (...args: unknown[]) => resolve(args as QueueEvents[K])
-    ;(queue.once as (name: string, listener: (...args: unknown[]) => void) => unknown).call(queue, event, listener)
-  })
+  return new Promise((resolve) => hear(queue, event, (...args) => resolve(args)))
 }
 
 /** A queue on the real engine and virtual time. */
