@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { z } from 'zod'
+import type { ActiveJob, Fate, Job, SubmitResult, Task } from '../src/index.ts'
+import { virtualQueue } from './queue/support.ts'
+
+// Checked by tsc: each @ts-expect-error line fails the check if it does compile. Run as well, so that nothing here
+// compiles only because it could never work.
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+
+/** `is<T>()(value)` compiles only if `value` has exactly the type T. */
+const is =
+  <Expected>() =>
+  <Actual>(value: Actual, ..._: Same<Expected, Actual> extends true ? [] : ['has another type']) =>
+    value
+
+const invalidPayload = { code: 'INVALID_PAYLOAD' }
+const invalidArgument = { code: 'INVALID_ARGUMENT' }
+
+test('with a schema: submit takes its input, the handler its output, wait what the handler returns', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const schema = z.object({
+    to: z.string(),
+    at: z.string().transform((text) => new Date(text)),
+    copies: z.number().default(1),
+  })
+  const task = queue.define('email', { payload: schema }, async ({ payload }) => {
+    is<{ to: string; at: Date; copies: number }>()(payload)
+    return { year: payload.at.getUTCFullYear(), copies: payload.copies }
+  })
+  is<Task<{ to: string; at: string; copies?: number | undefined }, { year: number; copies: number }>>()(task)
+  const accepted = is<SubmitResult>()(await task.submit({ to: 'a', at: '2030-01-01' }))
+  queue.work()
+  const result = is<{ year: number; copies: number }>()(await task.wait(accepted.id))
+  assert.deepEqual(result, { year: 2030, copies: 1 })
+
+  // @ts-expect-error: of another type
+  await assert.rejects(task.submit({ to: 1, at: '2030-01-01' }), invalidPayload)
+  // @ts-expect-error: missing
+  await assert.rejects(task.submit({ to: 'a' }), invalidPayload)
+  // @ts-expect-error: the output is not the input
+  await assert.rejects(task.submit({ to: 'a', at: new Date() }), invalidPayload)
+  // @ts-expect-error: one of several
+  await assert.rejects(task.submitMany([{ to: 'a', at: '2030-01-01' }, { to: 'b' }]), invalidPayload)
+  await task.submitMany([{ to: 'a', at: '2030-01-01' }], (payload, index) => {
+    is<string>()(payload.at)
+    return { idempotencyKey: `${payload.to}-${is<number>()(index)}` }
+  })
+})
+
+test('what a schema coerces it takes as anything', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const task = queue.define('n', { payload: z.coerce.number() }, ({ payload }) => is<number>()(payload) + 1)
+  is<Task<unknown, number>>()(task)
+  const { id } = await task.submit('41')
+  queue.work()
+  assert.equal(await task.wait(id), 42)
+})
+
+test('without a schema, types come from the handler or from type arguments', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const add = queue.define('add', {}, ({ payload }: ActiveJob<{ a: number; b: number }>) => payload.a + payload.b)
+  is<Task<{ a: number; b: number }, number>>()(add)
+  // @ts-expect-error: b is missing
+  await add.submit({ a: 1 })
+  const length = queue.define<string, number>('length', {}, ({ payload }) => payload.length)
+  const elsewhere = queue.define<{ path: string }>('elsewhere')
+  is<Task<{ path: string }, unknown>>()(elsewhere)
+  // @ts-expect-error: another property
+  await elsewhere.submit({ file: 'a' })
+  is<Task<unknown, unknown>>()(queue.define('anything'))
+  // @ts-expect-error: the handler returns another type than promised
+  queue.define<string, number>('promised', {}, ({ payload }) => payload)
+  // @ts-expect-error: the handler reads what the schema does not give
+  queue.define('unread', { payload: z.object({ a: z.string() }) }, ({ payload }) => payload.b)
+  const { id } = await length.submit('four')
+  queue.work()
+  assert.equal(is<number>()(await length.wait(id)), 4)
+  is<unknown>()(await queue.wait(id))
+  is<number>()(await queue.wait<number>(id))
+})
+
+test('an option that does not exist, or has a wrong value, does not compile', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  // @ts-expect-error
+  assert.throws(() => queue.define('t', { retries: 3 }), invalidArgument)
+  // @ts-expect-error
+  assert.throws(() => queue.define('t', { priority: 'urgent' }), invalidArgument)
+  // @ts-expect-error: a linear backoff needs a delay
+  assert.throws(() => queue.define('t', { backoff: { kind: 'linear' } }), invalidArgument)
+  // @ts-expect-error: what only a submission can say
+  queue.define('delayed', { delay: '5m' })
+  // @ts-expect-error: a verdict that does not exist
+  queue.define('classified', { classify: () => 'fatal' })
+  const task = queue.define('t', { timeout: '30s', backoff: { kind: 'table', delays: ['1s', 2000] } }, () => null)
+  // @ts-expect-error
+  await assert.rejects(task.submit(null, { color: 'red' }), invalidArgument)
+  // @ts-expect-error
+  await assert.rejects(task.submit(null, { delay: new Date() }), invalidArgument)
+  // @ts-expect-error
+  await assert.rejects(queue.jobs({ state: 'asleep' }), invalidArgument)
+  // @ts-expect-error
+  await assert.rejects(queue.configure('q', { depth: 3 }), invalidArgument)
+  // @ts-expect-error
+  queue.work({ threads: 3 })
+  // @ts-expect-error
+  await assert.rejects(queue.job('1'), invalidArgument)
+})
+
+test('jobs, fates and events have types', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  queue.on('succeeded', (job, result) => {
+    is<ActiveJob>()(job)
+    is<string>()(result)
+  })
+  queue.on('retrying', (_job, error, { runAt }) => {
+    is<string | null>()(error.stack)
+    is<number | null>()(runAt)
+  })
+  queue.on('health', ({ status }) => is<'ok' | 'degraded' | 'failed'>()(status))
+  // @ts-expect-error: there is no such argument
+  queue.on('started', (_job, result) => result)
+  const { id } = await queue.submit('t', null)
+  is<Job | null>()(await queue.job(id))
+  is<Fate>()(await queue.cancel(id))
+})
