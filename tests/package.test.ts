@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { temporaryFolder } from './support/folder.ts'
+
+// The package as a stranger gets it: packed, installed into an empty project, and used there.
+
+const root = join(import.meta.dirname, '..')
+const folder = temporaryFolder()
+const project = folder.file('project')
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+let packed: string[] = []
+
+const npm = (cwd: string, ...args: string[]) =>
+  execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+
+/** Runs a module of the project, given as its text. */
+function run(source: string) {
+  writeFileSync(join(project, 'script.mjs'), source)
+  return spawnSync(process.execPath, ['script.mjs'], { cwd: project, encoding: 'utf8', timeout: 60_000 })
+}
+
+before(() => {
+  // A copy, so that the build does not replace a dist that something else runs from.
+  const source = folder.file('source')
+  const without = new Set(['.git', 'dist', 'node_modules'].map((name) => join(root, name)))
+  cpSync(root, source, { recursive: true, filter: (path) => !without.has(path) })
+  symlinkSync(join(root, 'node_modules'), join(source, 'node_modules'))
+  const [tarball] = JSON.parse(npm(source, 'pack', '--json', '--pack-destination', folder.file('.'))) as [
+    { filename: string; files: { path: string }[] },
+  ]
+  packed = tarball.files.map(({ path }) => path)
+  mkdirSync(project)
+  writeFileSync(join(project, 'package.json'), '{ "private": true, "type": "module" }')
+  npm(project, 'install', '--prefer-offline', '--no-audit', '--no-fund', folder.file(tarball.filename))
+})
+after(() => folder[Symbol.dispose]())
+
+test('the tarball holds what is built and what explains it, and nothing else', () => {
+  const rest = packed.filter((path) => !/^dist\/.+\.(js|d\.ts)$/.test(path))
+  assert.deepEqual(rest.sort(), ['LICENSE', 'README.md', 'package.json'])
+  for (const needed of ['index.js', 'index.d.ts', 'main.js', 'store/sqlite/thread.js'])
+    assert.ok(packed.includes(`dist/${needed}`), needed)
+})
+
+test('it installs with its few dependencies', () => {
+  const installed = JSON.parse(npm(project, 'ls', '--all', '--json')) as {
+    dependencies: { gopherqueue: { version: string; dependencies: Record<string, object> } }
+  }
+  const { gopherqueue } = installed.dependencies
+  assert.equal(gopherqueue.version, version)
+  assert.deepEqual(Object.keys(gopherqueue.dependencies).sort(), ['@standard-schema/spec', 'commander'])
+})
+
+test('a plain JavaScript module opens a file, defines, submits, works and waits', () => {
+  const { status, stdout, stderr } = run(`
+    import { GopherQueue } from 'gopherqueue'
+    await using queue = await GopherQueue.open('./jobs.db')
+    const greet = queue.define('greet', { maxAttempts: 3 }, ({ payload }) => 'hello ' + payload.name)
+    const { id } = await greet.submit({ name: 'gopher' })
+    queue.work()
+    console.log(await greet.wait(id))`)
+  assert.deepEqual([status, stdout, stderr], [0, 'hello gopher\n', ''])
+})
+
+test('its declarations hold for a strict TypeScript project that checks libraries too', () => {
+  writeFileSync(
+    join(project, 'app.ts'),
+    `import { GopherQueue, type Job, PermanentError } from 'gopherqueue'
+    await using queue = await GopherQueue.open('./typed.db')
+    const double = queue.define<number, number>('double', { timeout: '30s' }, async ({ payload }, { signal }) => {
+      signal.throwIfAborted()
+      if (payload < 0) throw new PermanentError('negative')
+      return payload * 2
+    })
+    const { id } = await double.submit(21, { priority: 'high', delay: '5m' })
+    const job: Job | null = await queue.job(id)
+    const result: number = await double.wait(id)
+    queue.on('dead', (job, error, fate) => console.log(job.id, error.message, fate.reason))
+    console.log(job?.state, result)
+    // @ts-expect-error: not a number
+    await double.submit('21')
+    // @ts-expect-error: no such option
+    await double.submit(21, { color: 'red' })\n`,
+  )
+  const options = { target: 'es2024', lib: ['es2024', 'esnext.disposable'], module: 'nodenext', types: ['node'] }
+  writeFileSync(
+    join(project, 'tsconfig.json'),
+    JSON.stringify({
+      compilerOptions: { ...options, strict: true, skipLibCheck: false, noEmit: true },
+      files: ['app.ts'],
+    }),
+  )
+  mkdirSync(join(project, 'node_modules/@types'), { recursive: true })
+  for (const name of ['@types/node', 'undici-types'])
+    cpSync(join(root, 'node_modules', name), join(project, 'node_modules', name), { recursive: true })
+  const tsc = join(root, 'node_modules/.bin/tsc')
+  const { status, stdout } = spawnSync(tsc, ['-p', '.'], { cwd: project, encoding: 'utf8' })
+  assert.deepEqual([status, stdout], [0, ''])
+})
+
+test('the binaries run under both names', () => {
+  for (const name of ['gopherqueue', 'gq']) {
+    const bin = join(project, 'node_modules/.bin', name)
+    const { status, stdout, stderr } = spawnSync(process.execPath, [bin, 'version'], { encoding: 'utf8' })
+    assert.deepEqual([status, stderr], [0, ''])
+    assert.ok(stdout.includes(version), stdout)
+    assert.match(readFileSync(bin, 'utf8'), /^#!\/usr\/bin\/env node\n/)
+  }
+})
+
+test('nothing but the front door and package.json can be imported', () => {
+  const { stdout } = run(`
+    for (const path of ['', '/package.json', '/dist/index.js', '/dist/store/sqlite/store.js', '/src/index.ts'])
+      await import('gopherqueue' + path, path.endsWith('.json') ? { with: { type: 'json' } } : {}).then(
+        () => console.log(path, 'ok'), (error) => console.log(path, error.code))`)
+  assert.deepEqual(stdout.trimEnd().split('\n'), [
+    ' ok',
+    '/package.json ok',
+    '/dist/index.js ERR_PACKAGE_PATH_NOT_EXPORTED',
+    '/dist/store/sqlite/store.js ERR_PACKAGE_PATH_NOT_EXPORTED',
+    '/src/index.ts ERR_PACKAGE_PATH_NOT_EXPORTED',
+  ])
+})
