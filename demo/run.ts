@@ -40,14 +40,14 @@ let goOn: (() => void) | undefined
 const begin = performance.now()
 
 startSubmitter()
-const workers = [start('work.ts'), start('work.ts')]
+const workers = [startWorker(), startWorker()]
 say(`${cell(await ended(files.length / 4))} jobs done   kill -9 one worker, start it again`)
 await kill(workers[0]!)
-workers[0] = start('work.ts')
+workers[0] = startWorker()
 say(`${cell(await ended((files.length * 2) / 3))} jobs done   kill -9 both workers and the submitter, start them again`)
 await kill(submitter!, ...workers)
 startSubmitter()
-workers.splice(0, 2, start('work.ts'), start('work.ts'))
+workers.splice(0, 2, startWorker(), startWorker())
 say(`${cell(await ended(files.length))} jobs done   checking each result`)
 
 const seconds = (performance.now() - begin) / 1000
@@ -85,7 +85,7 @@ async function ended(enough: number): Promise<number> {
 }
 
 function startSubmitter(): void {
-  const child = start('submit.ts')
+  const child = start(new URL('./submit.ts', import.meta.url))
   child.on('message', (chunk: { stored: number; duplicates: number }) => {
     stored = chunk.stored
     resubmitted += chunk.duplicates
@@ -96,10 +96,14 @@ function startSubmitter(): void {
   submitter = child
 }
 
-function start(script: string): ChildProcess {
-  const child = fork(join(import.meta.dirname, script), [db], { cwd: root })
+function startWorker(): ChildProcess {
+  return start(new URL('./work.ts', import.meta.url))
+}
+
+function start(script: URL): ChildProcess {
+  const child = fork(script, [db], { cwd: root })
   child.once('exit', (code) => {
-    if (code) throw new Error(`${script} ended with code ${code}.`)
+    if (code) throw new Error(`${script.pathname} ended with code ${code}.`)
   })
   return child
 }
