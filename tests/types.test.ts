@@ -107,7 +107,7 @@ test('an option that does not exist, or has a wrong value, does not compile', as
   // @ts-expect-error
   await assert.rejects(queue.configure('q', { depth: 3 }), invalidArgument)
   // @ts-expect-error
-  queue.work({ threads: 3 })
+  assert.throws(() => queue.work({ threads: 3 }), invalidArgument)
   // @ts-expect-error
   await assert.rejects(queue.job('1'), invalidArgument)
 })

@@ -116,6 +116,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** Registers the function behind `backoff: { kind: 'custom', name }`. Where none is known, the default exponential applies. */
   defineBackoff(name: string, delay: CustomBackoff): void {
+    if (typeof delay !== 'function') throw invalid(`The backoff '${name}' must be a function.`)
     this.#customBackoffs.set(name, delay)
   }
 
@@ -134,7 +135,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     payloads: readonly Payload[],
     options?: BulkOptions<Payload>,
   ): Promise<SubmitResult[]> {
-    if (payloads.length === 0) return []
+    if (payloads?.length === 0) return []
     const submission = await makeSubmission(type, this.#definitions.get(type), payloads, options)
     const { ids, duplicates } = await this.#store.call('submit', submission)
     const again = new Set(duplicates)

@@ -13,6 +13,7 @@ export async function makeSubmission<Payload>(
   payloads: readonly Payload[],
   options: BulkOptions<Payload> = {},
 ): Promise<Submission> {
+  if (!Array.isArray(payloads)) throw invalid('submitMany takes an array of payloads.')
   if (payloads.length > limits.bulkJobs) throw tooLarge(`${limits.bulkJobs} jobs; got ${payloads.length}`)
   const schema = definition?.schema
   if (schema) await Promise.all(payloads.map((payload) => validated(schema, payload, type, ' Nothing was stored.')))
@@ -21,6 +22,7 @@ export async function makeSubmission<Payload>(
     throw tooLarge(`${limits.bulkBytes} bytes of payloads`)
   const each = typeof options === 'function' ? payloads.map(options) : null
   const all = each ?? [options as JobOptions]
+  if (all.some((own) => typeof own !== 'object' || own === null)) throw invalid('Job options must be an object.')
   const specs = all.map((own) =>
     definition && Object.keys(own).length === 0 ? definition.spec : jobSpec(type, { ...definition?.policy, ...own }),
   )

@@ -53,16 +53,18 @@ export class Worker {
   constructor(
     store: Store,
     definitions: ReadonlyMap<string, Definition>,
-    { concurrency = 10, queues, name }: WorkOptions,
+    { concurrency = 10, queues, name, ...unknown }: WorkOptions,
     defaultName: string,
     around: Surroundings,
     emit: Emit,
   ) {
+    for (const key of Object.keys(unknown)) throw invalid(`There is no option '${key}' for work.`)
     if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 10_000)
       throw invalid(`concurrency must be a whole number from 1 to 10000; got ${concurrency}.`)
     const able = [...definitions.values()].filter((definition) => definition.handler)
     if (able.length === 0) throw invalid('No definition has a handler: there is nothing this worker could run.')
     const lines = new Set(queues ?? able.map((definition) => definition.spec.queue))
+    if (queues && !Array.isArray(queues)) throw invalid('queues must be an array of names.')
     if (lines.size === 0) throw invalid('queues must name at least one queue.')
     this.name = checkName('worker', name ?? defaultName)
     this.concurrency = concurrency

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { z } from 'zod'
-import { GopherQueue } from '../../src/index.ts'
+import { GopherQueue, type WorkOptions } from '../../src/index.ts'
 import { EngineStore } from '../support/virtual.ts'
 import { next } from './support.ts'
 
@@ -99,10 +99,12 @@ test('what is wrong with a definition is said at once', async () => {
     [() => queue.define('x', { retries: 3 } as object), /no job option 'retries'/],
     [() => queue.define('x', { payload: {} as StandardSchemaV1 }), /Standard Schema/],
     [() => queue.define('x', {}, 'not a function' as unknown as () => void), /handler/],
+    [() => queue.defineBackoff('x', 5 as unknown as () => number), /must be a function/],
     [() => queue.work(), /No definition has a handler/],
   ]
   for (const [act, message] of wrong) assert.throws(act, { code: 'INVALID_ARGUMENT', accepted: 'no', message })
   queue.define('x', {}, () => null) // none of the refused ones left its name behind
-  for (const options of [{ concurrency: 0 }, { concurrency: 1.5 }, { queues: [] }, { queues: [''] }, { name: '' }])
-    assert.throws(() => queue.work(options), { code: 'INVALID_ARGUMENT' }, JSON.stringify(options))
+  const wrongWork = [{ concurrency: 0 }, { concurrency: 1.5 }, { queues: [] }, { queues: [''] }, { name: '' }]
+  for (const options of [...wrongWork, { queues: 'mail' }, { threads: 3 }])
+    assert.throws(() => queue.work(options as WorkOptions), { code: 'INVALID_ARGUMENT' }, JSON.stringify(options))
 })

@@ -116,6 +116,10 @@ test('a wrong option is INVALID_ARGUMENT and stores nothing', async () => {
   ]
   for (const options of wrong)
     await assert.rejects(queue.submit('t', null, options), { code: 'INVALID_ARGUMENT' }, JSON.stringify(options))
+  for (const options of [null, 'high', () => undefined] as unknown as JobOptions[])
+    await assert.rejects(queue.submitMany('t', [1], options), { code: 'INVALID_ARGUMENT' })
+  for (const payloads of [null, 'abc', { 0: 'a' }] as unknown as string[][])
+    await assert.rejects(queue.submitMany('t', payloads), { code: 'INVALID_ARGUMENT' })
   await assert.rejects(queue.submit('', null), { code: 'INVALID_ARGUMENT' })
   assert.deepEqual((await queue.jobs()).jobs, [])
 })
