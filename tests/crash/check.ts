@@ -5,7 +5,7 @@ import { readJournal } from './journal.ts'
 
 // Judges a run from outside, when all its processes have ended: what they wrote down against the public tables, by
 // plain SQL. Nothing of the engine is used. Every worker of the run must have handled every type.
-//   node check.ts FOLDER [one-worker]
+//   node check.ts FOLDER [one-worker: it had one slot]
 // The folder holds jobs.db, submit-*.log, work-*.log and kills.log. Prints a report as JSON; exit 1 when a promise was broken.
 
 interface Row {

@@ -81,6 +81,7 @@ export class Child {
   /** Asks it to stop, and expects that it ends well, without a word of complaint. */
   async stop(): Promise<void> {
     this.#process.stdin.end()
+    await until('it stopped', 60, () => !this.alive)
     assert.equal(await this.ended, 0, this.complaints)
     assert.equal(this.complaints, '')
   }

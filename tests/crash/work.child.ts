@@ -25,6 +25,7 @@ const { GopherQueue } = await import('../../src/index.ts') // after the line: it
 
 const queue = await GopherQueue.open(config.file)
 queue.on('warning', (error) => journal.write('error', 'worker', String(error).replaceAll('\n', ' ')))
+queue.on('leaseLost', ({ id, attempt }) => journal.write('lost', id, attempt))
 queue.on('health', (health) => journal.write('error', 'health', JSON.stringify(health)))
 
 const started = (job: ActiveJob) => journal.write('start', job.id, job.attempt, nanoseconds())
@@ -41,10 +42,17 @@ queue.define('flaky', {}, (job) => {
   ended(job)
   if (job.attempt === 1) throw new Error('the first time always fails')
 })
-queue.define('hang', {}, async (job) => {
+queue.define('hang', {}, async (job, { signal }) => {
   started(job)
-  if (job.attempt === 1) await new Promise(() => setInterval(() => undefined, 60_000))
+  if (job.attempt === 1) await pause(3_600_000, undefined, { signal })
   ended(job)
+  return `attempt ${job.attempt}`
+})
+queue.define('nap', {}, async (job) => {
+  started(job)
+  if (job.attempt === 1) await pause(1500)
+  ended(job)
+  return `attempt ${job.attempt}`
 })
 queue.define('poison', {}, (job) => {
   started(job)
