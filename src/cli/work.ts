@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { Command } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { formatMs, toMs } from '../model/duration.ts'
@@ -32,41 +31,21 @@ Each finished attempt is a line on stderr, or under --json an object on stdout.`
 type Flags = Record<'exec' | 'queue' | 'grace', string> & { concurrency: number }
 
 async function work(type: string, { exec, concurrency, queue: line, grace }: Flags, command: Command): Promise<void> {
-  const graceMs = toMs(grace, '--grace')
+  toMs(grace, '--grace') // a usage error before anything starts
   await using queue = await open(command, 'create')
-  const shutdown = new AbortController()
-  const commands = new Set<Promise<unknown>>()
-  queue.define(type, {}, async (job, context) => {
-    const running = runCommand(exec, job, AbortSignal.any([context.signal, shutdown.signal]))
-    commands.add(running)
-    try {
-      return await running
-    } catch (error) {
-      // Keeps the lease until all commands are gone, so that nobody starts the job beside its old command.
-      if (shutdown.signal.aborted && !context.signal.aborted) await once(context.signal, 'abort')
-      throw error
-    } finally {
-      commands.delete(running)
-    }
-  })
+  queue.define(type, {}, (job, { signal }) => runCommand(exec, job, signal))
   for (const outcome of ['succeeded', 'retrying', 'dead', 'cancelled', 'released', 'leaseLost'] as const)
     queue.on(outcome, (...args: Told) => log(outcome, ...args))
   queue.on('warning', report)
   const worker = queue.work({ concurrency, queues: [line] })
-  const stopNow = async () => {
-    shutdown.abort(new Error('The worker is shutting down.'))
-    await Promise.allSettled(commands)
-    worker.stop({ drain: false }).catch(() => undefined) // the first stop tells
-  }
   let signals = 0
   const asked = Promise.withResolvers<void>()
-  for (const name of ['SIGTERM', 'SIGINT']) process.on(name, () => (signals++ === 0 ? asked.resolve() : stopNow()))
+  const stop = () => (signals++ === 0 ? asked.resolve() : worker.stop({ drain: false }))
+  for (const name of ['SIGTERM', 'SIGINT']) process.on(name, stop)
   tell(`worker ${worker.name} takes jobs of type '${type}', ${concurrency} at once`)
   await asked.promise
   tell(`stopping: ${worker.running} running may go on for ${grace}; a second signal stops them`)
-  const stopTimer = systemClock.timer(graceMs, stopNow)
-  await worker.stop({ grace: '5200w' }) // the grace is counted here: commands take longer to stop than a worker waits
-  stopTimer()
+  await worker.stop({ grace })
 }
 
 const tell = (what: string): unknown =>

@@ -2,25 +2,22 @@ import { EventEmitter } from 'node:events'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
-import { type Duration, toMs } from '../model/duration.ts'
+import { toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
-import { type Attempt, checkId, checkName, type Job, type JobOptions, oneOf, wholeNumber } from '../model/job.ts'
+import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
-import type {
-  Fate,
-  JobFilter,
-  JobPage,
-  Lease,
-  QueueSettings,
-  Stats,
-  Store,
-  StoreEvent,
-  StoreHealth,
-} from '../store/store.ts'
+import type { Fate, JobFilter, JobPage, Lease, Stats, Store, StoreEvent, StoreHealth } from '../store/store.ts'
 import { type Definition, type DefinitionOptions, type Handler, makeDefinition } from './definition.ts'
 import type { Emit, QueueEvents } from './events.ts'
-import { checkFilter } from './filter.ts'
 import { healthOf } from './health.ts'
+import {
+  checkFilter,
+  checkOpenOptions,
+  type OpenOptions,
+  type QueueOptions,
+  queueSettings,
+  type WaitOptions,
+} from './options.ts'
 import { type BulkOptions, makeSubmission } from './submission.ts'
 import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
 
@@ -28,22 +25,6 @@ import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
 export interface SubmitResult {
   id: number
   duplicate: boolean
-}
-
-/** A queue's limits; undefined leaves as it is, null takes the limit away. */
-export interface QueueOptions {
-  /** Jobs that may wait; more are refused with QUEUE_FULL. Default: no limit. */
-  maxDepth?: number | null
-  /** How long ended jobs are kept. Defaults: 24 h, 7 days, for ever. Applies to jobs that end from now on. */
-  keepSucceeded?: Duration | null
-  keepCancelled?: Duration | null
-  keepDead?: Duration | null
-}
-
-export interface WaitOptions {
-  /** Then WAIT_TIMEOUT is thrown; the job goes on. Default: for ever. */
-  timeout?: Duration
-  signal?: AbortSignal
 }
 
 /** A defined type of job: submits payloads that fit it. */
@@ -79,10 +60,10 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * one host may have it open. Throws NOT_A_QUEUE, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL, STORAGE_UNAVAILABLE,
    * ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
    */
-  static async open(file: string): Promise<GopherQueue> {
+  static async open(file: string, options: OpenOptions = {}): Promise<GopherQueue> {
     if (typeof file !== 'string' || file === '' || /^[a-z]+:\/\//i.test(file))
       throw invalid(`open takes the path of a file; got ${JSON.stringify(file)}.`)
-    return new GopherQueue(await SqliteStore.open(file))
+    return new GopherQueue(await SqliteStore.open(file, checkOpenOptions(options)))
   }
 
   /**
@@ -237,16 +218,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   }
 
   /** Sets a queue's limits, which are kept in the file. Throws INVALID_ARGUMENT. */
-  async configure(queue: string, { maxDepth, ...keep }: QueueOptions): Promise<void> {
-    const settings: QueueSettings = { queue: checkName('queue', queue) }
-    if (maxDepth !== undefined)
-      settings.maxDepth = maxDepth === null ? null : wholeNumber(maxDepth, 1, 2 ** 31, 'maxDepth')
-    for (const name of Object.keys(keep)) {
-      const option = oneOf(name as keyof typeof keep, ['keepSucceeded', 'keepCancelled', 'keepDead'], 'A queue option')
-      const value = keep[option]
-      if (value !== undefined) settings[option] = value === null ? null : toMs(value, option)
-    }
-    await this.#store.call('setQueue', settings)
+  async configure(queue: string, options: QueueOptions): Promise<void> {
+    await this.#store.call('setQueue', queueSettings(queue, options))
   }
 
   async stats(): Promise<Stats> {

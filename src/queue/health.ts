@@ -24,5 +24,5 @@ export async function healthOf(store: Store, clock: Clock, overdue: number): Pro
       message: `${overdue} handler(s) still run although their attempt is over: they ignore their signal.`,
       since,
     })
-  return { status: causes.length > 0 ? 'degraded' : 'ok', causes }
+  return { status: causes.length > 0 ? 'degraded' : 'ok', causes, works: store.health.works }
 }

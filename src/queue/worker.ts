@@ -23,7 +23,7 @@ export interface StopOptions {
 }
 
 /** How long an aborted or timed-out handler may take to stop before its slot and its job are free for others. */
-const patience = { afterTimeout: 30_000, afterAbort: 1000 }
+const patience = { afterTimeout: 30_000, afterAbort: 10_000 }
 
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
 export class Worker {

@@ -169,6 +169,8 @@ export type StoreEvent =
 export interface StoreHealth {
   status: 'ok' | 'degraded' | 'failed'
   causes: { code: string; message: string; since: Instant }[]
+  /** What goes on all the same. */
+  works: { submit: boolean; lease: boolean; complete: boolean }
 }
 
 /** Where jobs live. SQLite, memory, HTTP and PostgreSQL each implement this and nothing more. */

@@ -71,10 +71,13 @@ export class EngineStore implements Store {
   readonly #engine: Engine
   readonly #callers = new Map<number, Caller>()
   readonly #listeners: ((event: StoreEvent) => void)[] = []
-  health: StoreHealth = { status: 'ok', causes: [] }
   #waiting: Request[] = []
   #lastSeq = 0
   #closed = false
+
+  get health(): StoreHealth {
+    return this.#engine.health
+  }
 
   constructor(path = ':memory:', clock = new VirtualClock()) {
     this.clock = clock
@@ -127,7 +130,6 @@ export class EngineStore implements Store {
 
   #settle(replies: Reply[]): void {
     for (const event of this.#engine.events.splice(0)) {
-      if (event.event === 'health') this.health = event.health
       for (const listener of this.#listeners) listener(event)
     }
     for (const reply of replies) {

@@ -1,13 +1,16 @@
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
-import type { Input, Lease, LeasedJob, LeaseRequest, Operation, Operations, StoreEvent, StoreHealth } from '../store.ts'
-import { fail, heartbeat, lease, release, succeed } from './attempt.ts'
+import type { Input, Lease, Operation, Operations, StoreEvent, StoreHealth } from '../store.ts'
+import { fail, heartbeat, release, succeed } from './attempt.ts'
+import { Condition } from './condition.ts'
 import { connect, isStorageFault, storageError, whileBusy } from './connection.ts'
-import { type Db, line } from './db.ts'
-import { cancel, notFound, remove, retry, setQueue } from './operator.ts'
-import { attempts, endedAmong, job, jobs, mayLease, runningOf, stats } from './queries.ts'
-import { nextDue, reap, reapIsDue, ripen } from './reaper.ts'
-import { submit } from './submit.ts'
+import type { Db } from './db.ts'
+import { type Disk, noDisk } from './disk.ts'
+import { cancel, remove, retry, setQueue } from './operator.ts'
+import { attempts, job, jobs, runningOf, stats } from './queries.ts'
+import { nextDue, reap, reapIsDue } from './reaper.ts'
+import { alikeFrom, submit } from './submit.ts'
+import { Waiting } from './waiting.ts'
 import { why } from './why.ts'
 import { register, unregister } from './workers.ts'
 
@@ -29,6 +32,12 @@ const outcomes = new Set<string>(['succeed', 'fail', 'release', 'unregister'])
 /** How often at least the reaper looks, while this process works. */
 const reapEvery = 250
 
+export interface EngineOptions {
+  disk?: Disk
+  /** Bytes of free space under which submissions are refused. */
+  diskReserve?: number
+}
+
 /**
  * The store itself: one connection, and group commit. All requests that wait when `execute` is called share one
  * transaction and one fsync; what they are answered is returned after COMMIT, never before.
@@ -38,89 +47,86 @@ export class Engine {
   #db: Db
   readonly #path: string
   readonly #clock: Clock
-  /** Lease requests that wait for a job, by worker. */
-  readonly #hungry = new Map<number, Request<'lease'>>()
-  /** Who waits for a job's end: seqs by job id. */
-  readonly #waits = new Map<number, Set<number>>()
+  readonly #disk: Disk
+  readonly #condition: Condition
+  readonly #waiting = new Waiting()
   /** Outcomes that could not be made durable yet. */
   #held: Request[] = []
   readonly #workers = new Set<number>()
   /** The running jobs of this process: id -> token. */
   readonly #leases = new Map<number, number>()
   #dataVersion = 0
-  #health: StoreHealth = { status: 'ok', causes: [] }
   /** When to look at the reaper's work next, on the monotonic clock: a wall clock set back must not put it off. */
   #wakeAt = 0
+  /** The connection failed: what it remembers of the file is worth nothing. */
+  #distrusted = false
   /** What happened besides the answers; the caller takes and clears it. */
   events: StoreEvent[] = []
 
   /** Opens the file; that is also the recovery from whatever happened before. */
-  constructor(path: string, clock: Clock) {
+  constructor(path: string, clock: Clock, { disk = noDisk, diskReserve = 0 }: EngineOptions = {}) {
     this.#path = path
     this.#clock = clock
+    this.#disk = disk
+    this.#condition = new Condition(clock, disk, diskReserve)
     this.#db = connect(path, clock)
-    this.#transaction([], { fresh: new Set(), reaping: true, lookAround: false })
+    this.#attempt([], { reaping: true, lookAround: false })
+  }
+
+  get health(): StoreHealth {
+    return this.#condition.health
   }
 
   /** Runs requests in one transaction and answers those that can be. */
   execute(requests: Request[]): Reply[] {
-    const fresh = new Set<number>()
+    this.#look()
     const replies: Reply[] = []
     const now: Request[] = []
     for (const request of requests) {
-      const { seq, operation, input } = request
-      if (operation === 'lease' || operation === 'unregister') {
-        // A newer request replaces the worker's older one, its end takes it back.
-        const worker = operation === 'lease' ? (input as LeaseRequest).worker : (input as number)
-        const older = this.#hungry.get(worker)
-        if (older) replies.push({ seq: older.seq, value: [] })
-        this.#hungry.delete(worker)
-      }
-      if (operation === 'lease') this.#hungry.set((input as LeaseRequest).worker, request as Request<'lease'>)
-      else if (operation === 'wait')
-        this.#waits.set(input as number, (this.#waits.get(input as number) ?? new Set()).add(seq))
-      else if (operation === 'forget') this.#forget(input as number)
-      else now.push(request)
-      if (operation === 'lease' || operation === 'wait') fresh.add(seq)
+      const settled = this.#waiting.take(request)
+      if (settled) replies.push(...settled)
+      else if (request.operation === 'unregister') replies.push(...this.#waiting.forgetWorker(request.input as number))
+      if (!settled) now.push(request)
     }
-    try {
-      replies.push(...this.#transaction(now, { fresh, reaping: false, lookAround: false }))
-    } catch (error) {
-      replies.push(...this.#refuse(now, error))
-    }
+    replies.push(...this.#attempt(now, { reaping: false, lookAround: false }))
+    this.#tellHealth()
     return replies
   }
 
   /** Does what time or another process has made necessary. Call it every `tickIn()` ms. */
   tick(): Reply[] {
+    this.#look()
+    const replies = this.#condition.resting ? [] : this.#tick()
+    this.#tellHealth()
+    return replies
+  }
+
+  #tick(): Reply[] {
     const held = this.#held
     this.#held = []
+    let changed = false
+    let reaping = false
     try {
-      const changed = whileBusy(() => this.#changedOutside())
-      const reaping =
+      if (this.#distrusted) this.#reconnect()
+      changed = whileBusy(() => this.#changedOutside())
+      reaping =
         this.#workers.size > 0 && this.#clock.monotonic() >= this.#wakeAt && whileBusy(() => this.#lookAtReaping())
-      if (!reaping && !changed && held.length === 0) return []
       if (changed || reaping) this.#checkLeases()
-      return this.#transaction(held, { fresh: new Set(), reaping, lookAround: changed })
     } catch (error) {
       return this.#refuse(held, error)
     }
+    return reaping || changed || held.length > 0 ? this.#attempt(held, { reaping, lookAround: changed }) : []
   }
 
   /** Ms until `tick` is worth a call, at most `most`; infinity when nobody here would want to know. */
   tickIn(most: number): number {
-    if (this.#hungry.size + this.#waits.size + this.#workers.size + this.#held.length === 0)
-      return Number.POSITIVE_INFINITY
+    const watching = this.#waiting.size + this.#workers.size + this.#held.length > 0
+    if (!watching) return this.#condition.ok ? Number.POSITIVE_INFINITY : reapEvery
     return this.#workers.size > 0 ? Math.max(1, Math.min(most, this.#wakeAt - this.#clock.monotonic())) : most
   }
 
   close(): void {
     this.#db.connection.close()
-  }
-
-  #forget(seq: number): void {
-    for (const [worker, request] of this.#hungry) if (request.seq === seq) this.#hungry.delete(worker)
-    for (const [id, seqs] of this.#waits) if (seqs.delete(seq) && seqs.size === 0) this.#waits.delete(id)
   }
 
   /** Another process committed since this was last asked. */
@@ -147,41 +153,82 @@ export class Engine {
     }
   }
 
-  /** `fresh`: parked requests not yet tried; `lookAround`: another process may have changed anything. */
-  #transaction(
-    requests: Request[],
-    { fresh, reaping, lookAround }: { fresh: Set<number>; reaping: boolean; lookAround: boolean },
-  ): Reply[] {
-    const db = this.#db
+  /** Runs what can be run now in one transaction; tells or holds the rest. `lookAround`: another process may have changed anything. */
+  #attempt(requests: Request[], { reaping, lookAround }: { reaping: boolean; lookAround: boolean }): Reply[] {
+    const replies: Reply[] = []
+    const { works } = this.#condition.health
+    const resting = this.#condition.resting || this.#distrusted
+    const now = requests.filter((request) => {
+      const isWrite = request.operation in writes
+      if (!isWrite || (!resting && (works.submit || request.operation !== 'submit'))) return true
+      if (outcomes.has(request.operation)) this.#held.push(request)
+      else replies.push({ seq: request.seq, error: this.#condition.refusal() })
+      return false
+    })
+    try {
+      return [...replies, ...this.#transaction(now, { reaping: reaping && !resting, lookAround, mayWrite: !resting })]
+    } catch (error) {
+      const full = isStorageFault(error) && storageError(error, '').code === 'STORAGE_FULL'
+      if (full && this.#disk.release()) {
+        this.#condition.raise(storageError(error, 'The file could not be written'))
+        return [...replies, ...this.#attempt(now, { reaping, lookAround })] // submissions are refused from here on
+      }
+      return [...replies, ...this.#refuse(now, error)]
+    }
+  }
+
+  #transaction(requests: Request[], how: { reaping: boolean; lookAround: boolean; mayWrite: boolean }): Reply[] {
+    const { reaping, lookAround, mayWrite } = how
     const writing =
       reaping ||
       requests.some(({ operation }) => operation in writes) ||
-      [...this.#hungry.values()].some((r) => fresh.has(r.seq) || (lookAround && mayLease(db, r.input)))
+      (mayWrite && this.#waiting.mayFeed(this.#db, lookAround))
+    const db = this.#db
     const done = whileBusy(() => {
       try {
         db.begin(writing ? 'write' : 'read')
+        // What another process made ready since the last tick goes first if its class is higher: every line counts then.
+        const everywhere = lookAround || this.#versionOutside() !== this.#dataVersion
         if (reaping) reap(db, [...this.#workers])
-        const answers = requests.map((request) => this.#answer(request))
-        const fed = writing ? this.#feed(fresh, lookAround) : []
-        const ended = this.#waits.size > 0 ? this.#tellEnded(fresh, lookAround) : []
+        const answers = this.#answerAll(requests)
+        const fed = writing ? this.#waiting.feed(db, everywhere) : []
+        const told = this.#waiting.tell(db, lookAround)
         db.commit()
-        return { answers, fed, ended }
+        return { answers, fed, told }
       } catch (error) {
         db.rollback()
         throw error
       }
     })
+    // All of it is on disk: only now does memory follow.
     this.#follow(requests, done.answers)
-    for (const { request, jobs } of done.fed) {
-      this.#hungry.delete(request.input.worker)
-      for (const { id, token } of jobs) this.#leases.set(id, token)
-    }
-    for (const { id } of done.ended) this.#waits.delete(id)
+    for (const { jobs } of done.fed) for (const { id, token } of jobs) this.#leases.set(id, token)
     this.events.push(...db.events)
     this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
-    if (writing) this.#setHealth([])
-    const leased = done.fed.map(({ request, jobs }) => ({ seq: request.seq, value: jobs }))
-    return [...done.answers, ...leased, ...done.ended.flatMap(({ replies }) => replies)]
+    if (writing) this.#condition.unblock()
+    return [...done.answers, ...this.#waiting.settle(done.fed, done.told)]
+  }
+
+  #answerAll(requests: Request[]): Reply[] {
+    const answers: Reply[] = []
+    for (let i = 0; i < requests.length; ) {
+      const run = alikeFrom(requests, i)
+      answers.push(...(run.length > 1 ? this.#submitTogether(run) : [this.#answer(requests[i]!)]))
+      i += Math.max(1, run.length)
+    }
+    return answers
+  }
+
+  /** As one bulk, which costs a third of as many single inserts; alone if they do not all fit. */
+  #submitTogether(run: Request<'submit'>[]): Reply[] {
+    try {
+      const payloads = run.map(({ input }) => input.payloads[0]!)
+      const { ids } = submit(this.#db, { specs: run[0]!.input.specs, payloads, keys: null })
+      return run.map(({ seq }, i) => ({ seq, value: { ids: [ids[i]!], duplicates: [] } }))
+    } catch (error) {
+      if (!(error instanceof GopherQueueError)) throw error
+      return run.map((request) => this.#answer(request))
+    }
   }
 
   #answer({ seq, operation, input }: Request): Reply {
@@ -195,42 +242,6 @@ export class Engine {
     }
   }
 
-  /** Gives ready jobs to the lease requests that wait for them, in the order in which they came. */
-  #feed(fresh: Set<number>, lookAround: boolean): { request: Request<'lease'>; jobs: LeasedJob[] }[] {
-    if (this.#hungry.size === 0) return []
-    const db = this.#db
-    ripen(db)
-    // What another process made ready since the last tick goes first if its class is higher: every line counts then.
-    const everywhere = lookAround || db.resumed || this.#versionOutside() !== this.#dataVersion
-    const fed: { request: Request<'lease'>; jobs: LeasedJob[] }[] = []
-    const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
-    for (const request of this.#hungry.values()) {
-      const all = everywhere || fresh.has(request.seq)
-      const sources = request.input.sources.filter(({ queue, type }) => {
-        const key = line(queue, type)
-        return !dry.has(key) && (all || db.readied.has(key))
-      })
-      if (sources.length === 0) continue
-      const jobs = lease(db, { ...request.input, sources }, (source) => dry.add(line(source.queue, source.type)))
-      if (jobs.length > 0) fed.push({ request, jobs })
-    }
-    return fed
-  }
-
-  #tellEnded(fresh: Set<number>, lookAround: boolean): { id: number; replies: Reply[] }[] {
-    const db = this.#db
-    const candidates =
-      lookAround || fresh.size > 0
-        ? endedAmong(db, [...this.#waits.keys()])
-        : db.ended.filter((id) => this.#waits.has(id))
-    return candidates.map((id) => {
-      const ended = job(db, id)
-      const seqs = [...this.#waits.get(id)!]
-      return { id, replies: seqs.map((seq) => (ended ? { seq, value: ended } : { seq, error: notFound(id) })) }
-    })
-  }
-
-  /** The transaction is on disk: only now does memory follow what it did. */
   #follow(requests: Request[], answers: Reply[]): void {
     for (const [i, { operation, input }] of requests.entries()) {
       const answer = answers[i]!
@@ -243,36 +254,35 @@ export class Engine {
 
   /** Storage failed: nothing of the transaction is believed. Outcomes are held, the rest is told so. */
   #refuse(requests: Request[], error: unknown): Reply[] {
-    const failure = storageError(error, 'The file could not be written')
-    this.#setHealth([{ code: failure.code, message: failure.message, since: this.#clock.now() }])
-    if (isStorageFault(error) && failure.code !== 'STORAGE_FULL') this.#reopen()
+    const failure = storageError(error, 'The file could not be written', this.#db.committing ? 'unknown' : 'no')
+    const fault = isStorageFault(error) || error instanceof GopherQueueError
+    if (fault) this.#condition.block(failure)
+    if (fault && failure.code !== 'STORAGE_FULL') this.#distrusted = true
     this.#dataVersion = -1 // the next tick tries all that waits again
     const replies: Reply[] = []
     for (const request of requests) {
-      if (outcomes.has(request.operation)) this.#held.push(request)
+      if (fault && outcomes.has(request.operation)) this.#held.push(request)
       else replies.push({ seq: request.seq, error: failure })
     }
     return replies
   }
 
-  /** After an I/O error the connection's memory of the file is worth nothing. */
-  #reopen(): void {
-    try {
-      const fresh = connect(this.#path, this.#clock)
-      this.#db.connection.close()
-      this.#db = fresh
-    } catch (error) {
-      const failure = storageError(error, 'The file could not be opened again')
-      this.#setHealth([{ code: failure.code, message: failure.message, since: this.#clock.now() }])
-    }
+  #reconnect(): void {
+    this.#condition.mustBeThere()
+    const fresh = connect(this.#path, this.#clock)
+    this.#db.connection.close()
+    this.#db = fresh
+    this.#distrusted = false
   }
 
-  #setHealth(causes: StoreHealth['causes']): void {
-    const known = this.#health.causes
-    if (causes.length === known.length && causes.every((cause, i) => cause.code === known[i]!.code)) return
-    const failed = causes.some((cause) => cause.code === 'STORAGE_CORRUPT' || cause.code === 'NOT_A_QUEUE')
-    this.#health = { status: failed ? 'failed' : causes.length > 0 ? 'degraded' : 'ok', causes }
-    this.events.push({ event: 'health', health: this.#health })
+  #look(): void {
+    if (this.#condition.look(this.#workers.size > 0)) this.#distrusted = true
+  }
+
+  #tellHealth(): void {
+    if (!this.#condition.changed) return
+    this.#condition.changed = false
+    this.events.push({ event: 'health', health: this.#condition.health })
   }
 
   /** Tells the handlers of this process whose job another process has cancelled or taken. */

@@ -48,6 +48,8 @@ export class Db {
   /** Jobs that ended: whoever waits for them can be answered. */
   ended: number[] = []
   events: StoreEvent[] = []
+  /** COMMIT was begun and has not returned: if it throws, a crash may yet bring the transaction to light. */
+  committing = false
   readonly clock: Clock
   #statements = new Map<string, StatementSync>()
   #queues = new Map<string, QueueRow>()
@@ -62,6 +64,7 @@ export class Db {
   begin(kind: 'read' | 'write'): void {
     this.run(kind === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN')
     this.now = this.clock.now()
+    this.committing = false
     this.#queues.clear()
     this.readied.clear()
     this.resumed = false
@@ -81,7 +84,9 @@ export class Db {
         ...[row.name, scheduled, ready, running, succeeded, dead, cancelled],
       )
     }
+    this.committing = true
     this.run('COMMIT')
+    this.committing = false
   }
 
   rollback(): void {

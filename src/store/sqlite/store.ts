@@ -4,6 +4,7 @@ import { GopherQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission } from '../store.ts'
 import { succeeded } from './attempt.ts'
 import type { Request } from './commit.ts'
+import type { ThreadData } from './thread.ts'
 import { type Answer, type FromThread, packRequests, unpackError } from './wire.ts'
 
 /** Most operations, and bytes of payloads, that may wait for the storage thread; submissions above it are refused. */
@@ -23,7 +24,7 @@ export class SqliteStore implements Store {
   readonly #thread: Worker
   readonly #callers = new Map<number, Caller>()
   readonly #listeners: ((event: StoreEvent) => void)[] = []
-  health: StoreHealth = { status: 'ok', causes: [] }
+  health: StoreHealth = { status: 'ok', causes: [], works: { submit: true, lease: true, complete: true } }
   #outbox: Request[] = []
   #lastSeq = 0
   #bytes = 0
@@ -47,12 +48,15 @@ export class SqliteStore implements Store {
   }
 
   /** Opens the file, creating it if its folder exists. Recovery from a crash is part of it. */
-  static async open(path: string): Promise<SqliteStore> {
+  static async open(
+    path: string,
+    { diskReserve = 64 * 1024 * 1024 }: { diskReserve?: number } = {},
+  ): Promise<SqliteStore> {
     const { port1, port2 } = new MessageChannel()
     const file = new URL(`./thread${extname(import.meta.url)}`, import.meta.url) // .ts from source, .js when built
     const full = path === ':memory:' ? path : resolve(path)
     const thread = new Worker(file, {
-      workerData: { path: full, port: port2 },
+      workerData: { path: full, port: port2, diskReserve } satisfies ThreadData,
       transferList: [port2],
       name: 'gopherqueue',
       execArgv: [], // the app's flags are its own: --input-type, as of `node -e`, would be refused here

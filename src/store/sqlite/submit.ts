@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
 import type { Submission, Submitted } from '../store.ts'
+import type { Request } from './commit.ts'
 import type { Db } from './db.ts'
 
 /** Stores jobs: all or none. Refuses with QUEUE_FULL, IDEMPOTENCY_CONFLICT. */
@@ -90,4 +91,16 @@ function claimKey(db: Db, spec: JobSpec, key: string, payload: string): number |
       { details: { jobId: held.job_id } },
     )
   return held.job_id
+}
+
+/** The submissions of one job each, without keys and of one spec, that stand together from `start` on. */
+export function alikeFrom(requests: Request[], start: number): Request<'submit'>[] {
+  const run: Request<'submit'>[] = []
+  for (let i = start; requests[i]?.operation === 'submit'; i++) {
+    const request = requests[i] as Request<'submit'>
+    const { specs, payloads, keys } = request.input
+    if (keys || payloads.length !== 1 || (run[0] && run[0].input.specs !== specs)) break
+    run.push(request)
+  }
+  return run
 }

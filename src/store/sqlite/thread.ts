@@ -3,6 +3,7 @@ import { systemClock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Submission } from '../store.ts'
 import { Engine, type Reply, type Request } from './commit.ts'
+import { noDisk, systemDisk } from './disk.ts'
 import { type FromThread, packError, packReplies, type Requests, unpackRequests } from './wire.ts'
 
 // The storage thread: everything that can wait for the disk happens here, so that the app's thread never does.
@@ -12,7 +13,13 @@ const lookEvery = 20
 /** Most jobs submitted or other operations in one transaction, so that a flood never delays an answer for long. */
 const mostAtOnce = 10_000
 
-const { path, port } = workerData as { path: string; port: MessagePort }
+export interface ThreadData {
+  path: string
+  port: MessagePort
+  /** Bytes of free space under which submissions are refused; a quarter of it is set aside as a file. */
+  diskReserve: number
+}
+const { path, port, diskReserve } = workerData as ThreadData
 
 const tell = (message: FromThread): void => port.postMessage(message)
 
@@ -60,7 +67,8 @@ function serve(engine: Engine): void {
 }
 
 try {
-  const engine = new Engine(path, systemClock)
+  const disk = path === ':memory:' ? noDisk : systemDisk(path, Math.floor(diskReserve / 4))
+  const engine = new Engine(path, systemClock, { disk, diskReserve })
   tell({ opened: true })
   serve(engine)
 } catch (error) {

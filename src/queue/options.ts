@@ -1,0 +1,65 @@
+import { type Duration, toMs } from '../model/duration.ts'
+import { invalid } from '../model/errors.ts'
+import { checkName, oneOf, wholeNumber } from '../model/job.ts'
+import { states } from '../model/lifecycle.ts'
+import type { JobFilter, QueueSettings } from '../store/store.ts'
+
+export interface OpenOptions {
+  /**
+   * Bytes of the disk that are kept free for jobs that run: with less, submissions are refused with STORAGE_FULL. While
+   * this process works, a quarter of it is set aside as a file beside the database. Default 64 MiB; 0 keeps nothing.
+   */
+  diskReserve?: number
+}
+
+/** A queue's limits; undefined leaves as it is, null takes the limit away. */
+export interface QueueOptions {
+  /** Jobs that may wait; more are refused with QUEUE_FULL. Default: no limit. */
+  maxDepth?: number | null
+  /** How long ended jobs are kept. Defaults: 24 h, 7 days, for ever. Applies to jobs that end from now on. */
+  keepSucceeded?: Duration | null
+  keepCancelled?: Duration | null
+  keepDead?: Duration | null
+}
+
+export interface WaitOptions {
+  /** Then WAIT_TIMEOUT is thrown; the job goes on. Default: for ever. */
+  timeout?: Duration
+  signal?: AbortSignal
+}
+
+/** Each check of this file refuses a name it does not know: a misspelt filter must not answer with all jobs. */
+function checkNames(what: string, given: object, known: string[]): void {
+  for (const key of Object.keys(given)) if (!known.includes(key)) throw invalid(`There is no ${what} '${key}'.`)
+}
+
+export function checkOpenOptions(options: OpenOptions): OpenOptions {
+  checkNames('option of open', options, ['diskReserve'])
+  if (options.diskReserve !== undefined) wholeNumber(options.diskReserve, 0, 2 ** 50, 'diskReserve')
+  return options
+}
+
+export function checkFilter(filter: JobFilter): JobFilter {
+  checkNames('job filter', filter, ['state', 'queue', 'type', 'order', 'limit', 'cursor'])
+  const { state, queue, type, order, limit, cursor } = filter
+  if (state !== undefined) oneOf(state, states, 'state')
+  if (queue !== undefined) checkName('queue', queue)
+  if (type !== undefined) checkName('type', type)
+  if (order !== undefined) oneOf(order, ['oldest', 'newest'], 'order')
+  if (limit !== undefined) wholeNumber(limit, 1, 1000, 'limit')
+  if (cursor !== undefined && cursor !== null) wholeNumber(cursor, 0, Number.MAX_SAFE_INTEGER, 'cursor')
+  return filter
+}
+
+export function queueSettings(queue: string, { maxDepth, ...keep }: QueueOptions): QueueSettings {
+  const kept = ['keepSucceeded', 'keepCancelled', 'keepDead'] as const
+  checkNames('queue option', keep, [...kept])
+  const settings: QueueSettings = { queue: checkName('queue', queue) }
+  if (maxDepth !== undefined)
+    settings.maxDepth = maxDepth === null ? null : wholeNumber(maxDepth, 1, 2 ** 31, 'maxDepth')
+  for (const name of kept) {
+    const value = keep[name]
+    if (value !== undefined) settings[name] = value === null ? null : toMs(value, name)
+  }
+  return settings
+}

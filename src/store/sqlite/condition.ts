@@ -1,0 +1,128 @@
+import type { Clock } from '../../model/clock.ts'
+import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
+import type { StoreHealth } from '../store.ts'
+import { storageError } from './connection.ts'
+import type { Disk } from './disk.ts'
+
+const failures: ReadonlySet<ErrorCode> = new Set(['STORAGE_CORRUPT', 'NOT_A_QUEUE', 'SCHEMA_TOO_NEW'])
+const lookEvery = 250
+const retries = { first: 20, longest: 1000 }
+
+/** What storage can do now, and why not more. One change, one word of it: `changed` is set for whoever passes it on. */
+export class Condition {
+  readonly #clock: Clock
+  readonly #causes = new Map<ErrorCode, StoreHealth['causes'][number]>()
+  /** Nothing can be written at all, not even from what was set aside. */
+  #blocked = false
+  #retryAt = 0
+  #delay = retries.first
+  #lookAt = 0
+  readonly #disk: Disk
+  readonly #diskReserve: number
+  changed = false
+
+  constructor(clock: Clock, disk: Disk, diskReserve: number) {
+    this.#clock = clock
+    this.#disk = disk
+    this.#diskReserve = diskReserve
+  }
+
+  get health(): StoreHealth {
+    const causes = [...this.#causes.values()]
+    const status = this.failed ? 'failed' : causes.length > 0 ? 'degraded' : 'ok'
+    const writes = !this.#blocked && !this.failed
+    return {
+      status,
+      causes,
+      works: { submit: writes && !this.#causes.has('STORAGE_FULL'), lease: writes, complete: writes },
+    }
+  }
+
+  /** No retry can help: somebody has to look at the file. */
+  get failed(): boolean {
+    return [...this.#causes.keys()].some((code) => failures.has(code))
+  }
+
+  get ok(): boolean {
+    return this.#causes.size === 0
+  }
+
+  has(code: ErrorCode): boolean {
+    return this.#causes.has(code)
+  }
+
+  /** Writing is not worth a try yet. */
+  get resting(): boolean {
+    return this.failed || (this.#blocked && this.#clock.monotonic() < this.#retryAt)
+  }
+
+  raise({ code, message }: GopherQueueError): void {
+    if (this.#causes.has(code)) return
+    this.#causes.set(code, { code, message, since: this.#clock.now() })
+    this.changed = true
+  }
+
+  clear(code: ErrorCode): void {
+    if (this.#causes.delete(code)) this.changed = true
+  }
+
+  /** A write failed: the next one is worth a try after a while that doubles up to a second. */
+  block(error: GopherQueueError): void {
+    this.raise(error)
+    if (!this.#blocked) this.changed = true
+    this.#blocked = true
+    this.#retryAt = this.#clock.monotonic() + this.#delay
+    this.#delay = Math.min(this.#delay * 2, retries.longest)
+  }
+
+  /** A write is on disk again. */
+  unblock(): void {
+    if (this.#blocked) this.changed = true
+    this.#blocked = false
+    this.#delay = retries.first
+    this.clear('STORAGE_UNAVAILABLE')
+  }
+
+  /**
+   * Looks at the disk, a few times a second at most: refuses submissions in time, and finds out that space is back.
+   * `working`: this process runs jobs, so it sets space aside for them. True when the file is no longer where it was.
+   */
+  look(working: boolean): boolean {
+    if (this.#clock.monotonic() < this.#lookAt) return false
+    this.#lookAt = this.#clock.monotonic() + lookEvery
+    try {
+      this.mustBeThere()
+      const free = this.#disk.free()
+      if (free >= this.#diskReserve && (!working || this.#disk.setAside())) this.clear('STORAGE_FULL')
+      else this.raise(full(free, this.#diskReserve))
+      return false
+    } catch (error) {
+      this.block(storageError(error, 'The disk cannot be looked at'))
+      return true
+    }
+  }
+
+  /** Throws STORAGE_UNAVAILABLE when the file is not where it was opened: what is written now might be lost with it. */
+  mustBeThere(): void {
+    const problem = this.#disk.problem()
+    if (problem)
+      throw new GopherQueueError(
+        'STORAGE_UNAVAILABLE',
+        `${problem}. Nothing was accepted; it goes on by itself when the file is back.`,
+      )
+  }
+
+  /** What a caller is told whose write cannot be tried now. */
+  refusal(): GopherQueueError {
+    const { code, message } = [...this.#causes.values()].at(-1)!
+    return new GopherQueueError(code as ErrorCode, message)
+  }
+}
+
+function full(free: number, reserve: number): GopherQueueError {
+  const mebibytes = (bytes: number) => `${Math.floor(bytes / 1024 / 1024)} MiB`
+  return new GopherQueueError(
+    'STORAGE_FULL',
+    `The disk has ${mebibytes(free)} free; ${mebibytes(reserve)} are kept for jobs that run. The submission was not accepted: make room, or submit again later. Processing goes on.`,
+  )
+}
