@@ -5,7 +5,11 @@ import { gate, next, virtualQueue } from './support.ts'
 
 test('all is well: ok, no causes', async () => {
   await using queue = await GopherQueue.open(':memory:')
-  assert.deepEqual(await queue.health(), { status: 'ok', causes: [] })
+  assert.deepEqual(await queue.health(), {
+    status: 'ok',
+    causes: [],
+    works: { submit: true, lease: true, complete: true },
+  })
 })
 
 test('jobs that no live worker handles degrade health, until one does', async () => {
