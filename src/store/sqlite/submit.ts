@@ -24,13 +24,12 @@ export function submit(db: Db, { specs, payloads, keys }: Submission): Submitted
   })
 }
 
-const runLength = 32
 const insert = (rows: number) =>
   `INSERT INTO gq_jobs (queue, type, priority, state, max_attempts, backoff, timeout, on_timeout, visibility_timeout,
                         run_at, deadline, created_at, idempotency_key, by_sql, payload)
    VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?${i + 14})`).join(', ')}`
-const insertOne = insert(1)
-const insertMany = insert(runLength) // one statement for 32 rows costs half as much as 32 statements
+/** One statement for 32 rows costs half as much as 32 statements. */
+const inserts = [32, 8, 1].map((rows) => ({ rows, sql: insert(rows) }))
 
 /** Inserts jobs of one spec; ids come out in order. */
 function insertRun(db: Db, spec: JobSpec, payloads: string[], key: string | null = null): number[] {
@@ -51,12 +50,11 @@ function insertRun(db: Db, spec: JobSpec, payloads: string[], key: string | null
   // biome-ignore format: in the order of the INSERT's columns
   const common = [spec.queue, spec.type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key]
   const ids: number[] = []
-  for (let at = 0; at < payloads.length; ) {
-    const rows = at + runLength <= payloads.length ? runLength : 1
-    const last = db.insert(rows === 1 ? insertOne : insertMany, ...common, ...payloads.slice(at, at + rows))
-    for (let id = last - rows + 1; id <= last; id++) ids.push(id) // AUTOINCREMENT counts up row by row
-    at += rows
-  }
+  for (const { rows, sql } of inserts)
+    for (let at = ids.length; at + rows <= payloads.length; at += rows) {
+      const last = db.insert(sql, ...common, ...payloads.slice(at, at + rows))
+      for (let id = last - rows + 1; id <= last; id++) ids.push(id) // AUTOINCREMENT counts up row by row
+    }
   db.moved(spec.queue, spec.type, null, state, payloads.length)
   if (runAt !== null) db.soonest = Math.min(db.soonest, runAt)
   return ids
