@@ -1,5 +1,6 @@
 import {
   closeSync,
+  constants,
   fstatSync,
   ftruncateSync,
   openSync,
@@ -49,10 +50,10 @@ export function systemDisk(path: string, bytes: number): Disk {
       return found.ino === opened.ino && found.dev === opened.dev ? null : `another file is in the place of ${path}`
     },
     setAside() {
-      const file = openSync(reserve, 'a')
+      const file = openSync(reserve, constants.O_RDWR | constants.O_CREAT, 0o600)
       try {
         for (let size = fstatSync(file).size; size < bytes; size += block.length)
-          writeSync(file, block, 0, Math.min(block.length, bytes - size))
+          writeSync(file, block, 0, Math.min(block.length, bytes - size), size) // several processes may write the same
         return true
       } catch (error) {
         ftruncateSync(file, 0)
