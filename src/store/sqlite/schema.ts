@@ -57,12 +57,21 @@ const migrations: string[] = [
      prune_at            INTEGER,
      result              TEXT,
      reason              TEXT CHECK (reason IN ('exhausted', 'permanent', 'timeout', 'expired')),
-     CHECK ((state = 'running') = (lease_token IS NOT NULL) AND (state = 'running') = (lease_expires_at IS NOT NULL)
-       AND (state = 'scheduled') = (run_at IS NOT NULL) AND (state = 'succeeded') = (result IS NOT NULL)
-       AND (state = 'dead') = (reason IS NOT NULL)
-       AND (state IN ('succeeded', 'dead', 'cancelled')) = (finished_at IS NOT NULL)),
-     CHECK (CASE state WHEN 'running' THEN started_at IS NOT NULL AND attempt > budget_from
-                       ELSE state IN ('scheduled', 'ready', 'succeeded', 'dead', 'cancelled') END)
+     -- The commonest first: it is evaluated at each change.
+     CHECK (CASE state
+       WHEN 'running'   THEN lease_token IS NOT NULL AND lease_expires_at IS NOT NULL AND started_at IS NOT NULL
+         AND run_at IS NULL AND finished_at IS NULL AND result IS NULL AND reason IS NULL AND attempt > budget_from
+       WHEN 'succeeded' THEN lease_token IS NULL AND lease_expires_at IS NULL
+         AND run_at IS NULL AND finished_at IS NOT NULL AND result IS NOT NULL AND reason IS NULL
+       WHEN 'ready'     THEN lease_token IS NULL AND lease_expires_at IS NULL
+         AND run_at IS NULL AND finished_at IS NULL AND result IS NULL AND reason IS NULL
+       WHEN 'scheduled' THEN lease_token IS NULL AND lease_expires_at IS NULL
+         AND run_at IS NOT NULL AND finished_at IS NULL AND result IS NULL AND reason IS NULL
+       WHEN 'dead'      THEN lease_token IS NULL AND lease_expires_at IS NULL
+         AND run_at IS NULL AND finished_at IS NOT NULL AND result IS NULL AND reason IS NOT NULL
+       WHEN 'cancelled' THEN lease_token IS NULL AND lease_expires_at IS NULL
+         AND run_at IS NULL AND finished_at IS NOT NULL AND result IS NULL AND reason IS NULL
+       ELSE 0 END)
    ) STRICT;
 
    -- A job that somebody inserts with plain SQL is counted here; the queue's own submissions say by_sql = 0 and count in bulk.
