@@ -33,7 +33,7 @@ export default async function open({ dir }: { dir: string }): Promise<System> {
     db.exec('COMMIT')
     return value
   }
-  let wake = () => {}
+  let wake: () => void = () => undefined
   const submitMany = async (payloads: unknown[]) => {
     transaction(() => {
       for (const payload of payloads) insert.run(JSON.stringify(payload), Date.now())
