@@ -36,6 +36,8 @@ export interface EngineOptions {
   disk?: Disk
   /** Bytes of free space under which submissions are refused. */
   diskReserve?: number
+  /** How a connection is made: the simulator puts its faults between the engine and SQLite here. */
+  open?: (path: string, clock: Clock) => Db
 }
 
 /**
@@ -45,9 +47,9 @@ export interface EngineOptions {
  */
 export class Engine {
   #db: Db
-  readonly #path: string
   readonly #clock: Clock
   readonly #disk: Disk
+  readonly #connect: () => Db
   readonly #condition: Condition
   readonly #waiting = new Waiting()
   /** Outcomes that could not be made durable yet. */
@@ -64,12 +66,12 @@ export class Engine {
   events: StoreEvent[] = []
 
   /** Opens the file; that is also the recovery from whatever happened before. */
-  constructor(path: string, clock: Clock, { disk = noDisk, diskReserve = 0 }: EngineOptions = {}) {
-    this.#path = path
+  constructor(path: string, clock: Clock, { disk = noDisk, diskReserve = 0, open = connect }: EngineOptions = {}) {
     this.#clock = clock
     this.#disk = disk
+    this.#connect = () => open(path, clock)
     this.#condition = new Condition(clock, disk, diskReserve)
-    this.#db = connect(path, clock)
+    this.#db = this.#connect()
     this.#attempt([], { reaping: true, lookAround: false })
   }
 
@@ -269,7 +271,7 @@ export class Engine {
 
   #reconnect(): void {
     this.#condition.mustBeThere()
-    const fresh = connect(this.#path, this.#clock)
+    const fresh = this.#connect()
     this.#db.connection.close()
     this.#db = fresh
     this.#distrusted = false

@@ -20,11 +20,11 @@ const networkFilesystems: Record<number, string> = {
 }
 
 /** Opens the file ready for use: WAL, fsync at each commit, schema up to date. Each of these is asserted, none can be turned off. */
-export function connect(path: string, clock: Clock): Db {
+export function connect(path: string, clock: Clock, create = () => new Db(path, clock)): Db {
   if (path !== ':memory:') checkPlace(path)
   let db: Db
   try {
-    db = new Db(path, clock)
+    db = create()
   } catch (cause) {
     throw storageError(cause, `Cannot open ${path}`)
   }

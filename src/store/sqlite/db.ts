@@ -2,6 +2,7 @@ import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlit
 import type { Clock, Instant } from '../../model/clock.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { StoreEvent } from '../store.ts'
+import { type Processes, systemProcesses } from './workers.ts'
 
 /** A row of gq_queues as the running transaction sees it; its counts are written back at commit. */
 export interface QueueRow {
@@ -51,14 +52,16 @@ export class Db {
   /** COMMIT was begun and has not returned: if it throws, a crash may yet bring the transaction to light. */
   committing = false
   readonly clock: Clock
+  readonly processes: Processes
   #statements = new Map<string, StatementSync>()
   #queues = new Map<string, QueueRow>()
   /** What the operation in `atomic` has counted so far. */
   #undo: Move[] | null = null
 
-  constructor(path: string, clock: Clock) {
+  constructor(path: string, clock: Clock, processes = systemProcesses) {
     this.connection = new DatabaseSync(path)
     this.clock = clock
+    this.processes = processes
   }
 
   begin(kind: 'read' | 'write'): void {

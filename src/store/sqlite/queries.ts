@@ -3,7 +3,7 @@ import { type Attempt, type Job, priorities } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { JobFilter, JobPage, LeaseRequest, Source, Stats, Worker } from '../store.ts'
 import type { Db } from './db.ts'
-import { isAlive, type WorkerRow } from './workers.ts'
+import type { WorkerRow } from './workers.ts'
 
 const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts,
     j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
@@ -125,7 +125,7 @@ export function workers(db: Db): Worker[] {
     host: row.host,
     startedAt: row.started_at,
     seenAt: row.seen_at,
-    alive: isAlive(row) ?? row.seen_at > db.now - 60_000,
+    alive: db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000,
     running: running.get(row.id) ?? 0,
   }))
 }

@@ -3,7 +3,7 @@ import type { Fate } from '../store.ts'
 import { end, endAttempt, type Placed, type RunningJob, selectRunning, timeoutGrace } from './attempt.ts'
 import type { Db } from './db.ts'
 import { deleteJob } from './operator.ts'
-import { isAlive, thisProcess, type WorkerRow } from './workers.ts'
+import type { WorkerRow } from './workers.ts'
 
 // What time does to jobs. Each step is bounded, so that a backlog of it never holds a submission up for long;
 // whatever is left is taken by the next round.
@@ -60,7 +60,7 @@ export function reclaimDeadWorkers(db: Db): void {
 
 export function workersOfDeadProcesses(db: Db): WorkerRow[] {
   const rows = db.all<WorkerRow>(`SELECT * FROM gq_workers WHERE ended_at IS NULL`)
-  return rows.filter((row) => isAlive(row) === false)
+  return rows.filter((row) => db.processes.isAlive(row) === false)
 }
 
 function reclaim(db: Db, job: RunningJob, why: string): void {
@@ -121,7 +121,7 @@ export function reap(db: Db, workers: number[]): void {
   reclaimDeadWorkers(db)
   reclaimExpired(db)
   prune(db)
-  const { host } = thisProcess()
+  const { host } = db.processes.me
   db.run(
     `UPDATE gq_workers SET seen_at = ?1 WHERE host = ?3 AND seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))`,
     db.now,

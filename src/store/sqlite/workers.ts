@@ -20,18 +20,26 @@ export interface WorkerRow {
   ended_at: number | null
 }
 
-interface Identity {
-  host: string
-  pid: number
-  pid_started: string | null
-  boot: string | null
-  pid_space: string | null
+type Identity = Pick<WorkerRow, 'host' | 'pid' | 'pid_started' | 'boot' | 'pid_space'>
+
+/** Who this process is, and which others still live: the operating system's word, unless a simulator gives its own. */
+export interface Processes {
+  readonly me: Identity
+  /** Null when that cannot be told from here (another host or container): the worker's lease decides. */
+  isAlive(row: WorkerRow): boolean | null
+}
+
+export const systemProcesses: Processes = {
+  get me() {
+    return thisProcess()
+  },
+  isAlive,
 }
 
 let identity: Identity | undefined
 
 /** Who this process is, so exactly that no later process can be taken for it. */
-export function thisProcess(): Identity {
+function thisProcess(): Identity {
   identity ??= {
     host: hostname(),
     pid: process.pid,
@@ -64,8 +72,7 @@ function startOf(pid: number): string | null {
   })
 }
 
-/** Whether the worker's process lives; null when that cannot be told from here (another host or container: its lease decides). */
-export function isAlive(row: WorkerRow): boolean | null {
+function isAlive(row: WorkerRow): boolean | null {
   const me = thisProcess()
   if (row.pid === null) return null
   if (row.boot !== me.boot) return row.host === me.host ? false : null // the machine was restarted since
@@ -80,7 +87,7 @@ export function isAlive(row: WorkerRow): boolean | null {
 }
 
 export function register(db: Db, { name, sources, slots }: WorkerRegistration): number {
-  const me = thisProcess()
+  const { me } = db.processes
   const row = db.get<{ id: number }>(
     `INSERT INTO gq_workers (name, sources, slots, host, pid, pid_started, boot, pid_space, started_at, seen_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
