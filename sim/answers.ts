@@ -1,0 +1,215 @@
+import type { GopherQueueError } from '../src/model/errors.ts'
+import type { Job } from '../src/model/job.ts'
+import type { Request } from '../src/store/sqlite/commit.ts'
+import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Output } from '../src/store/store.ts'
+import { type Call, must, type Snapshot } from './checker.ts'
+import { ended, type Row } from './model.ts'
+
+const outcomes = new Set(['succeed', 'fail', 'release', 'unregister'])
+const ofStorage = new Set(['STORAGE_FULL', 'STORAGE_UNAVAILABLE', 'STORAGE_CORRUPT', 'NOT_A_QUEUE'])
+
+interface Key {
+  id: number
+  payload: string
+  expiresAt: number
+}
+
+/** Holds what callers are told against what the file says at that moment. */
+export class Answers {
+  /** Leases that were told, as `id token`. */
+  readonly #told = new Set<string>()
+  readonly #keys = new Map<string, Key>()
+  /** The latest that the wall clock ever was: what has expired once may be forgotten. */
+  #latest = 0
+
+  check(call: Call, before: Snapshot, after: Snapshot): void {
+    this.#latest = Math.max(this.#latest, call.now)
+    const asked = new Map(call.asked.map((request) => [request.seq, request]))
+    for (const reply of call.replies) {
+      const request = asked.get(reply.seq)
+      must(request !== undefined, 'each request is answered once', () => reply)
+      const story = () => ({ request, reply: 'error' in reply ? reply.error.code : reply.value, now: call.now })
+      if ('error' in reply) this.#refused(request!, reply.error, call, before, after, story)
+      else this.#done(request!, reply.value, call, before, after, story)
+    }
+    this.#unknownBulks(call, before, after)
+    for (const event of call.events)
+      if (event.event === 'leaseLost')
+        must(after.jobs.get(event.id)?.token !== event.token, 'a lease said to be lost is lost', () => event)
+  }
+
+  #done(request: Request, value: unknown, call: Call, before: Snapshot, after: Snapshot, story: () => unknown): void {
+    const job = (id: number) => after.jobs.get(id)
+    switch (request.operation) {
+      case 'submit':
+        this.#submitted(request.input as Input<'submit'>, value as Output<'submit'>, call, before, after, story)
+        break
+      case 'lease':
+        this.#leased(request.input as LeaseRequest, value as LeasedJob[], before, after, story)
+        break
+      case 'succeed':
+      case 'fail':
+      case 'release': {
+        const lease = (
+          request.operation === 'release' ? request.input : (request.input as Input<'fail'>).lease
+        ) as Lease
+        must(before.jobs.get(lease.id)?.token === lease.token, 'a stale lease is refused', story)
+        must(job(lease.id)?.token !== lease.token, 'an outcome ends its lease', story)
+        this.#fate(lease.id, value as Fate, call, after, story)
+        break
+      }
+      case 'heartbeat': {
+        const { id, token } = request.input as Lease
+        must(before.jobs.get(id)?.token === token, 'a stale lease is refused', story)
+        break
+      }
+      case 'cancel':
+      case 'retry':
+        this.#fate(request.input as number, value as Fate, call, after, story)
+        break
+      case 'remove':
+        must(!after.jobs.has(request.input as number), 'a removed job is gone', story)
+        break
+      case 'wait': {
+        const { id, state } = value as Job
+        must(ended(state) && (job(id)?.state ?? state) === state, 'who waits for an end hears of it', story)
+      }
+    }
+  }
+
+  /** The job is what its event answered, unless something else happened to it in the same call. */
+  #fate(id: number, fate: Fate, call: Call, after: Snapshot, story: () => unknown): void {
+    const row = after.jobs.get(id)
+    const others = call.asked.filter(({ operation, input }) => operation !== 'lease' && aboutJob(input) === id)
+    if (others.length > 1 || !row || row.startedAt === call.now || (row.finishedAt !== null) !== ended(fate.state))
+      return
+    const { state, runAt, reason } = row
+    if (fate.runAt !== null && fate.runAt <= call.now) return // due at once
+    must(fate.state === state && fate.runAt === runAt && fate.reason === reason, 'an answer says what is', story)
+  }
+
+  /** On disk before it is told; the first of the ready jobs of the lines asked for; once; never more than the slots. */
+  #leased(request: LeaseRequest, jobs: LeasedJob[], before: Snapshot, after: Snapshot, story: () => unknown): void {
+    const { worker, sources, slots, exclude } = request
+    for (const { id, token, attempt } of jobs) {
+      const row = after.jobs.get(id)
+      const durable = row?.state === 'running' && row.token === token && row.attempt === attempt
+      must(durable && row.worker === worker, 'a lease is on disk before its handler is told', story)
+      must(!this.#told.has(`${id} ${token}`) && before.jobs.get(id)?.token !== token, 'a job is leased once', story)
+      this.#told.add(`${id} ${token}`)
+      must(isAmong(sources, row!) && !exclude.includes(id), 'a worker gets what it asked for', story)
+      must(after.queues.get(row!.queue)!.paused === 0, 'a paused queue gives nothing', story)
+    }
+    if (jobs.length === 0) return
+    const held = [...after.jobs.values()].filter((row) => row.state === 'running' && row.worker === worker)
+    must(held.length <= slots, 'a worker holds at most as many jobs as it has slots', story)
+    const last = after.jobs.get(jobs.at(-1)!.id)!
+    for (const row of after.jobs.values()) {
+      const ready = row.state === 'ready' || (row.state === 'scheduled' && row.runAt! <= last.startedAt!)
+      if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || after.queues.get(row.queue)!.paused) continue
+      const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)
+      must(!precedes, 'the first ready job goes first', () => [row, story()])
+    }
+    for (const [i, { priority, id }] of jobs.entries())
+      must(i === 0 || jobs[i - 1]!.priority < priority || jobs[i - 1]!.id < id, 'jobs come in their order', story)
+  }
+
+  #submitted(
+    { specs, payloads, keys }: Input<'submit'>,
+    { ids, duplicates }: Output<'submit'>,
+    { now }: Call,
+    before: Snapshot,
+    after: Snapshot,
+    story: () => unknown,
+  ): void {
+    for (const [i, payload] of payloads.entries()) {
+      const spec = Array.isArray(specs) ? specs[i]! : specs
+      const id = ids[i]!
+      const isNew = !duplicates.includes(i)
+      const key = keys?.[i] ?? null
+      if (isNew) must(after.jobs.get(id)?.payload === payload, 'an acknowledged job is on disk', story)
+      if (key === null) {
+        must(isNew, 'only a key makes a duplicate', story)
+        continue
+      }
+      const name = `${spec.queue} ${spec.type} ${key}`
+      const first = this.#keys.get(name)
+      const valid = first ? this.#isValid(first, now, before, after) : false
+      if (isNew) must(valid !== true, 'a key is used once', story)
+      else
+        must(valid !== false && first!.id === id && first!.payload === payload, 'a duplicate gets the first job', story)
+      if (isNew) this.#keys.set(name, { id, payload, expiresAt: now + spec.idempotencyWindow })
+    }
+  }
+
+  /** While its job exists or until its window is over, whichever is later; null where either may hold. */
+  #isValid({ id, expiresAt }: Key, now: number, before: Snapshot, after: Snapshot): boolean | null {
+    const [was, is] = [before.jobs.has(id), after.jobs.has(id)]
+    if ((was && is) || (now < expiresAt && this.#latest < expiresAt)) return true
+    return !was && !is && now >= expiresAt ? false : null
+  }
+
+  #refused(
+    request: Request,
+    { code, accepted }: GopherQueueError,
+    call: Call,
+    before: Snapshot,
+    after: Snapshot,
+    story: () => unknown,
+  ): void {
+    const { operation, input } = request
+    must(!ofStorage.has(code) || call.faulty, 'nothing is refused for storage while storage is sound', story)
+    if (outcomes.has(operation)) {
+      must(code === 'LEASE_LOST', 'an outcome is held until it can be stored', story)
+      const { id, token } = (operation === 'release' ? input : (input as Input<'fail'>).lease) as Lease
+      must(after.jobs.get(id)?.token !== token, 'a live lease is not refused', story)
+    }
+    if (operation !== 'submit') return
+    const { specs, payloads, keys } = input as Input<'submit'>
+    if (accepted === 'no') {
+      const stored = [...after.jobs.values()].some((row) => payloads.includes(row.payload) && !before.jobs.has(row.id))
+      must(!stored || keys !== null, 'what was refused is not there', story)
+    }
+    if (code !== 'IDEMPOTENCY_CONFLICT') return
+    const conflicts = payloads.some((payload, i) => {
+      const spec = Array.isArray(specs) ? specs[i]! : specs
+      const first = this.#keys.get(`${spec.queue} ${spec.type} ${keys?.[i]}`)
+      if (keys?.some((key, j) => key !== null && key === keys[i] && payloads[j] !== payload)) return true // in one bulk
+      return first && first.payload !== payload && this.#isValid(first, call.now, before, after) !== false
+    })
+    must(conflicts, 'a conflict needs another payload under a valid key', story)
+  }
+
+  /** What nobody was told of is there as a whole or not at all; and whatever is there holds its key. */
+  #unknownBulks({ asked, now }: Call, before: Snapshot, after: Snapshot): void {
+    for (const { operation, input } of asked) {
+      if (operation !== 'submit') continue
+      const { specs, payloads, keys } = input as Input<'submit'>
+      const rows = new Map<string, Row>()
+      for (const row of after.jobs.values()) if (!before.jobs.has(row.id)) rows.set(row.payload, row)
+      const unkeyed = payloads.filter((_, i) => (keys?.[i] ?? null) === null)
+      const stored = payloads.filter((payload) => rows.has(payload))
+      const whole = unkeyed.every((payload) => rows.has(payload))
+      must(stored.length === 0 || whole, 'a bulk is stored as a whole or not at all', () => ({ input, stored }))
+      for (const [i, payload] of payloads.entries()) {
+        const row = rows.get(payload)
+        const spec = Array.isArray(specs) ? specs[i]! : specs
+        if (!row?.key || row.key !== keys?.[i]) continue
+        const name = `${spec.queue} ${spec.type} ${row.key}`
+        if (this.#keys.get(name)?.id !== row.id)
+          this.#keys.set(name, { id: row.id, payload, expiresAt: now + spec.idempotencyWindow })
+      }
+    }
+  }
+}
+
+const isAmong = (sources: LeaseRequest['sources'], { queue, type }: Row): boolean =>
+  sources.some((source) => source.queue === queue && source.type === type)
+
+/** The job that a request is about, if it is about one. */
+function aboutJob(input: unknown): number | null {
+  if (typeof input === 'number') return input
+  if (typeof input !== 'object' || input === null) return null
+  if ('lease' in input) return (input.lease as Lease).id
+  return 'id' in input ? (input.id as number) : null
+}

@@ -1,0 +1,317 @@
+import { createHash } from 'node:crypto'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { states } from '../src/model/lifecycle.ts'
+import type { Reply, Request } from '../src/store/sqlite/commit.ts'
+import type { Input, LeaseRequest, StoreEvent } from '../src/store/store.ts'
+import { Answers } from './answers.ts'
+import { ended, explained, type Facts, factsOf, grace, type Happening, type Row } from './model.ts'
+
+/** One call of one engine, as its process saw it. */
+export interface Call {
+  kind: 'open' | 'execute' | 'tick'
+  pid: number
+  /** All that the process had asked for and not heard of when the call began, oldest first. */
+  asked: Request[]
+  /** None if it crashed: then nobody knows. */
+  replies: Reply[]
+  events: StoreEvent[]
+  /** A fault struck in it, or before it and the store had not recovered. */
+  faulty: boolean
+  now: number
+  isAlive(pid: number): boolean | null
+}
+
+/** A rule of the contract is broken. */
+export class Broken extends Error {}
+
+export function must(holds: boolean, rule: string, detail: () => unknown = () => ''): void {
+  if (!holds) throw new Broken(`${rule}: ${JSON.stringify(detail())}`)
+}
+
+interface Queue {
+  name: string
+  paused: number
+  maxDepth: number | null
+  keepSucceeded: number | null
+  keepCancelled: number | null
+  keepDead: number | null
+}
+
+const unheardOf = { keepSucceeded: 86_400_000, keepCancelled: 7 * 86_400_000, keepDead: null }
+
+/** What the file said at one moment. */
+export interface Snapshot {
+  jobs: Map<number, Row>
+  queues: Map<string, Queue & Record<string, number | null>>
+}
+
+/** Looks at the file after each call, by a connection of its own, and says which rule of the contract it breaks. */
+export class Checker {
+  readonly #db: DatabaseSync
+  readonly #jobs: StatementSync
+  readonly #queues: StatementSync
+  readonly #answers = new Answers()
+  #before: Snapshot
+  #lastId = 0
+  #version: unknown
+  /** Worker id -> pid. */
+  readonly #workers = new Map<number, number>()
+
+  constructor(path: string) {
+    this.#db = new DatabaseSync(path)
+    this.#jobs = this.#db.prepare(
+      `SELECT id, queue, type, priority, state, payload, attempt, budget_from AS budget, max_attempts AS max, backoff, timeout,
+         on_timeout AS onTimeout, visibility_timeout AS visibility, run_at AS runAt, deadline, created_at AS createdAt,
+         lease_token AS token, lease_expires_at AS expiresAt, worker_id AS worker, started_at AS startedAt,
+         cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
+         idempotency_key AS key, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
+       FROM gq_jobs ORDER BY id`,
+    )
+    this.#queues = this.#db.prepare(
+      `SELECT name, paused, max_depth AS maxDepth, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
+         keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
+    )
+    this.#before = this.#read()
+  }
+
+  get now(): Snapshot {
+    return this.#before
+  }
+
+  /** Throws Broken when the call did, answered or left undone what the contract does not allow. */
+  check(call: Call): void {
+    const before = this.#before
+    const after = this.#changed() ? this.#read() : before
+    this.#before = after
+    if (after !== before) {
+      this.#counters(after)
+      this.#newIds(before, after)
+      for (const [id, row] of after.jobs) {
+        const old = before.jobs.get(id)
+        if (!old || !same(old, row)) this.#change(old, row, call, before)
+      }
+      for (const [id, row] of before.jobs) if (!after.jobs.has(id)) this.#gone(row, call)
+    }
+    this.#answers.check(call, before, after)
+    if (call.kind === 'tick' && !call.faulty) this.#nobodyWaitsInVain(call, after)
+  }
+
+  /** Counters equal the rows. */
+  #counters({ jobs, queues }: Snapshot): void {
+    const counts = new Map<string, number>()
+    for (const { queue, state } of jobs.values())
+      counts.set(`${queue} ${state}`, (counts.get(`${queue} ${state}`) ?? 0) + 1)
+    for (const queue of queues.values())
+      for (const state of states) {
+        const counted = counts.get(`${queue.name} ${state}`) ?? 0
+        must(queue[state] === counted, 'counters equal the rows', () => [queue.name, state, queue[state], counted])
+        counts.delete(`${queue.name} ${state}`)
+      }
+    must(counts.size === 0, 'each queue with jobs has counters', () => [...counts.keys()])
+  }
+
+  /** Ids grow and are never reused. */
+  #newIds(before: Snapshot, after: Snapshot): void {
+    for (const id of after.jobs.keys())
+      if (!before.jobs.has(id)) {
+        must(id > this.#lastId, 'ids grow and are never reused', () => ({ id, lastId: this.#lastId }))
+        this.#lastId = id
+      }
+  }
+
+  /** Only what the table of states allows, by what was asked for or what time has made due. */
+  #change(old: Row | undefined, row: Row, call: Call, before: Snapshot): void {
+    const { now } = call
+    const story = () => ({ before: old, after: row, now, asked: call.asked })
+    must(row.attempt - row.budget <= row.max, 'attempts never exceed maxAttempts', story)
+    const unrecorded = row.state === 'running' || row.state === 'succeeded' ? 1 : 0
+    must(row.failures === row.attempt - unrecorded, 'each failed attempt is in the history', story)
+    const from = old ? factsOf(old, 'old') : submitted(row, call)
+    must(from !== null, 'a job is there only if it was submitted', story)
+    const lease = old && row.token === old.token ? 'old' : 'new'
+    const happenings = this.#happenings(old, row.id, call)
+    must(explained(from!, factsOf(row, lease), happenings, row, now), 'only what the table of states allows', story)
+    if (old)
+      for (const column of ['queue', 'type', 'priority', 'payload', 'max', 'timeout', 'createdAt', 'key'] as const)
+        must(old[column] === row[column], `${column} never changes`, story)
+    if (row.state === 'running') this.#lease(old, row, lease, call, story)
+    if (ended(row.state) && old?.state !== row.state) this.#retention(row, now, before, story)
+  }
+
+  #lease(old: Row | undefined, row: Row, lease: 'old' | 'new', call: Call, story: () => unknown): void {
+    const { now } = call
+    const longest = Math.min(now + row.visibility, row.startedAt! + row.timeout + grace)
+    if (lease === 'old' && old!.expiresAt === row.expiresAt) return
+    must(row.expiresAt === longest, 'a lease lasts for the visibility timeout, up to the timeout', story)
+    if (lease === 'old') {
+      const asked = call.asked.some((r) => r.operation === 'heartbeat' && (r.input as { id: number }).id === row.id)
+      must(asked || this.#pidOf(row.worker) === call.pid, 'only its own process renews a lease', story)
+      return
+    }
+    must(row.startedAt === now, 'an attempt starts with its lease', story)
+    must(this.#pidOf(row.worker) === call.pid, 'a lease belongs to who asked for it', story)
+    const told = call.replies.some(
+      (r) => 'value' in r && Array.isArray(r.value) && r.value.some((j) => j.id === row.id),
+    )
+    must(told || call.faulty, 'a lease is told to who asked for it', story)
+  }
+
+  /** Kept as its queue says at that moment, before or after what else happened in the call. */
+  #retention(row: Row, now: number, before: Snapshot, story: () => unknown): void {
+    must(row.finishedAt === now, 'an end is at its instant', story)
+    const allowed = [before, this.#before].map(({ queues }) => {
+      const { keepSucceeded, keepCancelled, keepDead } = queues.get(row.queue) ?? unheardOf
+      const keep = { succeeded: keepSucceeded, cancelled: keepCancelled, dead: keepDead }[row.state as 'dead']
+      return keep === null ? null : now + keep
+    })
+    must(allowed.includes(row.pruneAt), 'what has ended is kept as long as its queue says', () => [allowed, story()])
+  }
+
+  #gone(old: Row, call: Call): void {
+    const gone: Facts = { ...factsOf(old, 'old'), state: 'gone' }
+    const happenings = this.#happenings(old, old.id, call)
+    must(explained(factsOf(old, 'old'), gone, happenings, old, call.now), 'no job is lost', () => ({ old, call }))
+  }
+
+  /** All that may have happened to one job in this call. */
+  #happenings(old: Row | undefined, id: number, call: Call): Happening[] {
+    const { now } = call
+    const list: Happening[] = [{ what: 'due' }, { what: 'expire' }, { what: 'lease' }]
+    if (old?.pruneAt != null && old.pruneAt <= now) list.push({ what: 'prune' })
+    if (old?.state === 'running' && (old.expiresAt! <= now || call.isAlive(this.#pidOf(old.worker)) === false)) {
+      const kind = now >= old.startedAt! + old.timeout ? 'timeout' : 'lost'
+      list.push({ what: 'fail', kind, retryAfter: null })
+    }
+    const refused = new Set(call.replies.flatMap((r) => ('error' in r && r.error.accepted === 'no' ? [r.seq] : [])))
+    const mine = (lease: { id: number; token: number }) => lease.id === id && lease.token === old?.token
+    for (const { seq, operation, input } of call.asked) {
+      if (refused.has(seq)) continue
+      if (operation === 'cancel' || operation === 'retry' || operation === 'remove') {
+        if (input === id) list.push({ what: operation, once: true })
+      } else if (operation === 'unregister') {
+        if (old?.worker === input) list.push({ what: 'release' })
+      } else if (operation === 'succeed' || operation === 'fail') {
+        const outcome = input as Input<'fail'>
+        if (!mine(outcome.lease)) continue
+        if (operation === 'succeed') list.push({ what: 'succeed', once: true })
+        else list.push({ what: 'fail', kind: outcome.kind, retryAfter: outcome.retryAfter, once: true })
+      } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: true })
+    }
+    return list
+  }
+
+  /** With a sound store, no worker waits for a job that it could have, and nobody for the end of one that has ended. */
+  #nobodyWaitsInVain(call: Call, { jobs, queues }: Snapshot): void {
+    const answered = new Set(call.replies.map(({ seq }) => seq))
+    for (const { seq, operation, input } of call.asked) {
+      if (answered.has(seq)) continue
+      if (operation === 'wait') {
+        const job = jobs.get(input as number)
+        must(job !== undefined && !ended(job.state), 'who waits for an end hears of it', () => job ?? input)
+      }
+      if (operation !== 'lease') continue
+      const { worker, sources, slots, exclude } = input as LeaseRequest
+      const held = [...jobs.values()].filter((job) => job.state === 'running' && job.worker === worker).length
+      if (held >= slots) continue
+      for (const job of jobs.values())
+        if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))
+          must(
+            queues.get(job.queue)!.paused === 1 || exclude.includes(job.id) || (job.deadline ?? Infinity) <= call.now,
+            'no worker waits while a job of its is ready',
+            () => ({ worker, held, slots, job }),
+          )
+    }
+  }
+
+  /** At the end of all: every job has ended, the order is provable, the file is whole. */
+  finish(): void {
+    for (const job of this.#before.jobs.values())
+      must(ended(job.state), 'every job comes to an end in bounded time', () => job)
+    const passedOver = this.#db
+      .prepare(
+        `SELECT younger.id AS leased, older.id AS passed_over FROM gq_jobs younger JOIN gq_jobs older
+         ON older.queue = younger.queue AND older.type = younger.type AND older.priority = younger.priority
+           AND older.id < younger.id AND COALESCE(older.ready_seq, older.id) < younger.lease_seq
+           AND older.lease_seq > younger.lease_seq`,
+      )
+      .all()
+    must(passedOver.length === 0, 'no job was first leased before an older ready one of its class', () => passedOver)
+    const said = this.#db.prepare('PRAGMA integrity_check').all()
+    must(said.length === 1 && said[0]!.integrity_check === 'ok', 'the file is whole', () => said)
+  }
+
+  /** A digest of all that the tables say. */
+  digest(): string {
+    const hash = createHash('sha256')
+    const tables = this.#db.prepare(`SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name`).all()
+    for (const { name } of tables)
+      hash.update(`${name} ${JSON.stringify(this.#db.prepare(`SELECT * FROM ${name} ORDER BY 1, 2`).all())}`)
+    return hash.digest('hex')
+  }
+
+  /** Somebody writes with plain SQL. */
+  sql(statement: string, ...values: (string | number)[]): void {
+    this.#db.prepare(statement).run(...values)
+    this.#before = this.#read()
+    for (const id of this.#before.jobs.keys()) this.#lastId = Math.max(this.#lastId, id)
+  }
+
+  close(): void {
+    this.#db.close()
+  }
+
+  #pidOf(worker: number | null): number {
+    const known = this.#workers.get(worker!)
+    if (known !== undefined) return known
+    const row = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)
+    must(row !== undefined, 'a lease belongs to a worker', () => worker)
+    this.#workers.set(worker!, row!.pid as number)
+    return row!.pid as number
+  }
+
+  #changed(): boolean {
+    const version = this.#db.prepare('PRAGMA data_version').get()!.data_version
+    const changed = version !== this.#version
+    this.#version = version
+    return changed
+  }
+
+  #read(): Snapshot {
+    const jobs = this.#jobs.all() as unknown as Row[]
+    const queues = this.#queues.all() as unknown as (Queue & Record<string, number | null>)[]
+    return { jobs: new Map(jobs.map((row) => [row.id, row])), queues: new Map(queues.map((row) => [row.name, row])) }
+  }
+}
+
+function same(a: Row, b: Row): boolean {
+  for (const column in a) if (a[column as keyof Row] !== b[column as keyof Row]) return false
+  return true
+}
+
+/** What a job is right after its submission, if one of this call asked for it. */
+function submitted(row: Row, { asked, now }: Call): Facts | null {
+  for (const { operation, input } of asked) {
+    if (operation !== 'submit') continue
+    const { specs, payloads, keys } = input as Input<'submit'>
+    const i = payloads.indexOf(row.payload)
+    if (i < 0) continue
+    const spec = Array.isArray(specs) ? specs[i]! : specs
+    const due = spec.runAt ?? now + spec.delay
+    const runAt = due > now ? due : null
+    const deadline = spec.deadline ?? (spec.deadlineIn === null ? null : now + spec.deadlineIn)
+    const asSaid =
+      row.queue === spec.queue &&
+      row.type === spec.type &&
+      row.priority === spec.priority &&
+      row.max === spec.maxAttempts &&
+      row.timeout === spec.timeout &&
+      row.key === (keys?.[i] ?? null) &&
+      row.createdAt === now
+    if (!asSaid) continue
+    return {
+      ...{ state: runAt === null ? 'ready' : 'scheduled', attempt: 0, budget: 0, reason: null, runAt, deadline },
+      ...{ cancel: false, lease: null },
+    }
+  }
+  return null
+}

@@ -1,0 +1,149 @@
+import type { State } from '../src/model/lifecycle.ts'
+
+// Sections 2, 5 and 6 of the contract once more, as plainly as they can be said: what can happen to a job, from which
+// state, and what it becomes. It shares no code with the store, and judges it by what the file says.
+
+/** A job as the checker reads it from the file. */
+export interface Row {
+  id: number
+  queue: string
+  type: string
+  priority: number
+  state: State
+  payload: string
+  attempt: number
+  /** Attempts made before the present budget. */
+  budget: number
+  max: number
+  backoff: string | null
+  timeout: number
+  onTimeout: 'retry' | 'dead'
+  visibility: number
+  runAt: number | null
+  deadline: number | null
+  createdAt: number
+  token: number | null
+  expiresAt: number | null
+  worker: number | null
+  startedAt: number | null
+  cancel: number
+  finishedAt: number | null
+  pruneAt: number | null
+  result: string | null
+  reason: string | null
+  key: string | null
+  /** Rows in its history. */
+  failures: number
+}
+
+/** The part of a job that events change. */
+export interface Facts {
+  state: State | 'gone'
+  attempt: number
+  budget: number
+  reason: string | null
+  runAt: number | null
+  deadline: number | null
+  cancel: boolean
+  /** Leased since before this call, or within it. */
+  lease: 'old' | 'new' | null
+}
+
+/** Something that can happen to one job in one call of an engine. `once`: somebody asked for it, once. */
+export type Happening = { once?: boolean } & (
+  | { what: 'due' | 'expire' | 'lease' | 'succeed' | 'release' | 'cancel' | 'retry' | 'remove' | 'prune' }
+  | { what: 'fail'; kind: 'temporary' | 'permanent' | 'timeout' | 'lost'; retryAfter: number | null }
+)
+
+/** How long after its timeout an attempt's lease may last, so that its worker can report the timeout itself. */
+export const grace = 1000
+
+export const ended = (state: State | 'gone'): boolean =>
+  state === 'succeeded' || state === 'dead' || state === 'cancelled'
+
+export function factsOf(row: Row, lease: 'old' | 'new'): Facts {
+  const { state, attempt, budget, reason, runAt, deadline } = row
+  const running = state === 'running'
+  const cancel = running && row.cancel === 1
+  return { state, attempt, budget, reason, runAt, deadline, cancel, lease: running ? lease : null }
+}
+
+/** What the job is after it, or null where the contract refuses it. */
+export function after(job: Facts, happening: Happening, policy: Row, now: number): Facts | null {
+  const waits = job.state === 'scheduled' || job.state === 'ready'
+  const held = job.state === 'running' && job.lease === 'old' // nobody can report on a lease before its answer
+  const end = (state: State, reason: string | null = null): Facts => ({
+    ...{ ...job, state, reason, runAt: null, cancel: false, lease: null },
+  })
+  switch (happening.what) {
+    case 'due':
+      return job.state === 'scheduled' && job.runAt! <= now ? { ...job, state: 'ready', runAt: null } : null
+    case 'expire':
+      return waits && job.deadline !== null && job.deadline <= now ? end('dead', 'expired') : null
+    case 'lease':
+      return job.state === 'ready' ? { ...job, state: 'running', attempt: job.attempt + 1, lease: 'new' } : null
+    case 'succeed':
+      return held ? end('succeeded') : null
+    case 'fail':
+      if (!held) return null
+      if (job.cancel) return end('cancelled')
+      if (happening.kind === 'permanent') return end('dead', 'permanent')
+      if (happening.kind === 'timeout' && policy.onTimeout === 'dead') return end('dead', 'timeout')
+      if (job.attempt - job.budget >= policy.max) return end('dead', 'exhausted')
+      if (happening.kind === 'lost') return { ...job, state: 'ready', lease: null }
+      return {
+        ...{ ...job, state: 'scheduled', lease: null },
+        runAt: now + (happening.retryAfter ?? delayAfter(policy.backoff, job.attempt - job.budget)),
+      }
+    case 'release':
+      if (!held) return null
+      return job.cancel ? end('cancelled') : { ...job, state: 'ready', attempt: job.attempt - 1, lease: null }
+    case 'cancel':
+      if (job.state === 'running') return { ...job, cancel: true }
+      return waits ? end('cancelled') : null
+    case 'retry': {
+      if (job.state !== 'dead' && job.state !== 'cancelled') return null
+      const deadline = job.deadline !== null && job.deadline <= now ? null : job.deadline
+      return { ...job, state: 'ready', budget: job.attempt, reason: null, deadline }
+    }
+    case 'remove':
+    case 'prune':
+      return ended(job.state) ? { ...job, state: 'gone' } : null
+  }
+}
+
+/** Without jitter, which simulated jobs do not ask for. */
+function delayAfter(backoff: string | null, attempt: number): number {
+  const hour = 3_600_000
+  if (backoff === null) return Math.min(5000 * 2 ** (attempt - 1), hour)
+  const { kind, delay, delays, max = hour } = JSON.parse(backoff)
+  if (kind === 'table') return delays[Math.min(attempt, delays.length) - 1]
+  return Math.min(kind === 'linear' ? delay * attempt : delay, max)
+}
+
+/** Whether some order of these happenings leads from one to the other: searched breadth first, a few steps deep. */
+export function explained(from: Facts, to: Facts, happenings: Happening[], policy: Row, now: number): boolean {
+  const wanted = JSON.stringify(sorted(to))
+  let front = [{ facts: from, used: 0 }]
+  const seen = new Set<string>()
+  for (let depth = 0; depth <= 6; depth++) {
+    if (front.some(({ facts }) => JSON.stringify(sorted(facts)) === wanted)) return true
+    const reached: typeof front = []
+    for (const { facts, used } of front)
+      for (const [i, happening] of happenings.entries()) {
+        if (happening.once && used & (1 << i)) continue
+        const then = after(facts, happening, policy, now)
+        if (!then) continue
+        const next = { facts: then, used: happening.once ? used | (1 << i) : used }
+        const name = JSON.stringify([sorted(then), next.used])
+        if (seen.has(name)) continue
+        seen.add(name)
+        reached.push(next)
+      }
+    front = reached
+  }
+  return false
+}
+
+const sorted = ({ state, ...f }: Facts) =>
+  state === 'gone' ? [state] : [state, f.attempt, f.budget, f.reason, f.runAt, f.deadline, f.cancel, f.lease]

@@ -1,0 +1,37 @@
+import { parseArgs } from 'node:util'
+import { simulate } from './simulate.ts'
+import { Files } from './world.ts'
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string' },
+    seeds: { type: 'string', default: '1000' },
+    from: { type: 'string', default: '1' },
+    steps: { type: 'string' },
+    trace: { type: 'boolean', default: false },
+  },
+})
+const from = Number(values.seed ?? values.from)
+const count = values.seed === undefined ? Number(values.seeds) : 1
+const steps = values.steps === undefined ? undefined : Number(values.steps)
+
+using files = new Files()
+const totals: Record<string, number> = {}
+const started = performance.now()
+let failed = 0
+for (let seed = from; seed < from + count; seed++) {
+  const { trace, counts, failure } = simulate(seed, files, { steps })
+  if (values.trace) process.stdout.write(`${trace.join('\n')}\n`)
+  for (const [name, value] of Object.entries(counts)) totals[name] = (totals[name] ?? 0) + value
+  if (!failure) continue
+  failed++
+  process.stdout.write(
+    `seed ${seed} step ${failure.step}: ${failure.rule}\n  npm run simulate -- --seed ${seed} --steps ${failure.step} --trace\n`,
+  )
+}
+const seconds = (performance.now() - started) / 1000
+const summary = Object.entries(totals).map(([name, value]) => `${value} ${name}`)
+process.stdout.write(
+  `${count} seeds, ${failed} failed; ${summary.join(', ')}; ${(count / seconds).toFixed(1)} seeds/s\n`,
+)
+process.exitCode = failed > 0 ? 1 : 0
