@@ -3,7 +3,7 @@ import { GopherQueueError } from '../../model/errors.ts'
 import type { Input, Lease, Operation, Operations, StoreEvent, StoreHealth } from '../store.ts'
 import { fail, heartbeat, release, succeed } from './attempt.ts'
 import { Condition } from './condition.ts'
-import { connect, isStorageFault, storageError, whileBusy } from './connection.ts'
+import { abandon, connect, errorInUse, isStorageFault, storageError, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
 import { cancel, remove, retry, setQueue } from './operator.ts'
@@ -73,6 +73,7 @@ export class Engine {
     this.#condition = new Condition(clock, disk, diskReserve)
     this.#db = this.#connect()
     this.#attempt([], { reaping: true, lookAround: false })
+    if (this.#condition.failed) throw this.#condition.refusal()
   }
 
   get health(): StoreHealth {
@@ -128,7 +129,7 @@ export class Engine {
   }
 
   close(): void {
-    this.#db.connection.close()
+    if (this.#db.connection.isOpen) this.#db.connection.close()
   }
 
   /** Another process committed since this was last asked. */
@@ -157,6 +158,7 @@ export class Engine {
 
   /** Runs what can be run now in one transaction; tells or holds the rest. `lookAround`: another process may have changed anything. */
   #attempt(requests: Request[], { reaping, lookAround }: { reaping: boolean; lookAround: boolean }): Reply[] {
+    if (this.#condition.failed) return this.#refuseAll(requests)
     const replies: Reply[] = []
     const { works } = this.#condition.health
     const resting = this.#condition.resting || this.#distrusted
@@ -256,7 +258,7 @@ export class Engine {
 
   /** Storage failed: nothing of the transaction is believed. Outcomes are held, the rest is told so. */
   #refuse(requests: Request[], error: unknown): Reply[] {
-    const failure = storageError(error, 'The file could not be written', this.#db.committing ? 'unknown' : 'no')
+    const failure = errorInUse(error, this.#db.committing ? 'unknown' : 'no')
     const fault = isStorageFault(error) || error instanceof GopherQueueError
     if (fault) this.#condition.block(failure)
     if (fault && failure.code !== 'STORAGE_FULL') this.#distrusted = true
@@ -266,7 +268,16 @@ export class Engine {
       if (fault && outcomes.has(request.operation)) this.#held.push(request)
       else replies.push({ seq: request.seq, error: failure })
     }
-    return replies
+    if (!this.#condition.failed) return replies
+    abandon(this.#db.connection)
+    return [...replies, ...this.#refuseAll([])]
+  }
+
+  /** Nothing more is read or written here, and nobody may wait for it; only workers' requests for jobs stay unanswered. */
+  #refuseAll(requests: Request[]): Reply[] {
+    const seqs = [...this.#held.splice(0), ...requests].map(({ seq }) => seq)
+    const error = this.#condition.refusal()
+    return [...seqs, ...this.#waiting.giveUp()].map((seq) => ({ seq, error }))
   }
 
   #reconnect(): void {
@@ -274,11 +285,12 @@ export class Engine {
     const fresh = this.#connect()
     this.#db.connection.close()
     this.#db = fresh
+    this.#dataVersion = -1 // each connection counts from its own start: what it says now could be what the last one said
     this.#distrusted = false
   }
 
   #look(): void {
-    if (this.#condition.look(this.#workers.size > 0)) this.#distrusted = true
+    if (!this.#condition.failed && this.#condition.look(this.#workers.size > 0)) this.#distrusted = true
   }
 
   #tellHealth(): void {

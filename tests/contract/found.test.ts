@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict'
+import { DatabaseSync } from 'node:sqlite'
+import { type TestContext, test } from 'node:test'
+import { Faults, FaultyDb, SimulatedDisk } from '../../sim/faults.ts'
+import { Random } from '../../sim/random.ts'
+import { Engine, type Reply } from '../../src/store/sqlite/commit.ts'
+import { connect } from '../../src/store/sqlite/connection.ts'
+import { systemProcesses as processes } from '../../src/store/sqlite/workers.ts'
+import type { Input, LeasedJob, Operation } from '../../src/store/store.ts'
+import { temporaryFolder } from '../support/folder.ts'
+import { VirtualClock } from '../support/virtual.ts'
+
+// What the simulator found, each in the fewest steps that show it.
+
+const sources = [{ queue: 'default', type: 'work' }]
+
+/** One engine on a file of its own, with the simulator's faults in between. */
+class Rig {
+  readonly clock = new VirtualClock()
+  readonly disk = new SimulatedDisk()
+  readonly faults = new Faults({})
+  readonly path: string
+  readonly engine: Engine
+  readonly replies = new Map<number, Reply>()
+  #lastSeq = 0
+
+  constructor(t: TestContext) {
+    const folder = temporaryFolder()
+    this.path = folder.file('jobs.db')
+    const { clock, faults, disk } = this
+    const options = { faults, disk, random: new Random(1), rewrite: (sql: string) => sql }
+    const open = (path: string) => connect(path, clock, () => new FaultyDb({ path, clock, processes }, options))
+    new Engine(this.path, clock).close() // the file is there already, as it mostly is
+    this.engine = new Engine(this.path, clock, { disk, diskReserve: 1, open })
+    t.after(() => {
+      this.engine.close()
+      folder[Symbol.dispose]()
+    })
+  }
+
+  ask<K extends Operation>(operation: K, input: Input<K>): number {
+    const seq = ++this.#lastSeq
+    this.#hear(this.engine.execute([{ seq, operation, input }]))
+    return seq
+  }
+
+  advance(ms: number): void {
+    for (let passed = 0; passed < ms; passed += 50) this.look(50)
+  }
+
+  /** Lets time pass and the engine look once. */
+  look(ms: number): void {
+    this.clock.advance(ms)
+    this.#hear(this.engine.tick())
+  }
+
+  value<T>(seq: number): T {
+    const reply = this.replies.get(seq)
+    assert.ok(reply && 'value' in reply, JSON.stringify(reply))
+    return reply.value as T
+  }
+
+  code(seq: number): string | undefined {
+    const reply = this.replies.get(seq)
+    return reply && 'error' in reply ? reply.error.code : undefined
+  }
+
+  sql(statement: string): Record<string, unknown>[] {
+    using db = new DatabaseSync(this.path)
+    return db.prepare(statement).all()
+  }
+
+  #hear(replies: Reply[]): void {
+    for (const reply of replies) this.replies.set(reply.seq, reply)
+  }
+}
+
+test('a job that another submits while the file cannot be read is found once it can', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.value<number>(rig.ask('register', { name: 'w', sources, slots: 1 }))
+  rig.advance(250)
+  const lease = rig.ask('lease', { worker, sources, slots: 1, exclude: [] })
+  rig.disk.gone = true
+  rig.look(250)
+  rig.sql(`INSERT INTO gq_jobs (type, payload) VALUES ('work', '1')`)
+  rig.disk.gone = false
+  rig.advance(2000)
+  assert.equal(rig.value<LeasedJob[]>(lease).length, 1)
+})
