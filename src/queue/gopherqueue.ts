@@ -239,8 +239,11 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** Stops this queue's workers as `worker.stop` does, then closes the file. */
   async close(options?: StopOptions): Promise<void> {
-    await Promise.all([...this.#workers].map((worker) => worker.stop(options)))
-    await this.#store.close()
+    try {
+      await Promise.all([...this.#workers].map((worker) => worker.stop(options)))
+    } finally {
+      await this.#store.close() // also when what was to be written could not be
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -114,7 +114,8 @@ export class Condition {
 
   /** What a caller is told whose write cannot be tried now. */
   refusal(): GopherQueueError {
-    const { code, message } = [...this.#causes.values()].at(-1)!
+    const causes = [...this.#causes.values()]
+    const { code, message } = causes.find((cause) => failures.has(cause.code as ErrorCode)) ?? causes.at(-1)!
     return new GopherQueueError(code as ErrorCode, message)
   }
 }

@@ -1,14 +1,16 @@
-import { existsSync, statfsSync } from 'node:fs'
+import { existsSync, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { Db } from './db.ts'
 import { migrate } from './schema.ts'
+import { checkWal } from './wal.ts'
 
 const oldestEngine = [3, 51, 3] // older ones can lose WAL writes when two connections write and checkpoint
 
 /** Magic numbers of network filesystems, where SQLite's locks and fsync cannot be trusted (statfs(2)). */
-const networkFilesystems: Record<number, string> = {
+export const networkFilesystems: Record<number, string> = {
   26985: 'NFS',
   20859: 'SMB',
   4283649346: 'CIFS',
@@ -22,10 +24,12 @@ const networkFilesystems: Record<number, string> = {
 /** Opens the file ready for use: WAL, fsync at each commit, schema up to date. Each of these is asserted, none can be turned off. */
 export function connect(path: string, clock: Clock, create = () => new Db(path, clock)): Db {
   if (path !== ':memory:') checkPlace(path)
+  const witness = path === ':memory:' ? null : findSound(path)
   let db: Db
   try {
     db = create()
   } catch (cause) {
+    witness?.close()
     throw storageError(cause, `Cannot open ${path}`)
   }
   try {
@@ -57,7 +61,53 @@ export function connect(path: string, clock: Clock, create = () => new Db(path, 
   } catch (error) {
     db.connection.close()
     throw error instanceof GopherQueueError ? error : storageError(error, `Cannot use ${path}`)
+  } finally {
+    witness?.close() // after the other when that failed: see `abandon`
   }
+}
+
+/** Looks at a file that is there with a connection that cannot write, so that nothing that is wrong with it gets worse. */
+function findSound(path: string): DatabaseSync | null {
+  try {
+    checkWal(path)
+  } catch (error) {
+    throw storageError(error, `Cannot read the WAL of ${path}`)
+  }
+  if (!statSync(path, { throwIfNoEntry: false })?.size) return null
+  const witness = readOnly(path)
+  try {
+    if (witness) whileBusy(() => witness.prepare('SELECT 1 FROM sqlite_schema').all())
+  } catch (error) {
+    if (!isDamage(error)) return witness // such as a journal to roll back, which takes a connection that may write
+    witness?.close()
+    throw storageError(error, `Cannot use ${path}`)
+  }
+  return witness
+}
+
+function readOnly(path: string): DatabaseSync | null {
+  try {
+    return new DatabaseSync(path, { readOnly: true })
+  } catch {
+    return null // the connection that may write says why
+  }
+}
+
+/**
+ * Closes a connection to a damaged file. The last one to close would copy the WAL into the file and delete it; one that
+ * can only read never does, so it is made to be the last.
+ */
+export function abandon(connection: DatabaseSync): void {
+  if (!connection.isOpen) return
+  const path = connection.location()
+  const witness = path === null ? null : readOnly(path)
+  try {
+    witness?.prepare('PRAGMA schema_version').get()
+  } catch (error) {
+    if (!isSqlite(error)) throw error // whether it can be read or not: it is there
+  }
+  connection.close()
+  witness?.close()
 }
 
 function checkPlace(path: string): void {
@@ -114,6 +164,9 @@ export function isStorageFault(error: unknown): boolean {
   return isSqlite(error) && storageFaults.has(error.errcode & 0xff)
 }
 
+export const isDamage = (error: unknown): error is SqliteError =>
+  isSqlite(error) && [11, 26].includes(error.errcode & 0xff)
+
 /** Says in this product's terms what SQLite reported, and whether what was asked for may have happened. */
 export function storageError(error: unknown, what: string, accepted: 'no' | 'unknown' = 'no'): GopherQueueError {
   if (error instanceof GopherQueueError) return error
@@ -129,7 +182,7 @@ export function storageError(error: unknown, what: string, accepted: 'no' | 'unk
   if (primary === 11)
     return new GopherQueueError(
       'STORAGE_CORRUPT',
-      `${what}: the file is damaged (${detail}). Nothing was overwritten: stop, copy the file, and restore a backup.`,
+      `${what}: the file is damaged (${detail}). Nothing was overwritten: keep the file and its -wal, see 'gopherqueue doctor', and restore a backup or salvage with 'gopherqueue recover --into NEW'.`,
       options,
     )
   if (primary === 26)
@@ -145,4 +198,11 @@ export function storageError(error: unknown, what: string, accepted: 'no' | 'unk
     `${what}: ${detail}. ${accepted === 'no' ? 'Nothing was accepted; try again.' : 'It may or may not be stored: submit again with an idempotency key.'}`,
     options,
   )
+}
+
+/** As `storageError`, of a file that was a queue's when it was opened. */
+export function errorInUse(error: unknown, accepted: 'no' | 'unknown'): GopherQueueError {
+  const found = storageError(error, 'The file could not be used', accepted)
+  if (found.code !== 'NOT_A_QUEUE') return found
+  return new GopherQueueError('STORAGE_CORRUPT', found.message, { accepted, cause: error })
 }

@@ -161,9 +161,19 @@ export function migrate(db: DatabaseSync, begin: () => void): void {
   }
 }
 
+/** 0 for a file without a queue. Throws STORAGE_CORRUPT when there is one, but not its number: it is not made anew over it. */
 function version(db: DatabaseSync): number {
-  const there = db.prepare(`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'gq_meta'`).get()
-  if (!there) return 0
-  const row = db.prepare(`SELECT value FROM gq_meta WHERE key = 'schema'`).get()
-  return Number(row?.value ?? 0)
+  const tables = db.prepare(
+    `SELECT name FROM sqlite_schema
+     WHERE type = 'table' AND name IN ('gq_meta', 'gq_jobs', 'gq_queues', 'gq_keys', 'gq_attempts', 'gq_workers')`,
+  )
+  const names = tables.all().map(({ name }) => name)
+  if (names.length === 0) return 0
+  const row = names.includes('gq_meta') && db.prepare(`SELECT value FROM gq_meta WHERE key = 'schema'`).get()
+  const found = row ? Number(row.value) : 0
+  if (Number.isInteger(found) && found > 0) return found
+  throw new GopherQueueError(
+    'STORAGE_CORRUPT',
+    `The file has tables of a queue (${names.join(', ')}), but gq_meta does not say of which version. Nothing was changed: keep the file and its -wal, and restore a backup or salvage with 'gopherqueue recover --into NEW'.`,
+  )
 }

@@ -54,6 +54,13 @@ export class Waiting {
     return older ? [{ seq: older.seq, value: [] }] : []
   }
 
+  /** Lets go of those that wait for a job's end: their seqs. */
+  giveUp(): number[] {
+    const seqs = [...this.#waits.values()].flatMap((waits) => [...waits])
+    this.#waits.clear()
+    return seqs
+  }
+
   /** Whether a transaction could feed someone, so that an idle worker takes no write lock in vain. */
   mayFeed(db: Db, lookAround: boolean): boolean {
     for (const { seq, input } of this.#hungry.values())

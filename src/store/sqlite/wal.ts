@@ -1,0 +1,196 @@
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, statSync } from 'node:fs'
+import { endianness } from 'node:os'
+import { GopherQueueError } from '../../model/errors.ts'
+
+// At recovery SQLite takes the WAL up to its first invalid frame and forgets the rest without a word. After a power cut
+// that is right: the last transaction was not synced. After damage in the middle it would silently undo transactions
+// that were acknowledged, so the WAL is read here first, as https://www.sqlite.org/walformat.html describes it.
+
+const headerBytes = 32
+const frameBytes = 24
+const chunkBytes = 1024 * 1024
+const sleeper = new Int32Array(new SharedArrayBuffer(4))
+
+interface Header {
+  pageSize: number
+  salts: bigint
+  /** Its words are in the other byte order than this machine's. */
+  swapped: boolean
+  sums: [number, number]
+}
+
+export interface Frame {
+  number: number
+  page: number
+  /** Of a commit frame: the database's size in pages; else 0. */
+  pages: number
+  /** Its checksum continues that of the frame before. */
+  sound: boolean
+  content: Buffer
+}
+
+export interface WalState {
+  bytes: number
+  /** Frames and transactions that SQLite takes at recovery. */
+  frames: number
+  commits: number
+  /** The first invalid frame (0: the header), if `cutOff` sound transactions that cannot be a torn tail stand after it. */
+  damage: { frame: number; cutOff: number } | null
+}
+
+/** What SQLite would make of the WAL of a database; null when there is none. `sync`: also brings it to disk. */
+export function inspectWal(database: string, sync = false): WalState | null {
+  const file = openWal(database, sync ? 'r+' : 'r')
+  if (file === null) return null
+  try {
+    // A killed process may have written a transaction and not synced it; from recovery on it counts as committed.
+    if (sync && fstatSync(file).size > 0) fsyncSync(file)
+    let found = look(file)
+    // Others may append or begin anew while this reads. But what is before a commit of the same WAL never changes: a
+    // frame that is invalid again after later commits were seen is damaged.
+    for (let looks = 0; found.damage && looks < 100; looks++) {
+      Atomics.wait(sleeper, 0, 0, 1)
+      const again = look(file)
+      if (again.damage?.frame === found.damage.frame && again.header.equals(found.header)) return again
+      found = again
+    }
+    return { ...found, damage: null } // it changes at each look: others are at work on it, and they see no damage
+  } finally {
+    closeSync(file)
+  }
+}
+
+/** Refuses a WAL that SQLite would cut short, or throw away because its database is missing. */
+export function checkWal(database: string): void {
+  const state = inspectWal(database, true)
+  if (!state) return
+  const { bytes, damage } = state
+  if (bytes > 0 && !statSync(database, { throwIfNoEntry: false })?.size)
+    throw new GopherQueueError(
+      'STORAGE_CORRUPT',
+      `${database} is missing or empty, but its ${database}-wal is there and may hold jobs. Nothing was changed: bring the file back, or move the -wal away to begin anew.`,
+    )
+  if (damage)
+    throw new GopherQueueError(
+      'STORAGE_CORRUPT',
+      `${database}-wal is damaged at frame ${damage.frame}: ${damage.cutOff} committed transactions after it would be lost. Nothing was changed: keep the files, and salvage with 'gopherqueue recover --into NEW'.`,
+    )
+}
+
+/** The frames of all committed transactions, those that are damaged among them included. Their content lasts until the next one. */
+export function* committedFrames(database: string, pageSize: number): Generator<Frame> {
+  const file = openWal(database, 'r')
+  if (file === null) return
+  try {
+    const { header, end } = look(file, pageSize)
+    if (end === 0) return
+    for (const frame of frames(file, readHeader(header) ?? presumedHeader(file, header, pageSize))) {
+      if (frame.number > end) return
+      yield frame
+    }
+  } finally {
+    closeSync(file)
+  }
+}
+
+function openWal(database: string, flags: string): number | null {
+  try {
+    return openSync(`${database}-wal`, flags)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  }
+}
+
+/** `end`: the last frame that belongs to a transaction which was committed, as far as anyone can tell. */
+function look(file: number, pageSize = 4096): WalState & { header: Buffer; end: number } {
+  const { size: bytes } = fstatSync(file)
+  const start = read(file, 0, headerBytes)
+  const state = { bytes, frames: 0, commits: 0, damage: null, header: start, end: 0 }
+  if (bytes <= headerBytes) return state
+  const header = readHeader(start)
+  // It is synced before any frame is written, and lies within one sector: no power cut leaves frames without it.
+  let bad = header ? null : 0
+  let run = 0
+  let cutOff = 0
+  for (const { number, sound, pages } of frames(file, header ?? presumedHeader(file, start, pageSize))) {
+    if (bad === null && sound) {
+      if (pages > 0) state.frames = state.end = number
+      if (pages > 0) state.commits++
+      continue
+    }
+    bad ??= number
+    // What was rolled back leaves frames too, but never a second commit that continues a first one's checksum.
+    run = sound ? run + Number(pages > 0) : 0
+    if (sound && pages > 0 && (run > 1 || bad === 0)) state.end = number
+    cutOff = Math.max(cutOff, run)
+  }
+  const damaged = bad !== null && (bad === 0 || cutOff > 1) && read(file, 0, headerBytes).equals(start)
+  return { ...state, damage: damaged ? { frame: bad!, cutOff } : null }
+}
+
+function* frames(file: number, { pageSize, salts, swapped, sums }: Header): Generator<Frame> {
+  const stride = frameBytes + pageSize
+  const chunk = Buffer.alloc(Math.max(1, Math.floor(chunkBytes / stride)) * stride)
+  const words = Buffer.alloc(swapped ? chunk.length : 0)
+  let before = sums
+  for (let number = 1; ; ) {
+    const got = readSync(file, chunk, 0, chunk.length, headerBytes + (number - 1) * stride)
+    if (got < stride) return
+    if (swapped) chunk.copy(words)
+    const summed = wordsOf(swapped ? words.swap32() : chunk)
+    for (let at = 0; at + stride <= got; at += stride, number++) {
+      if (chunk.readBigUInt64BE(at + 8) !== salts) {
+        // Left over from before the WAL last began, or damaged; either way nothing can follow it directly.
+        yield { number, page: 0, pages: 0, sound: false, content: chunk.subarray(0, 0) }
+        before = [chunk.readInt32BE(at + 16), chunk.readInt32BE(at + 20)]
+        continue
+      }
+      const sum = checksum(summed, at / 4, at / 4 + 2, before)
+      const [first, second] = checksum(summed, (at + frameBytes) / 4, (at + stride) / 4, sum)
+      before = [chunk.readInt32BE(at + 16), chunk.readInt32BE(at + 20)]
+      const content = chunk.subarray(at + frameBytes, at + stride)
+      const sound = first === before[0] && second === before[1]
+      yield { number, page: chunk.readUInt32BE(at), pages: chunk.readUInt32BE(at + 4), sound, content }
+    }
+  }
+}
+
+function readHeader(bytes: Buffer): Header | null {
+  if (bytes.length < headerBytes || (bytes.readUInt32BE(0) | 1) !== 0x377f0683) return null
+  const header = presumed(bytes, bytes.readUInt32BE(8), bytes.readBigUInt64BE(16))
+  const { pageSize, swapped, sums } = header
+  const words = Buffer.from(bytes)
+  const [first, second] = checksum(wordsOf(swapped ? words.swap32() : words), 0, 6, [0, 0])
+  const sound = bytes.readUInt32BE(4) === 3007000 && pageSize >= 512 && pageSize <= 65536 && first === sums[0]
+  return sound && second === sums[1] ? header : null
+}
+
+/** For a damaged header: all but the byte order is known from elsewhere. */
+function presumedHeader(file: number, header: Buffer, pageSize: number): Header {
+  const firstFrame = read(file, headerBytes, frameBytes)
+  return presumed(header, pageSize, firstFrame.length < frameBytes ? 0n : firstFrame.readBigUInt64BE(8))
+}
+
+function presumed(header: Buffer, pageSize: number, salts: bigint): Header {
+  const bigEndian = (header.readUInt32BE(0) & 1) === 1
+  const sums: Header['sums'] = [header.readInt32BE(24), header.readInt32BE(28)]
+  return { pageSize, salts, swapped: bigEndian !== (endianness() === 'BE'), sums }
+}
+
+const wordsOf = (bytes: Buffer) => new Int32Array(bytes.buffer, bytes.byteOffset, Math.floor(bytes.length / 4))
+
+function checksum(words: Int32Array, from: number, to: number, [first, second]: Header['sums']): Header['sums'] {
+  let a = first
+  let b = second
+  for (let i = from; i < to; i += 2) {
+    a = (a + words[i]! + b) | 0
+    b = (b + words[i + 1]! + a) | 0
+  }
+  return [a, b]
+}
+
+function read(file: number, at: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length)
+  return bytes.subarray(0, readSync(file, bytes, 0, length, at))
+}
