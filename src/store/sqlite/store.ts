@@ -10,7 +10,7 @@ import { type Answer, type FromThread, packRequests, unpackError } from './wire.
 /** Most operations, and bytes of payloads, that may wait for the storage thread; submissions above it are refused. */
 const mostWaiting = 100_000
 const mostBytes = 256 * 1024 * 1024
-const mostPerMessage = 50
+const mostPerMessage = 100
 
 interface Caller {
   resolve(value: unknown): void
