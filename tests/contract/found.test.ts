@@ -3,6 +3,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { Faults, FaultyDb, SimulatedDisk } from '../../sim/faults.ts'
 import { Random } from '../../sim/random.ts'
+import { jobSpec } from '../../src/model/job.ts'
 import { Engine, type Reply } from '../../src/store/sqlite/commit.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { systemProcesses as processes } from '../../src/store/sqlite/workers.ts'
@@ -12,6 +13,7 @@ import { VirtualClock } from '../support/virtual.ts'
 
 // What the simulator found, each in the fewest steps that show it.
 
+const submission = { specs: jobSpec('work', {}), payloads: ['1'], keys: null }
 const sources = [{ queue: 'default', type: 'work' }]
 
 /** One engine on a file of its own, with the simulator's faults in between. */
@@ -86,4 +88,30 @@ test('a job that another submits while the file cannot be read is found once it 
   rig.disk.gone = false
   rig.advance(2000)
   assert.equal(rig.value<LeasedJob[]>(lease).length, 1)
+})
+
+test('a process that only submits recovers from a failed fsync by itself, and takes submissions again', (t) => {
+  const rig = new Rig(t)
+  rig.faults.commit = 'early'
+  assert.equal(rig.code(rig.ask('submit', submission)), 'STORAGE_UNAVAILABLE')
+  assert.equal(rig.code(rig.ask('submit', submission)), 'STORAGE_UNAVAILABLE')
+  assert.equal(rig.engine.health.status, 'degraded')
+  rig.advance(250)
+  assert.equal(rig.engine.health.status, 'ok')
+  rig.value(rig.ask('submit', submission))
+})
+
+test('space that comes back between two tries is no reason to forget why nothing is written yet', (t) => {
+  const rig = new Rig(t)
+  rig.disk.full = true
+  for (let i = 0; i < 3; i++) {
+    rig.clock.advance(1000)
+    rig.ask('setQueue', { queue: 'default', paused: false }) // not even this finds room
+  }
+  rig.disk.full = false
+  rig.clock.advance(250)
+  assert.equal(rig.code(rig.ask('submit', submission)), 'STORAGE_FULL')
+  rig.advance(1500)
+  assert.equal(rig.engine.health.status, 'ok')
+  rig.value(rig.ask('submit', submission))
 })

@@ -32,6 +32,16 @@ const outcomes = new Set<string>(['succeed', 'fail', 'release', 'unregister'])
 /** How often at least the reaper looks, while this process works. */
 const reapEvery = 250
 
+/** What one transaction does besides what it was asked for. */
+interface Round {
+  reaping: boolean
+  /** Another process may have changed anything. */
+  lookAround: boolean
+  /** The last write failed: finds out whether the next would not, also when nobody wants to write. */
+  probing: boolean
+}
+const plain: Round = { reaping: false, lookAround: false, probing: false }
+
 export interface EngineOptions {
   disk?: Disk
   /** Bytes of free space under which submissions are refused. */
@@ -72,7 +82,7 @@ export class Engine {
     this.#connect = () => open(path, clock)
     this.#condition = new Condition(clock, disk, diskReserve)
     this.#db = this.#connect()
-    this.#attempt([], { reaping: true, lookAround: false })
+    this.#attempt([], { ...plain, reaping: true })
     if (this.#condition.failed) throw this.#condition.refusal()
   }
 
@@ -91,7 +101,7 @@ export class Engine {
       else if (request.operation === 'unregister') replies.push(...this.#waiting.forgetWorker(request.input as number))
       if (!settled) now.push(request)
     }
-    replies.push(...this.#attempt(now, { reaping: false, lookAround: false }))
+    replies.push(...this.#attempt(now, plain))
     this.#tellHealth()
     return replies
   }
@@ -118,7 +128,9 @@ export class Engine {
     } catch (error) {
       return this.#refuse(held, error)
     }
-    return reaping || changed || held.length > 0 ? this.#attempt(held, { reaping, lookAround: changed }) : []
+    const probing = this.#condition.blocked
+    const worthIt = reaping || changed || held.length > 0 || probing
+    return worthIt ? this.#attempt(held, { reaping, lookAround: changed, probing }) : []
   }
 
   /** Ms until `tick` is worth a call, at most `most`; infinity when nobody here would want to know. */
@@ -156,35 +168,35 @@ export class Engine {
     }
   }
 
-  /** Runs what can be run now in one transaction; tells or holds the rest. `lookAround`: another process may have changed anything. */
-  #attempt(requests: Request[], { reaping, lookAround }: { reaping: boolean; lookAround: boolean }): Reply[] {
+  /** Runs what can be run now in one transaction; tells or holds the rest. */
+  #attempt(requests: Request[], how: Round): Reply[] {
     if (this.#condition.failed) return this.#refuseAll(requests)
     const replies: Reply[] = []
-    const { works } = this.#condition.health
     const resting = this.#condition.resting || this.#distrusted
     const now = requests.filter((request) => {
       const isWrite = request.operation in writes
-      if (!isWrite || (!resting && (works.submit || request.operation !== 'submit'))) return true
+      if (!isWrite || (!resting && (!this.#condition.has('STORAGE_FULL') || request.operation !== 'submit')))
+        return true
       if (outcomes.has(request.operation)) this.#held.push(request)
       else replies.push({ seq: request.seq, error: this.#condition.refusal() })
       return false
     })
     try {
-      return [...replies, ...this.#transaction(now, { reaping: reaping && !resting, lookAround, mayWrite: !resting })]
+      return [...replies, ...this.#transaction(now, { ...how, reaping: how.reaping && !resting }, !resting)]
     } catch (error) {
       const full = isStorageFault(error) && storageError(error, '').code === 'STORAGE_FULL'
       if (full && this.#disk.release()) {
         this.#condition.raise(storageError(error, 'The file could not be written'))
-        return [...replies, ...this.#attempt(now, { reaping, lookAround })] // submissions are refused from here on
+        return [...replies, ...this.#attempt(now, how)] // submissions are refused from here on
       }
       return [...replies, ...this.#refuse(now, error)]
     }
   }
 
-  #transaction(requests: Request[], how: { reaping: boolean; lookAround: boolean; mayWrite: boolean }): Reply[] {
-    const { reaping, lookAround, mayWrite } = how
+  #transaction(requests: Request[], { reaping, lookAround, probing }: Round, mayWrite: boolean): Reply[] {
     const writing =
       reaping ||
+      probing ||
       requests.some(({ operation }) => operation in writes) ||
       (mayWrite && this.#waiting.mayFeed(this.#db, lookAround))
     const db = this.#db
@@ -193,6 +205,7 @@ export class Engine {
         db.begin(writing ? 'write' : 'read')
         // What another process made ready since the last tick goes first if its class is higher: every line counts then.
         const everywhere = lookAround || this.#versionOutside() !== this.#dataVersion
+        if (probing) db.nextSequence() // only what is written proves that writing works
         if (reaping) reap(db, [...this.#workers])
         const answers = this.#answerAll(requests)
         const fed = writing ? this.#waiting.feed(db, everywhere) : []

@@ -51,6 +51,11 @@ export class Condition {
     return this.#causes.has(code)
   }
 
+  /** The last write failed. */
+  get blocked(): boolean {
+    return this.#blocked
+  }
+
   /** Writing is not worth a try yet. */
   get resting(): boolean {
     return this.failed || (this.#blocked && this.#clock.monotonic() < this.#retryAt)
@@ -93,8 +98,9 @@ export class Condition {
     try {
       this.mustBeThere()
       const free = this.#disk.free()
-      if (free >= this.#diskReserve && (!working || this.#disk.setAside())) this.clear('STORAGE_FULL')
-      else this.raise(full(free, this.#diskReserve))
+      if (free >= this.#diskReserve && (!working || this.#disk.setAside())) {
+        if (!this.#blocked) this.clear('STORAGE_FULL') // else a write has to prove it first
+      } else this.raise(full(free, this.#diskReserve))
       return false
     } catch (error) {
       this.block(storageError(error, 'The disk cannot be looked at'))
