@@ -115,3 +115,15 @@ test('space that comes back between two tries is no reason to forget why nothing
   assert.equal(rig.engine.health.status, 'ok')
   rig.value(rig.ask('submit', submission))
 })
+
+test('what is cancelled in the transaction that made its queue is kept no longer than any other', (t) => {
+  const rig = new Rig(t)
+  const submit = { seq: 101, operation: 'submit', input: submission } as const
+  rig.engine.execute([submit, { seq: 102, operation: 'cancel', input: 1 }])
+  assert.deepEqual(
+    { ...rig.sql('SELECT state, prune_at - finished_at AS kept FROM gq_jobs')[0] },
+    {
+      ...{ state: 'cancelled', kept: 7 * 86_400_000 },
+    },
+  )
+})

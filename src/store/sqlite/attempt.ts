@@ -163,12 +163,13 @@ export interface Placed {
 /** Puts a job into a terminal state other than succeeded. */
 export function end(db: Db, { id, queue, type }: Placed, from: State, event: Event, reason: string | null): Fate {
   const state = next(from, event) as 'dead' | 'cancelled'
+  const { keep_dead, keep_cancelled } = db.queue(queue)
   db.run(
     `UPDATE gq_jobs
      SET state = ?2, reason = ?3, finished_at = ?4, lease_token = NULL, lease_expires_at = NULL, run_at = NULL,
-         prune_at = ?4 + (SELECT CASE ?2 WHEN 'dead' THEN keep_dead ELSE keep_cancelled END FROM gq_queues WHERE name = ?5)
+         prune_at = ?4 + ?5
      WHERE id = ?1`,
-    ...[id, state, reason, db.now, queue],
+    ...[id, state, reason, db.now, state === 'dead' ? keep_dead : keep_cancelled],
   )
   db.moved(queue, type, from, state)
   db.ended.push(id)
