@@ -38,6 +38,10 @@ export class Answers {
         must(after.jobs.get(event.id)?.token !== event.token, 'a lease said to be lost is lost', () => event)
   }
 
+  wasTold({ id, token }: Row): boolean {
+    return this.#told.has(`${id} ${token}`)
+  }
+
   #done(request: Request, value: unknown, call: Call, before: Snapshot, after: Snapshot, story: () => unknown): void {
     const job = (id: number) => after.jobs.get(id)
     switch (request.operation) {

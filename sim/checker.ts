@@ -182,6 +182,8 @@ export class Checker {
       const kind = now >= old.startedAt! + old.timeout ? 'timeout' : 'lost'
       list.push({ what: 'fail', kind, retryAfter: null })
     }
+    if (old?.state === 'running' && this.#pidOf(old.worker) === call.pid && !this.#answers.wasTold(old))
+      list.push({ what: 'release' }) // nobody knows of it
     const refused = new Set(call.replies.flatMap((r) => ('error' in r && r.error.accepted === 'no' ? [r.seq] : [])))
     const mine = (lease: { id: number; token: number }) => lease.id === id && lease.token === old?.token
     for (const { seq, operation, input } of call.asked) {
@@ -202,6 +204,9 @@ export class Checker {
 
   /** With a sound store, no worker waits for a job that it could have, and nobody for the end of one that has ended. */
   #nobodyWaitsInVain(call: Call, { jobs, queues }: Snapshot): void {
+    for (const job of jobs.values())
+      if (job.state === 'running' && this.#pidOf(job.worker) === call.pid)
+        must(this.#answers.wasTold(job), 'a job whose lease nobody was told of does not run on', () => job)
     const answered = new Set(call.replies.map(({ seq }) => seq))
     for (const { seq, operation, input } of call.asked) {
       if (answered.has(seq)) continue

@@ -127,3 +127,34 @@ test('what is cancelled in the transaction that made its queue is kept no longer
     },
   )
 })
+
+test('a lease whose COMMIT was reported as failed but took place is given back, not held until its timeout', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.value<number>(rig.ask('register', { name: 'w', sources, slots: 1 }))
+  rig.ask('submit', submission)
+  rig.faults.commit = 'late'
+  const lease = rig.ask('lease', { worker, sources, slots: 1, exclude: [] })
+  assert.equal(rig.replies.has(lease), false)
+  assert.equal(rig.sql('SELECT state FROM gq_jobs')[0]?.state, 'running')
+  rig.advance(250)
+  assert.deepEqual(
+    rig.value<LeasedJob[]>(lease).map(({ attempt }) => attempt),
+    [1],
+  )
+})
+
+test('a late word on an older lease does not make this process deaf to what happens to the present one', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.value<number>(rig.ask('register', { name: 'w', sources, slots: 1 }))
+  rig.ask('submit', submission)
+  const next = () =>
+    rig.value<LeasedJob[]>(rig.ask('lease', { worker, sources, slots: 1, exclude: [] }))[0] as LeasedJob
+  const older = next()
+  rig.ask('release', older)
+  const present = next()
+  assert.equal(rig.code(rig.ask('succeed', { lease: older, result: '1' })), 'LEASE_LOST')
+  rig.engine.events = []
+  rig.sql('UPDATE gq_jobs SET cancel_requested_at = 1')
+  rig.advance(50)
+  assert.deepEqual(rig.engine.events, [{ event: 'cancelRequested', id: present.id, token: present.token }])
+})

@@ -103,7 +103,7 @@ export const selectRunning = `SELECT j.id, j.queue, j.type, j.attempt, j.budget_
     j.on_timeout, j.started_at, j.cancel_requested_at, w.name AS worker
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
 
-function held(db: Db, { id, token }: Lease): RunningJob {
+function held(db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): RunningJob {
   const job = db.get<RunningJob>(
     `${selectRunning} WHERE j.id = ?1 AND j.state = 'running' AND j.lease_token = ?2`,
     id,
@@ -198,7 +198,7 @@ export function makeReady(
 }
 
 /** Gives a job back unstarted or aborted: the attempt does not count. */
-export function release(db: Db, lease: Lease): Fate {
+export function release(db: Db, lease: Pick<Lease, 'id' | 'token'>): Fate {
   return releaseHeld(db, held(db, lease))
 }
 

@@ -6,8 +6,9 @@ import { Condition } from './condition.ts'
 import { abandon, connect, errorInUse, isStorageFault, storageError, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
+import { Leases } from './leases.ts'
 import { cancel, remove, retry, setQueue } from './operator.ts'
-import { attempts, job, jobs, runningOf, stats } from './queries.ts'
+import { attempts, job, jobs, stats } from './queries.ts'
 import { nextDue, reap, reapIsDue } from './reaper.ts'
 import { alikeFrom, submit } from './submit.ts'
 import { Waiting } from './waiting.ts'
@@ -65,8 +66,7 @@ export class Engine {
   /** Outcomes that could not be made durable yet. */
   #held: Request[] = []
   readonly #workers = new Set<number>()
-  /** The running jobs of this process: id -> token. */
-  readonly #leases = new Map<number, number>()
+  readonly #leases = new Leases()
   #dataVersion = 0
   /** When to look at the reaper's work next, on the monotonic clock: a wall clock set back must not put it off. */
   #wakeAt = 0
@@ -124,7 +124,7 @@ export class Engine {
       changed = whileBusy(() => this.#changedOutside())
       reaping =
         this.#workers.size > 0 && this.#clock.monotonic() >= this.#wakeAt && whileBusy(() => this.#lookAtReaping())
-      if (changed || reaping) this.#checkLeases()
+      if (changed || reaping) this.events.push(...this.#leases.news(this.#db, [...this.#workers]))
     } catch (error) {
       return this.#refuse(held, error)
     }
@@ -205,7 +205,7 @@ export class Engine {
         db.begin(writing ? 'write' : 'read')
         // What another process made ready since the last tick goes first if its class is higher: every line counts then.
         const everywhere = lookAround || this.#versionOutside() !== this.#dataVersion
-        if (probing) db.nextSequence() // only what is written proves that writing works
+        if (probing) this.#probe()
         if (reaping) reap(db, [...this.#workers])
         const answers = this.#answerAll(requests)
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
@@ -219,11 +219,16 @@ export class Engine {
     })
     // All of it is on disk: only now does memory follow.
     this.#follow(requests, done.answers)
-    for (const { jobs } of done.fed) for (const { id, token } of jobs) this.#leases.set(id, token)
+    for (const { jobs } of done.fed) for (const job of jobs) this.#leases.add(job)
     this.events.push(...db.events)
     this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
     if (writing) this.#condition.unblock()
     return [...done.answers, ...this.#waiting.settle(done.fed, done.told)]
+  }
+
+  #probe(): void {
+    this.#db.nextSequence() // only what is written proves that writing works
+    this.#leases.giveBackUntold(this.#db, [...this.#workers])
   }
 
   #answerAll(requests: Request[]): Reply[] {
@@ -262,8 +267,8 @@ export class Engine {
   #follow(requests: Request[], answers: Reply[]): void {
     for (const [i, { operation, input }] of requests.entries()) {
       const answer = answers[i]!
-      if (operation === 'succeed' || operation === 'fail') this.#leases.delete((input as { lease: Lease }).lease.id)
-      else if (operation === 'release') this.#leases.delete((input as Lease).id)
+      if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
+      else if (operation === 'release') this.#leases.end(input as Lease)
       else if (operation === 'register' && 'value' in answer) this.#workers.add(answer.value as number)
       else if (operation === 'unregister') this.#workers.delete(input as number)
     }
@@ -310,18 +315,5 @@ export class Engine {
     if (!this.#condition.changed) return
     this.#condition.changed = false
     this.events.push({ event: 'health', health: this.#condition.health })
-  }
-
-  /** Tells the handlers of this process whose job another process has cancelled or taken. */
-  #checkLeases(): void {
-    if (this.#leases.size === 0) return
-    const running = new Map(runningOf(this.#db, [...this.#workers]).map((row) => [row.id, row]))
-    for (const [id, token] of this.#leases) {
-      const row = running.get(id)
-      if (row?.token !== token) {
-        this.#leases.delete(id)
-        this.events.push({ event: 'leaseLost', id, token })
-      } else if (row.cancelRequestedAt !== null) this.events.push({ event: 'cancelRequested', id, token })
-    }
   }
 }

@@ -1,0 +1,44 @@
+import type { Lease, StoreEvent } from '../store.ts'
+import { release } from './attempt.ts'
+import type { Db } from './db.ts'
+import { runningOf } from './queries.ts'
+
+type Held = Pick<Lease, 'id' | 'token'>
+
+/** The running jobs whose handlers are in this process: id -> token. */
+export class Leases {
+  readonly #tokens = new Map<number, number>()
+
+  /** Its handler has been told: it is on disk. */
+  add({ id, token }: Held): void {
+    this.#tokens.set(id, token)
+  }
+
+  /** Its handler is done. A late word on an older lease says nothing of the present one. */
+  end({ id, token }: Held): void {
+    if (this.#tokens.get(id) === token) this.#tokens.delete(id)
+  }
+
+  /** What the handlers of this process have to hear: another process has cancelled their job, or taken it. */
+  news(db: Db, workers: number[]): StoreEvent[] {
+    if (this.#tokens.size === 0) return []
+    const events: StoreEvent[] = []
+    const running = new Map(runningOf(db, workers).map((row) => [row.id, row]))
+    for (const [id, token] of this.#tokens) {
+      const row = running.get(id)
+      if (row?.token !== token) {
+        this.#tokens.delete(id)
+        events.push({ event: 'leaseLost', id, token })
+      } else if (row.cancelRequestedAt !== null) events.push({ event: 'cancelRequested', id, token })
+    }
+    return events
+  }
+
+  /**
+   * Gives back, uncharged, what these workers hold by the file's word although no handler was told: its COMMIT was
+   * reported as failed and took place all the same. Their renewals would keep it from everyone until its timeout.
+   */
+  giveBackUntold(db: Db, workers: number[]): void {
+    for (const row of runningOf(db, workers)) if (this.#tokens.get(row.id) !== row.token) release(db, row)
+  }
+}
