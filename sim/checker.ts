@@ -50,6 +50,7 @@ export class Checker {
   readonly #db: DatabaseSync
   readonly #jobs: StatementSync
   readonly #queues: StatementSync
+  readonly #dataVersion: StatementSync
   readonly #answers = new Answers()
   #before: Snapshot
   #lastId = 0
@@ -71,6 +72,7 @@ export class Checker {
       `SELECT name, paused, max_depth AS maxDepth, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
+    this.#dataVersion = this.#db.prepare('PRAGMA data_version')
     this.#before = this.#read()
   }
 
@@ -275,7 +277,7 @@ export class Checker {
   }
 
   #changed(): boolean {
-    const version = this.#db.prepare('PRAGMA data_version').get()!.data_version
+    const version = this.#dataVersion.get()!.data_version
     const changed = version !== this.#version
     this.#version = version
     return changed

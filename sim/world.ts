@@ -121,7 +121,9 @@ export class World {
     },
     tick: (process: SimulatedProcess) => this.#call(process, 'tick'),
     advance: () =>
-      this.#advance(this.#random.pick([1, 20, 100, 250, 250, 1000, 1000, 5000, 5000, 20_000, 60_000, 600_000])),
+      this.#random.chance(0.03)
+        ? this.#advance(600_000, 100_000)
+        : this.#advance(this.#random.pick([1, 20, 100, 250, 250, 1000, 1000, 5000, 5000, 20_000])),
     finish: (process: SimulatedProcess) => {
       const [handler, random] = [this.#random.pick(process.handlers), this.#random]
       if (!handler) return
@@ -204,7 +206,7 @@ export class World {
   }
 
   /** Each process that is awake looks every so often; those that sleep do not. */
-  #advance(ms: number, pieces = 2000): void {
+  #advance(ms: number, pieces = 2500): void {
     for (let left = ms; left > 0; left -= pieces) {
       const piece = Math.min(left, pieces)
       this.#clock.wall += piece
@@ -273,7 +275,6 @@ export class World {
     const operator = this.#processes.at(-1)!
     for (const queue of ['a', 'b']) operator.ask('setQueue', { queue, paused: false })
     const open = () => [...this.#checker.now.jobs.values()].filter((job) => job.finishedAt === null)
-    let rounds = 0
     while (open().length > 0 && this.#clock.elapsed < end) {
       for (const process of [...this.#processes]) {
         for (const handler of process.handlers) process.report(handler, 'succeed')
@@ -281,12 +282,15 @@ export class World {
         for (const worker of process.workers) worker.overdue = []
         this.#call(process, 'execute')
       }
-      const running = open().some((job) => job.state === 'running')
-      const due = Math.min(...open().map((job) => job.runAt ?? Number.POSITIVE_INFINITY)) - this.#clock.wall
-      const wait = rounds++ < 20 || running || !Number.isFinite(due) ? 1000 : Math.max(1000, due)
+      const next = open().reduce(
+        (at, job) => Math.min(at, (job.runAt ?? job.expiresAt ?? 0) - this.#clock.wall),
+        patience,
+      )
+      const idle = this.#processes.every(({ handlers }) => handlers.length === 0)
+      const wait = idle ? Math.max(1000, next) : 1000
       this.#advance(wait, wait)
     }
-    for (let i = 0; i < 10; i++) {
+    for (let i = 0; i < 3; i++) {
       for (const process of this.#processes) this.#call(process, 'execute')
       this.#advance(1000)
     }

@@ -158,3 +158,18 @@ test('a late word on an older lease does not make this process deaf to what happ
   rig.advance(50)
   assert.deepEqual(rig.engine.events, [{ event: 'cancelRequested', id: present.id, token: present.token }])
 })
+
+test('recovery once is recovery twice, also for a job that is taken back after its deadline', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.value<number>(rig.ask('register', { name: 'w', sources, slots: 1 }))
+  const specs = jobSpec('work', { deadline: rig.clock.now() + 1000, backoff: { kind: 'constant', delay: 0 } })
+  rig.ask('submit', { ...submission, specs })
+  rig.ask('lease', { worker, sources, slots: 1, exclude: [] })
+  rig.sql(`UPDATE gq_workers SET pid_started = 'long ago'`)
+  rig.clock.advance(2000)
+  const states = [1, 2].map(() => {
+    new Engine(rig.path, rig.clock).close()
+    return rig.sql('SELECT state FROM gq_jobs')[0]?.state
+  })
+  assert.deepEqual(states, ['dead', 'dead'])
+})

@@ -126,11 +126,11 @@ export class Model {
   /** Time passes, and the reaper looks once. */
   advance(ms: number): void {
     this.now += ms
-    this.#dueAndExpired()
     for (const job of this.jobs.filter(({ state }) => state === 'running')) {
       if (this.own.has(job.worker!) && job.expiresAt! <= this.now + (job.visibility * 2) / 3) this.heartbeat(job)
       if (job.expiresAt! <= this.now) this.fail(job, this.now >= job.startedAt + job.timeout ? 'timeout' : 'lost')
     }
+    this.#dueAndExpired()
     this.jobs = this.jobs.filter(({ state, finishedAt }) => !(finishedAt + this.keep.get(state)! <= this.now))
   }
 

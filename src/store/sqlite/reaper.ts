@@ -116,10 +116,10 @@ export function prune(db: Db): void {
 
 /** All that time has made necessary, in one transaction. */
 export function reap(db: Db, workers: number[]): void {
-  ripen(db)
   renewLeases(db, workers)
   reclaimDeadWorkers(db)
   reclaimExpired(db)
+  ripen(db) // also what was just taken back: a second look would have nothing left to do
   prune(db)
   const { host } = db.processes.me
   db.run(
