@@ -115,6 +115,16 @@ test('a worker whose process dies is noticed at the next look of any other, not 
   await dying.refused('LEASE_LOST', () => dying.succeed(job))
 })
 
+test('another process that got the id of a dead worker is not taken for it', {
+  skip: process.platform === 'linux' ? false : 'only Linux says when a process started',
+}, async () => {
+  await using file = new File()
+  const at = file.process()
+  const job = await at.running({}, await at.worker(1, [], 'gone'))
+  file.sql(`UPDATE gq_workers SET pid_started = 'long ago'`) // its id is that of this process, which lives
+  assert.equal(await file.process().state(job.id), 'ready')
+})
+
 test('a worker of another machine is left to its lease; one of this machine before a restart is not', async () => {
   await using file = new File()
   const at = file.process()

@@ -59,6 +59,22 @@ test('a bulk is all or nothing, and of bounded size', async () => {
   assert.deepEqual((await queue.jobs()).jobs, [])
 })
 
+test('single submissions of one moment are stored together, and each is refused alone', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const task = queue.define<number>('t')
+  await queue.configure('default', { maxDepth: 3 })
+  const results = await Promise.allSettled([1, 2, 3, 4, 5].map((payload) => task.submit(payload)))
+  assert.deepEqual(
+    results.map((result) => (result.status === 'rejected' ? result.reason.code : 'stored')),
+    ['stored', 'stored', 'stored', 'QUEUE_FULL', 'QUEUE_FULL'],
+  )
+  const { jobs } = await queue.jobs({ order: 'oldest' })
+  assert.deepEqual(
+    jobs.map(({ payload }) => payload),
+    [1, 2, 3],
+  )
+})
+
 test('a payload is JSON of at most 1 MiB', async () => {
   await using queue = await GopherQueue.open(':memory:')
   const cycle: Record<string, unknown> = {}
