@@ -1,0 +1,450 @@
+/** One deliberate break of a promise, and the test files that must notice. */
+export interface Mutant {
+  name: string
+  /** What the product then does wrong. */
+  breaks: string
+  /** Each text stands exactly once in its file, below src. */
+  edits: [file: string, find: string, replace: string][]
+  tests: string[]
+}
+
+const attempt = 'store/sqlite/attempt.ts'
+const commit = 'store/sqlite/commit.ts'
+const condition = 'store/sqlite/condition.ts'
+const connection = 'store/sqlite/connection.ts'
+const db = 'store/sqlite/db.ts'
+const disk = 'store/sqlite/disk.ts'
+const leases = 'store/sqlite/leases.ts'
+const operator = 'store/sqlite/operator.ts'
+const reaper = 'store/sqlite/reaper.ts'
+const schema = 'store/sqlite/schema.ts'
+const submit = 'store/sqlite/submit.ts'
+const workers = 'store/sqlite/workers.ts'
+const handlers = 'queue/attempt.ts'
+const worker = 'queue/worker.ts'
+
+const contract = ['tests/contract/memory.test.ts']
+const faultyDisk = ['tests/store/disk.test.ts']
+const recovery = ['tests/contract/recovery.test.ts']
+const powerCut = ['tests/power/power.test.ts']
+
+const migrated = "whileBusy(() => migrate(connection, () => db.run('BEGIN IMMEDIATE')))"
+const commitsThenAnswers = `db.commit()
+        return { answers, fed, told }`
+
+export const mutants: Mutant[] = [
+  // Durability
+  {
+    name: 'sync-normal',
+    breaks: 'commits without fsync (synchronous=NORMAL, set after the assertion)',
+    edits: [[connection, migrated, `${migrated}\n    connection.exec('PRAGMA synchronous = NORMAL')`]],
+    tests: powerCut,
+  },
+  {
+    name: 'sync-off',
+    breaks: 'never syncs (synchronous=OFF, set after the assertion)',
+    edits: [[connection, migrated, `${migrated}\n    connection.exec('PRAGMA synchronous = OFF')`]],
+    tests: powerCut,
+  },
+  {
+    name: 'sync-unasserted',
+    breaks: 'asks for no fsync at each commit, and would not notice',
+    edits: [
+      [connection, 'PRAGMA synchronous = FULL; ', 'PRAGMA synchronous = NORMAL; '],
+      [connection, ' || row.synchronous !== 2)', ')'],
+    ],
+    tests: ['tests/crash/synced.test.ts'],
+  },
+  {
+    name: 'early-acknowledgement',
+    breaks: 'answers before COMMIT, which follows a little later',
+    edits: [
+      [
+        commit,
+        commitsThenAnswers,
+        `setTimeout(() => db.connection.isTransaction && db.commit(), 5)
+        return { answers, fed, told }`,
+      ],
+      [
+        db,
+        "this.run(kind === 'write'",
+        "if (this.connection.isTransaction) this.commit()\n    this.run(kind === 'write'",
+      ],
+    ],
+    tests: powerCut,
+  },
+  {
+    name: 'early-memory',
+    breaks: 'takes a lease request for answered before COMMIT: when that fails, nobody ever answers',
+    edits: [[commit, commitsThenAnswers, `this.#waiting.settle(fed, told)\n        ${commitsThenAnswers}`]],
+    tests: faultyDisk,
+  },
+  {
+    name: 'half-a-bulk',
+    breaks: 'leaves the first half of a bulk that was refused (no savepoint)',
+    edits: [[db, "this.run('ROLLBACK TO operation')\n", '\n']],
+    tests: contract,
+  },
+  {
+    name: 'counted-for-nothing',
+    breaks: 'counts jobs of a bulk that was refused',
+    edits: [[db, 'for (const { row, from, to, count } of this.#undo) this.#count(row, to, from, -count)\n', '\n']],
+    tests: contract,
+  },
+  {
+    name: 'one-spoils-all',
+    breaks: 'refuses all that share a transaction when one of them does not fit',
+    edits: [
+      [
+        commit,
+        'return run.map((request) => this.#answer(request))',
+        'return run.map(({ seq }) => ({ seq, error: error as GopherQueueError }))',
+      ],
+    ],
+    tests: ['tests/queue/submit.test.ts'],
+  },
+  {
+    name: 'reused-ids',
+    breaks: 'gives the id of a removed job again',
+    edits: [
+      [schema, 'id                  INTEGER PRIMARY KEY AUTOINCREMENT', 'id                  INTEGER PRIMARY KEY'],
+    ],
+    tests: contract,
+  },
+
+  // Attempts and leases
+  {
+    name: 'late-count',
+    breaks: 'counts an attempt when it ends, not before its handler starts',
+    edits: [
+      [attempt, 'attempt = attempt + 1, lease_token = ?2', 'lease_token = ?2'],
+      [
+        attempt,
+        'payload, attempt, attempt - budget_from AS tries',
+        'payload, attempt + 1 AS attempt, attempt + 1 - budget_from AS tries',
+      ],
+      [schema, ' AND attempt > budget_from', ''],
+      [attempt, "SET state = 'succeeded', result", "SET state = 'succeeded', attempt = attempt + 1, result"],
+      [
+        attempt,
+        'const tries = job.attempt - job.budget_from\n',
+        `if (outcome !== 'lost') {
+    db.run('UPDATE gq_jobs SET attempt = attempt + 1 WHERE id = ?1', job.id)
+    job.attempt++
+  }
+  const tries = job.attempt - job.budget_from
+`,
+      ],
+      [attempt, "attempt = attempt - (?2 = 'release')", 'attempt = attempt'],
+    ],
+    tests: powerCut,
+  },
+  {
+    name: 'stale-success',
+    breaks: 'takes the success of an attempt whose lease is over',
+    edits: [[attempt, 'AND lease_token = ?3 AND queue = ?2', 'AND ?3 IS NOT NULL AND queue = ?2']],
+    tests: contract,
+  },
+  {
+    name: 'stale-failure',
+    breaks: 'takes the failure or the release of an attempt whose lease is over',
+    edits: [[attempt, "AND j.state = 'running' AND j.lease_token = ?2", "AND j.state = 'running' AND ?2 IS NOT NULL"]],
+    tests: contract,
+  },
+  {
+    name: 'stale-heartbeat',
+    breaks: 'lets an attempt whose lease is over extend the lease of the next',
+    edits: [[attempt, "AND state = 'running' AND lease_token = ?2", "AND state = 'running' AND ?2 IS NOT NULL"]],
+    tests: contract,
+  },
+  {
+    name: 'hasty-reaper',
+    breaks: 'takes running jobs back although their lease lives',
+    edits: [[reaper, 'AND j.lease_expires_at <= ?1 LIMIT', 'AND ?1 > 0 LIMIT']],
+    tests: contract,
+  },
+  {
+    name: 'idle-reaper',
+    breaks: 'never takes back a job whose lease is over',
+    edits: [[reaper, 'for (const job of jobs) reclaim(db, job, `its lease was not renewed`)', '']],
+    tests: contract,
+  },
+  {
+    name: 'patient-recovery',
+    breaks: 'leaves the jobs of a killed process to their leases',
+    edits: [[reaper, '  reclaimDeadWorkers(db)\n', '']],
+    tests: recovery,
+  },
+  {
+    name: 'mistaken-identity',
+    breaks: 'takes any process with the id of a dead worker for that worker',
+    edits: [[workers, 'return startOf(row.pid) === row.pid_started', 'return startOf(row.pid) !== null']],
+    tests: recovery,
+  },
+  {
+    name: 'no-renewal',
+    breaks: 'does not renew the leases of running handlers',
+    edits: [[reaper, '  renewLeases(db, workers)\n', '']],
+    tests: contract,
+  },
+  {
+    name: 'endless-lease',
+    breaks: 'renews the lease of a handler that hangs beyond its timeout',
+    edits: [
+      [
+        attempt,
+        'SET lease_expires_at = MIN(?3 + visibility_timeout, started_at + timeout',
+        'SET lease_expires_at = MAX(?3 + visibility_timeout, started_at + timeout',
+      ],
+    ],
+    tests: contract,
+  },
+  {
+    name: 'charged-release',
+    breaks: 'charges an attempt that was given back',
+    edits: [[attempt, "attempt = attempt - (?2 = 'release')", 'attempt = attempt']],
+    tests: contract,
+  },
+  {
+    name: 'untold-loss',
+    breaks: 'does not tell a handler that its job was taken',
+    edits: [[leases, "events.push({ event: 'leaseLost', id, token })", '']],
+    tests: recovery,
+  },
+
+  // Retry
+  {
+    name: 'no-fresh-budget',
+    breaks: "forgets the fresh budget of an operator's retry",
+    edits: [
+      [attempt, "budget_from = CASE ?2 WHEN 'retry' THEN attempt ELSE budget_from END", 'budget_from = budget_from'],
+    ],
+    tests: contract,
+  },
+  {
+    name: 'endless-retry',
+    breaks: 'repeats a job whose attempts are used up',
+    edits: [[attempt, 'if (tries >= job.max_attempts)', 'if (tries > job.max_attempts)']],
+    tests: contract,
+  },
+  {
+    name: 'permanent-retry',
+    breaks: 'repeats what failed for good',
+    edits: [[attempt, "if (permanent) return end(db, job, 'running', 'giveUp', 'permanent')\n", '\n']],
+    tests: contract,
+  },
+  {
+    name: 'no-history',
+    breaks: 'keeps the record of the first failed attempt only',
+    edits: [
+      [attempt, 'INSERT INTO gq_attempts (job_id', 'INSERT OR IGNORE INTO gq_attempts (job_id'],
+      [attempt, '...[job.id, job.attempt, job.worker,', '...[job.id, 1, job.worker,'],
+    ],
+    tests: contract,
+  },
+
+  // Order
+  {
+    name: 'no-classes',
+    breaks: 'ignores the priority class',
+    edits: [
+      [attempt, 'ORDER BY priority, id LIMIT ?3', 'ORDER BY id LIMIT ?3'],
+      [attempt, 'found.sort((a, b) => a.priority - b.priority || a.id - b.id)', 'found.sort((a, b) => a.id - b.id)'],
+    ],
+    tests: contract,
+  },
+  {
+    name: 'last-in-first-out',
+    breaks: 'takes the youngest job first',
+    edits: [[attempt, 'ORDER BY priority, id LIMIT ?3', 'ORDER BY priority, id DESC LIMIT ?3']],
+    tests: contract,
+  },
+  {
+    name: 'order-by-time',
+    breaks: 'orders by the time at which a job became ready: one that was delayed loses its place',
+    edits: [[attempt, 'ORDER BY priority, id LIMIT ?3', 'ORDER BY priority, COALESCE(ready_seq, id) LIMIT ?3']],
+    tests: contract,
+  },
+  {
+    name: 'line-after-line',
+    breaks: 'takes one type after the other instead of one order for all',
+    edits: [[attempt, 'if (sources.length > 1) found.sort((a, b) => a.priority - b.priority || a.id - b.id)\n', '\n']],
+    tests: contract,
+  },
+  {
+    name: 'own-first',
+    breaks: "takes this process's job before an urgent one of another process",
+    edits: [
+      [
+        commit,
+        'const everywhere = lookAround || this.#versionOutside() !== this.#dataVersion',
+        'const everywhere = lookAround',
+      ],
+    ],
+    tests: recovery,
+  },
+  {
+    name: 'too-many-slots',
+    breaks: 'leases more jobs than a worker has free slots',
+    edits: [[attempt, 'const limit = slots - held', 'const limit = slots']],
+    tests: contract,
+  },
+
+  // What people ask for
+  {
+    name: 'pause-ignored',
+    breaks: 'leases jobs of a paused queue',
+    edits: [[attempt, 'db.queue(source.queue).paused\n', 'false\n']],
+    tests: contract,
+  },
+  {
+    name: 'resume-unheard',
+    breaks: 'leaves waiting workers asleep when a queue is resumed',
+    edits: [[operator, 'if (!paused && row.paused) db.resumed = true\n', '\n']],
+    tests: contract,
+  },
+  {
+    name: 'deadline-ignored',
+    breaks: 'starts a job after its deadline',
+    edits: [[attempt, '(deadline IS NULL OR deadline > ?4)', '(deadline IS NULL OR ?4 > 0)']],
+    tests: contract,
+  },
+  {
+    name: 'cancel-ignored',
+    breaks: 'repeats a failed job whose cancellation was asked for',
+    edits: [[attempt, "if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)\n", '\n']],
+    tests: contract,
+  },
+  {
+    name: 'cancel-untold',
+    breaks: 'does not tell the handler that its job is to stop',
+    edits: [[operator, "db.events.push({ event: 'cancelRequested', id, token: job.token! })\n", '\n']],
+    tests: contract,
+  },
+  {
+    name: 'timeout-ignored',
+    breaks: 'lets a handler run on after its timeout',
+    edits: [[handlers, "this.#decide(this.#failed(error, 'timeout'))\n", '\n']],
+    tests: ['tests/queue/timeout.test.ts'],
+  },
+  {
+    name: 'beside-itself',
+    breaks: 'starts the retry of a timed-out handler while that still runs',
+    edits: [
+      [
+        worker,
+        'const exclude = [...this.#blocking.keys()].map((attempt) => attempt.lease.id)',
+        'const exclude: number[] = []',
+      ],
+    ],
+    tests: ['tests/queue/timeout.test.ts'],
+  },
+  {
+    name: 'no-drain',
+    breaks: 'aborts running handlers at once when the worker is to stop',
+    edits: [[worker, 'if (wait > 0 && !this.#hurried) await this.#idle(wait)', '']],
+    tests: ['tests/queue/stop.test.ts'],
+  },
+  {
+    name: 'pruned-dead',
+    breaks: 'prunes dead letters as if they were cancelled jobs',
+    edits: [
+      [attempt, "state === 'dead' ? keep_dead : keep_cancelled", "state === 'dead' ? keep_cancelled : keep_cancelled"],
+    ],
+    tests: contract,
+  },
+
+  // Idempotency
+  {
+    name: 'look-first',
+    breaks: 'looks for the key among the jobs that are there, instead of claiming it: a key dies with its job',
+    edits: [
+      [
+        submit,
+        'SELECT job_id, digest, expires_at, (SELECT 1 FROM gq_jobs WHERE id = job_id) AS lives',
+        'SELECT job_id, digest, 0 AS expires_at, (SELECT 1 FROM gq_jobs WHERE id = job_id) AS lives',
+      ],
+    ],
+    tests: contract,
+  },
+  {
+    name: 'keys-unheeded',
+    breaks: 'stores a second job under a key that is taken',
+    edits: [[submit, 'if (take() === 1) return null', 'if (take() >= 0) return null']],
+    tests: contract,
+  },
+  {
+    name: 'conflict-unseen',
+    breaks: 'takes another payload under the same key for a duplicate',
+    edits: [[submit, 'if (held.digest !== digest)', 'if (held.digest === null)']],
+    tests: contract,
+  },
+
+  // Overload and degradation
+  {
+    name: 'depth-unheeded',
+    breaks: 'takes more jobs than a queue may hold',
+    edits: [[submit, 'if (queue.max_depth !== null && waiting', 'if (queue.max_depth === 0 && waiting']],
+    tests: contract,
+  },
+  {
+    name: 'no-reserve',
+    breaks: 'sets no space aside for running jobs',
+    edits: [[condition, '(!working || this.#disk.setAside())', '(!working || true)']],
+    tests: faultyDisk,
+  },
+  {
+    name: 'reserve-kept',
+    breaks: 'does not give running jobs what was set aside for them',
+    edits: [[disk, 'rmSync(reserve, { force: true })\n', '\n']],
+    tests: faultyDisk,
+  },
+  {
+    name: 'reserve-unused',
+    breaks: 'does not turn to what was set aside when the disk is full',
+    edits: [[commit, 'if (full && this.#disk.release())', 'if (full && this.#disk.free() < 0)']],
+    tests: faultyDisk,
+  },
+  {
+    name: 'submissions-go-on',
+    breaks: 'takes submissions although the disk is nearly full',
+    edits: [[condition, "submit: writes && !this.#causes.has('STORAGE_FULL')", 'submit: writes']],
+    tests: faultyDisk,
+  },
+  {
+    name: 'never-recovers',
+    breaks: 'goes on refusing when there is space again',
+    edits: [[condition, "if (!this.#blocked) this.clear('STORAGE_FULL')", '']],
+    tests: faultyDisk,
+  },
+  {
+    name: 'outcome-dropped',
+    breaks: 'forgets what a handler came to when the disk fails',
+    edits: [
+      [
+        commit,
+        'if (fault && outcomes.has(request.operation)) this.#held.push(request)',
+        'if (fault && outcomes.has(request.operation)) continue',
+      ],
+    ],
+    tests: faultyDisk,
+  },
+  {
+    name: 'untold-lease',
+    breaks: 'keeps a job to itself that no handler was told of, because its COMMIT was reported as failed',
+    edits: [[commit, 'this.#leases.giveBackUntold(this.#db, [...this.#workers])\n', '\n']],
+    tests: ['tests/contract/found.test.ts'],
+  },
+  {
+    name: 'sure-of-failure',
+    breaks: 'says that a submission was not taken although its COMMIT may have happened',
+    edits: [[commit, "this.#db.committing ? 'unknown' : 'no'", "'no'"]],
+    tests: faultyDisk,
+  },
+  {
+    name: 'missing-file-unseen',
+    breaks: 'goes on writing into a file that was removed',
+    edits: [[disk, 'if (!found) return ', 'if (!found) return null && ']],
+    tests: faultyDisk,
+  },
+]
