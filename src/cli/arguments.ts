@@ -6,10 +6,16 @@ import { GopherQueue } from '../queue/gopherqueue.ts'
 
 /** Opens the file that --db names. Only commands that bring jobs or wait for them create it: others would by a typo. */
 export async function open(command: Command, absent: 'create' | 'refuse'): Promise<GopherQueue> {
-  const { db } = command.optsWithGlobals<{ db?: string }>()
-  if (!db) throw new GopherQueueError('INVALID_ARGUMENT', 'Name the queue: --db FILE, or GOPHERQUEUE_DB=FILE.')
+  const db = fileOf(command)
   if (absent === 'create' || existsSync(db) || db.includes('://')) return GopherQueue.open(db)
   throw new GopherQueueError('NOT_A_QUEUE', `There is no file ${db}. Nothing was created: correct the name.`)
+}
+
+/** The file that --db names. */
+export function fileOf(command: Command): string {
+  const { db } = command.optsWithGlobals<{ db?: string }>()
+  if (!db) throw new GopherQueueError('INVALID_ARGUMENT', 'Name the queue: --db FILE, or GOPHERQUEUE_DB=FILE.')
+  return db
 }
 
 /** The action of a command on an existing file. Commander calls it with the arguments, then the options and the command. */

@@ -59,8 +59,8 @@ function fit(text: string, columns: number, right = false): string {
 const colours = [
   ['green', /^(ok|succeeded|alive)/],
   ['cyan', /^running/],
-  ['yellow', /^(scheduled|paused|degraded)/],
-  ['red', /^(dead|failed|timeout|lost|gone)/],
+  ['yellow', /^(scheduled|paused|degraded|warn)/],
+  ['red', /^(dead|failed|timeout|lost|gone|FAIL)/],
 ] as const
 
 /** A state in its colour; styleText heeds NO_COLOR and what the terminal can do. */

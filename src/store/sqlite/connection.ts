@@ -7,7 +7,7 @@ import { Db } from './db.ts'
 import { migrate } from './schema.ts'
 import { checkWal } from './wal.ts'
 
-const oldestEngine = [3, 51, 3] // older ones can lose WAL writes when two connections write and checkpoint
+export const oldestEngine = [3, 51, 3] // older ones can lose WAL writes when two connections write and checkpoint
 
 /** Magic numbers of network filesystems, where SQLite's locks and fsync cannot be trusted (statfs(2)). */
 export const networkFilesystems: Record<number, string> = {
@@ -125,7 +125,7 @@ function checkPlace(path: string): void {
     )
 }
 
-function isOlder(version: number[], than: number[]): boolean {
+export function isOlder(version: number[], than: number[]): boolean {
   for (const [i, part] of than.entries()) if (version[i] !== part) return (version[i] ?? 0) < part
   return false
 }

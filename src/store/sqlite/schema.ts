@@ -134,6 +134,8 @@ const migrations: string[] = [
    INSERT INTO sqlite_sequence (name, seq) VALUES ('gq_jobs', 0);`,
 ]
 
+export const newestSchema = migrations.length
+
 /** Brings the file to this version's schema, one transaction a step. Safe when several processes open at once. Throws SCHEMA_TOO_NEW. */
 export function migrate(db: DatabaseSync, begin: () => void): void {
   for (;;) {
@@ -162,7 +164,7 @@ export function migrate(db: DatabaseSync, begin: () => void): void {
 }
 
 /** 0 for a file without a queue. Throws STORAGE_CORRUPT when there is one, but not its number: it is not made anew over it. */
-function version(db: DatabaseSync): number {
+export function version(db: DatabaseSync): number {
   const tables = db.prepare(
     `SELECT name FROM sqlite_schema
      WHERE type = 'table' AND name IN ('gq_meta', 'gq_jobs', 'gq_queues', 'gq_keys', 'gq_attempts', 'gq_workers')`,

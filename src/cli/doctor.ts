@@ -1,0 +1,114 @@
+import { spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { once } from 'node:events'
+import { rmSync, writeSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import { systemClock } from '../model/clock.ts'
+import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueue } from '../queue/gopherqueue.ts'
+import { examine, type Finding, openToRead } from '../store/sqlite/doctor.ts'
+import { fileOf, whole } from './arguments.ts'
+import { forPeople, json, paint, print, safe, show, table } from './output.ts'
+
+export function doctorCommand(root: Command): void {
+  root
+    .command('doctor')
+    .description('look at the file, its disk and its contents, and say what is not well; changes nothing')
+    .option('--order', 'also prove the order of all first leases')
+    .option('--crash', 'also kill a process that submits, ten times, on this disk (in a file of its own), and count')
+    .option('--reserve <bytes>', 'the diskReserve that your processes open the queue with', whole, 64 * 1024 * 1024)
+    .addOption(new Option('--crash-child').hideHelp())
+    .addHelpText('after', '\nExit status: 0 when nothing says FAIL, else 1.')
+    .action(async (flags: { order?: true; crash?: true; crashChild?: true; reserve: number }, command: Command) => {
+      const file = fileOf(command)
+      if (flags.crashChild) return submitForEver(file)
+      const findings = examine(file, flags.reserve, flags.order === true)
+      if (flags.crash) findings.push(await crash(`${resolve(file)}-crash-${process.pid}`))
+      const failed = findings.some(({ verdict }) => verdict === 'FAIL')
+      if (failed) process.exitCode = 1
+      show({ ok: !failed, findings }, () => findings.forEach(tell))
+    })
+}
+
+/** A line each, never cut: what is wrong must be readable on a narrow screen too. */
+function tell({ name, verdict, says, advice }: Finding): void {
+  if (!forPeople) return void table([], [[verdict, name, says, advice ?? '']])
+  print(`${paint(verdict)}${' '.repeat(6 - verdict.length)}${name.padEnd(12)}${safe(says)}`)
+  if (advice) print(`${' '.repeat(6)}-> ${safe(advice)}`)
+}
+
+const rounds = 10
+
+/** Submits, kills, reopens and counts on a file of its own. It shows what a kill does, not what a power cut does. */
+async function crash(file: string): Promise<Finding> {
+  const acknowledged = new Map<number, string>()
+  const lost: number[] = []
+  try {
+    for (let round = 1; round <= rounds; round++) {
+      if (!json) process.stderr.write(forPeople ? `\r\x1b[Kcrash ${round} of ${rounds}` : '')
+      for (const [id, payload] of await submitAndKill(file)) acknowledged.set(id, payload)
+      await (await GopherQueue.open(file)).close() // that is the recovery
+      const db = openToRead(file)
+      const found = new Map(
+        db
+          .prepare('SELECT id, payload FROM gq_jobs')
+          .all()
+          .map((row) => [row.id, row.payload]),
+      )
+      const sound = db.prepare('PRAGMA integrity_check').get()!.integrity_check
+      db.close()
+      if (sound !== 'ok') throw new GopherQueueError('STORAGE_CORRUPT', `after kill ${round}: ${sound}`)
+      for (const [id, payload] of acknowledged) if (found.get(id) !== payload && !lost.includes(id)) lost.push(id)
+    }
+    const says = `${rounds} kills, ${acknowledged.size} jobs acknowledged, ${lost.length} lost`
+    if (lost.length === 0) return { name: 'crash', verdict: 'ok', says, advice: null }
+    return { name: 'crash', verdict: 'FAIL', says, advice: 'do not trust this disk with jobs; report it' }
+  } catch (error) {
+    return { name: 'crash', verdict: 'FAIL', says: String(error), advice: 'see what it says' }
+  } finally {
+    if (forPeople) process.stderr.write('\r\x1b[K')
+    for (const suffix of ['', '-wal', '-shm', '-reserve']) rmSync(`${file}${suffix}`, { force: true })
+  }
+}
+
+/** What a child acknowledged until it was killed, at a random moment after its first word. */
+async function submitAndKill(file: string): Promise<[id: number, payload: string][]> {
+  const args = [process.argv[1]!, 'doctor', '--crash-child', '--db', file]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  let said = ''
+  let complaint = ''
+  child.stderr.on('data', (text) => {
+    complaint += text
+  })
+  child.stdout.on('data', (text) => {
+    if (said === '') systemClock.timer(randomInt(150), () => child.kill('SIGKILL'))
+    said += text
+  })
+  const [, signal] = await once(child, 'close')
+  if (signal !== 'SIGKILL') throw new GopherQueueError('STORAGE_UNAVAILABLE', `it ended by itself: ${complaint}`)
+  const whole = said.split('\n').slice(0, -1) // the last line may be torn
+  return whole.map((line) => [Number(line.split(' ')[0]), line.slice(line.indexOf(' ') + 1)])
+}
+
+/** In the child: each acknowledgement is with the parent before the next submission. */
+async function submitForEver(file: string): Promise<void> {
+  const queue = await GopherQueue.open(file, { diskReserve: 0 })
+  const chain = async (name: string) => {
+    for (let n = 0; ; n++) {
+      const payload = `${name}${n}`
+      const { id } = await queue.submit('crash', payload)
+      write(`${id} ${JSON.stringify(payload)}\n`)
+    }
+  }
+  await Promise.all(['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map(chain))
+}
+
+function write(line: string): void {
+  for (;;)
+    try {
+      return void writeSync(1, line)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error // the pipe is full: the parent reads it
+    }
+}

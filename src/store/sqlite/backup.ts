@@ -1,0 +1,52 @@
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { GopherQueueError } from '../../model/errors.ts'
+import { storageError } from './connection.ts'
+import { openToRead } from './doctor.ts'
+
+/** Writes all of a database, as of one instant, into a new file, while others go on. It is whole and on disk, or not there. */
+export function backup(path: string, into: string, force: boolean): void {
+  if (existsSync(`${into}-wal`))
+    throw new GopherQueueError(
+      'INVALID_ARGUMENT',
+      `${into} is a database in use (${into}-wal is there): name another file.`,
+    )
+  if (existsSync(into) && !force)
+    throw new GopherQueueError(
+      'INVALID_ARGUMENT',
+      `${into} exists. Nothing was written: name another file, or --force.`,
+    )
+  const partial = `${into}-partial-${process.pid}`
+  try {
+    const source = openToRead(path)
+    try {
+      source.prepare('VACUUM INTO ?').run(partial)
+    } finally {
+      source.close()
+    }
+    mustBeSound(partial)
+    sync(partial)
+    renameSync(partial, into)
+    sync(dirname(resolve(into)))
+  } catch (error) {
+    rmSync(partial, { force: true })
+    throw storageError(error, `No backup was made of ${path}`)
+  }
+}
+
+/** A backup that nobody has read is a hope. */
+function mustBeSound(path: string): void {
+  const db = new DatabaseSync(path, { readOnly: true })
+  const found = db.prepare('PRAGMA integrity_check(1)').get()!.integrity_check
+  db.close()
+  if (found !== 'ok')
+    throw new GopherQueueError('STORAGE_CORRUPT', `The copy is not sound (${found}): nothing was kept of it.`)
+}
+
+function sync(path: string): void {
+  if (process.platform === 'win32') return // no handle on a folder can be synced there, and a file needs another kind
+  const file = openSync(path, 'r')
+  fsyncSync(file)
+  closeSync(file)
+}
