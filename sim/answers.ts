@@ -2,7 +2,8 @@ import type { GopherQueueError } from '../src/model/errors.ts'
 import type { Job } from '../src/model/job.ts'
 import type { Request } from '../src/store/sqlite/commit.ts'
 import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Output } from '../src/store/store.ts'
-import { type Call, must, type Snapshot } from './checker.ts'
+import { type Call, must } from './checker.ts'
+import type { Snapshot } from './file.ts'
 import { ended, type Row } from './model.ts'
 
 const outcomes = new Set(['succeed', 'fail', 'release', 'unregister'])
@@ -121,7 +122,7 @@ export class Answers {
   #submitted(
     { specs, payloads, keys }: Input<'submit'>,
     { ids, duplicates }: Output<'submit'>,
-    { now }: Call,
+    { now, asked }: Call,
     before: Snapshot,
     after: Snapshot,
     story: () => unknown,
@@ -131,7 +132,8 @@ export class Answers {
       const id = ids[i]!
       const isNew = !duplicates.includes(i)
       const key = keys?.[i] ?? null
-      if (isNew) must(after.jobs.get(id)?.payload === payload, 'an acknowledged job is on disk', story)
+      const removed = asked.some((request) => request.operation === 'remove' && request.input === id)
+      if (isNew) must(after.jobs.get(id)?.payload === payload || removed, 'an acknowledged job is on disk', story)
       if (key === null) {
         must(isNew, 'only a key makes a duplicate', story)
         continue

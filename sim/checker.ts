@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto'
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { states } from '../src/model/lifecycle.ts'
 import type { Reply, Request } from '../src/store/sqlite/commit.ts'
 import type { Input, LeaseRequest, StoreEvent } from '../src/store/store.ts'
 import { Answers } from './answers.ts'
+import { type File, type Snapshot, unheardOf } from './file.ts'
 import { ended, explained, type Facts, factsOf, grace, type Happening, type Row } from './model.ts'
 
 /** One call of one engine, as its process saw it. */
@@ -28,52 +27,16 @@ export function must(holds: boolean, rule: string, detail: () => unknown = () =>
   if (!holds) throw new Broken(`${rule}: ${JSON.stringify(detail())}`)
 }
 
-interface Queue {
-  name: string
-  paused: number
-  maxDepth: number | null
-  keepSucceeded: number | null
-  keepCancelled: number | null
-  keepDead: number | null
-}
-
-const unheardOf = { keepSucceeded: 86_400_000, keepCancelled: 7 * 86_400_000, keepDead: null }
-
-/** What the file said at one moment. */
-export interface Snapshot {
-  jobs: Map<number, Row>
-  queues: Map<string, Queue & Record<string, number | null>>
-}
-
 /** Looks at the file after each call, by a connection of its own, and says which rule of the contract it breaks. */
 export class Checker {
-  readonly #db: DatabaseSync
-  readonly #jobs: StatementSync
-  readonly #queues: StatementSync
-  readonly #dataVersion: StatementSync
+  readonly #file: File
   readonly #answers = new Answers()
   #before: Snapshot
   #lastId = 0
-  #version: unknown
-  /** Worker id -> pid. */
-  readonly #workers = new Map<number, number>()
 
-  constructor(path: string) {
-    this.#db = new DatabaseSync(path)
-    this.#jobs = this.#db.prepare(
-      `SELECT id, queue, type, priority, state, payload, attempt, budget_from AS budget, max_attempts AS max, backoff, timeout,
-         on_timeout AS onTimeout, visibility_timeout AS visibility, run_at AS runAt, deadline, created_at AS createdAt,
-         lease_token AS token, lease_expires_at AS expiresAt, worker_id AS worker, started_at AS startedAt,
-         cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
-         idempotency_key AS key, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
-       FROM gq_jobs ORDER BY id`,
-    )
-    this.#queues = this.#db.prepare(
-      `SELECT name, paused, max_depth AS maxDepth, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
-         keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
-    )
-    this.#dataVersion = this.#db.prepare('PRAGMA data_version')
-    this.#before = this.#read()
+  constructor(file: File) {
+    this.#file = file
+    this.#before = file.read()
   }
 
   get now(): Snapshot {
@@ -83,7 +46,7 @@ export class Checker {
   /** Throws Broken when the call did, answered or left undone what the contract does not allow. */
   check(call: Call): void {
     const before = this.#before
-    const after = this.#changed() ? this.#read() : before
+    const after = this.#file.changed() ? this.#file.read() : before
     this.#before = after
     if (after !== before) {
       this.#counters(after)
@@ -147,11 +110,11 @@ export class Checker {
     must(row.expiresAt === longest, 'a lease lasts for the visibility timeout, up to the timeout', story)
     if (lease === 'old') {
       const asked = call.asked.some((r) => r.operation === 'heartbeat' && (r.input as { id: number }).id === row.id)
-      must(asked || this.#pidOf(row.worker) === call.pid, 'only its own process renews a lease', story)
+      must(asked || this.#file.pidOf(row.worker) === call.pid, 'only its own process renews a lease', story)
       return
     }
     must(row.startedAt === now, 'an attempt starts with its lease', story)
-    must(this.#pidOf(row.worker) === call.pid, 'a lease belongs to who asked for it', story)
+    must(this.#file.pidOf(row.worker) === call.pid, 'a lease belongs to who asked for it', story)
     const told = call.replies.some(
       (r) => 'value' in r && Array.isArray(r.value) && r.value.some((j) => j.id === row.id),
     )
@@ -180,11 +143,11 @@ export class Checker {
     const { now } = call
     const list: Happening[] = [{ what: 'due' }, { what: 'expire' }, { what: 'lease' }]
     if (old?.pruneAt != null && old.pruneAt <= now) list.push({ what: 'prune' })
-    if (old?.state === 'running' && (old.expiresAt! <= now || call.isAlive(this.#pidOf(old.worker)) === false)) {
+    if (old?.state === 'running' && (old.expiresAt! <= now || call.isAlive(this.#file.pidOf(old.worker)) === false)) {
       const kind = now >= old.startedAt! + old.timeout ? 'timeout' : 'lost'
       list.push({ what: 'fail', kind, retryAfter: null })
     }
-    if (old?.state === 'running' && this.#pidOf(old.worker) === call.pid && !this.#answers.wasTold(old))
+    if (old?.state === 'running' && this.#file.pidOf(old.worker) === call.pid && !this.#answers.wasTold(old))
       list.push({ what: 'release' }) // nobody knows of it
     const refused = new Set(call.replies.flatMap((r) => ('error' in r && r.error.accepted === 'no' ? [r.seq] : [])))
     const mine = (lease: { id: number; token: number }) => lease.id === id && lease.token === old?.token
@@ -207,7 +170,7 @@ export class Checker {
   /** With a sound store, no worker waits for a job that it could have, and nobody for the end of one that has ended. */
   #nobodyWaitsInVain(call: Call, { jobs, queues }: Snapshot): void {
     for (const job of jobs.values())
-      if (job.state === 'running' && this.#pidOf(job.worker) === call.pid)
+      if (job.state === 'running' && this.#file.pidOf(job.worker) === call.pid)
         must(this.#answers.wasTold(job), 'a job whose lease nobody was told of does not run on', () => job)
     const answered = new Set(call.replies.map(({ seq }) => seq))
     for (const { seq, operation, input } of call.asked) {
@@ -234,59 +197,15 @@ export class Checker {
   finish(): void {
     for (const job of this.#before.jobs.values())
       must(ended(job.state), 'every job comes to an end in bounded time', () => job)
-    const passedOver = this.#db
-      .prepare(
-        `SELECT younger.id AS leased, older.id AS passed_over FROM gq_jobs younger JOIN gq_jobs older
-         ON older.queue = younger.queue AND older.type = younger.type AND older.priority = younger.priority
-           AND older.id < younger.id AND COALESCE(older.ready_seq, older.id) < younger.lease_seq
-           AND older.lease_seq > younger.lease_seq`,
-      )
-      .all()
+    const passedOver = this.#file.passedOver()
     must(passedOver.length === 0, 'no job was first leased before an older ready one of its class', () => passedOver)
-    const said = this.#db.prepare('PRAGMA integrity_check').all()
-    must(said.length === 1 && said[0]!.integrity_check === 'ok', 'the file is whole', () => said)
+    must(this.#file.isWhole(), 'the file is whole')
   }
 
-  /** A digest of all that the tables say. */
-  digest(): string {
-    const hash = createHash('sha256')
-    const tables = this.#db.prepare(`SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name`).all()
-    for (const { name } of tables)
-      hash.update(`${name} ${JSON.stringify(this.#db.prepare(`SELECT * FROM ${name} ORDER BY 1, 2`).all())}`)
-    return hash.digest('hex')
-  }
-
-  /** Somebody writes with plain SQL. */
-  sql(statement: string, ...values: (string | number)[]): void {
-    this.#db.prepare(statement).run(...values)
-    this.#before = this.#read()
+  /** Somebody has written with plain SQL. */
+  look(): void {
+    this.#before = this.#file.read()
     for (const id of this.#before.jobs.keys()) this.#lastId = Math.max(this.#lastId, id)
-  }
-
-  close(): void {
-    this.#db.close()
-  }
-
-  #pidOf(worker: number | null): number {
-    const known = this.#workers.get(worker!)
-    if (known !== undefined) return known
-    const row = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)
-    must(row !== undefined, 'a lease belongs to a worker', () => worker)
-    this.#workers.set(worker!, row!.pid as number)
-    return row!.pid as number
-  }
-
-  #changed(): boolean {
-    const version = this.#dataVersion.get()!.data_version
-    const changed = version !== this.#version
-    this.#version = version
-    return changed
-  }
-
-  #read(): Snapshot {
-    const jobs = this.#jobs.all() as unknown as Row[]
-    const queues = this.#queues.all() as unknown as (Queue & Record<string, number | null>)[]
-    return { jobs: new Map(jobs.map((row) => [row.id, row])), queues: new Map(queues.map((row) => [row.name, row])) }
   }
 }
 

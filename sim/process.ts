@@ -1,11 +1,10 @@
-import type { Clock } from '../src/model/clock.ts'
 import { Engine, type Reply, type Request } from '../src/store/sqlite/commit.ts'
 import { connect } from '../src/store/sqlite/connection.ts'
 import type { Db } from '../src/store/sqlite/db.ts'
 import type { Input, LeasedJob, Operation, Source, StoreEvent } from '../src/store/store.ts'
 import type { Call } from './checker.ts'
-import { Faults, FaultyDb, type SimulatedDisk } from './faults.ts'
-import type { Random } from './random.ts'
+import { Faults, FaultyDb } from './faults.ts'
+import type { Machine } from './machine.ts'
 
 /** A handler that runs. */
 export interface Handler {
@@ -28,19 +27,6 @@ export interface SimulatedWorker {
   overdue: number[]
   /** Seq of the request for jobs that waits. */
   asked: number | null
-}
-
-/** What all processes of one simulated machine share. */
-export interface Machine {
-  path: string
-  clock: Clock
-  disk: SimulatedDisk
-  random: Random
-  counts: Record<string, number>
-  alive: Set<number>
-  /** Whether processes can see which others live; else only their leases tell. */
-  canTell: boolean
-  rewrite(sql: string): string
 }
 
 /** One process: the real engine, and a stand-in for the app and the workers around it. */

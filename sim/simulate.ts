@@ -1,4 +1,5 @@
-import { type Files, World } from './world.ts'
+import type { Files } from './machine.ts'
+import { World } from './world.ts'
 
 export interface Result {
   /** One line for each call of an engine that did something; nothing in it depends on real time. */

@@ -1,49 +1,13 @@
-import { copyFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import type { Clock } from '../src/model/clock.ts'
 import { GopherQueueError } from '../src/model/errors.ts'
-import { Engine } from '../src/store/sqlite/commit.ts'
 import type { Input, Lease } from '../src/store/store.ts'
 import { type Call, Checker, must } from './checker.ts'
 import { SimulatedDisk } from './faults.ts'
-import { type Machine, SimulatedProcess } from './process.ts'
+import { File } from './file.ts'
+import { type Machine, SimulatedClock } from './machine.ts'
+import { SimulatedProcess } from './process.ts'
 import { Random } from './random.ts'
 import { call as callLine } from './trace.ts'
 import { anySettings, anySubmission, anyWorkers, lines } from './workload.ts'
-
-/** The machine's wall clock, which can be set, and its monotonic one, which cannot. */
-class SimulatedClock implements Clock {
-  wall = Date.UTC(2030, 0, 1)
-  elapsed = 0
-  now = () => this.wall
-  monotonic = () => this.elapsed
-  timer(): never {
-    throw new Error('the engine needs no timers')
-  }
-}
-
-/** Files of one run of the simulator, in memory where the system has such a place. */
-export class Files implements Disposable {
-  readonly #folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'gopherqueue-sim-'))
-  readonly path = join(this.#folder, 'jobs.db')
-  readonly #empty = join(this.#folder, 'empty.db')
-
-  constructor() {
-    new Engine(this.#empty, new SimulatedClock()).close()
-  }
-
-  /** An empty queue. */
-  renew(): string {
-    for (const end of ['', '-wal', '-shm']) rmSync(`${this.path}${end}`, { force: true })
-    copyFileSync(this.#empty, this.path)
-    return this.path
-  }
-
-  [Symbol.dispose](): void {
-    rmSync(this.#folder, { recursive: true, force: true })
-  }
-}
 
 const mostProcesses = 4
 /** In which everything must have come to an end once all faults are over. */
@@ -56,6 +20,7 @@ export class World {
   readonly #random: Random
   readonly #clock = new SimulatedClock()
   readonly #machine: Machine
+  readonly #file: File
   readonly #checker: Checker
   #processes: SimulatedProcess[] = []
   #lastPid = 0
@@ -72,7 +37,8 @@ export class World {
     const alive = new Set<number>()
     const canTell = random.chance(0.8)
     this.#machine = { path, random, clock, counts, alive, canTell, rewrite, disk: new SimulatedDisk() }
-    this.#checker = new Checker(path)
+    this.#file = new File(path)
+    this.#checker = new Checker(this.#file)
   }
 
   run(steps: number): void {
@@ -85,7 +51,7 @@ export class World {
 
   close(): void {
     for (const process of this.#processes) process.end()
-    this.#checker.close()
+    this.#file.close()
   }
 
   #next(): void {
@@ -188,8 +154,8 @@ export class World {
     },
     sql: () => {
       const { queue, type } = this.#random.pick(lines)
-      const insert = 'INSERT INTO gq_jobs (queue, type, payload, created_at) VALUES (?, ?, ?, ?)'
-      this.#checker.sql(insert, queue, type, `{"n":${++this.#payload}}`, this.#clock.wall)
+      this.#file.submit(queue, type, `{"n":${++this.#payload}}`, this.#clock.wall)
+      this.#checker.look()
       this.#log(`somebody submits to ${queue} ${type} with plain SQL`)
     },
   }
@@ -197,6 +163,7 @@ export class World {
   /** `crash`: also in the middle of its recovery. */
   #start(crash: number | null = null, workers = anyWorkers(this.#random)): void {
     if (this.#processes.length >= mostProcesses) return
+    if (this.#random.chance(0.7)) this.#file.checkpoint()
     const process = new SimulatedProcess(++this.#lastPid, this.#machine, workers)
     this.#processes.push(process)
     process.faults.crash = crash
@@ -257,7 +224,7 @@ export class World {
       this.#processes.push(process)
       this.#follow(process, process.open())
       this.#end(process, 'reopened')
-      digests.push(this.#checker.digest())
+      digests.push(this.#file.digest())
     }
     this.#log(`digest ${digests[0]}`)
     must(digests[0] === digests[1], 'recovery twice equals recovery once', () => digests)
@@ -275,24 +242,17 @@ export class World {
     const operator = this.#processes.at(-1)!
     for (const queue of ['a', 'b']) operator.ask('setQueue', { queue, paused: false })
     const open = () => [...this.#checker.now.jobs.values()].filter((job) => job.finishedAt === null)
-    while (open().length > 0 && this.#clock.elapsed < end) {
+    for (let quiet = 0; quiet < 3 && this.#clock.elapsed < end; quiet = open().length > 0 ? 0 : quiet + 1) {
       for (const process of [...this.#processes]) {
         for (const handler of process.handlers) process.report(handler, 'succeed')
         process.askForJobs()
         for (const worker of process.workers) worker.overdue = []
         this.#call(process, 'execute')
       }
-      const next = open().reduce(
-        (at, job) => Math.min(at, (job.runAt ?? job.expiresAt ?? 0) - this.#clock.wall),
-        patience,
-      )
       const idle = this.#processes.every(({ handlers }) => handlers.length === 0)
-      const wait = idle ? Math.max(1000, next) : 1000
+      const instants = open().map((job) => (job.runAt ?? job.expiresAt ?? 0) - this.#clock.wall)
+      const wait = idle && instants.length > 0 ? Math.max(1000, Math.min(...instants)) : 1000
       this.#advance(wait, wait)
-    }
-    for (let i = 0; i < 3; i++) {
-      for (const process of this.#processes) this.#call(process, 'execute')
-      this.#advance(1000)
     }
     for (const process of this.#processes) {
       must(process.status === 'ok', 'a store recovers by itself', () => process.status)

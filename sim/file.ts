@@ -1,0 +1,115 @@
+import { createHash } from 'node:crypto'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import type { State } from '../src/model/lifecycle.ts'
+import type { Row } from './model.ts'
+
+export interface Queue extends Record<State, number> {
+  name: string
+  paused: number
+  maxDepth: number | null
+  keepSucceeded: number | null
+  keepCancelled: number | null
+  keepDead: number | null
+}
+
+/** What a queue is that has no row yet. */
+export const unheardOf = { keepSucceeded: 86_400_000, keepCancelled: 7 * 86_400_000, keepDead: null }
+
+/** What the file said at one moment. */
+export interface Snapshot {
+  jobs: Map<number, Row>
+  queues: Map<string, Queue>
+}
+
+/** The file by plain SQL, with a connection of its own: nothing of the store stands between it and the checker. */
+export class File {
+  readonly #db: DatabaseSync
+  readonly #jobs: StatementSync
+  readonly #queues: StatementSync
+  readonly #dataVersion: StatementSync
+  #version: unknown
+  /** Worker id -> pid. */
+  readonly #pids = new Map<number, number>()
+
+  constructor(path: string) {
+    this.#db = new DatabaseSync(path)
+    this.#dataVersion = this.#db.prepare('PRAGMA data_version')
+    this.#jobs = this.#db.prepare(
+      `SELECT id, queue, type, priority, state, payload, attempt, budget_from AS budget, max_attempts AS max, backoff, timeout,
+         on_timeout AS onTimeout, visibility_timeout AS visibility, run_at AS runAt, deadline, created_at AS createdAt,
+         lease_token AS token, lease_expires_at AS expiresAt, worker_id AS worker, started_at AS startedAt,
+         cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
+         idempotency_key AS key, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
+       FROM gq_jobs ORDER BY id`,
+    )
+    this.#queues = this.#db.prepare(
+      `SELECT name, paused, max_depth AS maxDepth, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
+         keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
+    )
+  }
+
+  /** Somebody else committed since this was last asked. */
+  changed(): boolean {
+    const version = this.#dataVersion.get()!.data_version
+    const changed = version !== this.#version
+    this.#version = version
+    return changed
+  }
+
+  read(): Snapshot {
+    const jobs = this.#jobs.all() as unknown as Row[]
+    const queues = this.#queues.all() as unknown as Queue[]
+    return { jobs: new Map(jobs.map((row) => [row.id, row])), queues: new Map(queues.map((row) => [row.name, row])) }
+  }
+
+  /** The process of a worker. */
+  pidOf(worker: number | null): number {
+    const known = this.#pids.get(worker!)
+    if (known !== undefined) return known
+    const pid = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)!.pid as number
+    this.#pids.set(worker!, pid)
+    return pid
+  }
+
+  /** Jobs that were first leased while an older one of their class was ready: none. As docs/schema.md has it. */
+  passedOver(): unknown[] {
+    return this.#db
+      .prepare(
+        `SELECT younger.id AS leased, older.id AS passed_over FROM gq_jobs younger JOIN gq_jobs older
+         ON older.queue = younger.queue AND older.type = younger.type AND older.priority = younger.priority
+           AND older.id < younger.id AND COALESCE(older.ready_seq, older.id) < younger.lease_seq
+           AND older.lease_seq > younger.lease_seq`,
+      )
+      .all()
+  }
+
+  isWhole(): boolean {
+    const said = this.#db.prepare('PRAGMA integrity_check').all()
+    return said.length === 1 && said[0]!.integrity_check === 'ok'
+  }
+
+  /** A digest of all that the tables say. */
+  digest(): string {
+    const hash = createHash('sha256')
+    const tables = this.#db.prepare(`SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name`).all()
+    for (const { name } of tables)
+      hash.update(`${name} ${JSON.stringify(this.#db.prepare(`SELECT * FROM ${name} ORDER BY 1, 2`).all())}`)
+    return hash.digest('hex')
+  }
+
+  /** Submits as somebody with an SQL shell would. */
+  submit(queue: string, type: string, payload: string, now: number): void {
+    this.#db
+      .prepare('INSERT INTO gq_jobs (queue, type, payload, created_at) VALUES (?, ?, ?, ?)')
+      .run(queue, type, payload, now)
+  }
+
+  /** Empties the WAL, which each process that opens the file reads. */
+  checkpoint(): void {
+    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+  }
+
+  close(): void {
+    this.#db.close()
+  }
+}

@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { after, test } from 'node:test'
+import { Files } from '../sim/machine.ts'
+import { simulate } from '../sim/simulate.ts'
+
+const files = new Files()
+after(() => files[Symbol.dispose]())
+
+test('the engine keeps its contract over many seeds of chance, crashes and faults', () => {
+  const counts: Record<string, number> = {}
+  for (let seed = 1; seed <= 150; seed++) {
+    const result = simulate(seed, files)
+    assert.equal(result.failure, null, `npm run simulate -- --seed ${seed} --trace: ${result.failure?.rule}`)
+    for (const [name, count] of Object.entries(result.counts)) counts[name] = (counts[name] ?? 0) + count
+  }
+  for (const fault of ['crash', 'busy', 'io', 'full', 'fsync', 'lateFsync']) assert.ok(counts[fault]! > 50, fault)
+})
+
+test('the same seed gives the same trace byte for byte, and fewer steps the start of it', () => {
+  for (const seed of [7, 8, 9]) {
+    const first = simulate(seed, files).trace
+    assert.ok(first.length > 50)
+    assert.deepEqual(simulate(seed, files).trace, first)
+    using elsewhere = new Files()
+    assert.deepEqual(simulate(seed, elsewhere).trace, first)
+    const cut = simulate(seed, files, { steps: 60 }).trace.filter((line) => Number.parseInt(line, 10) <= 60)
+    assert.deepEqual(cut, first.slice(0, cut.length))
+  }
+})
+
+/** Engines spoiled in one statement each, and the rules of which one must say so. */
+const spoiled: [what: string, from: string, to: string, rules: RegExp][] = [
+  ['takes the youngest job', 'ORDER BY priority, id LIMIT', 'ORDER BY priority, id DESC LIMIT', /first ready job/],
+  ['ignores the class', 'ORDER BY priority, id LIMIT', 'ORDER BY id LIMIT', /first ready job/],
+  ['believes stale leases', 'AND lease_token = ?3 AND queue', 'AND ?3 = ?3 AND queue', /stale lease|table of states/],
+  ['acknowledges what is not on disk', 'COMMIT', 'ROLLBACK', /acknowledged job is on disk|lease/],
+  ['takes leases too early', 'lease_expires_at <= ?1 LIMIT', 'lease_expires_at <= ?1 + 60000 LIMIT', /table of states/],
+  ['charges what is given back', `attempt - (?2 = 'release')`, 'attempt', /table of states|history/],
+  ['miscounts', 'SET scheduled = ?2, ready = ?3', 'SET scheduled = ?2, ready = ?3 + 1', /counters/],
+  ['forgets keys', 'ON CONFLICT DO NOTHING', 'ON CONFLICT DO UPDATE SET job_id = ?4', /key is used once|job is there/],
+  ['prunes too early', 'prune_at <= ?1 LIMIT', 'prune_at <= ?1 + 80000000 LIMIT', /no job is lost/],
+  ['is deaf to others', 'PRAGMA data_version', 'SELECT 7 AS data_version', /waits/],
+  [
+    'loses its history',
+    'VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)',
+    'SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE ?2 > 1',
+    /history/,
+  ],
+  [
+    'renews what is not its own',
+    'AND worker_id IN (SELECT value FROM json_each(?2))\n       AND lease',
+    'AND ?2 = ?2\n       AND lease',
+    /renews|end/,
+  ],
+  [
+    'retries too early',
+    `SET state = 'scheduled', run_at = ?2`,
+    `SET state = 'scheduled', run_at = ?2 - 1`,
+    /table of states/,
+  ],
+]
+for (const [what, from, to, rules] of spoiled)
+  test(`an engine that ${what} is caught`, () => {
+    let met = false
+    const rewrite = (sql: string) => {
+      if (!sql.includes(from)) return sql
+      met = true
+      return sql.replace(from, to)
+    }
+    for (let seed = 1; seed <= 60; seed++) {
+      const { failure } = simulate(seed, files, { rewrite })
+      if (!failure) continue
+      assert.match(failure.rule, rules)
+      return
+    }
+    assert.fail(met ? 'not caught' : `no statement has ${from}`)
+  })
+
+test('the command line runs a seed, prints its trace and says what it did', () => {
+  const args = ['sim/run.ts', '--seed', '3', '--steps', '20', '--trace']
+  const { stdout, status } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+  assert.match(stdout, /p1 open\n(.*\n)*1 seeds, 0 failed/)
+  assert.equal(status, 0)
+})
