@@ -96,8 +96,8 @@ export const mutants: Mutant[] = [
     breaks: 'refuses all that share a transaction when one of them does not fit',
     edits: [
       [
-        commit,
-        'return run.map((request) => this.#answer(request))',
+        'store/sqlite/answer.ts',
+        'return run.map((request) => answer(db, request))',
         'return run.map(({ seq }) => ({ seq, error: error as GopherQueueError }))',
       ],
     ],

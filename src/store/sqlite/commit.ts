@@ -1,19 +1,14 @@
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
-import type { Input, Lease, Operation, Operations, StoreEvent, StoreHealth } from '../store.ts'
-import { fail, heartbeat, release, succeed } from './attempt.ts'
+import type { Input, Lease, Operation, StoreEvent, StoreHealth } from '../store.ts'
+import { answerAll, outcomes, writes } from './answer.ts'
 import { Condition } from './condition.ts'
 import { abandon, connect, errorInUse, isStorageFault, storageError, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
 import { Leases } from './leases.ts'
-import { cancel, remove, retry, setQueue } from './operator.ts'
-import { attempts, job, jobs, stats } from './queries.ts'
 import { nextDue, reap, reapIsDue } from './reaper.ts'
-import { alikeFrom, submit } from './submit.ts'
 import { Waiting } from './waiting.ts'
-import { why } from './why.ts'
-import { register, unregister } from './workers.ts'
 
 export interface Request<K extends Operation = Operation> {
   seq: number
@@ -22,13 +17,6 @@ export interface Request<K extends Operation = Operation> {
   input: Input<K>
 }
 export type Reply = { seq: number; value: unknown } | { seq: number; error: GopherQueueError }
-
-const writes = { submit, succeed, fail, release, heartbeat, cancel, retry, remove, setQueue, register, unregister }
-type Immediate = { [K in Exclude<Operation, 'lease' | 'wait'>]: (db: Db, input: Input<K>) => ReturnType<Operations[K]> }
-const immediate: Immediate = { ...writes, job, jobs, attempts, stats, why }
-
-/** What a running handler reports is never refused for want of storage: it is held and tried again. */
-const outcomes = new Set<string>(['succeed', 'fail', 'release', 'unregister'])
 
 /** How often at least the reaper looks, while this process works. */
 const reapEvery = 250
@@ -207,7 +195,7 @@ export class Engine {
         const everywhere = lookAround || this.#versionOutside() !== this.#dataVersion
         if (probing) this.#probe()
         if (reaping) reap(db, [...this.#workers])
-        const answers = this.#answerAll(requests)
+        const answers = answerAll(db, requests)
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
         const told = this.#waiting.tell(db, lookAround)
         db.commit()
@@ -229,39 +217,6 @@ export class Engine {
   #probe(): void {
     this.#db.nextSequence() // only what is written proves that writing works
     this.#leases.giveBackUntold(this.#db, [...this.#workers])
-  }
-
-  #answerAll(requests: Request[]): Reply[] {
-    const answers: Reply[] = []
-    for (let i = 0; i < requests.length; ) {
-      const run = alikeFrom(requests, i)
-      answers.push(...(run.length > 1 ? this.#submitTogether(run) : [this.#answer(requests[i]!)]))
-      i += Math.max(1, run.length)
-    }
-    return answers
-  }
-
-  /** As one bulk, which costs a third of as many single inserts; alone if they do not all fit. */
-  #submitTogether(run: Request<'submit'>[]): Reply[] {
-    try {
-      const payloads = run.map(({ input }) => input.payloads[0]!)
-      const { ids } = submit(this.#db, { specs: run[0]!.input.specs, payloads, keys: null })
-      return run.map(({ seq }, i) => ({ seq, value: { ids: [ids[i]!], duplicates: [] } }))
-    } catch (error) {
-      if (!(error instanceof GopherQueueError)) throw error
-      return run.map((request) => this.#answer(request))
-    }
-  }
-
-  #answer({ seq, operation, input }: Request): Reply {
-    try {
-      const run = immediate[operation as keyof Immediate] as (db: Db, input: unknown) => unknown
-      return { seq, value: run(this.#db, input) }
-    } catch (error) {
-      if (error instanceof GopherQueueError) return { seq, error }
-      if (isStorageFault(error) || !this.#db.connection.isTransaction) throw error // the whole group fails
-      return { seq, error: storageError(error, `'${operation}' was refused`) } // its own fault alone, such as a CHECK
-    }
   }
 
   #follow(requests: Request[], answers: Reply[]): void {
