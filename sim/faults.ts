@@ -48,8 +48,9 @@ const sqlite = ({ errcode, message }: { errcode: number; message: string }): Err
 
 /** What is about to befall one process. */
 export class Faults {
-  /** Statements that will find the file locked. */
+  /** Statements that will find the file locked, after some that will not. */
   busy = 0
+  busyAfter = 0
   /** How likely each statement is to meet a broken disk. */
   io = 0
   /** The next COMMIT fails; 'late': it says so although all is on disk. */
@@ -123,7 +124,7 @@ export class FaultyDb extends Db {
     if (always.test(sql)) return work()
     if (typeof faults.crash === 'number' && faults.crash-- <= 0) faults.die()
     if (sql.startsWith('BEGIN')) this.#writing = sql === 'BEGIN IMMEDIATE'
-    if (faults.busy > 0) {
+    if (faults.busy > 0 && faults.busyAfter-- <= 0) {
       faults.busy--
       this.#fail('busy', busy)
     }

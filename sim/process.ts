@@ -2,7 +2,7 @@ import { Engine, type Reply, type Request } from '../src/store/sqlite/commit.ts'
 import { connect } from '../src/store/sqlite/connection.ts'
 import type { Db } from '../src/store/sqlite/db.ts'
 import type { Input, LeasedJob, Operation, Source, StoreEvent } from '../src/store/store.ts'
-import type { Call } from './checker.ts'
+import { type Call, must } from './checker.ts'
 import { Faults, FaultyDb } from './faults.ts'
 import type { Machine } from './machine.ts'
 
@@ -172,6 +172,8 @@ export class SimulatedProcess {
     }
     this.#wasSound = !this.faults.dead && this.status === 'ok' && !this.faults.struck
     const faulty = !wasSound || !this.#wasSound
+    const { full, gone } = this.#machine.disk
+    must(!faulty || !wasSound || this.faults.struck || full || gone, 'only a fault degrades a store', () => this.pid)
     if (this.faults.dead) [replies, events] = [[], []]
     const isAlive = (pid: number) => this.#isAlive(pid)
     return { kind, pid: this.pid, asked, replies, events, faulty, now: clock.now(), isAlive }

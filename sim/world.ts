@@ -142,7 +142,7 @@ export class World {
     fault: ({ pid, faults }: SimulatedProcess) => {
       const random = this.#random
       const what = random.weighted({ busy: 3, early: 2, late: 2, io: 2, full: 2, gone: 1 })
-      if (what === 'busy') faults.busy = 1 + random.below(3)
+      if (what === 'busy') [faults.busy, faults.busyAfter] = [1 + random.below(3), random.below(8)]
       else if (what === 'early' || what === 'late') faults.commit = what
       else {
         this.#heal()

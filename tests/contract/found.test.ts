@@ -173,3 +173,17 @@ test('recovery once is recovery twice, also for a job that is taken back after i
   })
   assert.deepEqual(states, ['dead', 'dead'])
 })
+
+test('a lock that is gone in a moment degrades nothing, whichever statement meets it', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.value<number>(rig.ask('register', { name: 'w', sources, slots: 2 }))
+  rig.ask('submit', submission)
+  rig.ask('lease', { worker, sources, slots: 2, exclude: [] })
+  rig.ask('lease', { worker, sources, slots: 2, exclude: [] })
+  for (let after = 0; after < 12; after++) {
+    rig.sql(`INSERT INTO gq_jobs (type, payload) VALUES ('other', '1')`)
+    Object.assign(rig.faults, { busy: 1, busyAfter: after })
+    rig.advance(50)
+    assert.equal(rig.engine.health.status, 'ok', `after ${after} statements`)
+  }
+})

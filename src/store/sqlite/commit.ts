@@ -112,7 +112,7 @@ export class Engine {
       changed = whileBusy(() => this.#changedOutside())
       reaping =
         this.#workers.size > 0 && this.#clock.monotonic() >= this.#wakeAt && whileBusy(() => this.#lookAtReaping())
-      if (changed || reaping) this.events.push(...this.#leases.news(this.#db, [...this.#workers]))
+      if (changed || reaping) this.events.push(...whileBusy(() => this.#leases.news(this.#db, [...this.#workers])))
     } catch (error) {
       return this.#refuse(held, error)
     }
@@ -186,7 +186,7 @@ export class Engine {
       reaping ||
       probing ||
       requests.some(({ operation }) => operation in writes) ||
-      (mayWrite && this.#waiting.mayFeed(this.#db, lookAround))
+      (mayWrite && whileBusy(() => this.#waiting.mayFeed(this.#db, lookAround)))
     const db = this.#db
     const done = whileBusy(() => {
       try {
