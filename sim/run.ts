@@ -7,13 +7,13 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     seeds: { type: 'string', default: '1000' },
     from: { type: 'string', default: '1' },
-    steps: { type: 'string' },
+    steps: { type: 'string', default: '200' },
     trace: { type: 'boolean', default: false },
   },
 })
 const from = Number(values.seed ?? values.from)
 const count = values.seed === undefined ? Number(values.seeds) : 1
-const steps = values.steps === undefined ? undefined : Number(values.steps)
+const steps = Number(values.steps)
 
 using files = new Files()
 const totals: Record<string, number> = {}
@@ -25,7 +25,7 @@ for (let seed = from; seed < from + count; seed++) {
   if (!failure) continue
   failed++
   process.stdout.write(
-    `seed ${seed} step ${failure.step}: ${failure.rule}\n  npm run simulate -- --seed ${seed} --steps ${failure.step} --trace\n`,
+    `seed ${seed} step ${failure.step}: ${failure.rule}\n  npm run simulate -- --seed ${seed} --steps ${Math.min(failure.step, steps)} --trace\n`,
   )
 }
 const { user, system } = process.cpuUsage()

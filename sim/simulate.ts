@@ -12,7 +12,7 @@ export interface Result {
 export function simulate(
   seed: number,
   files: Files,
-  { steps = 200, rewrite }: { steps?: number | undefined; rewrite?: (sql: string) => string } = {},
+  { steps = 200, rewrite }: { steps?: number; rewrite?: (sql: string) => string } = {},
 ): Result {
   const world = new World(seed, files.renew(), rewrite)
   let failure: Result['failure'] = null
