@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { renameSync, statSync, writeFileSync } from 'node:fs'
 import { StatementSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import type { GopherQueueError } from '../../src/model/errors.ts'
@@ -305,13 +305,15 @@ test('what is set aside on a real disk is a file of the asked size beside the da
   const disk = systemDisk(path, 3 * 1024 * 1024 + 17)
   assert.ok(disk.free() > 0)
   for (let i = 0; i < 2; i++) {
-    assert.ok(disk.setAside())
+    assert.ok(disk.setAside(true))
     assert.equal(statSync(aside).size, 3 * 1024 * 1024 + 17)
   }
   assert.equal(disk.release(), true)
-  assert.equal(existsSync(aside), false)
+  assert.equal(statSync(aside).size, 0)
   assert.equal(disk.release(), false)
-  assert.ok(disk.setAside(), 'made again')
+  assert.equal(disk.setAside(false), false, 'given up: not taken back from the database')
+  assert.equal(statSync(aside).size, 0)
+  assert.ok(disk.setAside(true), 'made again')
   assert.equal(statSync(aside).size, 3 * 1024 * 1024 + 17)
 })
 

@@ -3,7 +3,7 @@ import { GopherQueueError } from '../../model/errors.ts'
 import type { Input, Lease, Operation, StoreEvent, StoreHealth } from '../store.ts'
 import { answerAll, outcomes, writes } from './answer.ts'
 import { Condition } from './condition.ts'
-import { abandon, connect, errorInUse, isStorageFault, storageError, whileBusy } from './connection.ts'
+import { abandon, connect, errorInUse, isStorageFault, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
 import { Leases } from './leases.ts'
@@ -69,7 +69,7 @@ export class Engine {
     this.#disk = disk
     this.#connect = () => open(path, clock)
     this.#condition = new Condition(clock, disk, diskReserve)
-    this.#db = this.#connect()
+    this.#db = this.#condition.open(this.#connect)
     this.#attempt([], { ...plain, reaping: true })
     if (this.#condition.failed) throw this.#condition.refusal()
   }
@@ -156,8 +156,12 @@ export class Engine {
     }
   }
 
-  /** Runs what can be run now in one transaction; tells or holds the rest. */
-  #attempt(requests: Request[], how: Round): Reply[] {
+  /** Runs what can be run now in one transaction; tells or holds the rest. On a full disk `ways` to make room are tried first. */
+  #attempt(
+    requests: Request[],
+    how: Round,
+    ways = [() => this.#db.restartWal(), () => this.#giveUpReserve()],
+  ): Reply[] {
     if (this.#condition.failed) return this.#refuseAll(requests)
     const replies: Reply[] = []
     const resting = this.#condition.resting || this.#distrusted
@@ -172,13 +176,24 @@ export class Engine {
     try {
       return [...replies, ...this.#transaction(now, { ...how, reaping: how.reaping && !resting }, !resting)]
     } catch (error) {
-      const full = isStorageFault(error) && storageError(error, '').code === 'STORAGE_FULL'
-      if (full && this.#disk.release()) {
-        this.#condition.raise(storageError(error, 'The file could not be written'))
-        return [...replies, ...this.#attempt(now, how)] // submissions are refused from here on
+      const failure = errorInUse(error, 'no')
+      if (failure.code === 'STORAGE_FULL') {
+        this.#condition.raise(failure) // submissions are refused from here on
+        while (ways.length > 0) if (ways.shift()!()) return [...replies, ...this.#attempt(now, how, ways)]
       }
-      return [...replies, ...this.#refuse(now, error)]
+      const reads = now.filter(({ operation }) => !(operation in writes))
+      const refused = this.#refuse(resting ? now : now.filter((request) => !reads.includes(request)), error)
+      if (resting) return [...replies, ...refused]
+      if (!this.#condition.resting) return [...replies, ...refused, ...this.#refuse(reads, error)]
+      return [...replies, ...refused, ...this.#attempt(reads, plain)] // the fault is not theirs
     }
+  }
+
+  /** Gives what was set aside to the database file first: what the WAL took of it, the file could not grow by. */
+  #giveUpReserve(): boolean {
+    const released = this.#disk.release()
+    if (released) this.#db.restartWal()
+    return released
   }
 
   #transaction(requests: Request[], { reaping, lookAround, probing }: Round, mayWrite: boolean): Reply[] {
@@ -187,18 +202,20 @@ export class Engine {
       probing ||
       requests.some(({ operation }) => operation in writes) ||
       (mayWrite && whileBusy(() => this.#waiting.mayFeed(this.#db, lookAround)))
+    const proving = writing && this.#condition.blocked
     const db = this.#db
     const done = whileBusy(() => {
       try {
         db.begin(writing ? 'write' : 'read')
         // What another process made ready since the last tick goes first if its class is higher: every line counts then.
         const everywhere = lookAround || this.#versionOutside() !== this.#dataVersion
-        if (probing) this.#probe()
-        if (reaping) reap(db, [...this.#workers])
+        if (proving) this.#probe()
         const answers = answerAll(db, requests)
+        if (reaping) reap(db, [...this.#workers]) // after outcomes that were held: their attempts were over in time
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
         const told = this.#waiting.tell(db, lookAround)
         db.commit()
+        if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
         return { answers, fed, told }
       } catch (error) {
         db.rollback()
@@ -210,7 +227,7 @@ export class Engine {
     for (const { jobs } of done.fed) for (const job of jobs) this.#leases.add(job)
     this.events.push(...db.events)
     this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
-    if (writing) this.#condition.unblock()
+    if (proving) this.#condition.unblock()
     return [...done.answers, ...this.#waiting.settle(done.fed, done.told)]
   }
 
@@ -224,17 +241,24 @@ export class Engine {
       const answer = answers[i]!
       if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
       else if (operation === 'release') this.#leases.end(input as Lease)
-      else if (operation === 'register' && 'value' in answer) this.#workers.add(answer.value as number)
+      else if (operation === 'register' && 'value' in answer) this.#startWork(answer.value as number)
       else if (operation === 'unregister') this.#workers.delete(input as number)
     }
   }
 
+  #startWork(worker: number): void {
+    this.#workers.add(worker)
+    this.#condition.lookSoon() // space is set aside before the first job runs
+  }
+
   /** Storage failed: nothing of the transaction is believed. Outcomes are held, the rest is told so. */
   #refuse(requests: Request[], error: unknown): Reply[] {
-    const failure = errorInUse(error, this.#db.committing ? 'unknown' : 'no')
+    const cause = errorInUse(error, 'no')
+    const full = cause.code === 'STORAGE_FULL' // then the commit record did not fit: no crash can bring it to light
+    const failure = this.#db.committing && !full ? errorInUse(error, 'unknown') : cause
     const fault = isStorageFault(error) || error instanceof GopherQueueError
-    if (fault) this.#condition.block(failure)
-    if (fault && failure.code !== 'STORAGE_FULL') this.#distrusted = true
+    if (fault) this.#condition.block(cause)
+    if (fault && !full) this.#distrusted = true
     this.#dataVersion = -1 // the next tick tries all that waits again
     const replies: Reply[] = []
     for (const request of requests) {
@@ -254,11 +278,12 @@ export class Engine {
   }
 
   #reconnect(): void {
-    this.#condition.mustBeThere()
+    this.#condition.mustBeThere('no')
     const fresh = this.#connect()
     this.#db.connection.close()
     this.#db = fresh
     this.#dataVersion = -1 // each connection counts from its own start: what it says now could be what the last one said
+    this.#db.checkpointOften(this.#condition.has('STORAGE_FULL'))
     this.#distrusted = false
   }
 
@@ -269,6 +294,7 @@ export class Engine {
   #tellHealth(): void {
     if (!this.#condition.changed) return
     this.#condition.changed = false
+    if (!this.#condition.failed) this.#db.checkpointOften(this.#condition.has('STORAGE_FULL'))
     this.events.push({ event: 'health', health: this.#condition.health })
   }
 }

@@ -1,11 +1,14 @@
 import type { Clock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
 import type { StoreHealth } from '../store.ts'
-import { storageError } from './connection.ts'
+import { isStorageFault, storageError } from './connection.ts'
+import type { Db } from './db.ts'
 import type { Disk } from './disk.ts'
 
 const failures: ReadonlySet<ErrorCode> = new Set(['STORAGE_CORRUPT', 'NOT_A_QUEUE', 'SCHEMA_TOO_NEW'])
 const lookEvery = 250
+/** Bytes of free space that opening a file may take: its -shm, and the first pages of its -wal. */
+const leastToOpen = 256 * 1024
 const retries = { first: 20, longest: 1000 }
 
 /** What storage can do now, and why not more. One change, one word of it: `changed` is set for whoever passes it on. */
@@ -25,6 +28,30 @@ export class Condition {
     this.#clock = clock
     this.#disk = disk
     this.#diskReserve = diskReserve
+  }
+
+  /** Opens the file: on a full disk with what was set aside, for to open takes some space. */
+  open(connect: () => Db): Db {
+    const opened = this.#openWithRoom(connect)
+    this.#disk.problem() // remembers which file it was
+    return opened
+  }
+
+  #openWithRoom(connect: () => Db): Db {
+    try {
+      return connect()
+    } catch (error) {
+      if (!isStorageFault((error as Error).cause)) throw error
+      if (this.#disk.free() >= Math.max(this.#diskReserve, leastToOpen)) throw error
+      const failure = new GopherQueueError(
+        'STORAGE_FULL',
+        'The disk has no room to open the file. Nothing was changed: make room, then open it again.',
+        { cause: error },
+      )
+      this.raise(failure)
+      if (!this.#disk.release()) throw failure
+      return connect()
+    }
   }
 
   get health(): StoreHealth {
@@ -61,6 +88,11 @@ export class Condition {
     return this.failed || (this.#blocked && this.#clock.monotonic() < this.#retryAt)
   }
 
+  /** The next look is not put off. */
+  lookSoon(): void {
+    this.#lookAt = 0
+  }
+
   raise({ code, message }: GopherQueueError): void {
     if (this.#causes.has(code)) return
     this.#causes.set(code, { code, message, since: this.#clock.now() })
@@ -84,7 +116,7 @@ export class Condition {
   unblock(): void {
     if (this.#blocked) this.changed = true
     this.#blocked = false
-    this.#delay = retries.first
+    if (!this.has('STORAGE_FULL')) this.#delay = retries.first // else what has room now and then would be told each time
     this.clear('STORAGE_UNAVAILABLE')
   }
 
@@ -96,9 +128,11 @@ export class Condition {
     if (this.#clock.monotonic() < this.#lookAt) return false
     this.#lookAt = this.#clock.monotonic() + lookEvery
     try {
-      this.mustBeThere()
+      this.mustBeThere('no')
       const free = this.#disk.free()
-      if (free >= this.#diskReserve && (!working || this.#disk.setAside())) {
+      const room = free >= this.#diskReserve
+      const kept = !working || this.#disk.setAside(room)
+      if (room && kept) {
         if (!this.#blocked) this.clear('STORAGE_FULL') // else a write has to prove it first
       } else this.raise(full(free, this.#diskReserve))
       return false
@@ -109,12 +143,13 @@ export class Condition {
   }
 
   /** Throws STORAGE_UNAVAILABLE when the file is not where it was opened: what is written now might be lost with it. */
-  mustBeThere(): void {
+  mustBeThere(accepted: 'no' | 'unknown'): void {
     const problem = this.#disk.problem()
     if (problem)
       throw new GopherQueueError(
         'STORAGE_UNAVAILABLE',
-        `${problem}. Nothing was accepted; it goes on by itself when the file is back.`,
+        `${problem}. ${accepted === 'no' ? 'Nothing was accepted' : 'What was asked for may be in the file that was there'}; it goes on by itself when the file is back.`,
+        { accepted },
       )
   }
 

@@ -92,6 +92,21 @@ export class Db {
     this.committing = false
   }
 
+  /** Brings all of the WAL into the database file, so that the next write begins it anew; false when it could not, or it was empty. */
+  restartWal(): boolean {
+    try {
+      const { busy, log } = this.get<{ busy: number; log: number }>('PRAGMA wal_checkpoint(RESTART)')!
+      return busy === 0 && log > 0
+    } catch {
+      return false // no room for that either
+    }
+  }
+
+  /** On a full disk the WAL must not grow to its usual 1,000 pages before its space is used again. */
+  checkpointOften(often: boolean): void {
+    this.connection.exec(`PRAGMA wal_autocheckpoint = ${often ? 50 : 1000}`)
+  }
+
   rollback(): void {
     if (this.connection.isTransaction) this.run('ROLLBACK')
   }

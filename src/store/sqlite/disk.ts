@@ -1,25 +1,27 @@
+import { randomBytes } from 'node:crypto'
 import {
   closeSync,
   constants,
+  existsSync,
   fstatSync,
   ftruncateSync,
   openSync,
-  rmSync,
   type Stats,
   statfsSync,
   statSync,
+  truncateSync,
   writeSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
 
 /** What lies under the database: its room, and whether it is there at all. */
 export interface Disk {
-  /** Bytes that are free. */
+  /** Bytes that are free, those set aside included. */
   free(): number
   /** Why the file cannot be trusted to be where it was, or null. */
   problem(): string | null
-  /** Keeps space for the outcomes of running jobs, or makes it again; false when there is no room. */
-  setAside(): boolean
+  /** Keeps space for the outcomes of running jobs; false when there is none. What was given up is kept again only with `room`. */
+  setAside(room: boolean): boolean
   /** Gives that space to the database; false when there was none left. */
   release(): boolean
 }
@@ -32,16 +34,17 @@ export const noDisk: Disk = {
   release: () => false,
 }
 
-const block = Buffer.alloc(1024 * 1024)
+const block = randomBytes(1024 * 1024) // a filesystem that compresses would keep no space for zeros
 
 /** The disk under the database at `path`. What is set aside is a file of `bytes` beside it, shared by all processes of the queue. */
 export function systemDisk(path: string, bytes: number): Disk {
   const reserve = `${path}-reserve`
+  const kept = () => statSync(reserve, { throwIfNoEntry: false })?.size ?? 0
   let opened: Stats | undefined // as it was at the first look, right after the database was opened
   return {
     free() {
       const { bavail, bsize } = statfsSync(dirname(path))
-      return bavail * bsize
+      return bavail * bsize + kept()
     },
     problem() {
       const found = statSync(path, { throwIfNoEntry: false })
@@ -49,7 +52,9 @@ export function systemDisk(path: string, bytes: number): Disk {
       opened ??= found
       return found.ino === opened.ino && found.dev === opened.dev ? null : `another file is in the place of ${path}`
     },
-    setAside() {
+    setAside(room) {
+      if (bytes === 0 || kept() >= bytes) return true
+      if (existsSync(reserve) && !room) return false // empty: it was given up, and the database needs it
       const file = openSync(reserve, constants.O_RDWR | constants.O_CREAT, 0o600)
       try {
         for (let size = fstatSync(file).size; size < bytes; size += block.length)
@@ -65,9 +70,13 @@ export function systemDisk(path: string, bytes: number): Disk {
       }
     },
     release() {
-      const held = statSync(reserve, { throwIfNoEntry: false })?.size ?? 0
-      rmSync(reserve, { force: true })
-      return held > 0
+      try {
+        const held = kept()
+        truncateSync(reserve, 0) // and not removed: all processes see that it was given up
+        return held > 0
+      } catch {
+        return false // there is none, or the disk has worse trouble, which the next write will report
+      }
     },
   }
 }
