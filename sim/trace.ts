@@ -8,9 +8,10 @@ export function call({ kind, pid, asked, replies, events, faulty }: Call, crashe
   const by = new Map(asked.map((request) => [request.seq, request]))
   const told = replies.map((reply) => `${question(by.get(reply.seq))}${answer(by.get(reply.seq), reply)}`)
   const open = asked.filter(({ seq }) => !replies.some((reply) => reply.seq === seq)).map(question)
-  const happened = events.map(
-    (event) => `! ${event.event}${'id' in event ? ` ${event.id}` : ` ${event.health.status}`}`,
-  )
+  const happened = events.map((event) => {
+    const about = 'id' in event ? event.id : 'schedule' in event ? event.schedule : event.health.status
+    return `! ${event.event} ${about}`
+  })
   const waits = open.length > 0 ? [`(waiting: ${open.join(', ')})`] : []
   return [`p${pid} ${kind}${faulty ? '?' : ''}${crashed ? ' CRASH' : ''}`, ...told, ...happened, ...waits].join('; ')
 }

@@ -1,5 +1,6 @@
 export type { Backoff, CustomBackoff, StoredBackoff } from './model/backoff.ts'
 export type { Instant } from './model/clock.ts'
+export { nextTimes } from './model/cron.ts'
 export type { Duration } from './model/duration.ts'
 export { type Accepted, type ErrorCode, GopherQueueError, PermanentError, TemporaryError } from './model/errors.ts'
 export type { Attempt, DeadReason, Job, JobOptions, Policy, Priority } from './model/job.ts'
@@ -7,7 +8,16 @@ export type { State } from './model/lifecycle.ts'
 export type { ActiveJob, Context, DefinitionOptions, Handler } from './queue/definition.ts'
 export type { QueueEvents } from './queue/events.ts'
 export { GopherQueue, type SubmitResult, type Task } from './queue/gopherqueue.ts'
-export type { OpenOptions, QueueOptions, WaitOptions } from './queue/options.ts'
+export type { OpenOptions, QueueOptions, ScheduleOptions, WaitOptions } from './queue/options.ts'
 export type { BulkOptions } from './queue/submission.ts'
 export type { StopOptions, Worker, WorkOptions } from './queue/worker.ts'
-export type { Fate, JobFilter, JobPage, QueueStats, Stats, StoreHealth, Worker as WorkerStats } from './store/store.ts'
+export type {
+  Fate,
+  JobFilter,
+  JobPage,
+  QueueStats,
+  Schedule,
+  Stats,
+  StoreHealth,
+  Worker as WorkerStats,
+} from './store/store.ts'

@@ -2,11 +2,20 @@ import { EventEmitter } from 'node:events'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
-import { toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
-import type { Fate, JobFilter, JobPage, Lease, Stats, Store, StoreEvent, StoreHealth } from '../store/store.ts'
+import type {
+  Fate,
+  JobFilter,
+  JobPage,
+  Lease,
+  Schedule,
+  Stats,
+  Store,
+  StoreEvent,
+  StoreHealth,
+} from '../store/store.ts'
 import { type Definition, type DefinitionOptions, type Handler, makeDefinition } from './definition.ts'
 import type { Emit, QueueEvents } from './events.ts'
 import { healthOf } from './health.ts'
@@ -16,9 +25,11 @@ import {
   type OpenOptions,
   type QueueOptions,
   queueSettings,
+  type ScheduleOptions,
   type WaitOptions,
 } from './options.ts'
-import { type BulkOptions, makeSubmission } from './submission.ts'
+import { type BulkOptions, makeSchedule, makeSubmission } from './submission.ts'
+import { waitForEnd } from './wait.ts'
 import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
 
 /** A job's id, and whether it was there already under the same idempotency key. */
@@ -34,6 +45,8 @@ export interface Task<Payload, Result> {
   submit(payload: Payload, options?: JobOptions): Promise<SubmitResult>
   /** As `GopherQueue.submitMany`. */
   submitMany(payloads: readonly Payload[], options?: BulkOptions<Payload>): Promise<SubmitResult[]>
+  /** As `GopherQueue.schedule`. */
+  schedule(name: string, cron: string, payload: Payload, options?: ScheduleOptions): Promise<void>
   /** As `GopherQueue.wait`. */
   wait(id: number, options?: WaitOptions): Promise<Result>
 }
@@ -91,6 +104,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
       type,
       submit: (payload, own) => this.submit(type, payload, own),
       submitMany: (payloads, own) => this.submitMany(type, payloads, own),
+      schedule: (name, cron, payload, own) => this.schedule(name, cron, type, payload, own),
       wait: (id, own) => this.wait(id, own),
     }
   }
@@ -121,6 +135,35 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     const { ids, duplicates } = await this.#store.call('submit', submission)
     const again = new Set(duplicates)
     return ids.map((id, i) => ({ id, duplicate: again.has(i) }))
+  }
+
+  /**
+   * Submits a job of `type` at each tick of a cron line (five fields, or six with seconds first), once however many
+   * processes work. Call it at each start: what the file holds under this name becomes what the code says. At least one
+   * process has to work for ticks to be taken. Throws INVALID_ARGUMENT, INVALID_PAYLOAD, PAYLOAD_TOO_LARGE.
+   */
+  async schedule(name: string, cron: string, type: string, payload: unknown, options?: ScheduleOptions): Promise<void> {
+    const settings = await makeSchedule(name, cron, type, this.#definitions.get(type), payload, options)
+    await this.#store.call('setSchedule', settings)
+  }
+
+  /** All schedules by name, with their next and last ticks. */
+  async schedules(): Promise<Schedule[]> {
+    return this.#store.call('schedules', null)
+  }
+
+  /** Throws NOT_FOUND. Ticks that pass meanwhile are not made up for. */
+  async pauseSchedule(name: string): Promise<void> {
+    await this.#store.call('pauseSchedule', { name, paused: true })
+  }
+
+  async resumeSchedule(name: string): Promise<void> {
+    await this.#store.call('pauseSchedule', { name, paused: false })
+  }
+
+  /** Throws NOT_FOUND. Jobs that it has submitted stay. */
+  async removeSchedule(name: string): Promise<void> {
+    await this.#store.call('removeSchedule', name)
   }
 
   /** Starts to lease jobs of the defined types and to run their handlers. Throws INVALID_ARGUMENT. */
@@ -161,36 +204,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * Resolves with the job's result when it has succeeded, in whichever process. Throws JOB_FAILED when it ended dead or
    * cancelled (`details` has state, reason and last error), WAIT_TIMEOUT, NOT_FOUND.
    */
-  async wait<Result = unknown>(id: number, { timeout, signal }: WaitOptions = {}): Promise<Result> {
-    checkId(id)
-    signal?.throwIfAborted()
-    const patience = new AbortController()
-    const leave = () => patience.abort(signal?.reason)
-    const cancelTimer =
-      timeout === undefined
-        ? undefined
-        : this.#clock.timer(toMs(timeout, 'timeout'), () =>
-            patience.abort(
-              new GopherQueueError('WAIT_TIMEOUT', `Job ${id} had not ended in time. It goes on; wait again to see.`, {
-                accepted: 'yes',
-              }),
-            ),
-          )
-    signal?.addEventListener('abort', leave)
-    try {
-      const job = await this.#store.call('wait', id, patience.signal)
-      if (job.state === 'succeeded') return job.result as Result
-      const error = (await this.history(id)).at(-1)?.error ?? null
-      const { state, reason } = job
-      throw new GopherQueueError(
-        'JOB_FAILED',
-        `Job ${id} ended ${state}${reason ? ` (${reason})` : ''}${error ? `: ${error.message}` : ''}. An operator can retry it.`,
-        { accepted: 'yes', details: { state, reason, error } },
-      )
-    } finally {
-      cancelTimer?.()
-      signal?.removeEventListener('abort', leave)
-    }
+  async wait<Result = unknown>(id: number, options?: WaitOptions): Promise<Result> {
+    return (await waitForEnd(this.#store, this.#clock, checkId(id), options)) as Result
   }
 
   /** Ends a waiting job at once; a running one is asked to stop through its signal. Throws NOT_FOUND, INVALID_STATE. */
@@ -268,6 +283,9 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
         break
       case 'expired':
         this.#emit('expired', { id: event.id, queue: event.queue, type: event.type })
+        break
+      case 'tickLost':
+        this.#emit('warning', new GopherQueueError(event.code, `Schedule '${event.schedule}': ${event.message}`))
         break
       case 'health':
         this.#emit('health', event.health)

@@ -1,6 +1,6 @@
 import { type Duration, toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
-import { checkName, oneOf, wholeNumber } from '../model/job.ts'
+import { checkName, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
 import type { JobFilter, QueueSettings } from '../store/store.ts'
 
@@ -28,8 +28,20 @@ export interface WaitOptions {
   signal?: AbortSignal
 }
 
+export interface ScheduleOptions extends Policy {
+  /** IANA name, such as 'Europe/Berlin'. Default 'UTC'. */
+  timezone?: string
+  /**
+   * What ticks are worth for which no process was there (later than a minute): 'skip' none of them, 'once' (default) one
+   * job for all, 'all' a job each, 1,000 at most.
+   */
+  missed?: 'skip' | 'once' | 'all'
+  /** 'skip': no job while that of an earlier tick has not ended. Default 'allow'. */
+  overlap?: 'allow' | 'skip'
+}
+
 /** Each check of this file refuses a name it does not know: a misspelt filter must not answer with all jobs. */
-function checkNames(what: string, given: object, known: string[]): void {
+export function checkNames(what: string, given: object, known: string[]): void {
   for (const key of Object.keys(given)) if (!known.includes(key)) throw invalid(`There is no ${what} '${key}'.`)
 }
 

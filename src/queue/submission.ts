@@ -1,7 +1,9 @@
+import { nextTimes } from '../model/cron.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
-import { checkKey, type JobOptions, jobSpec, limits, toJson } from '../model/job.ts'
-import type { Submission } from '../store/store.ts'
+import { checkKey, checkName, type JobOptions, jobSpec, limits, oneOf, toJson } from '../model/job.ts'
+import type { ScheduleSettings, Submission } from '../store/store.ts'
 import { type Definition, validated } from './definition.ts'
+import { checkNames, type ScheduleOptions } from './options.ts'
 
 /** Options for all jobs of a bulk, or a function that gives each its own. */
 export type BulkOptions<Payload> = JobOptions | ((payload: Payload, index: number) => JobOptions)
@@ -31,6 +33,32 @@ export async function makeSubmission<Payload>(
     throw invalid('One idempotencyKey cannot serve several jobs: give options as a function of (payload, index).')
   const keys = keyed ? all.map(({ idempotencyKey: key }) => (key === undefined ? null : checkKey(key))) : null
   return { specs: each ? specs : specs[0]!, payloads: texts, keys }
+}
+
+const policyNames = ['queue', 'priority', 'maxAttempts', 'backoff', 'timeout', 'onTimeout', 'visibilityTimeout']
+
+/** A schedule as the store keeps it, each part checked. */
+export async function makeSchedule(
+  name: string,
+  cron: string,
+  type: string,
+  definition: Definition | undefined,
+  payload: unknown,
+  { timezone = 'UTC', missed = 'once', overlap = 'allow', ...policy }: ScheduleOptions = {},
+): Promise<ScheduleSettings> {
+  checkName('schedule', name)
+  checkNames('schedule option', policy, policyNames)
+  nextTimes(cron, timezone, 1, 0)
+  const { payloads } = await makeSubmission(type, definition, [payload])
+  return {
+    name,
+    cron,
+    timezone,
+    spec: jobSpec(type, { ...definition?.policy, ...policy }),
+    payload: payloads[0]!,
+    missed: oneOf(missed, ['skip', 'once', 'all'], 'missed'),
+    overlap: oneOf(overlap, ['allow', 'skip'], 'overlap'),
+  }
 }
 
 function tooLarge(most: string): GopherQueueError {

@@ -38,6 +38,7 @@ export class Worker {
   #registration: Promise<void> | undefined
   #asking = 0
   #stopping = false
+  #signedOff = false
   readonly #running = new Set<Attempt>()
   /** Attempts that are over while their handler goes on. */
   readonly #overdue = new Set<Attempt>()
@@ -150,6 +151,7 @@ export class Worker {
   }
 
   #start(leased: LeasedJob): void {
+    if (this.#signedOff) return // it went back with the rest
     if (this.#stopping) {
       this.#send(this.#store.call('release', leased)) // arrived after the last word
       return
@@ -235,6 +237,7 @@ export class Worker {
     for (const attempt of this.#running) attempt.giveBack()
     await this.#idle(patience.afterAbort)
     if (this.#reporting > 0) await new Promise<void>((resolve) => (this.#onReported = resolve))
+    this.#signedOff = true
     if (this.#id !== undefined) await this.#store.call('unregister', this.#id) // with it goes back what still runs
     for (const attempt of this.#running) attempt.lose('The worker has stopped.')
     for (const stopTimer of this.#blocking.values()) stopTimer()

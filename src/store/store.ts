@@ -1,4 +1,5 @@
 import type { Instant } from '../model/clock.ts'
+import type { ErrorCode } from '../model/errors.ts'
 import type { Attempt, Job, JobSpec } from '../model/job.ts'
 import type { State } from '../model/lifecycle.ts'
 
@@ -130,6 +131,38 @@ export interface QueueSettings {
   keepDead?: number | null
 }
 
+/** A cron line that submits a job at each tick. */
+export interface ScheduleSettings {
+  name: string
+  cron: string
+  timezone: string
+  spec: JobSpec
+  /** JSON text. */
+  payload: string
+  /** What ticks are worth that nobody was there for: none, one job for all of them, or a job each (1,000 at most). */
+  missed: 'skip' | 'once' | 'all'
+  /** Whether a tick is skipped while the job of an earlier one has not ended. */
+  overlap: 'allow' | 'skip'
+}
+
+export interface Schedule {
+  name: string
+  cron: string
+  timezone: string
+  queue: string
+  type: string
+  payload: unknown
+  missed: 'skip' | 'once' | 'all'
+  overlap: 'allow' | 'skip'
+  paused: boolean
+  /** Null when the cron line has no further tick. */
+  nextAt: Instant | null
+  lastAt: Instant | null
+  lastJob: number | null
+  /** When code last defined it: one that no deployed code defines any more stays behind. */
+  definedAt: Instant
+}
+
 /** Everything a store can be asked: one entry for each event of the lifecycle, plus reads. Each is atomic and durable when it answers. */
 export interface Operations {
   submit(submission: Submission): Submitted
@@ -142,6 +175,10 @@ export interface Operations {
   retry(id: number): Fate
   remove(id: number): null
   setQueue(settings: QueueSettings): null
+  setSchedule(settings: ScheduleSettings): null
+  pauseSchedule(input: { name: string; paused: boolean }): null
+  removeSchedule(name: string): null
+  schedules(input: null): Schedule[]
   register(worker: WorkerRegistration): number
   /** Gives back what the worker still holds, uncharged. */
   unregister(worker: number): null
@@ -164,6 +201,7 @@ export type StoreEvent =
   | { event: 'leaseLost'; id: number; token: number }
   | { event: 'reclaimed'; id: number; type: string; queue: string; fate: Fate }
   | { event: 'expired'; id: number; type: string; queue: string }
+  | { event: 'tickLost'; schedule: string; tick: Instant; code: ErrorCode; message: string }
   | { event: 'health'; health: StoreHealth }
 
 export interface StoreHealth {

@@ -6,6 +6,7 @@ import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import { cancel, remove, retry, setQueue } from './operator.ts'
 import { attempts, job, jobs, stats } from './queries.ts'
+import { pauseSchedule, removeSchedule, schedules, setSchedule } from './schedules.ts'
 import { alikeFrom, submit } from './submit.ts'
 import { why } from './why.ts'
 import { register, unregister } from './workers.ts'
@@ -20,11 +21,14 @@ export const writes = {
   retry,
   remove,
   setQueue,
+  setSchedule,
+  pauseSchedule,
+  removeSchedule,
   register,
   unregister,
 }
 type Immediate = { [K in Exclude<Operation, 'lease' | 'wait'>]: (db: Db, input: Input<K>) => ReturnType<Operations[K]> }
-const immediate: Immediate = { ...writes, job, jobs, attempts, stats, why }
+const immediate: Immediate = { ...writes, job, jobs, attempts, stats, schedules, why }
 
 /** What a running handler reports is never refused for want of storage: it is held and tried again. */
 export const outcomes = new Set<string>(['succeed', 'fail', 'release', 'unregister'])

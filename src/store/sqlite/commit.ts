@@ -149,7 +149,7 @@ export class Engine {
     const db = this.#db
     db.begin('read')
     try {
-      this.#wakeAt = this.#clock.monotonic() + Math.min(reapEvery, (nextDue(db) ?? Number.POSITIVE_INFINITY) - db.now)
+      this.#wakeAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
       return reapIsDue(db, [...this.#workers])
     } finally {
       db.rollback()

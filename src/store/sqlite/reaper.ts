@@ -3,6 +3,7 @@ import type { Fate } from '../store.ts'
 import { end, endAttempt, type Placed, type RunningJob, selectRunning, timeoutGrace } from './attempt.ts'
 import type { Db } from './db.ts'
 import { deleteJob } from './operator.ts'
+import { fireSchedules, nextTick, schedulesDue } from './schedules.ts'
 import type { WorkerRow } from './workers.ts'
 
 // What time does to jobs. Each step is bounded, so that a backlog of it never holds a submission up for long;
@@ -116,6 +117,7 @@ export function prune(db: Db): void {
 
 /** All that time has made necessary, in one transaction. */
 export function reap(db: Db, workers: number[]): void {
+  fireSchedules(db)
   renewLeases(db, workers)
   reclaimDeadWorkers(db)
   reclaimExpired(db)
@@ -140,6 +142,7 @@ export function reapIsDue(db: Db, workers: number[]): boolean {
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE deadline <= ?1 AND deadline IS NOT NULL AND state IN ('scheduled', 'ready'))
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'running' AND lease_expires_at <= ?1)
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1)
+       OR ${schedulesDue}
        OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
        OR EXISTS (SELECT 1 FROM gq_workers WHERE ended_at <= ?1 - 7 * 86400000)
        OR EXISTS (SELECT 1 FROM gq_workers WHERE seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2)))
@@ -152,7 +155,8 @@ export function reapIsDue(db: Db, workers: number[]): boolean {
   return row!.due === 1 || workersOfDeadProcesses(db).length > 0
 }
 
-/** The next instant at which a scheduled job is due, or null. */
-export function nextDue(db: Db): number | null {
-  return db.get<{ at: number | null }>(`SELECT MIN(run_at) AS at FROM gq_jobs WHERE state = 'scheduled'`)!.at
+/** The next instant at which a scheduled job is due or a schedule ticks; infinity when none does. */
+export function nextDue(db: Db): number {
+  const { at } = db.get<{ at: number | null }>(`SELECT MIN(run_at) AS at FROM gq_jobs WHERE state = 'scheduled'`)!
+  return Math.min(at ?? Number.POSITIVE_INFINITY, nextTick(db) ?? Number.POSITIVE_INFINITY)
 }

@@ -131,6 +131,22 @@ const migrations: string[] = [
      ended_at    INTEGER
    ) STRICT;
 
+   CREATE TABLE gq_schedules (
+     name       TEXT PRIMARY KEY,
+     cron       TEXT    NOT NULL,
+     timezone   TEXT    NOT NULL,
+     spec       TEXT    NOT NULL CHECK (json_valid(spec)),
+     payload    TEXT    NOT NULL CHECK (json_valid(payload)),
+     missed     TEXT    NOT NULL CHECK (missed IN ('skip', 'once', 'all')),
+     overlap    TEXT    NOT NULL CHECK (overlap IN ('allow', 'skip')),
+     paused     INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+     next_at    INTEGER,
+     last_at    INTEGER,
+     last_job   INTEGER,
+     defined_at INTEGER NOT NULL
+   ) STRICT;
+   CREATE INDEX gq_schedules_next ON gq_schedules (next_at) WHERE paused = 0 AND next_at IS NOT NULL;
+
    INSERT INTO sqlite_sequence (name, seq) VALUES ('gq_jobs', 0);`,
 ]
 

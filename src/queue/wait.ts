@@ -1,0 +1,42 @@
+import type { Clock } from '../model/clock.ts'
+import { toMs } from '../model/duration.ts'
+import { GopherQueueError } from '../model/errors.ts'
+import type { Store } from '../store/store.ts'
+import type { WaitOptions } from './options.ts'
+
+/** The result of a job that succeeds; throws JOB_FAILED, WAIT_TIMEOUT, NOT_FOUND, or what the signal was aborted with. */
+export async function waitForEnd(
+  store: Store,
+  clock: Clock,
+  id: number,
+  { timeout, signal }: WaitOptions = {},
+): Promise<unknown> {
+  signal?.throwIfAborted()
+  const patience = new AbortController()
+  const leave = () => patience.abort(signal?.reason)
+  const cancelTimer =
+    timeout === undefined
+      ? undefined
+      : clock.timer(toMs(timeout, 'timeout'), () =>
+          patience.abort(
+            new GopherQueueError('WAIT_TIMEOUT', `Job ${id} had not ended in time. It goes on; wait again to see.`, {
+              accepted: 'yes',
+            }),
+          ),
+        )
+  signal?.addEventListener('abort', leave)
+  try {
+    const job = await store.call('wait', id, patience.signal)
+    if (job.state === 'succeeded') return job.result
+    const error = (await store.call('attempts', id)).at(-1)?.error ?? null
+    const { state, reason } = job
+    throw new GopherQueueError(
+      'JOB_FAILED',
+      `Job ${id} ended ${state}${reason ? ` (${reason})` : ''}${error ? `: ${error.message}` : ''}. An operator can retry it.`,
+      { accepted: 'yes', details: { state, reason, error } },
+    )
+  } finally {
+    cancelTimer?.()
+    signal?.removeEventListener('abort', leave)
+  }
+}

@@ -1,0 +1,140 @@
+import { nextTimes } from '../../model/cron.ts'
+import { GopherQueueError } from '../../model/errors.ts'
+import type { JobSpec } from '../../model/job.ts'
+import type { Schedule, ScheduleSettings } from '../store.ts'
+import type { Db } from './db.ts'
+import { submit } from './submit.ts'
+
+/** A tick that nobody took within this time was missed. */
+const missedAfter = 60_000
+const mostMissed = 1000
+
+interface Row extends Omit<ScheduleSettings, 'spec'> {
+  spec: string
+  next_at: number
+  last_job: number | null
+}
+
+/** Defines a schedule, or updates it: its ticks go on from now if they changed, else from where they were. */
+export function setSchedule(db: Db, settings: ScheduleSettings): null {
+  const { name, cron, timezone, spec, payload, missed, overlap } = settings
+  db.run(
+    `INSERT INTO gq_schedules (name, cron, timezone, spec, payload, missed, overlap, next_at, defined_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+     ON CONFLICT DO UPDATE SET cron = ?2, timezone = ?3, spec = ?4, payload = ?5, missed = ?6, overlap = ?7, defined_at = ?9,
+       next_at = CASE WHEN cron = ?2 AND timezone = ?3 THEN next_at ELSE ?8 END`,
+    ...[
+      name,
+      cron,
+      timezone,
+      JSON.stringify(spec),
+      payload,
+      missed,
+      overlap,
+      tickAfter(cron, timezone, db.now),
+      db.now,
+    ],
+  )
+  return null
+}
+
+/** Paused, it has no ticks; resumed, the ticks in between count as never meant. */
+export function pauseSchedule(db: Db, { name, paused }: { name: string; paused: boolean }): null {
+  const { cron, timezone } = find(db, name)
+  db.run(
+    `UPDATE gq_schedules SET paused = ?2, next_at = CASE WHEN ?2 = paused THEN next_at ELSE ?3 END WHERE name = ?1`,
+    ...[name, Number(paused), tickAfter(cron, timezone, db.now)],
+  )
+  return null
+}
+
+export function removeSchedule(db: Db, name: string): null {
+  find(db, name)
+  db.run(`DELETE FROM gq_schedules WHERE name = ?1`, name)
+  return null
+}
+
+export function schedules(db: Db): Schedule[] {
+  const rows = db.all<Omit<Schedule, 'queue' | 'type' | 'paused'> & { spec: string; payload: string; paused: number }>(
+    `SELECT name, cron, timezone, spec, payload, missed, overlap, paused, next_at AS nextAt, last_at AS lastAt,
+            last_job AS lastJob, defined_at AS definedAt
+     FROM gq_schedules ORDER BY name`,
+  )
+  return rows.map(({ spec, payload, paused, ...rest }) => {
+    const { queue, type } = JSON.parse(spec) as JobSpec
+    return { ...rest, queue, type, payload: JSON.parse(payload), paused: paused === 1 }
+  })
+}
+
+export const schedulesDue = `EXISTS (SELECT 1 FROM gq_schedules WHERE paused = 0 AND next_at IS NOT NULL AND next_at <= ?1)`
+
+/** The next tick of any schedule, or null. */
+export function nextTick(db: Db): number | null {
+  return db.get<{ at: number | null }>(
+    `SELECT MIN(next_at) AS at FROM gq_schedules WHERE paused = 0 AND next_at IS NOT NULL`,
+  )!.at
+}
+
+/** Submits what is due. The write lock and `next_at` see to it that each tick is taken once, by whichever process comes first. */
+export function fireSchedules(db: Db): void {
+  const due = db.all<Row>(
+    `SELECT name, cron, timezone, spec, payload, missed, overlap, next_at, last_job FROM gq_schedules
+     WHERE paused = 0 AND next_at IS NOT NULL AND next_at <= ?1 ORDER BY next_at, name`,
+    db.now,
+  )
+  for (const row of due) fire(db, row)
+}
+
+function fire(db: Db, { name, cron, timezone, spec, payload, missed, overlap, next_at, last_job }: Row): void {
+  let job = last_job
+  let last = next_at
+  for (const tick of ticksOf(cron, timezone, missed, next_at, db.now)) {
+    last = tick
+    if (overlap === 'skip' && job !== null && lives(db, job)) continue
+    try {
+      // The key is the unique row of this schedule and tick: however the clock jumps, a tick is one job.
+      const submission = { specs: JSON.parse(spec) as JobSpec, payloads: [payload], keys: [`schedule ${name} ${tick}`] }
+      job = submit(db, submission).ids[0]!
+    } catch (error) {
+      if (!(error instanceof GopherQueueError)) throw error
+      db.events.push({ event: 'tickLost', schedule: name, tick, code: error.code, message: error.message })
+    }
+  }
+  db.run(
+    `UPDATE gq_schedules SET last_at = ?2, last_job = ?3, next_at = ?4 WHERE name = ?1`,
+    ...[name, last, job, tickAfter(cron, timezone, db.now)],
+  )
+}
+
+/** Of the ticks from `first` to `now`, those that are worth a job. */
+function ticksOf(
+  cron: string,
+  timezone: string,
+  missed: 'skip' | 'once' | 'all',
+  first: number,
+  now: number,
+): number[] {
+  const ticks = [first]
+  for (
+    let tick = tickAfter(cron, timezone, first);
+    tick !== null && tick <= now;
+    tick = tickAfter(cron, timezone, tick)
+  )
+    if (ticks.push(tick) >= mostMissed) break
+  if (missed === 'all') return ticks
+  return missed === 'once' ? ticks.slice(-1) : ticks.filter((tick) => now - tick < missedAfter).slice(-1)
+}
+
+const tickAfter = (cron: string, timezone: string, after: number) => nextTimes(cron, timezone, 1, after)[0] ?? null
+
+const lives = (db: Db, job: number) =>
+  db.get(`SELECT 1 FROM gq_jobs WHERE id = ?1 AND state IN ('scheduled', 'ready', 'running')`, job) !== undefined
+
+function find(db: Db, name: string): { cron: string; timezone: string } {
+  const row = db.get<{ cron: string; timezone: string }>(
+    `SELECT cron, timezone FROM gq_schedules WHERE name = ?1`,
+    name,
+  )
+  if (!row) throw new GopherQueueError('NOT_FOUND', `There is no schedule '${name}'. Nothing was changed.`)
+  return row
+}
