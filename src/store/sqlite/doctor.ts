@@ -185,7 +185,7 @@ function integrityOf(db: DatabaseSync): Finding {
     .all()
     .map((row) => `${row.integrity_check}`)
   return found.join() === 'ok'
-    ? ok('integrity', 'every page, row, index and constraint was checked')
+    ? ok('integrity', 'every page, row and index was checked')
     : fail('integrity', found.join('; '), salvage)
 }
 

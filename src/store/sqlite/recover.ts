@@ -38,15 +38,17 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
       reclaimExpired(copy) // a limited number at once
     }
     const orphans = copy.events.flatMap((event) => (event.event === 'reclaimed' ? [event] : []))
-    return orphans.map(({ id, queue, type, fate }) => {
-      const job = jobs.find((row) => row.id === id)!
-      const error = copy.get<{ message: string }>(
-        `SELECT error_message AS message FROM gq_attempts WHERE job_id = ?1`,
-        id,
-      )!
-      const [attempt, maxAttempts] = [Number(job.attempt) - Number(job.budget_from), Number(job.max_attempts)]
-      return { id, queue, type, attempt, maxAttempts, why: error.message, fate }
-    })
+    return orphans
+      .sort((a, b) => a.id - b.id)
+      .map(({ id, queue, type, fate }) => {
+        const job = jobs.find((row) => row.id === id)!
+        const error = copy.get<{ message: string }>(
+          `SELECT error_message AS message FROM gq_attempts WHERE job_id = ?1`,
+          id,
+        )!
+        const [attempt, maxAttempts] = [Number(job.attempt) - Number(job.budget_from), Number(job.max_attempts)]
+        return { id, queue, type, attempt, maxAttempts, why: error.message, fate }
+      })
   } finally {
     copy.connection.close()
     source.close()

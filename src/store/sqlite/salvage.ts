@@ -7,6 +7,7 @@ import { backup } from './backup.ts'
 import { connect, isStorageFault, storageError } from './connection.ts'
 import { Damaged, foldedCopy, openCopy } from './damaged.ts'
 import { inserter, type Row } from './recover.ts'
+import { digestOf } from './submit.ts'
 
 /** What a salvage could read, and what it could not. */
 export interface Salvage {
@@ -125,12 +126,15 @@ class Transfer {
     const last = known.reduce((most, { rowid }) => Math.max(most, Number(rowid)), 0)
     this.#from.walk('gq_attempts', Math.min(last, highest), keep)
     for (const row of known) {
-      if (seen.has(`${row.attempt} of job ${row.job_id}`)) continue
       const { job_id: job, attempt } = row
+      if (seen.has(`${attempt} of job ${job}`)) continue
       const found = this.#from.get(`SELECT * FROM gq_attempts WHERE job_id = ${job} AND attempt = ${attempt}`)
       if (found && found.job_id === job && found.attempt === attempt) keep(found)
-      else this.#missAttempt(row)
+      else if (seen.add(`${attempt} of job ${job}`)) this.#missAttempt(row)
     }
+    // What a saved job's own number of attempts says is missing.
+    for (const { id, attempt } of this.#to.prepare(missingAttempts).all() as Row[])
+      if (!seen.has(`${attempt} of job ${id}`)) this.#report.lostRows.push(`attempt ${attempt} of job ${id}`)
   }
 
   #missAttempt({ job_id: job, attempt }: Row): void {
@@ -174,9 +178,10 @@ class Transfer {
     const nameOf = ({ queue, type, key }: Row) => JSON.stringify([queue, type, key])
     for (const row of this.#from.bothWays('SELECT * FROM gq_keys', primary, 'gq_keys'))
       if (put(row, nameOf(row))) seen.add(nameOf(row))
+    this.#to.function('digest', digestOf)
     const made = this.#to.prepare(
       `INSERT INTO gq_keys (queue, type, key, job_id, digest, expires_at)
-       SELECT queue, type, idempotency_key, id, '', created_at + 86400000 FROM gq_jobs j
+       SELECT queue, type, idempotency_key, id, digest(payload), created_at + 86400000 FROM gq_jobs j
        WHERE idempotency_key IS NOT NULL AND by_sql = 0 AND NOT EXISTS (
          SELECT 1 FROM gq_keys WHERE queue = j.queue AND type = j.type AND key = j.idempotency_key)
        RETURNING queue, type, key`,
@@ -198,6 +203,8 @@ class Transfer {
       try {
         insert(row)
         this.#report.saved[table]!++
+        if (Object.values(row).some((value) => typeof value === 'string' && value.includes('\ufffd')))
+          this.#report.damage.push(`${table} ${name}: a text is not as it was written, or has the character U+FFFD`)
         return true
       } catch (error) {
         if (isStorageFault(error)) throw storageError(error, 'The new file could not be written')
@@ -208,6 +215,10 @@ class Transfer {
   }
 }
 
+const missingAttempts = `WITH RECURSIVE expected (id, attempt) AS (
+    SELECT id, MIN(attempt, 10000) - (state IN ('running', 'succeeded')) FROM gq_jobs
+    UNION ALL SELECT id, attempt - 1 FROM expected WHERE attempt > 1)
+  SELECT id, attempt FROM expected WHERE attempt > 0 AND NOT EXISTS (SELECT 1 FROM gq_attempts a WHERE a.job_id = expected.id AND a.attempt = expected.attempt)`
 const newest = `(SELECT IFNULL(MAX(MAX(id, IFNULL(ready_seq, 0), IFNULL(lease_seq, 0), IFNULL(lease_token, 0))), 0) FROM gq_jobs)`
 const count = `UPDATE gq_queues SET (scheduled, ready, running, succeeded, dead, cancelled) = (
     SELECT SUM(state = 'scheduled'), SUM(state = 'ready'), SUM(state = 'running'), SUM(state = 'succeeded'),

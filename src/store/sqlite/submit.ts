@@ -60,10 +60,13 @@ function insertRun(db: Db, spec: JobSpec, payloads: string[], key: string | null
   return ids
 }
 
+/** Tells payloads apart that come with the same key. */
+export const digestOf = (payload: unknown): string => createHash('sha256').update(String(payload)).digest('base64')
+
 /** Takes an idempotency key, or answers with the id of the job that has it. The primary key decides, not a look first. */
 function claimKey(db: Db, spec: JobSpec, key: string, payload: string): number | null {
   const { queue, type } = spec
-  const digest = createHash('sha256').update(payload).digest('base64')
+  const digest = digestOf(payload)
   const id = db.sequence() + 1 // the id that its insert will get
   const take = () =>
     db.run(

@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { GopherQueue } from '../src/index.ts'
+import { examine } from '../src/store/sqlite/doctor.ts'
+import { Bench } from './cli/support.ts'
+import { fill, rowsOf } from './support/filled.ts'
+
+const writer = (file: string) => `
+  import { GopherQueue } from ${JSON.stringify(new URL('../src/index.ts', import.meta.url).href)}
+  const queue = await GopherQueue.open(${JSON.stringify(file)}, { diskReserve: 0 })
+  queue.define('work', {}, ({ payload }) => payload)
+  queue.work({ concurrency: 5 })
+  for (let n = 0; ; n++) {
+    // The pair of one transaction: a backup holds both or none.
+    await queue.submitMany('work', [n, n])
+    console.log(n)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }`
+
+test('a backup under load is one instant of the queue; restored, it opens, is sound, and drains', {
+  timeout: 120_000,
+}, async (t) => {
+  const bench = new Bench(t)
+  await fill(bench.file, 2000)
+  const children = [1, 2].map(() => spawn(process.execPath, ['--input-type=module', '-e', writer(bench.file)]))
+  t.after(() => {
+    for (const child of children) child.kill('SIGKILL')
+  })
+  await Promise.all(children.map((child) => once(child.stdout, 'data')))
+  for (const name of ['first.db', 'second.db', 'third.db']) {
+    const acknowledged = rowsOf(bench.file, 'SELECT COUNT(*) AS jobs FROM gq_jobs')[0]!.jobs as number
+    const { code, stdout, stderr } = await bench.run('backup', name, '--json')
+    assert.deepEqual([code, stderr], [0, ''])
+    assert.equal(JSON.parse(stdout).file, name)
+    const path = `${bench.folder}/${name}`
+    assert.deepEqual(examine(path, 0, true).filter(({ verdict }) => verdict === 'FAIL'), []) // biome-ignore format: short
+    const [{ jobs }] = rowsOf(path, 'SELECT COUNT(*) AS jobs FROM gq_jobs') as [{ jobs: number }]
+    assert.ok(jobs >= acknowledged)
+    const halves = rowsOf(path, `SELECT COUNT(*) AS jobs FROM gq_jobs WHERE type = 'work'`) as [{ jobs: number }]
+    assert.equal(halves[0].jobs % 2, 0)
+  }
+  for (const child of children) child.kill('SIGKILL')
+  await Promise.all(children.map((child) => child.exitCode ?? child.signalCode ?? once(child, 'close')))
+
+  const restored = `${bench.folder}/restored.db`
+  copyFileSync(`${bench.folder}/third.db`, restored)
+  const queue = await GopherQueue.open(restored, { diskReserve: 0 })
+  for (const type of ['work', 'never', 'good', 'later']) queue.define(type, {}, () => null)
+  queue.work({ concurrency: 50 })
+  for (;;) {
+    const { queues } = await queue.stats()
+    if (queues.every(({ counts }) => counts.ready + counts.running === 0)) break
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  await queue.close()
+  assert.deepEqual(examine(restored, 0, true).filter(({ verdict }) => verdict === 'FAIL'), []) // biome-ignore format: short
+})
+
+test('it overwrites only when told to, never a database in use, and leaves no half backup', async (t) => {
+  const bench = new Bench(t)
+  await fill(bench.file, 200)
+  const target = `${bench.folder}/backup.db`
+  writeFileSync(target, 'precious')
+  const refused = await bench.run('backup', 'backup.db')
+  assert.deepEqual([refused.code, readFileSync(target, 'utf8')], [2, 'precious'])
+  assert.match(refused.stderr, /exists\. Nothing was written/)
+  assert.equal((await bench.run('backup', 'backup.db', '--force')).code, 0)
+  const count = 'SELECT COUNT(*) AS jobs FROM gq_jobs'
+  assert.deepEqual(rowsOf(target, count), rowsOf(bench.file, count))
+  await using _ = await GopherQueue.open(bench.file, { diskReserve: 0 })
+  const itself = await bench.run('backup', 'jobs.db', '--force')
+  assert.equal(itself.code, 2)
+  assert.match(itself.stderr, /is a database in use/)
+  const nowhere = await bench.run('backup', 'no/such/folder.db')
+  assert.equal(nowhere.code, 1)
+  const damaged = `${bench.folder}/damaged.db`
+  const bytes = readFileSync(target)
+  bytes.fill(0x55, 4096 * 5)
+  writeFileSync(damaged, bytes)
+  assert.equal((await bench.run('backup', 'of-damaged.db', '--db', damaged)).code, 1)
+  assert.ok(!existsSync(`${bench.folder}/of-damaged.db`))
+  assert.deepEqual(readdirSync(bench.folder).filter((name) => name.includes('partial')), []) // biome-ignore format: short
+})
