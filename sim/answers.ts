@@ -195,7 +195,7 @@ export class Answers {
       for (const row of after.jobs.values()) if (!before.jobs.has(row.id)) rows.set(row.payload, row)
       const unkeyed = payloads.filter((_, i) => (keys?.[i] ?? null) === null)
       const stored = payloads.filter((payload) => rows.has(payload))
-      const whole = unkeyed.every((payload) => rows.has(payload))
+      const whole = unkeyed.every((payload) => rows.has(payload)) || asked.some((r) => r.operation === 'remove')
       must(stored.length === 0 || whole, 'a bulk is stored as a whole or not at all', () => ({ input, stored }))
       for (const [i, payload] of payloads.entries()) {
         const row = rows.get(payload)

@@ -187,3 +187,14 @@ test('a lock that is gone in a moment degrades nothing, whichever statement meet
     assert.equal(rig.engine.health.status, 'ok', `after ${after} statements`)
   }
 })
+
+test('who waits for the end of a job that is cancelled and retried in one transaction waits on, and hears of it once', (t) => {
+  const rig = new Rig(t)
+  rig.ask('submit', submission)
+  const wait = rig.ask('wait', 1)
+  const cancel = (seq: number) => ({ seq, operation: 'cancel', input: 1 }) as const
+  const retry = { seq: 102, operation: 'retry', input: 1 } as const
+  const told = (replies: Reply[]) => replies.filter(({ seq }) => seq === wait).length
+  assert.equal(told(rig.engine.execute([cancel(101), retry])), 0)
+  assert.equal(told(rig.engine.execute([cancel(103), retry, cancel(104)])), 1)
+})

@@ -90,12 +90,11 @@ export class Waiting {
 
   /** What those are told whose job has ended or is gone. */
   tell(db: Db, lookAround: boolean): Told[] {
-    if (this.#waits.size === 0) return []
-    const ended =
-      lookAround || this.#fresh.size > 0
-        ? endedAmong(db, [...this.#waits.keys()])
-        : db.ended.filter((id) => this.#waits.has(id))
-    return ended.map((id) => {
+    const all = lookAround || this.#fresh.size > 0
+    const worthALook = all ? [...this.#waits.keys()] : [...new Set(db.ended)].filter((id) => this.#waits.has(id))
+    if (worthALook.length === 0) return []
+    // What ended in this transaction may have been retried in it too.
+    return endedAmong(db, worthALook).map((id) => {
       const found = job(db, id)
       const seqs = [...this.#waits.get(id)!]
       return { id, replies: seqs.map((seq) => (found ? { seq, value: found } : { seq, error: notFound(id) })) }
