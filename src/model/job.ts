@@ -16,6 +16,8 @@ export const limits = {
   payloadBytes: 1024 * 1024,
   /** Bytes of a result's JSON in UTF-8. */
   resultBytes: 1024 * 1024,
+  /** Bytes of a checkpoint's JSON in UTF-8. */
+  checkpointBytes: 64 * 1024,
   /** Jobs in one submitMany. */
   bulkJobs: 10_000,
   /** Bytes of all payloads of one submitMany. */
@@ -103,6 +105,8 @@ export interface Job<Payload = unknown, Result = unknown> {
   leaseExpiresAt: Instant | null
   worker: string | null
   cancelRequestedAt: Instant | null
+  /** As its handler last told, or null. */
+  progress: { percent: number; message: string | null } | null
   result: Result | null
   /** Only in state `dead`. */
   reason: DeadReason | null
@@ -204,12 +208,13 @@ export function checkKey(key: string): string {
 }
 
 const tooLarge = {
+  checkpoint: ['PAYLOAD_TOO_LARGE', limits.checkpointBytes],
   payload: ['PAYLOAD_TOO_LARGE', limits.payloadBytes],
   result: ['RESULT_TOO_LARGE', limits.resultBytes],
 } as const
 
 /** JSON text of a payload or result; undefined becomes null. Throws INVALID_PAYLOAD, PAYLOAD_TOO_LARGE or RESULT_TOO_LARGE. */
-export function toJson(kind: 'payload' | 'result', value: unknown): string {
+export function toJson(kind: 'payload' | 'result' | 'checkpoint', value: unknown): string {
   let json: string | undefined
   try {
     json = value === undefined ? 'null' : JSON.stringify(value)

@@ -2,9 +2,9 @@ import { inspect } from 'node:util'
 import { backoffDelay, type CustomBackoff, parseBackoff } from '../model/backoff.ts'
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
-import { GopherQueueError, PermanentError, TemporaryError } from '../model/errors.ts'
+import { GopherQueueError, invalid, PermanentError, TemporaryError } from '../model/errors.ts'
 import { limits, priorities, toJson } from '../model/job.ts'
-import type { Failure, Lease, LeasedJob } from '../store/store.ts'
+import type { Failure, Lease, LeasedJob, Store } from '../store/store.ts'
 import { type ActiveJob, type Context, type Definition, validated } from './definition.ts'
 
 /** What one attempt came to. `lost` and `released` are decided from outside, the rest by the handler or the clock. */
@@ -16,7 +16,7 @@ export type Outcome =
 export interface Surroundings {
   clock: Clock
   customBackoffs: ReadonlyMap<string, CustomBackoff>
-  heartbeat(lease: Lease): Promise<unknown>
+  store: Pick<Store, 'call'>
 }
 
 /** One run of one handler. It has exactly one outcome, and perhaps a handler that goes on after it. */
@@ -38,6 +38,7 @@ export class Attempt {
     const priority = priorities[leased.priority]!
     const payload: unknown = JSON.parse(leased.payload)
     const attemptsLeft = maxAttempts - tries
+    const checkpoint: unknown = leased.checkpoint === null ? null : JSON.parse(leased.checkpoint)
     this.job = {
       id,
       type,
@@ -47,6 +48,7 @@ export class Attempt {
       attempt,
       maxAttempts,
       attemptsLeft,
+      checkpoint,
       createdAt,
       startedAt,
       deadline,
@@ -107,12 +109,19 @@ export class Attempt {
   #run(): unknown {
     const { handler, schema, type } = this.#definition
     const attempt = this
+    const { lease } = this
+    const { store } = this.#around
     const context: Context = {
       get signal() {
         attempt.#controller ??= new AbortController() // made when asked for: most handlers never ask
         return attempt.#controller.signal
       },
-      heartbeat: async () => void (await attempt.#around.heartbeat(attempt.lease)),
+      heartbeat: async () => void (await store.call('heartbeat', lease)),
+      progress: (percent, message) => {
+        const progress = { lease, percent: percentOf(percent), message: message === undefined ? null : cut(message) }
+        store.call('progress', progress).catch(() => undefined) // only for people to see
+      },
+      checkpoint: async (state) => void (await store.call('checkpoint', { lease, state: toJson('checkpoint', state) })),
     }
     if (!schema) return handler!(this.job, context)
     return validated(schema, this.job.payload, type, '').then(
@@ -167,6 +176,11 @@ export class Attempt {
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+
+function percentOf(percent: number): number {
+  if (!(percent >= 0 && percent <= 100)) throw invalid(`progress takes 0 to 100 percent; got ${percent}.`)
+  return percent
+}
 
 /** An error as the history keeps it: name, message, stack with its causes, each cut at 8 KiB. */
 export function describe(error: unknown): Failure['error'] {

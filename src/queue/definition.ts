@@ -16,6 +16,8 @@ export interface ActiveJob<Payload = unknown> {
   maxAttempts: number
   /** Attempts that remain after this one. */
   attemptsLeft: number
+  /** What an earlier attempt left with `context.checkpoint`, or null. */
+  checkpoint: unknown
   createdAt: Instant
   startedAt: Instant
   deadline: Instant | null
@@ -26,6 +28,13 @@ export interface Context {
   readonly signal: AbortSignal
   /** Extends the lease at once and waits until that is on disk. Rarely needed: the storage thread renews leases by itself. */
   heartbeat(): Promise<void>
+  /** Tells people how far the job is, in percent. Stored with the next transaction, never with an fsync of its own. */
+  progress(percent: number, message?: string): void
+  /**
+   * Keeps a small state (JSON, at most 64 KiB) on disk, from which the next attempt can go on: it gets it as
+   * `job.checkpoint`. Throws LEASE_LOST, INVALID_PAYLOAD, PAYLOAD_TOO_LARGE.
+   */
+  checkpoint(state: unknown): Promise<void>
 }
 
 /** Does the work. What it returns (JSON, at most 1 MiB) is the job's result; what it throws is classified. */

@@ -5,17 +5,7 @@ import { type Clock, systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
-import type {
-  Fate,
-  JobFilter,
-  JobPage,
-  Lease,
-  Schedule,
-  Stats,
-  Store,
-  StoreEvent,
-  StoreHealth,
-} from '../store/store.ts'
+import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreEvent, StoreHealth } from '../store/store.ts'
 import { type Definition, type DefinitionOptions, type Handler, makeDefinition } from './definition.ts'
 import type { Emit, QueueEvents } from './events.ts'
 import { healthOf } from './health.ts'
@@ -171,7 +161,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     const around = {
       clock: this.#clock,
       customBackoffs: this.#customBackoffs,
-      heartbeat: (lease: Lease) => this.#store.call('heartbeat', lease),
+      store: this.#store,
     }
     const worker = new Worker(
       this.#store,

@@ -52,6 +52,8 @@ export interface LeasedJob extends Lease {
   backoff: string | null
   timeout: number
   deadline: Instant | null
+  /** JSON text that an earlier attempt left, or null. */
+  checkpoint: string | null
   createdAt: Instant
   startedAt: Instant
 }
@@ -62,6 +64,14 @@ export interface Failure {
   error: { name: string; message: string; stack: string | null }
   /** Overrules the backoff. */
   retryAfter: number | null
+}
+
+/** How far a running job is, for people to see. */
+export interface Progress {
+  lease: Lease
+  /** 0 to 100. */
+  percent: number
+  message: string | null
 }
 
 /** What became of a failed or reclaimed attempt. */
@@ -170,6 +180,9 @@ export interface Operations {
   succeed(outcome: { lease: Lease; result: string }): Fate
   fail(failure: Failure): Fate
   release(lease: Lease): Fate
+  /** Answers at once; stored with the next transaction, or a second later. */
+  progress(input: Progress): null
+  checkpoint(input: { lease: Lease; state: string }): null
   heartbeat(lease: Lease): { expiresAt: Instant; cancelRequested: boolean }
   cancel(id: number): Fate
   retry(id: number): Fate

@@ -1,6 +1,6 @@
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Operations } from '../store.ts'
-import { fail, heartbeat, release, succeed } from './attempt.ts'
+import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
@@ -17,6 +17,7 @@ export const writes = {
   fail,
   release,
   heartbeat,
+  checkpoint,
   cancel,
   retry,
   remove,
@@ -27,7 +28,9 @@ export const writes = {
   register,
   unregister,
 }
-type Immediate = { [K in Exclude<Operation, 'lease' | 'wait'>]: (db: Db, input: Input<K>) => ReturnType<Operations[K]> }
+type Immediate = {
+  [K in Exclude<Operation, 'lease' | 'wait' | 'progress'>]: (db: Db, input: Input<K>) => ReturnType<Operations[K]>
+}
 const immediate: Immediate = { ...writes, job, jobs, attempts, stats, schedules, why }
 
 /** What a running handler reports is never refused for want of storage: it is held and tried again. */

@@ -50,7 +50,7 @@ export function lease(
          started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace})
      WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'
      RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
-               backoff, timeout, deadline, created_at AS createdAt`,
+               backoff, timeout, deadline, checkpoint, created_at AS createdAt`,
     ...[JSON.stringify(found.map((job) => job.id)), token, worker, db.now],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
@@ -61,8 +61,22 @@ export function lease(
 
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */
 function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob {
-  const [id, queue, type, priority, payload, attempt, tries, maxAttempts, backoff, timeout, deadline, createdAt] = row
-  const policy = { maxAttempts, backoff, timeout, deadline }
+  const [
+    id,
+    queue,
+    type,
+    priority,
+    payload,
+    attempt,
+    tries,
+    maxAttempts,
+    backoff,
+    timeout,
+    deadline,
+    checkpoint,
+    createdAt,
+  ] = row
+  const policy = { maxAttempts, backoff, timeout, deadline, checkpoint }
   return { id, queue, type, priority, payload, attempt, tries, ...policy, createdAt, token, startedAt } as LeasedJob
 }
 
@@ -209,6 +223,16 @@ export function releaseHeld(db: Db, job: RunningJob): Fate {
 }
 
 const aborted = { name: 'AbortError', message: 'Given back after its cancellation was asked for.', stack: null }
+
+/** Keeps a state from which the next attempt can go on. */
+export function checkpoint(db: Db, { lease: { id, token }, state }: { lease: Lease; state: string }): null {
+  const changes = db.run(
+    `UPDATE gq_jobs SET checkpoint = ?3 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
+    ...[id, token, state],
+  )
+  if (changes === 0) throw leaseLost(db, id)
+  return null
+}
 
 /** Extends a lease, up to the attempt's timeout. */
 export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequested: boolean } {

@@ -86,8 +86,9 @@ export class Engine {
     for (const request of requests) {
       const settled = this.#waiting.take(request)
       if (settled) replies.push(...settled)
+      else if (request.operation === 'progress') replies.push(this.#leases.progress(request as Request<'progress'>))
       else if (request.operation === 'unregister') replies.push(...this.#waiting.forgetWorker(request.input as number))
-      if (!settled) now.push(request)
+      if (!settled && request.operation !== 'progress') now.push(request)
     }
     replies.push(...this.#attempt(now, plain))
     this.#tellHealth()
@@ -197,11 +198,8 @@ export class Engine {
   }
 
   #transaction(requests: Request[], { reaping, lookAround, probing }: Round, mayWrite: boolean): Reply[] {
-    const writing =
-      reaping ||
-      probing ||
-      requests.some(({ operation }) => operation in writes) ||
-      (mayWrite && whileBusy(() => this.#waiting.mayFeed(this.#db, lookAround)))
+    const asked = reaping || probing || requests.some(({ operation }) => operation in writes)
+    const writing = asked || (mayWrite && whileBusy(() => this.#waiting.mayFeed(this.#db, lookAround)))
     const proving = writing && this.#condition.blocked
     const db = this.#db
     const done = whileBusy(() => {
@@ -210,6 +208,7 @@ export class Engine {
         // What another process made ready since the last tick goes first if its class is higher: every line counts then.
         const everywhere = lookAround || this.#versionOutside() !== this.#dataVersion
         if (proving) this.#probe()
+        if (asked) this.#leases.writeProgress(db)
         const answers = answerAll(db, requests)
         if (reaping) reap(db, [...this.#workers]) // after outcomes that were held: their attempts were over in time
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
@@ -223,6 +222,7 @@ export class Engine {
       }
     })
     // All of it is on disk: only now does memory follow.
+    if (asked) this.#leases.progressWritten()
     this.#follow(requests, done.answers)
     for (const { jobs } of done.fed) for (const job of jobs) this.#leases.add(job)
     this.events.push(...db.events)

@@ -1,5 +1,6 @@
-import type { Lease, StoreEvent } from '../store.ts'
+import type { Lease, Progress, StoreEvent } from '../store.ts'
 import { release } from './attempt.ts'
+import type { Reply, Request } from './commit.ts'
 import type { Db } from './db.ts'
 import { runningOf } from './queries.ts'
 
@@ -8,6 +9,7 @@ type Held = Pick<Lease, 'id' | 'token'>
 /** The running jobs whose handlers are in this process: id -> token. */
 export class Leases {
   readonly #tokens = new Map<number, number>()
+  readonly #progress = new Map<number, Progress>()
 
   /** Its handler has been told: it is on disk. */
   add({ id, token }: Held): void {
@@ -17,6 +19,24 @@ export class Leases {
   /** Its handler is done. A late word on an older lease says nothing of the present one. */
   end({ id, token }: Held): void {
     if (this.#tokens.get(id) === token) this.#tokens.delete(id)
+  }
+
+  /** Kept for the next transaction: it is for people to see, and not worth an fsync of its own. */
+  progress({ seq, input }: Request<'progress'>): Reply {
+    this.#progress.set(input.lease.id, input)
+    return { seq, value: null }
+  }
+
+  writeProgress(db: Db): void {
+    for (const { lease, percent, message } of this.#progress.values())
+      db.run(
+        `UPDATE gq_jobs SET progress = ?3, progress_message = ?4 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
+        ...[lease.id, lease.token, percent, message],
+      )
+  }
+
+  progressWritten(): void {
+    this.#progress.clear()
   }
 
   /** What the handlers of this process have to hear: another process has cancelled their job, or taken it. */

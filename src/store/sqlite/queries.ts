@@ -8,10 +8,13 @@ import type { WorkerRow } from './workers.ts'
 const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts,
     j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
     j.created_at AS createdAt, j.started_at AS startedAt, j.finished_at AS finishedAt, j.lease_expires_at AS leaseExpiresAt,
-    w.name AS worker, j.cancel_requested_at AS cancelRequestedAt, j.result, j.reason, j.idempotency_key AS idempotencyKey
+    w.name AS worker, j.cancel_requested_at AS cancelRequestedAt,
+    j.progress AS percent, j.progress_message AS message, j.result, j.reason, j.idempotency_key AS idempotencyKey
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
 
-type JobRow = Omit<Job, 'priority' | 'payload' | 'backoff' | 'result' | 'attemptsLeft'> & {
+type JobRow = Omit<Job, 'priority' | 'payload' | 'backoff' | 'result' | 'attemptsLeft' | 'progress'> & {
+  percent: number | null
+  message: string | null
   budget_from: number
   priority: number
   payload: string
@@ -19,12 +22,13 @@ type JobRow = Omit<Job, 'priority' | 'payload' | 'backoff' | 'result' | 'attempt
   result: string | null
 }
 
-function toJob({ budget_from, payload, result, backoff, priority, ...rest }: JobRow): Job {
+function toJob({ budget_from, payload, result, backoff, priority, percent, message, ...rest }: JobRow): Job {
   return {
     ...rest,
     priority: priorities[priority]!,
     payload: JSON.parse(payload),
     backoff: parseBackoff(backoff),
+    progress: percent === null ? null : { percent, message },
     result: result === null ? null : JSON.parse(result),
     attemptsLeft: Math.max(0, rest.maxAttempts - (rest.attempt - budget_from)),
   }

@@ -55,6 +55,9 @@ const migrations: string[] = [
      cancel_requested_at INTEGER,
      finished_at         INTEGER,
      prune_at            INTEGER,
+     progress            REAL CHECK (progress BETWEEN 0 AND 100),
+     progress_message    TEXT,
+     checkpoint          TEXT CHECK (json_valid(checkpoint)),
      result              TEXT,
      reason              TEXT CHECK (reason IN ('exhausted', 'permanent', 'timeout', 'expired')),
      -- The commonest first: it is evaluated at each change.
