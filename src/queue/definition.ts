@@ -88,8 +88,24 @@ export async function validated(
   type: string,
   consequence: string,
 ): Promise<unknown> {
+  return schema ? fitting(await schema['~standard'].validate(payload), type, consequence) : payload
+}
+
+/** As `validated`, for a caller that cannot wait. Throws INVALID_ARGUMENT when the schema does. */
+export function validatedNow(
+  schema: StandardSchemaV1 | undefined,
+  payload: unknown,
+  type: string,
+  consequence: string,
+): unknown {
   if (!schema) return payload
-  const result = await schema['~standard'].validate(payload)
+  const result = schema['~standard'].validate(payload)
+  if (!('then' in result)) return fitting(result, type, consequence)
+  result.catch(() => undefined) // nobody waits for it
+  throw invalid(`The schema of '${type}' validates asynchronously: it cannot be used inside a transaction.`)
+}
+
+function fitting(result: StandardSchemaV1.Result<unknown>, type: string, consequence: string): unknown {
   if (!result.issues) return result.value
   const issues = result.issues.map(({ message, path }) => ({
     message,

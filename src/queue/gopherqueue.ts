@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import type { DatabaseSync } from 'node:sqlite'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
@@ -18,28 +19,12 @@ import {
   type ScheduleOptions,
   type WaitOptions,
 } from './options.ts'
-import { type BulkOptions, makeSchedule, makeSubmission } from './submission.ts'
+import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
+import type { SubmitResult, Task } from './task.ts'
 import { waitForEnd } from './wait.ts'
 import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
 
-/** A job's id, and whether it was there already under the same idempotency key. */
-export interface SubmitResult {
-  id: number
-  duplicate: boolean
-}
-
-/** A defined type of job: submits payloads that fit it. */
-export interface Task<Payload, Result> {
-  readonly type: string
-  /** As `GopherQueue.submit`. */
-  submit(payload: Payload, options?: JobOptions): Promise<SubmitResult>
-  /** As `GopherQueue.submitMany`. */
-  submitMany(payloads: readonly Payload[], options?: BulkOptions<Payload>): Promise<SubmitResult[]>
-  /** As `GopherQueue.schedule`. */
-  schedule(name: string, cron: string, payload: Payload, options?: ScheduleOptions): Promise<void>
-  /** As `GopherQueue.wait`. */
-  wait(id: number, options?: WaitOptions): Promise<Result>
-}
+export type { SubmitResult, Task }
 
 /** Durable background jobs in one SQLite file. See the README for a tour. */
 export class GopherQueue extends EventEmitter<QueueEvents> {
@@ -94,6 +79,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
       type,
       submit: (payload, own) => this.submit(type, payload, own),
       submitMany: (payloads, own) => this.submitMany(type, payloads, own),
+      submitWith: (connection, payload, own) => this.submitWith(connection, type, payload, own),
       schedule: (name, cron, payload, own) => this.schedule(name, cron, type, payload, own),
       wait: (id, own) => this.wait(id, own),
     }
@@ -125,6 +111,18 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     const { ids, duplicates } = await this.#store.call('submit', submission)
     const again = new Set(duplicates)
     return ids.map((id, i) => ({ id, duplicate: again.has(i) }))
+  }
+
+  /**
+   * Stores a job inside the transaction that is open on `connection`, the app's own to the queue's file: it is committed
+   * or rolled back with it. Without an open one, the job is on disk when this returns. Throws as `submit`, also
+   * INVALID_ARGUMENT for a connection or schema that cannot be used so; what SQLite throws goes through as it is.
+   */
+  submitWith(connection: DatabaseSync, type: string, payload: unknown, options?: JobOptions): SubmitResult {
+    const submission = makeSubmissionNow(type, this.#definitions.get(type), payload, options)
+    if (!this.#store.submitIn) throw invalid('This queue is not in a file: no transaction of the app covers it.')
+    const { ids, duplicates } = this.#store.submitIn(connection, submission)
+    return { id: ids[0]!, duplicate: duplicates.length > 0 }
   }
 
   /**

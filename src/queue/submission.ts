@@ -2,7 +2,7 @@ import { nextTimes } from '../model/cron.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { checkKey, checkName, type JobOptions, jobSpec, limits, oneOf, toJson } from '../model/job.ts'
 import type { ScheduleSettings, Submission } from '../store/store.ts'
-import { type Definition, validated } from './definition.ts'
+import { type Definition, validated, validatedNow } from './definition.ts'
 import { checkNames, type ScheduleOptions } from './options.ts'
 
 /** Options for all jobs of a bulk, or a function that gives each its own. */
@@ -13,12 +13,32 @@ export async function makeSubmission<Payload>(
   type: string,
   definition: Definition | undefined,
   payloads: readonly Payload[],
-  options: BulkOptions<Payload> = {},
+  options?: BulkOptions<Payload>,
 ): Promise<Submission> {
   if (!Array.isArray(payloads)) throw invalid('submitMany takes an array of payloads.')
   if (payloads.length > limits.bulkJobs) throw tooLarge(`${limits.bulkJobs} jobs; got ${payloads.length}`)
   const schema = definition?.schema
   if (schema) await Promise.all(payloads.map((payload) => validated(schema, payload, type, ' Nothing was stored.')))
+  return ofValid(type, definition, payloads, options)
+}
+
+/** As `makeSubmission`, of one job and at once: for a transaction of the app's, which cannot wait. */
+export function makeSubmissionNow(
+  type: string,
+  definition: Definition | undefined,
+  payload: unknown,
+  options?: JobOptions,
+): Submission {
+  validatedNow(definition?.schema, payload, type, ' Nothing was stored.')
+  return ofValid(type, definition, [payload], options)
+}
+
+function ofValid<Payload>(
+  type: string,
+  definition: Definition | undefined,
+  payloads: readonly Payload[],
+  options: BulkOptions<Payload> = {},
+): Submission {
   const texts = payloads.map((payload) => toJson('payload', payload))
   if (texts.length > 1 && texts.reduce((sum, text) => sum + text.length, 0) > limits.bulkBytes)
     throw tooLarge(`${limits.bulkBytes} bytes of payloads`)

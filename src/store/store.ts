@@ -227,6 +227,11 @@ export interface StoreHealth {
 /** Where jobs live. SQLite, memory, HTTP and PostgreSQL each implement this and nothing more. */
 export interface Store {
   call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>>
+  /**
+   * Stores jobs through a connection of the app's own, inside the transaction that is open on it, where a store can.
+   * Refuses a connection that it cannot use with INVALID_ARGUMENT.
+   */
+  submitIn?(connection: unknown, submission: Submission): Submitted
   onEvent(listener: (event: StoreEvent) => void): void
   /** As last heard of; `health` events tell of each change. */
   readonly health: StoreHealth

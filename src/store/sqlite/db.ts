@@ -58,8 +58,9 @@ export class Db {
   /** What the operation in `atomic` has counted so far. */
   #undo: Move[] | null = null
 
-  constructor(path: string, clock: Clock, processes = systemProcesses) {
-    this.connection = new DatabaseSync(path)
+  /** On a connection of its own to a file, or on one that is there. */
+  constructor(on: string | DatabaseSync, clock: Clock, processes = systemProcesses) {
+    this.connection = typeof on === 'string' ? new DatabaseSync(on) : on
     this.clock = clock
     this.processes = processes
   }
@@ -76,8 +77,16 @@ export class Db {
     this.events = []
   }
 
-  /** Writes the counters that changed and commits: when this returns, the transaction is on disk. */
+  /** When this returns, the transaction is on disk. */
   commit(): void {
+    this.writeCounts()
+    this.committing = true
+    this.run('COMMIT')
+    this.committing = false
+  }
+
+  /** Writes back the counters that changed. */
+  writeCounts(): void {
     for (const row of this.#queues.values()) {
       if (row.moves === 0) continue
       const { scheduled, ready, running, succeeded, dead, cancelled } = row.counts
@@ -87,9 +96,6 @@ export class Db {
         ...[row.name, scheduled, ready, running, succeeded, dead, cancelled],
       )
     }
-    this.committing = true
-    this.run('COMMIT')
-    this.committing = false
   }
 
   /** Brings all of the WAL into the database file, so that the next write begins it anew; false when it could not, or it was empty. */
@@ -210,6 +216,8 @@ export class Db {
     const known = this.#statements.get(sql)
     if (known) return known
     const statement = this.connection.prepare(sql)
+    statement.setReadBigInts(false) // an app's connection may have other defaults
+    statement.setReturnArrays(false)
     this.#statements.set(sql, statement)
     return statement
   }

@@ -1,10 +1,12 @@
 import { extname, resolve } from 'node:path'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
-import { GopherQueueError } from '../../model/errors.ts'
-import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission } from '../store.ts'
+import { systemClock } from '../../model/clock.ts'
+import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
+import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission, Submitted } from '../store.ts'
 import { succeeded } from './attempt.ts'
 import type { Request } from './commit.ts'
 import type { ThreadData } from './thread.ts'
+import { submitIn } from './transaction.ts'
 import { type Answer, type FromThread, packRequests, unpackError } from './wire.ts'
 
 /** Most operations, and bytes of payloads, that may wait for the storage thread; submissions above it are refused. */
@@ -20,6 +22,7 @@ interface Caller {
 
 /** The SQLite store's face on the app's thread: gathers what one turn of the event loop asks for into one message. */
 export class SqliteStore implements Store {
+  readonly #path: string
   readonly #port: MessagePort
   readonly #thread: Worker
   readonly #callers = new Map<number, Caller>()
@@ -30,7 +33,8 @@ export class SqliteStore implements Store {
   #bytes = 0
   #closing: Promise<void> | undefined
 
-  private constructor(port: MessagePort, thread: Worker) {
+  private constructor(path: string, port: MessagePort, thread: Worker) {
+    this.#path = path
     this.#port = port
     this.#thread = thread
     port.on('message', (message: FromThread) => {
@@ -70,7 +74,7 @@ export class SqliteStore implements Store {
       await thread.terminate()
       throw unpackError(opened.failed)
     }
-    return new SqliteStore(port1, thread)
+    return new SqliteStore(full, port1, thread)
   }
 
   call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>> {
@@ -96,6 +100,13 @@ export class SqliteStore implements Store {
       this.#post({ seq, operation, input })
       signal?.addEventListener('abort', () => this.#forget(seq, signal.reason), { once: true })
     })
+  }
+
+  submitIn(connection: unknown, submission: Submission): Submitted {
+    if (this.#closing) throw closed()
+    const { works, causes } = this.health
+    if (!works.submit) throw new GopherQueueError(causes.at(-1)!.code as ErrorCode, causes.at(-1)!.message)
+    return submitIn(connection, this.#path, systemClock, submission)
   }
 
   onEvent(listener: (event: StoreEvent) => void): void {

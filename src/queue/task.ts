@@ -1,0 +1,25 @@
+import type { DatabaseSync } from 'node:sqlite'
+import type { JobOptions } from '../model/job.ts'
+import type { ScheduleOptions, WaitOptions } from './options.ts'
+import type { BulkOptions } from './submission.ts'
+
+/** A job's id, and whether it was there already under the same idempotency key. */
+export interface SubmitResult {
+  id: number
+  duplicate: boolean
+}
+
+/** A defined type of job: submits payloads that fit it. */
+export interface Task<Payload, Result> {
+  readonly type: string
+  /** As `GopherQueue.submit`. */
+  submit(payload: Payload, options?: JobOptions): Promise<SubmitResult>
+  /** As `GopherQueue.submitMany`. */
+  submitMany(payloads: readonly Payload[], options?: BulkOptions<Payload>): Promise<SubmitResult[]>
+  /** As `GopherQueue.submitWith`. */
+  submitWith(connection: DatabaseSync, payload: Payload, options?: JobOptions): SubmitResult
+  /** As `GopherQueue.schedule`. */
+  schedule(name: string, cron: string, payload: Payload, options?: ScheduleOptions): Promise<void>
+  /** As `GopherQueue.wait`. */
+  wait(id: number, options?: WaitOptions): Promise<Result>
+}
