@@ -155,8 +155,11 @@ export function reapIsDue(db: Db, workers: number[]): boolean {
   return row!.due === 1 || workersOfDeadProcesses(db).length > 0
 }
 
-/** The next instant at which a scheduled job is due or a schedule ticks; infinity when none does. */
+/** The next instant at which a scheduled job is due, a deadline passes or a schedule ticks; infinity when none does. */
 export function nextDue(db: Db): number {
-  const { at } = db.get<{ at: number | null }>(`SELECT MIN(run_at) AS at FROM gq_jobs WHERE state = 'scheduled'`)!
-  return Math.min(at ?? Number.POSITIVE_INFINITY, nextTick(db) ?? Number.POSITIVE_INFINITY)
+  const { at, deadline } = db.get<{ at: number | null; deadline: number | null }>(
+    `SELECT (SELECT MIN(run_at) FROM gq_jobs WHERE state = 'scheduled') AS at,
+            (SELECT MIN(deadline) FROM gq_jobs WHERE deadline IS NOT NULL AND state IN ('scheduled', 'ready')) AS deadline`,
+  )!
+  return Math.min(...[at, deadline, nextTick(db)].map((instant) => instant ?? Number.POSITIVE_INFINITY))
 }

@@ -18,22 +18,14 @@ interface Row extends Omit<ScheduleSettings, 'spec'> {
 /** Defines a schedule, or updates it: its ticks go on from now if they changed, else from where they were. */
 export function setSchedule(db: Db, settings: ScheduleSettings): null {
   const { name, cron, timezone, spec, payload, missed, overlap } = settings
+  const next = tickAfter(cron, timezone, db.now)
+  db.soonest = Math.min(db.soonest, next ?? db.soonest)
   db.run(
     `INSERT INTO gq_schedules (name, cron, timezone, spec, payload, missed, overlap, next_at, defined_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
      ON CONFLICT DO UPDATE SET cron = ?2, timezone = ?3, spec = ?4, payload = ?5, missed = ?6, overlap = ?7, defined_at = ?9,
        next_at = CASE WHEN cron = ?2 AND timezone = ?3 THEN next_at ELSE ?8 END`,
-    ...[
-      name,
-      cron,
-      timezone,
-      JSON.stringify(spec),
-      payload,
-      missed,
-      overlap,
-      tickAfter(cron, timezone, db.now),
-      db.now,
-    ],
+    ...[name, cron, timezone, JSON.stringify(spec), payload, missed, overlap, next, db.now],
   )
   return null
 }

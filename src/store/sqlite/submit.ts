@@ -56,7 +56,7 @@ function insertRun(db: Db, spec: JobSpec, payloads: string[], key: string | null
       for (let id = last - rows + 1; id <= last; id++) ids.push(id) // AUTOINCREMENT counts up row by row
     }
   db.moved(spec.queue, spec.type, null, state, payloads.length)
-  if (runAt !== null) db.soonest = Math.min(db.soonest, runAt)
+  db.soonest = Math.min(db.soonest, runAt ?? db.soonest, deadline ?? db.soonest)
   return ids
 }
 
