@@ -8,8 +8,8 @@ import { Engine, type Reply } from '../../src/store/sqlite/commit.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { systemProcesses as processes } from '../../src/store/sqlite/workers.ts'
 import type { Input, LeasedJob, Operation } from '../../src/store/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { VirtualClock } from '../support/virtual.ts'
 
 // What the simulator found, each in the fewest steps that show it.
 

@@ -1,4 +1,4 @@
-import { EngineStore } from '../support/virtual.ts'
+import { EngineStore } from '../../src/testing/store.ts'
 import { contract } from './contract.ts'
 
 contract(

@@ -4,9 +4,9 @@ import fc from 'fast-check'
 import { priorities } from '../../src/model/job.ts'
 import { states } from '../../src/model/lifecycle.ts'
 import type { LeasedJob } from '../../src/store/store.ts'
+import { EngineStore } from '../../src/testing/store.ts'
 import { Model, type ModelJob, Refusal } from '../support/model.ts'
 import { Subject, stranger } from '../support/subject.ts'
-import { EngineStore } from '../support/virtual.ts'
 
 const queue = fc.constantFrom('a', 'b')
 const type = fc.constantFrom('x', 'y')

@@ -6,9 +6,10 @@ import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { states } from '../../src/model/lifecycle.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
+import { EngineStore } from '../../src/testing/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { Subject } from '../support/subject.ts'
-import { EngineStore, VirtualClock } from '../support/virtual.ts'
 
 /** One file and the processes that open it, all on one clock; a process is an engine of its own. */
 class File implements AsyncDisposable {

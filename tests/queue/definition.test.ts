@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { z } from 'zod'
 import { GopherQueue, type WorkOptions } from '../../src/index.ts'
-import { EngineStore } from '../support/virtual.ts'
+import { EngineStore } from '../../src/testing/store.ts'
 import { next } from './support.ts'
 
 const email = z.object({ to: z.email(), copies: z.coerce.number().default(1) })

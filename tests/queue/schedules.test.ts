@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { GopherQueue, nextTimes, type ScheduleOptions } from '../../src/index.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
+import { EngineStore } from '../../src/testing/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { EngineStore, VirtualClock } from '../support/virtual.ts'
 
 const start = Date.UTC(2030, 0, 1)
 const minute = 60_000

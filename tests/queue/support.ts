@@ -1,5 +1,5 @@
 import { GopherQueue, type QueueEvents } from '../../src/index.ts'
-import { EngineStore } from '../support/virtual.ts'
+import { EngineStore } from '../../src/testing/store.ts'
 
 /** Listens to an event whose name is a type parameter, which EventEmitter's types cannot follow. */
 export function hear<K extends keyof QueueEvents>(

@@ -7,8 +7,8 @@ import { jobSpec } from '../../src/model/job.ts'
 import { Engine, type Reply, type Request } from '../../src/store/sqlite/commit.ts'
 import { type Disk, systemDisk } from '../../src/store/sqlite/disk.ts'
 import type { Input, LeasedJob, Operation, StoreHealth } from '../../src/store/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { VirtualClock } from '../support/virtual.ts'
 
 // The engine on a disk that fails when told to, in virtual time: what it refuses, what it holds, and what it says.
 

@@ -3,7 +3,7 @@ import type { ErrorCode } from '../../src/model/errors.ts'
 import { type Job, type JobOptions, jobSpec } from '../../src/model/job.ts'
 import { type State, states } from '../../src/model/lifecycle.ts'
 import type { Failure, Fate, LeasedJob, LeaseRequest, Source, Store, StoreEvent } from '../../src/store/store.ts'
-import type { VirtualClock } from './virtual.ts'
+import type { VirtualClock } from '../../src/testing/clock.ts'
 
 /** Time as a test moves it: `advance` lets it pass and the store look at what is due, `clock.jump` sets the wall clock. */
 export interface Time {

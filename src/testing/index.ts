@@ -1,0 +1,3 @@
+export { VirtualClock } from './clock.ts'
+export { fail, script, sleep, slow } from './handlers.ts'
+export { TestQueue, type TestQueueOptions, testQueue } from './queue.ts'
