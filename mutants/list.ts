@@ -30,6 +30,7 @@ const powerCut = ['tests/power/power.test.ts']
 
 const migrated = "whileBusy(() => migrate(connection, () => db.run('BEGIN IMMEDIATE')))"
 const commitsThenAnswers = `db.commit()
+        if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
         return { answers, fed, told }`
 
 export const mutants: Mutant[] = [
@@ -154,7 +155,13 @@ export const mutants: Mutant[] = [
   {
     name: 'stale-heartbeat',
     breaks: 'lets an attempt whose lease is over extend the lease of the next',
-    edits: [[attempt, "AND state = 'running' AND lease_token = ?2", "AND state = 'running' AND ?2 IS NOT NULL"]],
+    edits: [
+      [
+        attempt,
+        "AND state = 'running' AND lease_token = ?2\n     RETURNING",
+        "AND state = 'running' AND ?2 IS NOT NULL\n     RETURNING",
+      ],
+    ],
     tests: contract,
   },
   {
@@ -390,19 +397,19 @@ export const mutants: Mutant[] = [
   {
     name: 'no-reserve',
     breaks: 'sets no space aside for running jobs',
-    edits: [[condition, '(!working || this.#disk.setAside())', '(!working || true)']],
+    edits: [[condition, '!working || this.#disk.setAside(room)', '!working || room || !room']],
     tests: faultyDisk,
   },
   {
     name: 'reserve-kept',
     breaks: 'does not give running jobs what was set aside for them',
-    edits: [[disk, 'rmSync(reserve, { force: true })\n', '\n']],
+    edits: [[disk, 'truncateSync(reserve, 0) //', '//']],
     tests: faultyDisk,
   },
   {
     name: 'reserve-unused',
     breaks: 'does not turn to what was set aside when the disk is full',
-    edits: [[commit, 'if (full && this.#disk.release())', 'if (full && this.#disk.free() < 0)']],
+    edits: [[commit, 'const released = this.#disk.release()', 'const released = this.#disk.free() < 0']],
     tests: faultyDisk,
   },
   {
@@ -438,7 +445,7 @@ export const mutants: Mutant[] = [
   {
     name: 'sure-of-failure',
     breaks: 'says that a submission was not taken although its COMMIT may have happened',
-    edits: [[commit, "this.#db.committing ? 'unknown' : 'no'", "'no'"]],
+    edits: [[commit, "errorInUse(error, 'unknown') : cause", "errorInUse(error, 'no') : cause"]],
     tests: faultyDisk,
   },
   {
