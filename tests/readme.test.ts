@@ -31,7 +31,15 @@ test('the second example prints what its comments say', () => {
 test('the third example retries and succeeds', () => {
   const printed = run(blocks[2]!)
   assert.match(printed, /^1 the bank is busy \d+\norder 17 charged on attempt 2\n$/)
-  assert.equal(blocks.length, 3, 'an example without a test')
+})
+
+test('the fourth example stores an order and its job, and works it', () => {
+  assert.equal(run(blocks[3]!), 'receipt for order 1\n')
+})
+
+test('the fifth example schedules, and goes on from its checkpoints', () => {
+  assert.match(run(blocks[4]!), /^nightly \d{13}\n3\n$/)
+  assert.equal(blocks.length, 5, 'an example without a test')
 })
 
 test('each file that the README names as a proof exists', () => {
