@@ -41,7 +41,14 @@ after(() => folder[Symbol.dispose]())
 test('the tarball holds what is built and what explains it, and nothing else', () => {
   const rest = packed.filter((path) => !/^dist\/.+\.(js|d\.ts)$/.test(path))
   assert.deepEqual(rest.sort(), ['LICENSE', 'README.md', 'package.json'])
-  for (const needed of ['index.js', 'index.d.ts', 'main.js', 'store/sqlite/thread.js'])
+  for (const needed of [
+    'index.js',
+    'index.d.ts',
+    'main.js',
+    'store/sqlite/thread.js',
+    'testing/index.js',
+    'testing/index.d.ts',
+  ])
     assert.ok(packed.includes(`dist/${needed}`), needed)
 })
 
@@ -51,7 +58,7 @@ test('it installs with its few dependencies', () => {
   }
   const { gopherqueue } = installed.dependencies
   assert.equal(gopherqueue.version, version)
-  assert.deepEqual(Object.keys(gopherqueue.dependencies).sort(), ['@standard-schema/spec', 'commander'])
+  assert.deepEqual(Object.keys(gopherqueue.dependencies).sort(), ['@standard-schema/spec', 'commander', 'croner'])
 })
 
 test('a plain JavaScript module opens a file, defines, submits, works and waits', () => {
@@ -65,10 +72,22 @@ test('a plain JavaScript module opens a file, defines, submits, works and waits'
   assert.deepEqual([status, stdout, stderr], [0, 'hello gopher\n', ''])
 })
 
+test('its testing kit works a week of retries off, in plain JavaScript', () => {
+  const { status, stdout, stderr } = run(`
+    import { fail, testQueue } from 'gopherqueue/testing'
+    await using queue = testQueue()
+    const charge = queue.define('charge', { backoff: { kind: 'constant', delay: '1d' } }, fail(6, 'busy', () => 'charged'))
+    const { id } = await charge.submit({ order: 17 })
+    await queue.advance('7d')
+    console.log((await queue.job(id)).result, (await queue.history(id)).length)`)
+  assert.deepEqual([status, stdout, stderr], [0, 'charged 7\n', ''])
+})
+
 test('its declarations hold for a strict TypeScript project that checks libraries too', () => {
   writeFileSync(
     join(project, 'app.ts'),
     `import { GopherQueue, type Job, PermanentError } from 'gopherqueue'
+    import { slow, testQueue } from 'gopherqueue/testing'
     await using queue = await GopherQueue.open('./typed.db')
     const double = queue.define<number, number>('double', { timeout: '30s' }, async ({ payload }, { signal }) => {
       signal.throwIfAborted()
@@ -83,7 +102,12 @@ test('its declarations hold for a strict TypeScript project that checks librarie
     // @ts-expect-error: not a number
     await double.submit('21')
     // @ts-expect-error: no such option
-    await double.submit(21, { color: 'red' })\n`,
+    await double.submit(21, { color: 'red' })
+    const spare: GopherQueue = testQueue({ now: new Date() })
+    const later = spare.define<number, number>('later', {}, slow('10s', ({ payload }) => payload * 2))
+    // @ts-expect-error: not what the handler gives
+    const text: string = await later.wait(1)
+    console.log(text)\n`,
   )
   const options = { target: 'es2024', lib: ['es2024', 'esnext.disposable'], module: 'nodenext', types: ['node'] }
   writeFileSync(
@@ -111,13 +135,14 @@ test('the binaries run under both names', () => {
   }
 })
 
-test('nothing but the front door and package.json can be imported', () => {
+test('nothing but the front door, the testing kit and package.json can be imported', () => {
   const { stdout } = run(`
-    for (const path of ['', '/package.json', '/dist/index.js', '/dist/store/sqlite/store.js', '/src/index.ts'])
+    for (const path of ['', '/testing', '/package.json', '/dist/index.js', '/dist/store/sqlite/store.js', '/src/index.ts'])
       await import('gopherqueue' + path, path.endsWith('.json') ? { with: { type: 'json' } } : {}).then(
         () => console.log(path, 'ok'), (error) => console.log(path, error.code))`)
   assert.deepEqual(stdout.trimEnd().split('\n'), [
     ' ok',
+    '/testing ok',
     '/package.json ok',
     '/dist/index.js ERR_PACKAGE_PATH_NOT_EXPORTED',
     '/dist/store/sqlite/store.js ERR_PACKAGE_PATH_NOT_EXPORTED',
