@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
-import { GopherQueue, PermanentError } from '../src/index.ts'
+import { GopherQueue, type Job, PermanentError } from '../src/index.ts'
 import { temporaryFolder } from './support/folder.ts'
 
 const page = readFileSync(join(import.meta.dirname, '../docs/schema.md'), 'utf8')
-const queries = [...page.matchAll(/```sql\n(.*?)```/gs)].map((match) => match[1]!)
+const blocks = [...page.matchAll(/```sql\n(.*?)```/gs)].map((match) => match[1]!)
+const queries = blocks.slice(0, 4)
+/** The page's ways to submit. */
+const submissions = blocks.slice(4)
 
 test('the documented queries answer what the page says, while the queue works', async () => {
   using folder = temporaryFolder()
@@ -42,6 +46,68 @@ test('the documented queries answer what the page says, while the queue works', 
   assert.notEqual(broken.prepare(queries[3]!).all().length, 0)
   broken.close()
   db.close()
+})
+
+const orders = 'CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, item TEXT)'
+
+/** Submits with each documented statement while a worker runs, and looks at what became of the jobs. */
+async function submitAll(execute: (file: string, sql: string) => unknown): Promise<void> {
+  using folder = temporaryFolder()
+  const file = folder.file('app.db')
+  await using queue = await GopherQueue.open(file)
+  for (const type of ['email', 'receipt']) queue.define(type, {}, ({ payload }) => payload)
+  queue.work({ queues: ['default', 'mail'] })
+  const since = Date.now()
+  execute(file, orders)
+  for (const sql of submissions) execute(file, sql)
+  const until = Date.now()
+  const results = [await queue.wait(1), await queue.wait(2), await queue.wait(4)]
+  assert.deepEqual(results, [{ to: 'ada@example.com' }, { to: 'ada@example.com' }, { order: 1 }])
+
+  const jobs = (await queue.jobs({ order: 'oldest' })).jobs
+  const [plain, urgent, delayed] = jobs
+  assert.deepEqual(
+    jobs.map(({ id, queue, type, state, priority, attempt }) => [id, queue, type, state, priority, attempt]),
+    [
+      [1, 'default', 'email', 'succeeded', 'normal', 1],
+      [2, 'mail', 'email', 'succeeded', 'high', 1],
+      [3, 'default', 'email', 'scheduled', 'normal', 0],
+      [4, 'default', 'receipt', 'succeeded', 'normal', 1],
+    ],
+  )
+  const policy = ({ maxAttempts, timeout, onTimeout, visibilityTimeout }: Job) =>
+    [maxAttempts, timeout, onTimeout, visibilityTimeout] // biome-ignore format: one line
+  assert.deepEqual([policy(plain!), policy(urgent!)], [[12, 900_000, 'retry', 30_000], [5, 30_000, 'dead', 30_000]]) // biome-ignore format: pairs
+  for (const { createdAt } of jobs) assert.ok(createdAt >= since - 1 && createdAt <= until + 1, 'created_at is in ms')
+  const { runAt, deadline } = delayed!
+  assert.ok(runAt! > since + 298_000 && runAt! <= until + 300_000)
+  assert.equal(deadline! - runAt!, 3_300_000)
+  const counts = (await queue.stats()).queues.map(({ queue, counts }) => [queue, counts.scheduled, counts.succeeded])
+  assert.deepEqual(counts, [['default', 1, 2], ['mail', 0, 1]]) // biome-ignore format: a table
+}
+
+test('the documented ways to submit with plain SQL', async () => {
+  await submitAll((file, sql) => {
+    const db = new DatabaseSync(file, { timeout: 5000 })
+    db.exec(sql)
+    db.close()
+  })
+})
+
+test('the same from the sqlite3 shell', async (t) => {
+  const { stdout = '', error } = spawnSync('sqlite3', ['--version'], { encoding: 'utf8' })
+  if (error) return t.skip('sqlite3 is not installed')
+  t.diagnostic(`SQLite ${stdout.split(' ')[0]}`)
+  const shell = (file: string, sql: string) =>
+    execFileSync('sqlite3', ['-bail', '-cmd', '.timeout 5000', file, sql], { encoding: 'utf8', stdio: 'pipe' })
+  await submitAll(shell)
+
+  using folder = temporaryFolder()
+  await using queue = await GopherQueue.open(folder.file('app.db'))
+  assert.equal(shell(folder.file('app.db'), submissions[0]!), '1\n')
+  assert.throws(() => shell(folder.file('app.db'), `INSERT INTO gq_jobs (type, payload) VALUES ('email', 'no JSON')`))
+  for (const sql of queries) shell(folder.file('app.db'), sql)
+  assert.equal((await queue.jobs()).jobs.length, 1)
 })
 
 test('every table and column is described', async () => {

@@ -5,6 +5,8 @@ import { GopherQueueError } from '../../model/errors.ts'
  * One entry a version, each run in a transaction of its own; never edited once released. docs/schema.md is its public face.
  * Ids and event numbers come from one sequence, the AUTOINCREMENT counter of gq_jobs: so ids are never reused, and
  * `id < lease_seq` says that a job was submitted before another was first leased.
+ * What an INSERT makes the file evaluate must run in SQLite 3.38 too, where a shell may be that old: there unixepoch knows
+ * no 'subsec', and json_valid(NULL) is 0.
  */
 const migrations: string[] = [
   `CREATE TABLE gq_meta (
@@ -37,13 +39,13 @@ const migrations: string[] = [
      attempt             INTEGER NOT NULL DEFAULT 0,
      budget_from         INTEGER NOT NULL DEFAULT 0 CHECK (budget_from BETWEEN 0 AND attempt),
      max_attempts        INTEGER NOT NULL DEFAULT 12,
-     backoff             TEXT    CHECK (json_valid(backoff)),
+     backoff             TEXT    CHECK (backoff IS NULL OR json_valid(backoff)),
      timeout             INTEGER NOT NULL DEFAULT 900000,
      on_timeout          TEXT    NOT NULL DEFAULT 'retry' CHECK (on_timeout IN ('retry', 'dead')),
      visibility_timeout  INTEGER NOT NULL DEFAULT 30000,
      run_at              INTEGER,
      deadline            INTEGER,
-     created_at          INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)),
+     created_at          INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
      by_sql              INTEGER NOT NULL DEFAULT 1,
      idempotency_key     TEXT,
      ready_seq           INTEGER,
@@ -57,7 +59,7 @@ const migrations: string[] = [
      prune_at            INTEGER,
      progress            REAL CHECK (progress BETWEEN 0 AND 100),
      progress_message    TEXT,
-     checkpoint          TEXT CHECK (json_valid(checkpoint)),
+     checkpoint          TEXT CHECK (checkpoint IS NULL OR json_valid(checkpoint)),
      result              TEXT,
      reason              TEXT CHECK (reason IN ('exhausted', 'permanent', 'timeout', 'expired')),
      -- The commonest first: it is evaluated at each change.
