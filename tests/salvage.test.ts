@@ -159,6 +159,7 @@ test('a hole in the middle of the file, and a file cut short', async () => {
     [Math.floor(pages / 3), Math.floor(pages / 2)],
     [Math.floor(pages / 2), pages],
     [3, 4],
+    [1, 2],
     [0, 1],
   ] as const) {
     // biome-ignore format: pairs

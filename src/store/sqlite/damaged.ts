@@ -9,9 +9,11 @@ import {
   rmSync,
   writeSync,
 } from 'node:fs'
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import { GopherQueueError } from '../../model/errors.ts'
 import { isSqlite } from './connection.ts'
 import type { Row } from './recover.ts'
+import { newestSchema, version } from './schema.ts'
 import { committedFrames } from './wal.ts'
 
 // Reading of a database that is damaged: a copy of it, always.
@@ -50,13 +52,20 @@ function pageSizeOf(file: number): number {
 /** Opens the copy; if its header or table of contents is damaged, with those of a fresh file in their place. */
 export function openCopy(copy: string, fresh: string, db: DatabaseSync, damage: string[]): DatabaseSync | null {
   const tables = db.prepare(`SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'gq%'`).all()
-  const columns = `SELECT group_concat(name) AS names FROM pragma_table_info(?1)`
-  const expected = tables.map(({ name }) => [String(name), db.prepare(columns).get(String(name))!.names] as const)
+  const columnsOf = (of: DatabaseSync, table: unknown) =>
+    of
+      .prepare('SELECT name FROM pragma_table_info(?1)')
+      .all(String(table))
+      .map(({ name }) => name)
+  const expected = tables.map(({ name }) => ({ name, columns: new Set(columnsOf(db, name)) }))
   const open = () => {
     const opened = new DatabaseSync(copy)
     try {
-      const known = opened.prepare(columns)
-      if (expected.every(([name, names]) => known.get(name)?.names === names)) return opened
+      const found = expected.map(({ name, columns }) => ({ columns, own: columnsOf(opened, name) }))
+      // A file of an older version has fewer columns and tables, but no other ones.
+      const older = isOlderVersion(opened)
+      if (found.every(({ columns, own }) => (older || own.length > 0) && own.every((name) => columns.has(name))))
+        return opened
     } catch (error) {
       if (!isSqlite(error)) throw error
     }
@@ -83,6 +92,15 @@ export function openCopy(copy: string, fresh: string, db: DatabaseSync, damage: 
   const transplanted = open()
   if (!transplanted) damage.push('even so no table can be found in it')
   return transplanted
+}
+
+function isOlderVersion(db: DatabaseSync): boolean {
+  try {
+    return version(db) < newestSchema
+  } catch (error) {
+    if (!isSqlite(error) && !(error instanceof GopherQueueError)) throw error
+    return false // it cannot be read
+  }
 }
 
 /** What stands in a header is the same for all files, or may be anything for reading; see sqlite.org/fileformat.html. */
@@ -125,9 +143,9 @@ export class Damaged {
   }
 
   /** The row, or undefined when it is not there or cannot be read. */
-  get(sql: string): Row | undefined {
+  get(sql: string, ...values: SQLInputValue[]): Row | undefined {
     let row: Row | undefined
-    this.#each(sql, [], (found) => {
+    this.#each(sql, values, (found) => {
       row ??= found
     })
     return row
@@ -189,7 +207,7 @@ export class Damaged {
   readonly #statements = new Map<string, StatementSync>()
 
   /** False when not all could be read. */
-  #each(sql: string, values: number[], visit: (row: Row) => void): boolean {
+  #each(sql: string, values: SQLInputValue[], visit: (row: Row) => void): boolean {
     try {
       let statement = this.#statements.get(sql)
       if (!statement) {

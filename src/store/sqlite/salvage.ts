@@ -90,7 +90,7 @@ class Transfer {
     const put = this.#putter('gq_jobs')
     const keep = (row: Row) => {
       const id = Number(row.id)
-      if (this.#jobs.has(id)) return
+      if (this.#jobs.has(id) || this.#lostJobs.has(id)) return
       if (id < 1 || id > last) this.#report.refused.push(`gq_jobs ${id}: no such id was given yet (last: ${last})`)
       else if (put(row, `${id}`)) this.#jobs.add(id)
       else this.#lostJobs.add(id)
@@ -98,7 +98,7 @@ class Transfer {
     this.#report.unreadable.push(...this.#from.walk('gq_jobs', last, keep))
     for (const id of known) {
       if (this.#jobs.has(id)) continue
-      const row = this.#from.get(`SELECT * FROM gq_jobs WHERE id = ${id}`)
+      const row = this.#from.get(`SELECT * FROM gq_jobs WHERE id = ?1`, id)
       if (row && Number(row.id) === id) keep(row)
       if (!this.#jobs.has(id)) this.#lostJobs.add(id)
     }
@@ -128,7 +128,7 @@ class Transfer {
     for (const row of known) {
       const { job_id: job, attempt } = row
       if (seen.has(`${attempt} of job ${job}`)) continue
-      const found = this.#from.get(`SELECT * FROM gq_attempts WHERE job_id = ${job} AND attempt = ${attempt}`)
+      const found = this.#from.get(`SELECT * FROM gq_attempts WHERE job_id = ?1 AND attempt = ?2`, job!, attempt!)
       if (found && found.job_id === job && found.attempt === attempt) keep(found)
       else if (seen.add(`${attempt} of job ${job}`)) this.#missAttempt(row)
     }
@@ -208,7 +208,7 @@ class Transfer {
         return true
       } catch (error) {
         if (isStorageFault(error)) throw storageError(error, 'The new file could not be written')
-        this.#report.refused.push(`${table} ${name}: ${(error as Error).message}`)
+        this.#report.refused.push(`${table} ${name}: ${(error as Error).message.split('\n')[0]}`)
         return false
       }
     }
