@@ -17,6 +17,8 @@ export interface Call {
   /** A fault struck in it, or before it and the store had not recovered. */
   faulty: boolean
   now: number
+  /** The monotonic clock, which all processes of a machine share. */
+  elapsed: number
   isAlive(pid: number): boolean | null
 }
 
@@ -31,6 +33,8 @@ export function must(holds: boolean, rule: string, detail: () => unknown = () =>
 export class Checker {
   readonly #file: File
   readonly #answers = new Answers()
+  /** Each lease as it was last given or renewed, on the monotonic clock. */
+  readonly #leases = new Map<number, { since: number; started: number }>()
   #before: Snapshot
   #lastId = 0
 
@@ -104,12 +108,16 @@ export class Checker {
   }
 
   #lease(old: Row | undefined, row: Row, lease: 'old' | 'new', call: Call, story: () => unknown): void {
-    const { now } = call
-    const longest = Math.min(now + row.visibility, row.startedAt! + row.timeout + grace)
+    const { now, elapsed } = call
     if (lease === 'old' && old!.expiresAt === row.expiresAt) return
-    must(row.expiresAt === longest, 'a lease lasts for the visibility timeout, up to the timeout', story)
+    const started = lease === 'old' ? this.#leases.get(row.id)!.started : elapsed
+    this.#leases.set(row.id, { since: elapsed, started })
+    const lasts = row.expiresAt! - now
+    const asked = call.asked.some((r) => r.operation === 'heartbeat' && (r.input as { id: number }).id === row.id)
+    const longest = Math.min(row.visibility, started + row.timeout + grace - elapsed)
+    const full = lease === 'old' ? lasts > 0 && lasts <= Math.ceil(longest) : lasts === longest
+    must(full || asked, 'a lease lasts for the visibility timeout, up to the timeout', story)
     if (lease === 'old') {
-      const asked = call.asked.some((r) => r.operation === 'heartbeat' && (r.input as { id: number }).id === row.id)
       must(asked || this.#file.pidOf(row.worker) === call.pid, 'only its own process renews a lease', story)
       return
     }
@@ -138,14 +146,23 @@ export class Checker {
     must(explained(factsOf(old, 'old'), gone, happenings, old, call.now), 'no job is lost', () => ({ old, call }))
   }
 
+  /** From a process that is gone at once; from one that lives only what it did not renew in time, whatever the wall clock says. */
+  #mayBeTaken(old: Row, { elapsed, isAlive }: Call): boolean {
+    if (isAlive(this.#file.pidOf(old.worker)) !== true) return true // also where that cannot be told, for brevity
+    const { since, started } = this.#leases.get(old.id)!
+    const ranOut = elapsed - started >= old.timeout + grace
+    return ranOut || elapsed - since >= Math.min(old.visibility, old.timeout + grace)
+  }
+
   /** All that may have happened to one job in this call. */
   #happenings(old: Row | undefined, id: number, call: Call): Happening[] {
     const { now } = call
     const list: Happening[] = [{ what: 'due' }, { what: 'expire' }, { what: 'lease' }]
     if (old?.pruneAt != null && old.pruneAt <= now) list.push({ what: 'prune' })
-    if (old?.state === 'running' && (old.expiresAt! <= now || call.isAlive(this.#file.pidOf(old.worker)) === false)) {
-      const kind = now >= old.startedAt! + old.timeout ? 'timeout' : 'lost'
-      list.push({ what: 'fail', kind, retryAfter: null })
+    if (old?.state === 'running' && this.#mayBeTaken(old, call)) {
+      const ranOut = call.elapsed - this.#leases.get(id)!.started >= old.timeout + grace
+      if (ranOut) list.push({ what: 'fail', kind: 'timeout', retryAfter: null })
+      list.push({ what: 'fail', kind: now >= old.startedAt! + old.timeout ? 'timeout' : 'lost', retryAfter: null })
     }
     if (old?.state === 'running' && this.#file.pidOf(old.worker) === call.pid && !this.#answers.wasTold(old))
       list.push({ what: 'release' }) // nobody knows of it

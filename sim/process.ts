@@ -176,7 +176,17 @@ export class SimulatedProcess {
     must(!faulty || !wasSound || this.faults.struck || full || gone, 'only a fault degrades a store', () => this.pid)
     if (this.faults.dead) [replies, events] = [[], []]
     const isAlive = (pid: number) => this.#isAlive(pid)
-    return { kind, pid: this.pid, asked, replies, events, faulty, now: clock.now(), isAlive }
+    return {
+      kind,
+      pid: this.pid,
+      asked,
+      replies,
+      events,
+      faulty,
+      now: clock.now(),
+      elapsed: clock.monotonic(),
+      isAlive,
+    }
   }
 
   /** Hands out what the engine said. */

@@ -51,6 +51,7 @@ export interface LeasedJob extends Lease {
   /** JSON text of a StoredBackoff; null is the default one. */
   backoff: string | null
   timeout: number
+  visibilityTimeout: number
   deadline: Instant | null
   /** JSON text that an earlier attempt left, or null. */
   checkpoint: string | null

@@ -165,15 +165,28 @@ export function leases({ holds, holdsOverTime }: Suite): void {
     assert.ok(state === 'running' && leaseExpiresAt! > at.now)
   })
 
-  holdsOverTime('a wall clock set back lengthens a foreign lease at most by the jump', async (at) => {
-    await at.worker()
-    const { id } = await at.running()
+  for (const jump of [-5000, 3_600_000, -3_600_000])
+    holdsOverTime(`a foreign lease lasts its time although the wall clock jumps by ${jump} ms`, async (at) => {
+      await at.worker()
+      const { id } = await at.running()
+      at.advance(10_000)
+      at.time.clock.jump(jump)
+      at.advance(19_999)
+      assert.equal(await at.state(id), 'running')
+      at.advance(250)
+      assert.notEqual(await at.state(id), 'running')
+    })
+
+  holdsOverTime('an attempt has its time although the wall clock jumps past its timeout', async (at) => {
+    const worker = await at.worker()
+    const { id } = await at.running({ timeout: '1m' }, worker)
     at.advance(10_000)
-    at.time.clock.jump(-5000)
-    at.advance(20_000)
+    at.time.clock.jump(3_600_000)
+    for (let i = 0; i < 5; i++) at.advance(10_000)
     assert.equal(await at.state(id), 'running')
-    at.advance(5250)
-    assert.equal(await at.state(id), 'ready')
+    at.advance(grace)
+    const [record] = await at.store.call('attempts', id)
+    assert.deepEqual([await at.state(id), record?.outcome], ['scheduled', 'timeout'])
   })
 
   holds('a worker that leaves gives back all it holds, uncharged', async (at) => {

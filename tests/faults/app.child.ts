@@ -79,10 +79,10 @@ queue.define('busy', {}, (job: ActiveJob<{ ms: number }>) => {
 })
 
 const commands: Record<string, (...words: string[]) => Promise<void> | void> = {
-  /** submit NAME [TYPE]: one job, with NAME as its idempotency key. */
-  async submit(of = '', type = 'short') {
+  /** submit NAME [TYPE [DELAY]]: one job, with NAME as its idempotency key. */
+  async submit(of = '', type = 'short', delay = '0s') {
     try {
-      const { id } = await queue.submit(type, { ending: 'success', of }, { idempotencyKey: of })
+      const { id } = await queue.submit(type, { ending: 'success', of }, { idempotencyKey: of, delay })
       tell({ what: 'accepted', of, id })
     } catch (error) {
       refusal('refused', of, error)

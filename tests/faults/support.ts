@@ -21,22 +21,24 @@ import type { AppConfig, Ending, Told } from './app.child.ts'
 
 export const mebibyte = 1024 * 1024
 
+const tools = { unshare: 'unshare', mount: 'mount', umount: 'umount', gcc: 'gcc' }
+
 /** Why small filesystems cannot be mounted here, or false. */
 export const noMount = whyNoMount()
 
 function whyNoMount(): string | false {
   if (process.platform !== 'linux' || process.getuid?.() !== 0)
     return 'needs Linux and root to mount a small filesystem'
-  const { error, status } = spawnSync('unshare', ['--mount', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt'])
+  const { error, status } = spawnSync(tools.unshare, ['--mount', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt'])
   return error || status !== 0 ? 'tmpfs may not be mounted here' : false
 }
 
 /** A filesystem of so many MiB, in memory; gone with the test. */
 export function smallDisk(t: TestContext, size: number): string {
   const folder = mkdtempSync(join(tmpdir(), 'gopherqueue-disk-'))
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}m`, 'tmpfs', folder])
+  execFileSync(tools.mount, ['-t', 'tmpfs', '-o', `size=${size}m`, 'tmpfs', folder])
   t.after(() => {
-    execFileSync('umount', ['--lazy', folder])
+    execFileSync(tools.umount, ['--lazy', folder])
     rmdirSync(folder)
   })
   return folder
@@ -73,7 +75,7 @@ export async function fileWithHeldJobs(folder: string, count: number, options: J
   const file = join(folder, 'jobs.db')
   const queue = await GopherQueue.open(file, { diskReserve: 0 })
   const payloads = Array.from({ length: count }, (_, i) => ({ ending: endings[i % endings.length] }))
-  await queue.submitMany('held', payloads, { backoff: { kind: 'constant', delay: '1h' }, ...options })
+  await queue.submitMany('held', payloads, { backoff: { kind: 'constant', delay: '10h' }, ...options })
   await queue.close()
   return file
 }
@@ -221,13 +223,13 @@ export function settableClock(
 export const noCompiler =
   process.platform !== 'linux'
     ? 'needs Linux'
-    : spawnSync('gcc', ['--version']).error !== undefined && 'gcc is not installed'
+    : spawnSync(tools.gcc, ['--version']).error !== undefined && 'gcc is not installed'
 
 /** A faulty disk: system calls on files whose name ends with a suffix fail for as long as `break` says so. */
 export function faultyDisk(folder: string) {
   const library = join(folder, 'fault.so')
   const flag = join(folder, 'fault.flag')
-  execFileSync('gcc', [
+  execFileSync(tools.gcc, [
     '-shared',
     '-fPIC',
     '-O1',
@@ -241,7 +243,7 @@ export function faultyDisk(folder: string) {
     /** Which calls fail (`fsync` or `write`), on which files, with which error. */
     break: (calls: 'fsync' | 'write', suffix: string, error: 'EIO' | 'EROFS' | 'ENOSPC' = 'EIO') => {
       writeFileSync(`${flag}.new`, `${calls} ${suffix} ${{ EIO: 5, EROFS: 30, ENOSPC: 28 }[error]}\n`)
-      execFileSync('mv', [`${flag}.new`, flag])
+      renameSync(`${flag}.new`, flag)
     },
     mend: () => rmSync(flag),
   }

@@ -8,6 +8,7 @@ import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
 import { Leases } from './leases.ts'
 import { nextDue, reap, reapIsDue } from './reaper.ts'
+import { Terms } from './terms.ts'
 import { Waiting } from './waiting.ts'
 
 export interface Request<K extends Operation = Operation> {
@@ -47,7 +48,6 @@ export interface EngineOptions {
 export class Engine {
   #db: Db
   readonly #clock: Clock
-  readonly #disk: Disk
   readonly #connect: () => Db
   readonly #condition: Condition
   readonly #waiting = new Waiting()
@@ -55,6 +55,7 @@ export class Engine {
   #held: Request[] = []
   readonly #workers = new Set<number>()
   readonly #leases = new Leases()
+  readonly #terms = new Terms()
   #dataVersion = 0
   /** When to look at the reaper's work next, on the monotonic clock: a wall clock set back must not put it off. */
   #wakeAt = 0
@@ -66,7 +67,6 @@ export class Engine {
   /** Opens the file; that is also the recovery from whatever happened before. */
   constructor(path: string, clock: Clock, { disk = noDisk, diskReserve = 0, open = connect }: EngineOptions = {}) {
     this.#clock = clock
-    this.#disk = disk
     this.#connect = () => open(path, clock)
     this.#condition = new Condition(clock, disk, diskReserve)
     this.#db = this.#condition.open(this.#connect)
@@ -151,18 +151,14 @@ export class Engine {
     db.begin('read')
     try {
       this.#wakeAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
-      return reapIsDue(db, [...this.#workers])
+      return reapIsDue(db, [...this.#workers], this.#terms, this.#clock.monotonic())
     } finally {
       db.rollback()
     }
   }
 
   /** Runs what can be run now in one transaction; tells or holds the rest. On a full disk `ways` to make room are tried first. */
-  #attempt(
-    requests: Request[],
-    how: Round,
-    ways = [() => this.#db.restartWal(), () => this.#giveUpReserve()],
-  ): Reply[] {
+  #attempt(requests: Request[], how: Round, ways = this.#condition.waysToMakeRoom(this.#db)): Reply[] {
     if (this.#condition.failed) return this.#refuseAll(requests)
     const replies: Reply[] = []
     const resting = this.#condition.resting || this.#distrusted
@@ -190,18 +186,12 @@ export class Engine {
     }
   }
 
-  /** Gives what was set aside to the database file first: what the WAL took of it, the file could not grow by. */
-  #giveUpReserve(): boolean {
-    const released = this.#disk.release()
-    if (released) this.#db.restartWal()
-    return released
-  }
-
   #transaction(requests: Request[], { reaping, lookAround, probing }: Round, mayWrite: boolean): Reply[] {
     const asked = reaping || probing || requests.some(({ operation }) => operation in writes)
     const writing = asked || (mayWrite && whileBusy(() => this.#waiting.mayFeed(this.#db, lookAround)))
     const proving = writing && this.#condition.blocked
     const db = this.#db
+    const at = this.#clock.monotonic()
     const done = whileBusy(() => {
       try {
         db.begin(writing ? 'write' : 'read')
@@ -210,7 +200,7 @@ export class Engine {
         if (proving) this.#probe()
         if (asked) this.#leases.writeProgress(db)
         const answers = answerAll(db, requests)
-        if (reaping) reap(db, [...this.#workers]) // after outcomes that were held: their attempts were over in time
+        if (reaping) reap(db, [...this.#workers], this.#terms, at) // after held outcomes: their attempts were over in time
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
         const told = this.#waiting.tell(db, lookAround)
         db.commit()
@@ -225,6 +215,9 @@ export class Engine {
     if (asked) this.#leases.progressWritten()
     this.#follow(requests, done.answers)
     for (const { jobs } of done.fed) for (const job of jobs) this.#leases.add(job)
+    if (reaping) this.#terms.renewed(at)
+    for (const { request, jobs } of done.fed)
+      if (this.#workers.has(request.input.worker)) for (const job of jobs) this.#terms.add(job, at)
     this.events.push(...db.events)
     this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
     if (proving) this.#condition.unblock()

@@ -142,6 +142,16 @@ export class Condition {
     }
   }
 
+  /** On a full disk the space of the WAL is used again; if that is not enough, what was set aside is given up. */
+  waysToMakeRoom(db: Db): (() => boolean)[] {
+    const giveUp = () => {
+      const released = this.#disk.release()
+      if (released) db.restartWal() // the database file goes first: what the WAL took of it, the file could not grow by
+      return released
+    }
+    return [() => db.restartWal(), giveUp]
+  }
+
   /** Throws STORAGE_UNAVAILABLE when the file is not where it was opened: what is written now might be lost with it. */
   mustBeThere(accepted: 'no' | 'unknown'): void {
     const problem = this.#disk.problem()

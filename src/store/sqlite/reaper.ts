@@ -1,9 +1,10 @@
 import type { State } from '../../model/lifecycle.ts'
 import type { Fate } from '../store.ts'
-import { end, endAttempt, type Placed, type RunningJob, selectRunning, timeoutGrace } from './attempt.ts'
+import { end, endAttempt, type Placed, type RunningJob, selectRunning } from './attempt.ts'
 import type { Db } from './db.ts'
 import { deleteJob } from './operator.ts'
 import { fireSchedules, nextTick, schedulesDue } from './schedules.ts'
+import type { Terms } from './terms.ts'
 import type { WorkerRow } from './workers.ts'
 
 // What time does to jobs. Each step is bounded, so that a backlog of it never holds a submission up for long;
@@ -41,13 +42,15 @@ export function ripen(db: Db): void {
   }
 }
 
-/** Ends the attempts whose lease is over: as a timeout if the attempt had run out of time, else as lost. */
-export function reclaimExpired(db: Db): void {
-  const jobs = db.all<RunningJob>(
-    `${selectRunning} WHERE j.state = 'running' AND j.lease_expires_at <= ?1 LIMIT ${stepRows}`,
-    db.now,
-  )
-  for (const job of jobs) reclaim(db, job, `its lease was not renewed`)
+/** Ends the attempts whose lease is over and was not renewed meanwhile. */
+export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
+  for (const { id, token, expiresAt } of terms.over(monotonic).slice(0, stepRows)) {
+    const job = db.get<RunningJob>(
+      `${selectRunning} WHERE j.id = ?1 AND j.state = 'running' AND (j.lease_token = ?2 OR j.lease_expires_at = ?3)`,
+      ...[id, token, expiresAt],
+    )
+    if (job) reclaim(db, job, `its lease was not renewed`, token !== null)
+  }
 }
 
 /** Takes back at once what processes of this host held that are gone. Other hosts' workers are left to their leases. */
@@ -64,8 +67,8 @@ export function workersOfDeadProcesses(db: Db): WorkerRow[] {
   return rows.filter((row) => db.processes.isAlive(row) === false)
 }
 
-function reclaim(db: Db, job: RunningJob, why: string): void {
-  const timedOut = db.now >= job.started_at + job.timeout
+function reclaim(db: Db, job: RunningJob, why: string, ranOut = false): void {
+  const timedOut = ranOut || db.now >= job.started_at + job.timeout
   const name = timedOut ? 'Timeout' : 'LeaseLost'
   const message = timedOut
     ? `The attempt ran longer than its timeout of ${job.timeout} ms and its worker did not report it.`
@@ -74,21 +77,6 @@ function reclaim(db: Db, job: RunningJob, why: string): void {
     endAttempt(db, job, timedOut ? 'timeout' : 'lost', false, { name, message, stack: null }, null),
   )
   db.events.push({ event: 'reclaimed', id: job.id, queue: job.queue, type: job.type, fate })
-}
-
-/**
- * Renews the leases that this process's workers hold, a third of the visibility timeout after the last time, up to the
- * attempt's timeout. Also one that is over but that nobody has taken: after a pause of this process it is still its own.
- */
-export function renewLeases(db: Db, workers: number[]): void {
-  db.run(
-    `UPDATE gq_jobs SET lease_expires_at = MIN(?1 + visibility_timeout, started_at + timeout + ${timeoutGrace})
-     WHERE state = 'running' AND worker_id IN (SELECT value FROM json_each(?2))
-       AND lease_expires_at <= ?1 + visibility_timeout * 2 / 3
-       AND lease_expires_at < started_at + timeout + ${timeoutGrace}`,
-    db.now,
-    JSON.stringify(workers),
-  )
 }
 
 /** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. */
@@ -116,11 +104,12 @@ export function prune(db: Db): void {
 }
 
 /** All that time has made necessary, in one transaction. */
-export function reap(db: Db, workers: number[]): void {
+export function reap(db: Db, workers: number[], terms: Terms, monotonic: number): void {
   fireSchedules(db)
-  renewLeases(db, workers)
+  terms.look(db, monotonic)
+  terms.renew(db, monotonic)
   reclaimDeadWorkers(db)
-  reclaimExpired(db)
+  reclaimOver(db, terms, monotonic)
   ripen(db) // also what was just taken back: a second look would have nothing left to do
   prune(db)
   const { host } = db.processes.me
@@ -135,20 +124,17 @@ export function reap(db: Db, workers: number[]): void {
 const seenEvery = 10_000
 
 /** Whether reap would change anything now: asked on a read, so that an idle process takes no write lock. */
-export function reapIsDue(db: Db, workers: number[]): boolean {
+export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: number): boolean {
+  if (terms.look(db, monotonic)) return true
   const row = db.get<{ due: number }>(
     `SELECT
        EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'scheduled' AND run_at <= ?1)
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE deadline <= ?1 AND deadline IS NOT NULL AND state IN ('scheduled', 'ready'))
-       OR EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'running' AND lease_expires_at <= ?1)
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1)
        OR ${schedulesDue}
        OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
        OR EXISTS (SELECT 1 FROM gq_workers WHERE ended_at <= ?1 - 7 * 86400000)
-       OR EXISTS (SELECT 1 FROM gq_workers WHERE seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2)))
-       OR EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'running' AND worker_id IN (SELECT value FROM json_each(?2))
-                    AND lease_expires_at <= ?1 + visibility_timeout * 2 / 3
-                    AND lease_expires_at < started_at + timeout + ${timeoutGrace}) AS due`,
+       OR EXISTS (SELECT 1 FROM gq_workers WHERE seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))) AS due`,
     db.now,
     JSON.stringify(workers),
   )

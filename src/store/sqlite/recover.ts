@@ -4,8 +4,9 @@ import { GopherQueueError } from '../../model/errors.ts'
 import type { Fate } from '../store.ts'
 import { connect } from './connection.ts'
 import { openToRead } from './doctor.ts'
-import { reclaimDeadWorkers, reclaimExpired } from './reaper.ts'
+import { reclaimDeadWorkers, reclaimOver } from './reaper.ts'
 import { version } from './schema.ts'
+import { Terms } from './terms.ts'
 
 export type Row = Record<string, SQLInputValue>
 
@@ -33,9 +34,11 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
     rows.forEach(inserter(copy.connection, 'gq_workers'))
     jobs.forEach(inserter(copy.connection, 'gq_jobs'))
     reclaimDeadWorkers(copy)
+    const terms = new Terms()
     for (let before = -1; before < copy.events.length; ) {
       before = copy.events.length
-      reclaimExpired(copy) // a limited number at once
+      terms.look(copy, 0)
+      reclaimOver(copy, terms, 0) // a limited number at once
     }
     const orphans = copy.events.flatMap((event) => (event.event === 'reclaimed' ? [event] : []))
     return orphans
