@@ -5,6 +5,7 @@ import {
   existsSync,
   mkdtempSync,
   openSync,
+  renameSync,
   rmdirSync,
   rmSync,
   statfsSync,
