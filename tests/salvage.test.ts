@@ -29,6 +29,7 @@ function unaccounted(original: string, saved: string, report: Salvage): { silent
     ['gq_attempts', `attempt || ' of job ' || job_id`],
     ['gq_keys', `json_array(queue, type, key)`],
     ['gq_queues', 'name'],
+    ['gq_schedules', 'name'],
   ] as const
   const listed = new Set(report.lostJobs)
   const told = [...report.lostRows, ...report.refused].join('\n')
@@ -82,6 +83,11 @@ test('a sound file is salvaged whole, with what its WAL holds', async () => {
     assert.deepEqual(examine(`${source}.new`, 0, true).filter(({ verdict }) => verdict === 'FAIL'), []) // biome-ignore format: short
   }
   assert.deepEqual(unaccounted(path, `${path}.new`, salvage(path, `${path}.other`, systemClock)), { silent: [], altered: [] }) // biome-ignore format: short
+  const tables = rowsOf(path, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'gq%' ORDER BY name`)
+  assert.deepEqual(
+    [...Object.keys(salvage(path, `${path}.third`, systemClock).saved), 'gq_meta'].sort(),
+    tables.map(({ name }) => name),
+  )
   const sequence = `SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'`
   assert.deepEqual(rowsOf(`${path}.new`, sequence), rowsOf(path, sequence))
   assert.throws(() => salvage(path, `${path}.new`, systemClock), { code: 'INVALID_ARGUMENT' })

@@ -34,6 +34,7 @@ export async function fill(path: string, jobs: number): Promise<void> {
   await worker.stop()
   await many('later', Math.ceil(jobs / 5), { delay: '9d', queue: 'other' })
   await many('never', Math.ceil(jobs / 5))
+  for (let i = 0; i < 20; i++) await queue.schedule(`at ${i}`, `${i} 4 1 1 *`, 'never', { i })
   await queue.close()
 
   const engine = engineOfGone(path, systemClock)
@@ -82,7 +83,16 @@ export function rowsOf(path: string, sql: string): Record<string, unknown>[] {
 /** What the file holds, whatever its pages look like. */
 export function digest(path: string): string {
   const hash = createHash('sha256')
-  for (const table of ['gq_meta', 'gq_queues', 'gq_jobs', 'gq_keys', 'gq_attempts', 'gq_workers', 'sqlite_sequence'])
+  for (const table of [
+    'gq_meta',
+    'gq_queues',
+    'gq_jobs',
+    'gq_keys',
+    'gq_attempts',
+    'gq_workers',
+    'gq_schedules',
+    'sqlite_sequence',
+  ])
     hash.update(JSON.stringify(rowsOf(path, `SELECT * FROM ${table} ORDER BY 1, 2`)))
   return hash.digest('hex')
 }

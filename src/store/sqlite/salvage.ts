@@ -73,6 +73,7 @@ class Transfer {
     this.#moveWorkers()
     this.#moveQueues()
     this.#moveKeys()
+    this.#moveSchedules()
     this.#report.lostJobs = [...this.#lostJobs].sort((a, b) => a - b)
     const last = Math.max(sequence, this.#report.lostJobs.at(-1) ?? 0)
     this.#to.prepare(`UPDATE sqlite_sequence SET seq = MAX(?1, ${newest}) WHERE name = 'gq_jobs'`).run(last)
@@ -193,6 +194,18 @@ class Transfer {
     const index = 'SELECT queue, type, key, expires_at FROM gq_keys INDEXED BY gq_keys_expires'
     for (const row of this.#from.bothWays(index, ['expires_at', ...primary], 'the index of gq_keys'))
       if (!seen.has(nameOf(row))) this.#report.lostRows.push(`key ${nameOf(row)}`)
+  }
+
+  #moveSchedules(): void {
+    const put = this.#putter('gq_schedules')
+    const seen = new Set<unknown>()
+    const index = 'SELECT name, rowid FROM gq_schedules INDEXED BY sqlite_autoindex_gq_schedules_1'
+    const known = this.#from.bothWays(index, ['name'], 'the index of gq_schedules')
+    const last = known.reduce((most, { rowid }) => Math.max(most, Number(rowid)), 0)
+    this.#from.walk('gq_schedules', Math.min(last, highest), (row) => {
+      if (!seen.has(row.name) && put(row, `${row.name}`)) seen.add(row.name)
+    })
+    for (const { name } of known) if (!seen.has(name)) this.#report.lostRows.push(`schedule ${name}`)
   }
 
   /** Stores rows of a table; answers whether one was taken. */
