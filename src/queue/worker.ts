@@ -2,7 +2,7 @@ import { type Duration, toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
-import { Attempt, type Outcome, type Surroundings } from './attempt.ts'
+import { Attempt, describe, type Outcome, type Surroundings } from './attempt.ts'
 import type { Definition } from './definition.ts'
 import type { Emit } from './events.ts'
 
@@ -156,7 +156,14 @@ export class Worker {
       this.#send(this.#store.call('release', leased)) // arrived after the last word
       return
     }
-    const attempt = new Attempt(leased, this.#definitions.get(leased.type)!, this.#around)
+    let attempt: Attempt
+    try {
+      attempt = new Attempt(leased, this.#definitions.get(leased.type)!, this.#around)
+    } catch (fault) {
+      const error = describe(fault) // the file holds a payload that is no JSON: it was damaged, or written past the checks
+      this.#send(this.#store.call('fail', { lease: leased, kind: 'permanent', error, retryAfter: null }))
+      return
+    }
     this.#running.add(attempt)
     this.#emit('started', attempt.job)
     attempt.start(

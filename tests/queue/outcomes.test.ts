@@ -1,12 +1,8 @@
 import assert from 'node:assert/strict'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
-import {
-  type DefinitionOptions,
-  type GopherQueue,
-  type Handler,
-  PermanentError,
-  TemporaryError,
-} from '../../src/index.ts'
+import { type DefinitionOptions, GopherQueue, type Handler, PermanentError, TemporaryError } from '../../src/index.ts'
+import { temporaryFolder } from '../support/folder.ts'
 import { gate, next, virtualQueue } from './support.ts'
 
 /** Runs one job of a handler until its first attempt is over; `history` and `job` are as they stand then. */
@@ -163,4 +159,18 @@ test('message and stack are cut at 8 KiB each, and the cut is marked', async () 
   }
   assert.match(error?.message ?? '', /\[cut: 20000 bytes/)
   assert.equal((await once(boom(new Error('x'.repeat(8192))))).error?.message.length, 8192)
+})
+
+test('a payload that was damaged in the file ends its job, not the process, and can be seen', async () => {
+  using folder = temporaryFolder()
+  await using queue = await GopherQueue.open(folder.file('jobs.db'))
+  const task = queue.define('task', {}, () => 'done')
+  const [damaged, sound] = await task.submitMany([1, 2])
+  const db = new DatabaseSync(folder.file('jobs.db'))
+  db.exec(`PRAGMA ignore_check_constraints = ON; UPDATE gq_jobs SET payload = '{"cut' WHERE id = ${damaged!.id}`)
+  db.close()
+  queue.work()
+  assert.equal(await task.wait(sound!.id), 'done')
+  await assert.rejects(task.wait(damaged!.id), { code: 'JOB_FAILED', message: /JSON/ })
+  assert.equal((await queue.job(damaged!.id))?.payload, '{"cut')
 })
