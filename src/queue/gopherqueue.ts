@@ -107,7 +107,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     options?: BulkOptions<Payload>,
   ): Promise<SubmitResult[]> {
     if (payloads?.length === 0) return []
-    const submission = await makeSubmission(type, this.#definitions.get(type), payloads, options)
+    const made = makeSubmission(type, this.#definitions.get(type), payloads, options)
+    const submission = made instanceof Promise ? await made : made
     const { ids, duplicates } = await this.#store.call('submit', submission)
     const again = new Set(duplicates)
     return ids.map((id, i) => ({ id, duplicate: again.has(i) }))

@@ -8,18 +8,22 @@ import { checkNames, type ScheduleOptions } from './options.ts'
 /** Options for all jobs of a bulk, or a function that gives each its own. */
 export type BulkOptions<Payload> = JobOptions | ((payload: Payload, index: number) => JobOptions)
 
-/** Checks payloads and options and fills in what the type's definition says, so that the store has nothing left to refuse but its limits. */
-export async function makeSubmission<Payload>(
+/**
+ * Checks payloads and options and fills in what the type's definition says, so that the store has nothing left to refuse
+ * but its limits. At once where there is no schema, so that the store can refuse before a flood of payloads piles up.
+ */
+export function makeSubmission<Payload>(
   type: string,
   definition: Definition | undefined,
   payloads: readonly Payload[],
   options?: BulkOptions<Payload>,
-): Promise<Submission> {
+): Submission | Promise<Submission> {
   if (!Array.isArray(payloads)) throw invalid('submitMany takes an array of payloads.')
   if (payloads.length > limits.bulkJobs) throw tooLarge(`${limits.bulkJobs} jobs; got ${payloads.length}`)
   const schema = definition?.schema
-  if (schema) await Promise.all(payloads.map((payload) => validated(schema, payload, type, ' Nothing was stored.')))
-  return ofValid(type, definition, payloads, options)
+  if (!schema) return ofValid(type, definition, payloads, options)
+  const all = Promise.all(payloads.map((payload) => validated(schema, payload, type, ' Nothing was stored.')))
+  return all.then(() => ofValid(type, definition, payloads, options))
 }
 
 /** As `makeSubmission`, of one job and at once: for a transaction of the app's, which cannot wait. */

@@ -1,4 +1,5 @@
 import { extname, resolve } from 'node:path'
+import { getHeapStatistics } from 'node:v8'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
@@ -11,7 +12,9 @@ import { type Answer, type FromThread, packRequests, unpackError } from './wire.
 
 /** Most operations, and bytes of payloads, that may wait for the storage thread; submissions above it are refused. */
 const mostWaiting = 100_000
-const mostBytes = 256 * 1024 * 1024
+const mostBytes = Math.min(256 * 1024 * 1024, getHeapStatistics().heap_size_limit / 8)
+/** What a caller who waits takes besides the payload. */
+const bytesEach = 1000
 const mostPerMessage = 100
 
 interface Caller {
@@ -192,7 +195,7 @@ function closed(): GopherQueueError {
 }
 
 function sizeOf({ payloads }: Submission): number {
-  let bytes = 0
+  let bytes = bytesEach
   for (const payload of payloads) bytes += payload.length
   return bytes
 }
