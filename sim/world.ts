@@ -173,13 +173,13 @@ export class World {
   }
 
   /** Each process that is awake looks every so often; those that sleep do not. */
-  #advance(ms: number, pieces = 2500): void {
+  #advance(ms: number, pieces = 2500, odds = 0.9): void {
     for (let left = ms; left > 0; left -= pieces) {
       const piece = Math.min(left, pieces)
       this.#clock.wall += piece
       this.#clock.elapsed += piece
       for (const process of [...this.#processes])
-        if (process.awake && process.ticks && this.#random.chance(0.9)) this.#call(process, 'tick')
+        if (process.awake && process.ticks && this.#random.chance(odds)) this.#call(process, 'tick')
     }
   }
 
@@ -252,7 +252,7 @@ export class World {
       const idle = this.#processes.every(({ handlers }) => handlers.length === 0)
       const instants = open().map((job) => (job.runAt ?? job.expiresAt ?? 0) - this.#clock.wall)
       const wait = idle && instants.length > 0 ? Math.max(1000, Math.min(...instants)) : 1000
-      this.#advance(wait, wait)
+      this.#advance(wait, wait, 1)
     }
     for (const process of this.#processes) {
       must(process.status === 'ok', 'a store recovers by itself', () => process.status)
