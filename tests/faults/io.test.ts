@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { folderFor, lookInto } from '../crash/processes.ts'
+import { folderFor, lookInto, until } from '../crash/processes.ts'
 import {
   App,
   allEnded,
@@ -182,3 +182,28 @@ test('another file is in the place of the database: it is not written to, and no
   assertTrue(app, file)
   assert.deepEqual(found(file), allEnded(8))
 })
+
+for (const suffix of ['-wal', '-shm'])
+  test(`the ${suffix} is deleted while in use: all that was acknowledged reaches the file, and nothing more is until a restart`, async (t) => {
+    const folder = folderFor(t)
+    const file = await fileWithHeldJobs(folder, 4)
+    const app = await busyApp(t, { file, diskReserve: 0, concurrency: 4 })
+    assert.equal((await app.submits('before')).what, 'accepted')
+    rmSync(`${file}${suffix}`)
+    assert.match((await app.submits('first')).message!, /was removed while in use: stop all processes/)
+    const { code, accepted } = await app.submits('second')
+    assert.deepEqual([code, accepted], ['STORAGE_UNAVAILABLE', 'no'])
+    const copy = join(folder, 'copy.db')
+    await until('the file alone has what was acknowledged', 10, () => {
+      copyFileSync(file, copy)
+      return keysIn(copy).has('before')
+    })
+    await app.child.kill()
+    const next = new App(t, { file, diskReserve: 0, concurrency: 4 })
+    await next.hears('start', 4)
+    next.tell('finish 4')
+    await untilRunning(file, 0)
+    await next.child.stop()
+    assertTrue(app, file)
+    assert.deepEqual(found(file), { ...allEnded(4), 'lost attempts': 4 })
+  })

@@ -281,7 +281,9 @@ export class Engine {
   }
 
   #look(): void {
-    if (!this.#condition.failed && this.#condition.look(this.#workers.size > 0)) this.#distrusted = true
+    if (this.#condition.failed || !this.#condition.look(this.#workers.size > 0)) return
+    this.#distrusted = true
+    this.#db.restartWal() // what the WAL holds reaches the file while both are open: the WAL may have lost its name
   }
 
   #tellHealth(): void {

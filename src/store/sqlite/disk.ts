@@ -41,6 +41,10 @@ export function systemDisk(path: string, bytes: number): Disk {
   const reserve = `${path}-reserve`
   const kept = () => statSync(reserve, { throwIfNoEntry: false })?.size ?? 0
   let opened: Stats | undefined // as it was at the first look, right after the database was opened
+  const beside = new Map<string, Stats | undefined>([
+    [`${path}-wal`, undefined],
+    [`${path}-shm`, undefined],
+  ])
   return {
     free() {
       const { bavail, bsize } = statfsSync(dirname(path))
@@ -50,7 +54,15 @@ export function systemDisk(path: string, bytes: number): Disk {
       const found = statSync(path, { throwIfNoEntry: false })
       if (!found) return `${path} is gone`
       opened ??= found
-      return found.ino === opened.ino && found.dev === opened.dev ? null : `another file is in the place of ${path}`
+      if (!isSame(found, opened)) return `another file is in the place of ${path}`
+      // While it is open, nothing but a hand from outside removes these: others would open new ones and not see ours.
+      for (const [name, known] of beside) {
+        const now = statSync(name, { throwIfNoEntry: false })
+        if (!known && now) beside.set(name, now)
+        else if (known && !(now && isSame(now, known)))
+          return `${name} was removed while in use: stop all processes of this queue, then start them again`
+      }
+      return null
     },
     setAside(room) {
       if (bytes === 0 || kept() >= bytes) return true
@@ -80,3 +92,5 @@ export function systemDisk(path: string, bytes: number): Disk {
     },
   }
 }
+
+const isSame = (a: Stats, b: Stats) => a.ino === b.ino && a.dev === b.dev
