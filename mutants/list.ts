@@ -17,6 +17,7 @@ const disk = 'store/sqlite/disk.ts'
 const leases = 'store/sqlite/leases.ts'
 const operator = 'store/sqlite/operator.ts'
 const reaper = 'store/sqlite/reaper.ts'
+const terms = 'store/sqlite/terms.ts'
 const schema = 'store/sqlite/schema.ts'
 const submit = 'store/sqlite/submit.ts'
 const workers = 'store/sqlite/workers.ts'
@@ -167,13 +168,13 @@ export const mutants: Mutant[] = [
   {
     name: 'hasty-reaper',
     breaks: 'takes running jobs back although their lease lives',
-    edits: [[reaper, 'AND j.lease_expires_at <= ?1 LIMIT', 'AND ?1 > 0 LIMIT']],
+    edits: [[terms, 'overAt: monotonic + left }', 'overAt: monotonic }']],
     tests: contract,
   },
   {
     name: 'idle-reaper',
     breaks: 'never takes back a job whose lease is over',
-    edits: [[reaper, 'for (const job of jobs) reclaim(db, job, `its lease was not renewed`)', '']],
+    edits: [[reaper, 'if (job) reclaim(db, job, `its lease was not renewed`, token !== null)', '']],
     tests: contract,
   },
   {
@@ -191,7 +192,7 @@ export const mutants: Mutant[] = [
   {
     name: 'no-renewal',
     breaks: 'does not renew the leases of running handlers',
-    edits: [[reaper, '  renewLeases(db, workers)\n', '']],
+    edits: [[reaper, '  terms.renew(db, monotonic)\n', '']],
     tests: contract,
   },
   {
@@ -409,7 +410,7 @@ export const mutants: Mutant[] = [
   {
     name: 'reserve-unused',
     breaks: 'does not turn to what was set aside when the disk is full',
-    edits: [[commit, 'const released = this.#disk.release()', 'const released = this.#disk.free() < 0']],
+    edits: [[condition, 'const released = this.#disk.release()', 'const released = this.#disk.free() < 0']],
     tests: faultyDisk,
   },
   {
