@@ -14,7 +14,7 @@ const raw = /(?![\n\t])\p{Cc}|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/u
 /** What a command writes to a terminal of this width, without the carriage returns that the terminal adds. */
 function terminal(bench: Bench, columns: number, args: string, colour = false): string[] {
   const command = `stty cols ${columns} rows 40; '${process.execPath}' '${main}' ${args}`
-  const { NO_COLOR: _, FORCE_COLOR: __, ...inherited } = process.env
+  const { NO_COLOR: _, FORCE_COLOR: __, CI: ___, ...inherited } = process.env // Node takes CI for a terminal without colours
   const env = { ...inherited, TERM: 'xterm-256color', GOPHERQUEUE_DB: bench.file, ...(!colour && { NO_COLOR: '1' }) }
   const { stdout } = spawnSync(script, ['-qec', command, '/dev/null'], { env, encoding: 'utf8' })
   return stdout.replaceAll('\r\n', '\n').trimEnd().split('\n')
