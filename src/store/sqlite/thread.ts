@@ -10,6 +10,11 @@ import { type FromThread, packError, packReplies, type Requests, unpackRequests 
 
 /** How often to look whether another process has changed the file, while someone here would want to know. */
 const lookEvery = 20
+/**
+ * How long to stay awake for the next request, in ms. Who submits one job after the other sends it within this time, and
+ * to be woken costs as much as all else that a small transaction does beside its fsync.
+ */
+const awake = 0.05
 /** Most jobs submitted or other operations in one transaction, so that a flood never delays an answer for long. */
 const mostAtOnce = 10_000
 
@@ -29,6 +34,8 @@ function send(engine: Engine, replies: Reply[]): void {
   if (replies.length > 0 || events.length > 0) tell(packReplies(replies, events))
 }
 
+const receive = () => receiveMessageOnPort(port)?.message as Requests | undefined
+
 /** Whatever came while the last transaction was being synced shares this one: that is all of group commit. */
 function gather(first: Requests): Request[] {
   const requests: Request[] = []
@@ -38,7 +45,7 @@ function gather(first: Requests): Request[] {
       weight += request.operation === 'submit' ? (request.input as Submission).payloads.length : 1
       requests.push(request)
     }
-    message = weight < mostAtOnce ? (receiveMessageOnPort(port)?.message as Requests | undefined) : undefined
+    message = weight < mostAtOnce ? receive() : undefined
   }
   return requests
 }
@@ -54,10 +61,22 @@ function serve(engine: Engine): void {
     send(engine, engine.tick())
     arm()
   }
-  port.on('message', (first: Requests) => {
+  /** True when the queue was closed. */
+  const answer = (first: Requests): boolean => {
     const requests = gather(first)
-    const closing = requests.some(({ operation }) => operation === 'close')
     send(engine, engine.execute(requests.filter(({ operation }) => operation !== 'close')))
+    return requests.some(({ operation }) => operation === 'close')
+  }
+  port.on('message', (first: Requests) => {
+    const { monotonic } = systemClock
+    const begun = monotonic()
+    let closing = answer(first)
+    for (let until = monotonic() + awake; !closing && monotonic() < until && monotonic() < begun + lookEvery; ) {
+      const next = receive()
+      if (!next) continue
+      closing = answer(next)
+      until = monotonic() + awake
+    }
     if (!closing) return arm()
     disarm?.()
     engine.close()
