@@ -158,24 +158,17 @@ function atLeast(minimum: number, duration: Duration, name: string): number {
   return ms
 }
 
-const knownOptions = new Set([
-  'queue',
-  'priority',
-  'maxAttempts',
-  'backoff',
-  'timeout',
-  'onTimeout',
-  'visibilityTimeout',
-  'delay',
-  'runAt',
-  'deadline',
-  'idempotencyKey',
-  'idempotencyWindow',
-])
+export const policyNames = ['queue', 'priority', 'maxAttempts', 'backoff', 'timeout', 'onTimeout', 'visibilityTimeout']
+const optionNames = [...policyNames, 'delay', 'runAt', 'deadline', 'idempotencyKey', 'idempotencyWindow']
+
+/** Refuses a name it does not know: a misspelt option must not go unheard, a misspelt filter not answer with all jobs. */
+export function checkNames(what: string, given: object, known: readonly string[]): void {
+  for (const key of Object.keys(given)) if (!known.includes(key)) throw invalid(`There is no ${what} '${key}'.`)
+}
 
 /** Checks options and fills in defaults. Throws INVALID_ARGUMENT, also for an option that does not exist. */
 export function jobSpec(type: string, options: JobOptions): JobSpec {
-  for (const key of Object.keys(options)) if (!knownOptions.has(key)) throw invalid(`There is no job option '${key}'.`)
+  checkNames('job option', options, optionNames)
   if (options.delay !== undefined && options.runAt !== undefined) throw invalid('Give delay or runAt, not both.')
   const { deadline } = options
   return {

@@ -1,6 +1,5 @@
 import { type Duration, toMs } from '../model/duration.ts'
-import { invalid } from '../model/errors.ts'
-import { checkName, oneOf, type Policy, wholeNumber } from '../model/job.ts'
+import { checkName, checkNames, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
 import type { JobFilter, QueueSettings } from '../store/store.ts'
 
@@ -38,11 +37,6 @@ export interface ScheduleOptions extends Policy {
   missed?: 'skip' | 'once' | 'all'
   /** 'skip': no job while that of an earlier tick has not ended. Default 'allow'. */
   overlap?: 'allow' | 'skip'
-}
-
-/** Each check of this file refuses a name it does not know: a misspelt filter must not answer with all jobs. */
-export function checkNames(what: string, given: object, known: string[]): void {
-  for (const key of Object.keys(given)) if (!known.includes(key)) throw invalid(`There is no ${what} '${key}'.`)
 }
 
 export function checkOpenOptions(options: OpenOptions): OpenOptions {

@@ -1,9 +1,20 @@
 import { nextTimes } from '../model/cron.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
-import { checkKey, checkName, type JobOptions, jobSpec, limits, oneOf, toJson } from '../model/job.ts'
+import {
+  checkKey,
+  checkName,
+  checkNames,
+  type JobOptions,
+  type JobSpec,
+  jobSpec,
+  limits,
+  oneOf,
+  policyNames,
+  toJson,
+} from '../model/job.ts'
 import type { ScheduleSettings, Submission } from '../store/store.ts'
 import { type Definition, validated, validatedNow } from './definition.ts'
-import { checkNames, type ScheduleOptions } from './options.ts'
+import type { ScheduleOptions } from './options.ts'
 
 /** Options for all jobs of a bulk, or a function that gives each its own. */
 export type BulkOptions<Payload> = JobOptions | ((payload: Payload, index: number) => JobOptions)
@@ -59,8 +70,6 @@ function ofValid<Payload>(
   return { specs: each ? specs : specs[0]!, payloads: texts, keys }
 }
 
-const policyNames = ['queue', 'priority', 'maxAttempts', 'backoff', 'timeout', 'onTimeout', 'visibilityTimeout']
-
 /** A schedule as the store keeps it, each part checked. */
 export async function makeSchedule(
   name: string,
@@ -73,12 +82,12 @@ export async function makeSchedule(
   checkName('schedule', name)
   checkNames('schedule option', policy, policyNames)
   nextTimes(cron, timezone, 1, 0)
-  const { payloads } = await makeSubmission(type, definition, [payload])
+  const { specs, payloads } = await makeSubmission(type, definition, [payload], policy)
   return {
     name,
     cron,
     timezone,
-    spec: jobSpec(type, { ...definition?.policy, ...policy }),
+    spec: specs as JobSpec, // of one job
     payload: payloads[0]!,
     missed: oneOf(missed, ['skip', 'once', 'all'], 'missed'),
     overlap: oneOf(overlap, ['allow', 'skip'], 'overlap'),

@@ -12,8 +12,8 @@ import { submit } from './submit.ts'
  * in one of its own. What SQLite reports, such as a lock that others hold, goes through as it is: it is the app's connection.
  */
 export function submitIn(connection: unknown, path: string, clock: Clock, submission: Submission): Submitted {
-  const app = usable(connection, path, clock)
-  const db = new Db(app, clock)
+  const db = usable(connection, path, clock)
+  const app = db.connection
   const [begin, end, undo] = app.isTransaction
     ? ['SAVEPOINT submission', 'RELEASE submission', 'ROLLBACK TO submission; RELEASE submission']
     : ['BEGIN IMMEDIATE', 'COMMIT', 'ROLLBACK']
@@ -34,7 +34,7 @@ export function submitIn(connection: unknown, path: string, clock: Clock, submis
 }
 
 /** The connection, if what is committed on it is as durable as what the queue commits. */
-function usable(connection: unknown, path: string, clock: Clock): DatabaseSync {
+function usable(connection: unknown, path: string, clock: Clock): Db {
   // Two copies of SQLite in one process do not see each other's locks (POSIX locks belong to the process), and lose
   // each other's commits. That of better-sqlite3 is another copy than Node's, on which the queue runs.
   if (!(connection instanceof DatabaseSync))
@@ -55,7 +55,7 @@ function usable(connection: unknown, path: string, clock: Clock): DatabaseSync {
     throw invalid(
       "The connection commits without waiting for the disk: run 'PRAGMA synchronous = FULL; PRAGMA fullfsync = 1' on it after opening it.",
     )
-  return connection
+  return db
 }
 
 /** By device and inode of the WAL: a hard link is the same file, but SQLite gives it another WAL. */
