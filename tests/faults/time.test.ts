@@ -124,7 +124,7 @@ test('a worker is stopped past its lease: another has the job, and the first hea
 
 test("a handler blocks the app's thread for longer than its visibility timeout: the storage thread keeps its lease", async (t) => {
   const file = join(folderFor(t), 'jobs.db')
-  const id = await submitted(file, 'busy', { ms: 4000 }, { visibilityTimeout: '1s' })
+  const id = await submitted(file, 'busy', { ms: 8000 }, { visibilityTimeout: '3s' })
   const { first, second } = await workers(t, file)
   await first.hears('succeeded')
   const db = lookInto(file)
