@@ -10,6 +10,8 @@ export interface Submission {
   /** JSON texts. */
   payloads: string[]
   keys: (string | null)[] | null
+  /** JSON text of the submitter's trace context. */
+  trace?: string | null
 }
 
 /** Ids in the order submitted; `duplicates` are the positions whose key had a job already. */
@@ -55,6 +57,8 @@ export interface LeasedJob extends Lease {
   deadline: Instant | null
   /** JSON text that an earlier attempt left, or null. */
   checkpoint: string | null
+  /** JSON text of the submitter's trace context, or null. */
+  trace: string | null
   createdAt: Instant
   startedAt: Instant
 }

@@ -51,7 +51,7 @@ export function answerAll(db: Db, requests: Request[]): Reply[] {
 function submitTogether(db: Db, run: Request<'submit'>[]): Reply[] {
   try {
     const payloads = run.map(({ input }) => input.payloads[0]!)
-    const { ids } = submit(db, { specs: run[0]!.input.specs, payloads, keys: null })
+    const { ids } = submit(db, { ...run[0]!.input, payloads })
     return run.map(({ seq }, i) => ({ seq, value: { ids: [ids[i]!], duplicates: [] } }))
   } catch (error) {
     if (!(error instanceof GopherQueueError)) throw error

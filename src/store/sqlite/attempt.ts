@@ -50,7 +50,8 @@ export function lease(
          started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace})
      WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'
      RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
-               backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, created_at AS createdAt`,
+               backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace,
+               created_at AS createdAt`,
     ...[JSON.stringify(found.map((job) => job.id)), token, worker, db.now],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
@@ -62,8 +63,8 @@ export function lease(
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */
 function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob {
   const [id, queue, type, priority, payload, attempt, tries, ...rest] = row
-  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, createdAt] = rest
-  const policy = { maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint }
+  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt] = rest
+  const policy = { maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace }
   return { id, queue, type, priority, payload, attempt, tries, ...policy, createdAt, token, startedAt } as LeasedJob
 }
 

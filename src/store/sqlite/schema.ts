@@ -48,6 +48,7 @@ const migrations: string[] = [
      created_at          INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
      by_sql              INTEGER NOT NULL DEFAULT 1,
      idempotency_key     TEXT,
+     trace               TEXT    CHECK (trace IS NULL OR json_valid(trace)),
      ready_seq           INTEGER,
      lease_seq           INTEGER,
      lease_token         INTEGER,

@@ -6,11 +6,11 @@ import type { Request } from './commit.ts'
 import type { Db } from './db.ts'
 
 /** Stores jobs: all or none. Refuses with QUEUE_FULL, IDEMPOTENCY_CONFLICT. */
-export function submit(db: Db, { specs, payloads, keys }: Submission): Submitted {
+export function submit(db: Db, { specs, payloads, keys, trace }: Submission): Submitted {
   const shared = Array.isArray(specs) ? null : specs
-  if (shared && !keys && payloads.length === 1) return { ids: insertRun(db, shared, payloads), duplicates: [] }
+  if (shared && !keys && payloads.length === 1) return { ids: insertRun(db, shared, payloads, trace), duplicates: [] }
   return db.atomic(() => {
-    if (shared && !keys) return { ids: insertRun(db, shared, payloads), duplicates: [] }
+    if (shared && !keys) return { ids: insertRun(db, shared, payloads, trace), duplicates: [] }
     const ids: number[] = []
     const duplicates: number[] = []
     for (const [i, payload] of payloads.entries()) {
@@ -18,7 +18,7 @@ export function submit(db: Db, { specs, payloads, keys }: Submission): Submitted
       const key = keys?.[i] ?? null
       const first = key === null ? null : claimKey(db, spec, key, payload)
       if (first !== null) duplicates.push(i)
-      ids.push(first ?? insertRun(db, spec, [payload], key)[0]!)
+      ids.push(first ?? insertRun(db, spec, [payload], trace, key)[0]!)
     }
     return { ids, duplicates }
   })
@@ -26,13 +26,19 @@ export function submit(db: Db, { specs, payloads, keys }: Submission): Submitted
 
 const insert = (rows: number) =>
   `INSERT INTO gq_jobs (queue, type, priority, state, max_attempts, backoff, timeout, on_timeout, visibility_timeout,
-                        run_at, deadline, created_at, idempotency_key, by_sql, payload)
-   VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?${i + 14})`).join(', ')}`
+                        run_at, deadline, created_at, idempotency_key, trace, by_sql, payload)
+   VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?${i + 15})`).join(', ')}`
 /** One statement for 32 rows costs half as much as 32 statements. */
 const inserts = [32, 8, 1].map((rows) => ({ rows, sql: insert(rows) }))
 
 /** Inserts jobs of one spec; ids come out in order. */
-function insertRun(db: Db, spec: JobSpec, payloads: string[], key: string | null = null): number[] {
+function insertRun(
+  db: Db,
+  spec: JobSpec,
+  payloads: string[],
+  trace: string | null = null,
+  key: string | null = null,
+): number[] {
   const { now } = db
   const queue = db.queue(spec.queue)
   const waiting = queue.counts.ready + queue.counts.scheduled
@@ -48,7 +54,7 @@ function insertRun(db: Db, spec: JobSpec, payloads: string[], key: string | null
   const { priority, maxAttempts, timeout, onTimeout, visibilityTimeout } = spec
   const backoff = spec.backoff === null ? null : JSON.stringify(spec.backoff)
   // biome-ignore format: in the order of the INSERT's columns
-  const common = [spec.queue, spec.type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key]
+  const common = [spec.queue, spec.type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key, trace]
   const ids: number[] = []
   for (const { rows, sql } of inserts)
     for (let at = ids.length; at + rows <= payloads.length; at += rows) {
@@ -94,13 +100,14 @@ function claimKey(db: Db, spec: JobSpec, key: string, payload: string): number |
   return held.job_id
 }
 
-/** The submissions of one job each, without keys and of one spec, that stand together from `start` on. */
+/** The submissions of one job each, without keys and of one spec and trace, that stand together from `start` on. */
 export function alikeFrom(requests: Request[], start: number): Request<'submit'>[] {
   const run: Request<'submit'>[] = []
   for (let i = start; requests[i]?.operation === 'submit'; i++) {
     const request = requests[i] as Request<'submit'>
-    const { specs, payloads, keys } = request.input
-    if (keys || payloads.length !== 1 || (run[0] && run[0].input.specs !== specs)) break
+    const { specs, payloads, keys, trace } = request.input
+    const { input: first } = run[0] ?? request
+    if (keys || payloads.length !== 1 || first.specs !== specs || first.trace !== trace) break
     run.push(request)
   }
   return run
