@@ -3,7 +3,7 @@ export type { Instant } from './model/clock.ts'
 export { nextTimes } from './model/cron.ts'
 export type { Duration } from './model/duration.ts'
 export { type Accepted, type ErrorCode, GopherQueueError, PermanentError, TemporaryError } from './model/errors.ts'
-export type { Attempt, DeadReason, Job, JobOptions, Policy, Priority } from './model/job.ts'
+export type { Attempt, DeadReason, Job, JobError, JobOptions, Policy, Priority } from './model/job.ts'
 export type { State } from './model/lifecycle.ts'
 export type { ActiveJob, Context, DefinitionOptions, Handler } from './queue/definition.ts'
 export type { QueueEvents } from './queue/events.ts'
@@ -17,7 +17,9 @@ export type {
   JobPage,
   QueueStats,
   Schedule,
+  Source,
   Stats,
   StoreHealth,
   Worker as WorkerStats,
+  WorkerRegistration,
 } from './store/store.ts'

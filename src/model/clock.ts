@@ -3,7 +3,9 @@ export type Instant = number
 
 /** The only source of time. `now` is the wall clock, `monotonic` never jumps; timers run on the monotonic one. */
 export interface Clock {
+  /** The wall clock in Unix ms. */
   now(): Instant
+  /** Ms since some fixed instant; never jumps. */
   monotonic(): number
   /** Calls `callback` once after `ms`; returns a function that cancels it. Keeps the process alive until then. */
   timer(ms: number, callback: () => void): () => void

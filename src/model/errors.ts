@@ -1,4 +1,6 @@
-/** Every code a caller can meet. Codes are stable: they are part of the API. */
+import type { Duration } from './duration.ts'
+
+/** What went wrong. Codes are stable: they are part of the API. */
 export type ErrorCode =
   | 'INVALID_ARGUMENT' // an option or argument is wrong; nothing was stored
   | 'INVALID_PAYLOAD' // the payload is not JSON or its validator refused it
@@ -26,11 +28,16 @@ export type Accepted = 'no' | 'yes' | 'unknown'
 
 /** The one error class of this package. `code` is stable; `accepted` says whether the submission or change took effect. */
 export class GopherQueueError extends Error {
+  /** Always 'GopherQueueError'. */
   override readonly name = 'GopherQueueError'
+  /** What went wrong, for code to decide by; the message is for people. */
   readonly code: ErrorCode
+  /** 'no': nothing happened. 'yes': it took effect all the same. 'unknown': open the queue again and look. */
   readonly accepted: Accepted
+  /** What more is known, by code: the issues of INVALID_PAYLOAD, the state of INVALID_STATE, the end of JOB_FAILED. */
   readonly details: unknown
 
+  /** `accepted` is 'no' unless given. */
   constructor(
     code: ErrorCode,
     message: string,
@@ -45,15 +52,19 @@ export class GopherQueueError extends Error {
 
 /** Throw from a handler: trying again cannot help. The job goes to the dead letters at once. */
 export class PermanentError extends Error {
+  /** 'PermanentError', unless a subclass says otherwise; kept in the history. */
   override readonly name: string = 'PermanentError'
 }
 
 /** Throw from a handler: try again, `retryAfter` (ms or '5m') from now if given, else by the job's backoff. */
 export class TemporaryError extends Error {
+  /** 'TemporaryError', unless a subclass says otherwise; kept in the history. */
   override readonly name: string = 'TemporaryError'
-  readonly retryAfter: number | string | undefined
+  /** Delay before the next attempt (ms or '5m'); undefined leaves it to the job's backoff. */
+  readonly retryAfter: Duration | undefined
 
-  constructor(message: string, options: ErrorOptions & { retryAfter?: number | string } = {}) {
+  /** `retryAfter` (ms or '5m') overrules the job's backoff, not its number of attempts. */
+  constructor(message: string, options: ErrorOptions & { retryAfter?: Duration } = {}) {
     super(message, options)
     this.retryAfter = options.retryAfter
   }

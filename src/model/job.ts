@@ -4,11 +4,12 @@ import { type Duration, toMs } from './duration.ts'
 import { GopherQueueError, invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
 
+/** Priority class, most urgent first: all ready jobs of one go before those of the next. */
+export type Priority = 'critical' | 'high' | 'normal' | 'low' | 'bulk'
 /** Most urgent first. A class's number is its place in this list. */
-export const priorities = ['critical', 'high', 'normal', 'low', 'bulk'] as const
-export type Priority = (typeof priorities)[number]
+export const priorities: readonly Priority[] = ['critical', 'high', 'normal', 'low', 'bulk']
 
-/** Why a job is dead. */
+/** Why a job is dead: attempts used up, a permanent failure, a timeout under `onTimeout: 'dead'`, its deadline passed. */
 export type DeadReason = 'exhausted' | 'permanent' | 'timeout' | 'expired'
 
 export const limits = {
@@ -82,45 +83,82 @@ export interface JobSpec {
 
 /** A job as anyone may read it. Instants are Unix ms; null where it does not apply. */
 export interface Job<Payload = unknown, Result = unknown> {
+  /** Grows in the order of submission, with gaps; never used again. */
   id: number
+  /** The line that it waits in. */
   queue: string
+  /** Selects the handler. */
   type: string
+  /** Its class in the order of jobs. */
   priority: Priority
+  /** Where in its life it is. */
   state: State
+  /** As submitted, before the schema of its definition. */
   payload: Payload
   /** Attempts started so far, also before an operator's retry. */
   attempt: number
   /** Attempts left in the present budget. */
   attemptsLeft: number
+  /** Attempts in a budget, the first one included. */
   maxAttempts: number
+  /** With all defaults filled in, in ms. */
   backoff: StoredBackoff
+  /** Longest run of one attempt, in ms. */
   timeout: number
+  /** Whether a timed-out attempt is repeated or ends the job. */
   onTimeout: 'retry' | 'dead'
+  /** How long a lease lives without a heartbeat, in ms. */
   visibilityTimeout: number
+  /** When it becomes ready; only in state `scheduled`. */
   runAt: Instant | null
+  /** Dead if no attempt has started by then. */
   deadline: Instant | null
+  /** When it was submitted. */
   createdAt: Instant
+  /** When its latest attempt started. */
   startedAt: Instant | null
+  /** When it ended; only in a terminal state. */
   finishedAt: Instant | null
+  /** When its worker loses it unless it renews the lease; only in state `running`. */
   leaseExpiresAt: Instant | null
+  /** Name of the worker of its latest attempt. */
   worker: string | null
+  /** When it was asked to stop while running. */
   cancelRequestedAt: Instant | null
-  /** As its handler last told, or null. */
+  /** As its handler last told, 0 to 100 percent. */
   progress: { percent: number; message: string | null } | null
+  /** What its handler returned; only in state `succeeded`. */
   result: Result | null
   /** Only in state `dead`. */
   reason: DeadReason | null
+  /** As submitted. */
   idempotencyKey: string | null
 }
 
-/** One attempt in a job's history. The current or successful one has no error. */
+/** What a handler threw, or what took its attempt from it. Each text is cut at 8 KiB, and says so. */
+export interface JobError {
+  /** The error's own; 'NonError' for another thrown value, 'Timeout' or 'LeaseLost' for what was no fault of the handler's. */
+  name: string
+  /** The error's own; of another thrown value what `util.inspect` says. */
+  message: string
+  /** With that of its cause; null where there is none. */
+  stack: string | null
+}
+
+/** One attempt in a job's history. Instants are Unix ms. */
 export interface Attempt {
+  /** 1 for the first; goes on counting after an operator's retry. */
   attempt: number
+  /** Name of the worker that ran it. */
   worker: string | null
+  /** When it was leased: before its handler ran. */
   startedAt: Instant
+  /** Null while it runs. */
   finishedAt: Instant | null
+  /** 'lost': the worker was gone or did not renew its lease. */
   outcome: 'running' | 'succeeded' | 'failed' | 'timeout' | 'lost' | 'cancelled'
-  error: { name: string; message: string; stack: string | null } | null
+  /** Null for the running and the successful one. */
+  error: JobError | null
 }
 
 /** Checks a queue or type name: 1 to 128 characters, no control characters. */

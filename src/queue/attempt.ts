@@ -3,14 +3,14 @@ import { backoffDelay, type CustomBackoff, parseBackoff } from '../model/backoff
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid, PermanentError, TemporaryError } from '../model/errors.ts'
-import { limits, priorities, toJson } from '../model/job.ts'
+import { type JobError, limits, priorities, toJson } from '../model/job.ts'
 import type { Failure, Lease, LeasedJob, Store } from '../store/store.ts'
 import { type ActiveJob, type Context, type Definition, validated } from './definition.ts'
 
 /** What one attempt came to. `lost` and `released` are decided from outside, the rest by the handler or the clock. */
 export type Outcome =
   | { kind: 'succeeded'; result: string }
-  | { kind: Failure['kind']; error: Failure['error']; retryAfter: number | null }
+  | { kind: Failure['kind']; error: JobError; retryAfter: number | null }
   | { kind: 'released' | 'lost' }
 
 export interface Surroundings {
@@ -183,7 +183,7 @@ function percentOf(percent: number): number {
 }
 
 /** An error as the history keeps it: name, message, stack with its causes, each cut at 8 KiB. */
-export function describe(error: unknown): Failure['error'] {
+export function describe(error: unknown): JobError {
   if (!(error instanceof Error)) return { name: 'NonError', message: cut(inspect(error)), stack: null }
   const cause =
     error.cause === undefined

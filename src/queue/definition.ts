@@ -5,30 +5,39 @@ import { type JobSpec, jobSpec, type Policy, type Priority } from '../model/job.
 
 /** The job as its handler sees it. Instants are Unix ms. */
 export interface ActiveJob<Payload = unknown> {
+  /** The same in all attempts: with it a handler can make its effects idempotent. */
   id: number
+  /** The name under which its handler was defined. */
   type: string
+  /** The line that it came from. */
   queue: string
+  /** Its class in the order of jobs. */
   priority: Priority
   /** As the schema's output, where the definition has one. */
   payload: Payload
   /** 1 for the first attempt. */
   attempt: number
+  /** Attempts in a budget, the first one included. */
   maxAttempts: number
   /** Attempts that remain after this one. */
   attemptsLeft: number
   /** What an earlier attempt left with `context.checkpoint`, or null. */
   checkpoint: unknown
+  /** When it was submitted. */
   createdAt: Instant
+  /** When this attempt was leased. */
   startedAt: Instant
+  /** By when an attempt had to start, or null. */
   deadline: Instant | null
 }
 
+/** What a handler can use besides its job. */
 export interface Context {
   /** Fires when the attempt is over from outside: timeout, cancellation, lost lease, shutdown. `signal.reason` says which. */
   readonly signal: AbortSignal
-  /** Extends the lease at once and waits until that is on disk. Rarely needed: the storage thread renews leases by itself. */
+  /** Extends the lease and resolves when that is on disk. Rarely needed: leases are renewed by themselves. Throws LEASE_LOST. */
   heartbeat(): Promise<void>
-  /** Tells people how far the job is, in percent. Stored with the next transaction, never with an fsync of its own. */
+  /** Tells people how far the job is, 0 to 100 percent: stored with the next transaction, at no cost. Throws INVALID_ARGUMENT. */
   progress(percent: number, message?: string): void
   /**
    * Keeps a small state (JSON, at most 64 KiB) on disk, from which the next attempt can go on: it gets it as
@@ -37,9 +46,13 @@ export interface Context {
   checkpoint(state: unknown): Promise<void>
 }
 
-/** Does the work. What it returns (JSON, at most 1 MiB) is the job's result; what it throws is classified. */
+/**
+ * Does the work. What it returns (JSON, at most 1 MiB) is the job's result. It fails for good by throwing a
+ * `PermanentError` or returning what is no such result; anything else it throws is tried again.
+ */
 export type Handler<Payload, Result> = (job: ActiveJob<Payload>, context: Context) => Result | Promise<Result>
 
+/** What `define` takes: the policy of all jobs of the type, which a submission can overrule. */
 export interface DefinitionOptions extends Policy {
   /** Overrules how a thrown error is taken; undefined leaves it as it is: PermanentError permanent, all else temporary. */
   classify?: (error: unknown) => 'temporary' | 'permanent' | undefined

@@ -1,16 +1,19 @@
-import type { Failure, Fate, Source, StoreHealth } from '../store/store.ts'
+import type { JobError } from '../model/job.ts'
+import type { Fate, Source, StoreHealth } from '../store/store.ts'
 import type { ActiveJob } from './definition.ts'
 
 /** Names and arguments of a queue's events. Those of a job's end are told after it is on disk, in the process that ran it. */
 export interface QueueEvents {
+  /** A handler starts. */
   started: [job: ActiveJob]
   /** The result as JSON text. */
   succeeded: [job: ActiveJob, result: string]
   /** A failed attempt that will be repeated at `fate.runAt`. */
-  retrying: [job: ActiveJob, error: Failure['error'], fate: Fate]
+  retrying: [job: ActiveJob, error: JobError, fate: Fate]
   /** The job's last failure, for `fate.reason`. */
-  dead: [job: ActiveJob, error: Failure['error'], fate: Fate]
-  cancelled: [job: ActiveJob, error: Failure['error'], fate: Fate]
+  dead: [job: ActiveJob, error: JobError, fate: Fate]
+  /** It was asked to stop while it ran, and did. */
+  cancelled: [job: ActiveJob, error: JobError, fate: Fate]
   /** Given back uncharged at shutdown. */
   released: [job: ActiveJob]
   /** The attempt was taken from its handler; what the handler still does is not reported. */

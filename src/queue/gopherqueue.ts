@@ -26,7 +26,11 @@ import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
 
 export type { SubmitResult, Task }
 
-/** Durable background jobs in one SQLite file. See the README for a tour. */
+/**
+ * Durable background jobs in one SQLite file, and an emitter of `QueueEvents`. See the README for a tour. Calls that reach
+ * the file also throw CLOSED, STORAGE_UNAVAILABLE or STORAGE_CORRUPT, those that write STORAGE_FULL; all are
+ * `GopherQueueError`s, and nothing took effect unless their `accepted` says otherwise.
+ */
 export class GopherQueue extends EventEmitter<QueueEvents> {
   readonly #store: Store
   readonly #clock: Clock
@@ -35,7 +39,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   readonly #workers = new Set<Worker>()
   #workersMade = 0
 
-  /** For stores of your own making, such as in tests; apps call `open`. */
+  /** Apps call `open`. @internal */
   constructor(store: Store, clock: Clock = systemClock) {
     super()
     this.#store = store
@@ -45,8 +49,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /**
    * Opens the file, creating it if its folder exists. Opening is also the recovery after a crash. Several processes of
-   * one host may have it open. Throws NOT_A_QUEUE, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL, STORAGE_UNAVAILABLE,
-   * ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
+   * one host may have it open. Throws INVALID_ARGUMENT, NOT_A_QUEUE, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL,
+   * STORAGE_UNAVAILABLE, ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
    */
   static async open(file: string, options: OpenOptions = {}): Promise<GopherQueue> {
     if (typeof file !== 'string' || file === '' || /^[a-z]+:\/\//i.test(file))
@@ -63,6 +67,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     options: DefinitionOptions & { payload: Schema },
     handler?: Handler<StandardSchemaV1.InferOutput<Schema>, Result>,
   ): Task<StandardSchemaV1.InferInput<Schema>, Result>
+  /** As above, without a schema: types come from the handler or from type arguments, and nothing is checked. */
   define<Payload = unknown, Result = unknown>(
     type: string,
     options?: DefinitionOptions & { payload?: undefined },
@@ -85,7 +90,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     }
   }
 
-  /** Registers the function behind `backoff: { kind: 'custom', name }`. Where none is known, the default exponential applies. */
+  /** Gives this process's workers the function behind `backoff: { kind: 'custom', name }`. Throws INVALID_ARGUMENT. */
   defineBackoff(name: string, delay: CustomBackoff): void {
     if (typeof delay !== 'function') throw invalid(`The backoff '${name}' must be a function.`)
     this.#customBackoffs.set(name, delay)
@@ -93,14 +98,13 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /**
    * Stores a job; resolves when it is on disk. Throws INVALID_ARGUMENT, INVALID_PAYLOAD, PAYLOAD_TOO_LARGE,
-   * IDEMPOTENCY_CONFLICT, QUEUE_FULL, OVERLOADED, STORAGE_FULL, STORAGE_UNAVAILABLE, CLOSED; unless `accepted` says
-   * otherwise, nothing was stored.
+   * IDEMPOTENCY_CONFLICT, QUEUE_FULL, OVERLOADED, STORAGE_FULL.
    */
   async submit(type: string, payload: unknown, options?: JobOptions): Promise<SubmitResult> {
     return (await this.submitMany(type, [payload], options))[0]!
   }
 
-  /** Stores up to 10,000 jobs of a type, all or none, in the order given. Throws as `submit`. */
+  /** Stores up to 10,000 jobs of a type (64 MiB of payloads), all or none, in the order given. Throws as `submit`. */
   async submitMany<Payload>(
     type: string,
     payloads: readonly Payload[],
@@ -141,21 +145,22 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return this.#store.call('schedules', null)
   }
 
-  /** Throws NOT_FOUND. Ticks that pass meanwhile are not made up for. */
+  /** Stops a schedule's ticks; those that pass meanwhile are not made up for. Throws NOT_FOUND. */
   async pauseSchedule(name: string): Promise<void> {
     await this.#store.call('pauseSchedule', { name, paused: true })
   }
 
+  /** Lets a schedule go on from its next tick. Throws NOT_FOUND. */
   async resumeSchedule(name: string): Promise<void> {
     await this.#store.call('pauseSchedule', { name, paused: false })
   }
 
-  /** Throws NOT_FOUND. Jobs that it has submitted stay. */
+  /** Deletes a schedule; jobs that it has submitted stay. Throws NOT_FOUND. */
   async removeSchedule(name: string): Promise<void> {
     await this.#store.call('removeSchedule', name)
   }
 
-  /** Starts to lease jobs of the defined types and to run their handlers. Throws INVALID_ARGUMENT. */
+  /** Starts to lease jobs of the defined types and to run their handlers. Throws INVALID_ARGUMENT, also without a handler. */
   work(options: WorkOptions = {}): Worker {
     const around = {
       clock: this.#clock,
@@ -174,7 +179,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return worker
   }
 
-  /** The job, or null when there is none with this id (never was, removed, pruned). */
+  /** The job, or null when there is none with this id (never was, removed, pruned). Throws INVALID_ARGUMENT. */
   async job(id: number): Promise<Job | null> {
     return this.#store.call('job', checkId(id))
   }
@@ -184,14 +189,14 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return this.#store.call('jobs', checkFilter(filter))
   }
 
-  /** Every attempt of a job that started, oldest first; empty for a job that is not there. */
+  /** Every attempt of a job, oldest first; empty for a job that is not there. Throws INVALID_ARGUMENT. */
   async history(id: number): Promise<Attempt[]> {
     return this.#store.call('attempts', checkId(id))
   }
 
   /**
    * Resolves with the job's result when it has succeeded, in whichever process. Throws JOB_FAILED when it ended dead or
-   * cancelled (`details` has state, reason and last error), WAIT_TIMEOUT, NOT_FOUND.
+   * cancelled (`details` has state, reason and last error), WAIT_TIMEOUT, NOT_FOUND, INVALID_ARGUMENT.
    */
   async wait<Result = unknown>(id: number, options?: WaitOptions): Promise<Result> {
     return (await waitForEnd(this.#store, this.#clock, checkId(id), options)) as Result
@@ -212,11 +217,12 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     await this.#store.call('remove', checkId(id))
   }
 
-  /** Running jobs of the queue go on; no more are leased, by any process. */
+  /** Lets no process lease more jobs of a queue; those that run go on, submissions are taken. Throws INVALID_ARGUMENT. */
   async pause(queue = 'default'): Promise<void> {
     await this.#store.call('setQueue', { queue: checkName('queue', queue), paused: true })
   }
 
+  /** Ends a pause. Throws INVALID_ARGUMENT. */
   async resume(queue = 'default'): Promise<void> {
     await this.#store.call('setQueue', { queue: checkName('queue', queue), paused: false })
   }
@@ -226,16 +232,17 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     await this.#store.call('setQueue', queueSettings(queue, options))
   }
 
+  /** Counts of jobs by queue and state, and who works. */
   async stats(): Promise<Stats> {
     return this.#store.call('stats', null)
   }
 
-  /** One sentence that says why a job is not running, or what became of it, and what happens next. */
+  /** One sentence that says why a job is not running, or what became of it, and what happens next. Throws INVALID_ARGUMENT. */
   async why(id: number): Promise<string> {
     return this.#store.call('why', checkId(id))
   }
 
-  /** The state of storage and of the work, with the causes of whatever is not well. */
+  /** The state of storage and of the work, with the causes of whatever is not well. Does not throw for what it reports. */
   async health(): Promise<StoreHealth> {
     const overdue = [...this.#workers].reduce((sum, worker) => sum + worker.overdue, 0)
     return healthOf(this.#store, this.#clock, overdue)
@@ -250,6 +257,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     }
   }
 
+  /** For `await using`: as `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }

@@ -3,6 +3,7 @@ import { checkName, checkNames, oneOf, type Policy, wholeNumber } from '../model
 import { states } from '../model/lifecycle.ts'
 import type { JobFilter, QueueSettings } from '../store/store.ts'
 
+/** What `GopherQueue.open` takes. */
 export interface OpenOptions {
   /**
    * Bytes of the disk that are kept free for jobs that run: with less, submissions are refused with STORAGE_FULL. While
@@ -15,18 +16,23 @@ export interface OpenOptions {
 export interface QueueOptions {
   /** Jobs that may wait; more are refused with QUEUE_FULL. Default: no limit. */
   maxDepth?: number | null
-  /** How long ended jobs are kept. Defaults: 24 h, 7 days, for ever. Applies to jobs that end from now on. */
+  /** How long succeeded jobs are kept, of those that end from now on. Default 24 h; null for ever. */
   keepSucceeded?: Duration | null
+  /** As `keepSucceeded`, of cancelled jobs. Default 7 days. */
   keepCancelled?: Duration | null
+  /** As `keepSucceeded`, of dead jobs. Default for ever. */
   keepDead?: Duration | null
 }
 
+/** How long to wait for a job's end. */
 export interface WaitOptions {
   /** Then WAIT_TIMEOUT is thrown; the job goes on. Default: for ever. */
   timeout?: Duration
+  /** Ends the waiting: its reason is thrown, the job goes on. */
   signal?: AbortSignal
 }
 
+/** What a schedule can set: the policy of its jobs, and which ticks count. */
 export interface ScheduleOptions extends Policy {
   /** IANA name, such as 'Europe/Berlin'. Default 'UTC'. */
   timezone?: string

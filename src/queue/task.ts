@@ -5,12 +5,15 @@ import type { BulkOptions } from './submission.ts'
 
 /** A job's id, and whether it was there already under the same idempotency key. */
 export interface SubmitResult {
+  /** The job's id; of a duplicate that of the first one. */
   id: number
+  /** Nothing was stored: a job with this idempotency key is there. */
   duplicate: boolean
 }
 
 /** A defined type of job: submits payloads that fit it. */
 export interface Task<Payload, Result> {
+  /** As defined. */
   readonly type: string
   /** As `GopherQueue.submit`. */
   submit(payload: Payload, options?: JobOptions): Promise<SubmitResult>

@@ -6,15 +6,17 @@ import { Attempt, describe, type Outcome, type Surroundings } from './attempt.ts
 import type { Definition } from './definition.ts'
 import type { Emit } from './events.ts'
 
+/** What `GopherQueue.work` takes. */
 export interface WorkOptions {
-  /** Handlers that run at once. Default 10. */
+  /** Handlers that run at once, 1 to 10,000. Default 10. */
   concurrency?: number
   /** Queues to take jobs from. Default: those that the definitions name. */
   queues?: string[]
-  /** Shown to operators. Default: process id and a number. */
+  /** 1 to 128 characters, shown to operators. Default: process id and a number. */
   name?: string
 }
 
+/** How a worker stops. */
 export interface StopOptions {
   /** Wait for running handlers first (default); else abort them at once. */
   drain?: boolean
@@ -27,8 +29,11 @@ const patience = { afterTimeout: 30_000, afterAbort: 10_000 }
 
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
 export class Worker {
+  /** As operators see it. */
   readonly name: string
+  /** Handlers that run at once at most. */
   readonly concurrency: number
+  /** What it takes jobs of. */
   readonly sources: Source[]
   readonly #store: Store
   readonly #definitions: ReadonlyMap<string, Definition>
@@ -51,6 +56,7 @@ export class Worker {
   #hurried = false
   #hurry: (() => void) | undefined
 
+  /** @internal */
   constructor(
     store: Store,
     definitions: ReadonlyMap<string, Definition>,
@@ -89,7 +95,7 @@ export class Worker {
 
   /**
    * Takes no more jobs, waits for running handlers, gives the rest back uncharged, and resolves when all of that is on disk.
-   * A second call with `drain: false` ends the first one's waiting.
+   * A second call with `drain: false` ends the first one's waiting. Throws INVALID_ARGUMENT.
    */
   stop({ drain = true, grace = 30_000 }: StopOptions = {}): Promise<void> {
     const wait = toMs(grace, 'grace')
@@ -101,7 +107,7 @@ export class Worker {
     return this.#stopped
   }
 
-  /** The store says that a running job was cancelled, or that its lease is gone. */
+  /** The store says that a running job was cancelled, or that its lease is gone. @internal */
   tell(event: 'cancelRequested' | 'leaseLost', id: number, token: number): void {
     for (const attempt of this.#running) {
       if (attempt.lease.id !== id || attempt.lease.token !== token) continue

@@ -1,6 +1,6 @@
 import type { Instant } from '../model/clock.ts'
 import type { ErrorCode } from '../model/errors.ts'
-import type { Attempt, Job, JobSpec } from '../model/job.ts'
+import type { Attempt, DeadReason, Job, JobError, JobSpec } from '../model/job.ts'
 import type { State } from '../model/lifecycle.ts'
 
 /** Jobs to store together: all or none. `keys[i]` is the idempotency key of `payloads[i]`. */
@@ -22,7 +22,9 @@ export interface Submitted {
 
 /** One line of jobs: those of one queue and one type. */
 export interface Source {
+  /** Its queue. */
   queue: string
+  /** Its type. */
   type: string
 }
 
@@ -66,7 +68,7 @@ export interface LeasedJob extends Lease {
 export interface Failure {
   lease: Lease
   kind: 'temporary' | 'permanent' | 'timeout'
-  error: { name: string; message: string; stack: string | null }
+  error: JobError
   /** Overrules the backoff. */
   retryAfter: number | null
 }
@@ -79,16 +81,23 @@ export interface Progress {
   message: string | null
 }
 
-/** What became of a failed or reclaimed attempt. */
+/** What an event made of a job. */
 export interface Fate {
+  /** Where it is now; `running` if it was only asked to stop. */
   state: State
+  /** When its next attempt is due (Unix ms), in state `scheduled`. */
   runAt: Instant | null
-  reason: string | null
+  /** Why it is dead, in state `dead`. */
+  reason: DeadReason | null
 }
 
+/** Which jobs to list: those that fit all that is given. */
 export interface JobFilter {
+  /** Default: any. */
   state?: State
+  /** Default: any. */
   queue?: string
+  /** Default: any. */
   type?: string
   /** Newest first by default. */
   order?: 'oldest' | 'newest'
@@ -98,41 +107,63 @@ export interface JobFilter {
   cursor?: number | null
 }
 
+/** Some of the jobs that fit a filter. */
 export interface JobPage {
+  /** In the order asked for. */
   jobs: Job[]
   /** Hand it to the next call; null when this is the last page. */
   next: number | null
 }
 
+/** One queue in numbers. */
 export interface QueueStats {
+  /** Its name. */
   queue: string
+  /** No more of its jobs are leased. */
   paused: boolean
+  /** Jobs that may wait, or null for no limit. */
   maxDepth: number | null
+  /** Its jobs that are kept in the file, by state. */
   counts: Record<State, number>
 }
 
+/** What a worker says of itself when it starts. */
 export interface WorkerRegistration {
+  /** As given, or process id and a number. */
   name: string
+  /** What it takes jobs of. */
   sources: Source[]
+  /** Handlers that it runs at once at most. */
   slots: number
 }
 
+/** One worker, of any process, that has not signed off. */
 export interface Worker extends WorkerRegistration {
+  /** Its row in the file. */
   id: number
+  /** Its process; null for one that another version or program wrote. */
   pid: number | null
+  /** Its host's name. */
   host: string
+  /** When it started (Unix ms). */
   startedAt: Instant
+  /** When it last said that it lives (Unix ms). */
   seenAt: Instant
+  /** Its process is there; where that cannot be seen from here, it was seen in the last minute. */
   alive: boolean
+  /** Jobs that it holds. */
   running: number
 }
 
+/** What waits and who works, as of one instant. Its cost does not grow with the number of jobs. */
 export interface Stats {
+  /** By name. */
   queues: QueueStats[]
+  /** Those that have not signed off, also when their process is gone. */
   workers: Worker[]
   /** Types with ready jobs that no live worker handles. */
   unhandled: Source[]
-  /** Age of the oldest ready job in ms; null when none is ready. */
+  /** Ms since the oldest ready job was submitted; null when none is ready. */
   oldestReadyMs: number | null
 }
 
@@ -160,19 +191,31 @@ export interface ScheduleSettings {
   overlap: 'allow' | 'skip'
 }
 
+/** A schedule as the file holds it. Instants are Unix ms. */
 export interface Schedule {
+  /** Unique in the file. */
   name: string
+  /** Five fields, or six with seconds first. */
   cron: string
+  /** IANA name of the zone in which the cron line is read. */
   timezone: string
+  /** Queue of its jobs. */
   queue: string
+  /** Type of its jobs. */
   type: string
+  /** Payload of its jobs. */
   payload: unknown
+  /** What ticks are worth for which no process was there. */
   missed: 'skip' | 'once' | 'all'
+  /** Whether a tick counts while the job of an earlier one has not ended. */
   overlap: 'allow' | 'skip'
+  /** No ticks until it is resumed. */
   paused: boolean
   /** Null when the cron line has no further tick. */
   nextAt: Instant | null
+  /** Its latest tick, or null. */
   lastAt: Instant | null
+  /** Id of the latest job that it submitted, or null. */
   lastJob: number | null
   /** When code last defined it: one that no deployed code defines any more stays behind. */
   definedAt: Instant
@@ -222,8 +265,11 @@ export type StoreEvent =
   | { event: 'tickLost'; schedule: string; tick: Instant; code: ErrorCode; message: string }
   | { event: 'health'; health: StoreHealth }
 
+/** How storage and the work are. */
 export interface StoreHealth {
+  /** 'degraded' recovers by itself once its causes are gone; 'failed' needs somebody to look at the file. */
   status: 'ok' | 'degraded' | 'failed'
+  /** Each with an error code, NO_WORKER or OVERDUE_HANDLERS, a sentence for people, and its beginning in Unix ms. */
   causes: { code: string; message: string; since: Instant }[]
   /** What goes on all the same. */
   works: { submit: boolean; lease: boolean; complete: boolean }

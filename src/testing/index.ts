@@ -1,3 +1,4 @@
+export type { Clock } from '../model/clock.ts'
 export { VirtualClock } from './clock.ts'
 export { fail, script, sleep, slow } from './handlers.ts'
 export { TestQueue, type TestQueueOptions, testQueue } from './queue.ts'

@@ -15,6 +15,7 @@ import { type Run, runs, waiting } from './handlers.ts'
 import { EngineStore } from './store.ts'
 import { transcribe } from './transcript.ts'
 
+/** What `testQueue` takes. */
 export interface TestQueueOptions {
   /** The instant at which the test starts (Unix ms or Date). Default 2030-01-01T00:00Z, a Tuesday. */
   now?: Instant | Date
@@ -47,6 +48,7 @@ const forEver = '36500d'
 
 /** The real engine and the real workers, in memory and on a virtual clock: made by `testQueue`. */
 export class TestQueue extends GopherQueue {
+  /** Its time, for code of the test that needs it too; `advance` moves it. */
   readonly clock: VirtualClock
   readonly #store: EngineStore
   readonly #start: Instant
@@ -57,6 +59,7 @@ export class TestQueue extends GopherQueue {
   #appWorks = false
   #gaveUp = false
 
+  /** As `testQueue`. @internal */
   constructor({ now, concurrency = 10, patience = '4s' }: TestQueueOptions = {}) {
     if (now !== undefined && Number.isNaN(Number(now)))
       throw invalid(`now must be a Date or Unix milliseconds; got ${now}.`)
@@ -229,7 +232,10 @@ export class TestQueue extends GopherQueue {
   }
 }
 
-/** A queue for tests: in memory, on a virtual clock, empty. The app takes it in place of the one that `GopherQueue.open` gives. */
+/**
+ * A queue for tests: in memory, on a virtual clock, empty. The app takes it in place of the one that `GopherQueue.open`
+ * gives. Throws INVALID_ARGUMENT.
+ */
 export function testQueue(options?: TestQueueOptions): TestQueue {
   return new TestQueue(options)
 }

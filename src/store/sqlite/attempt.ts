@@ -1,5 +1,6 @@
 import { backoffDelay, parseBackoff } from '../../model/backoff.ts'
 import { GopherQueueError } from '../../model/errors.ts'
+import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
 import type { Db } from './db.ts'
@@ -129,7 +130,7 @@ export function endAttempt(
   job: RunningJob,
   outcome: 'failed' | 'timeout' | 'lost',
   permanent: boolean,
-  error: Failure['error'],
+  error: JobError,
   retryAfter: number | null,
 ): Fate {
   const tries = job.attempt - job.budget_from
@@ -163,7 +164,7 @@ export interface Placed {
 }
 
 /** Puts a job into a terminal state other than succeeded. */
-export function end(db: Db, { id, queue, type }: Placed, from: State, event: Event, reason: string | null): Fate {
+export function end(db: Db, { id, queue, type }: Placed, from: State, event: Event, reason: DeadReason | null): Fate {
   const state = next(from, event) as 'dead' | 'cancelled'
   const { keep_dead, keep_cancelled } = db.queue(queue)
   db.run(
