@@ -1,3 +1,8 @@
+/**
+ * What an app needs: begin at `GopherQueue`.
+ * @module gopherqueue
+ */
+
 export type { Backoff, CustomBackoff, StoredBackoff } from './model/backoff.ts'
 export type { Instant } from './model/clock.ts'
 export { nextTimes } from './model/cron.ts'

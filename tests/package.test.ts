@@ -25,7 +25,7 @@ function run(source: string) {
 before(() => {
   // A copy, so that the build does not replace a dist that something else runs from.
   const source = folder.file('source')
-  const without = new Set(['.git', 'dist', 'node_modules'].map((name) => join(root, name)))
+  const without = new Set(['.git', 'dist', 'node_modules', 'docs'].map((name) => join(root, name)))
   cpSync(root, source, { recursive: true, filter: (path) => !without.has(path) })
   symlinkSync(join(root, 'node_modules'), join(source, 'node_modules'))
   const [tarball] = JSON.parse(npm(source, 'pack', '--json', '--pack-destination', folder.file('.'))) as [

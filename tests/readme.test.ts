@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, globSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { temporaryFolder } from './support/folder.ts'
@@ -42,7 +42,7 @@ test('the fifth example schedules, and goes on from its checkpoints', () => {
   assert.equal(blocks.length, 5, 'an example without a test')
 })
 
-const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)]
+const pages = ['README.md', ...globSync('docs/*.md', { cwd: root })]
 for (const page of pages)
   test(`each file that ${page} names as a proof exists`, () => {
     const text = readFileSync(join(root, page), 'utf8')

@@ -6,6 +6,7 @@ import { invalid } from './errors.ts'
  * - `constant`: always `delay`; `linear`: `delay` x attempt; `exponential`: `delay` x `factor`^(attempt - 1)
  * - `table`: the given delays in turn, the last one for all further attempts
  * - `custom`: a function registered by the worker under `name`; where none is known, the default exponential
+ *
  * `max` caps the delay (default 1 h). `jitter` 0..1 spreads it by up to that part of the delay, derived from
  * (job id, attempt), so that it repeats. Default: exponential, 5 s x 2, cap 1 h, no jitter.
  */

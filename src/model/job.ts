@@ -35,11 +35,11 @@ export const limits = {
 export interface Policy {
   /** Named line of jobs. Default 'default'. */
   queue?: string
-  /** Default 'normal'. */
+  /** Its class in the order of jobs. Default 'normal'. */
   priority?: Priority
   /** Attempts before the job is dead, the first one included: 1 to 1000. Default 12. */
   maxAttempts?: number
-  /** Default: exponential, 5 s x 2, at most 1 h. */
+  /** When to try again after a temporary failure. Default: exponential, 5 s x 2, at most 1 h. */
   backoff?: Backoff
   /** Longest run of one attempt; then its signal fires and the attempt is over. Default 15 min. */
   timeout?: Duration
@@ -51,7 +51,7 @@ export interface Policy {
 
 /** What one submission can set. */
 export interface JobOptions extends Policy {
-  /** Not before this long from now. */
+  /** Not before this long from now. Default 0. */
   delay?: Duration
   /** Not before this instant (Unix ms or Date). Not together with `delay`. */
   runAt?: Instant | Date
@@ -93,7 +93,7 @@ export interface Job<Payload = unknown, Result = unknown> {
   priority: Priority
   /** Where in its life it is. */
   state: State
-  /** As submitted, before the schema of its definition. */
+  /** As submitted; its handler gets what the schema makes of it. */
   payload: Payload
   /** Attempts started so far, also before an operator's retry. */
   attempt: number

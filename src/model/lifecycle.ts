@@ -1,4 +1,7 @@
-/** Where a job can be. The last three are terminal: nothing happens to them unless an operator acts. */
+/**
+ * Where a job can be: `scheduled` waits for its `runAt`, `ready` for a worker, `running` is leased by one. The last three
+ * are terminal: nothing happens to them unless an operator acts.
+ */
 export type State = 'scheduled' | 'ready' | 'running' | 'succeeded' | 'dead' | 'cancelled'
 
 /** What can happen to a job. Each is one function in the store and one transaction. */

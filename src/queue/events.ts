@@ -6,15 +6,15 @@ import type { ActiveJob } from './definition.ts'
 export interface QueueEvents {
   /** A handler starts. */
   started: [job: ActiveJob]
-  /** The result as JSON text. */
+  /** A job has succeeded; `result` is JSON text. */
   succeeded: [job: ActiveJob, result: string]
   /** A failed attempt that will be repeated at `fate.runAt`. */
   retrying: [job: ActiveJob, error: JobError, fate: Fate]
-  /** The job's last failure, for `fate.reason`. */
+  /** A job's last failure: `fate.reason` says why it is not repeated. */
   dead: [job: ActiveJob, error: JobError, fate: Fate]
-  /** It was asked to stop while it ran, and did. */
+  /** A job was asked to stop while it ran, and did. */
   cancelled: [job: ActiveJob, error: JobError, fate: Fate]
-  /** Given back uncharged at shutdown. */
+  /** A job was given back uncharged at shutdown. */
   released: [job: ActiveJob]
   /** The attempt was taken from its handler; what the handler still does is not reported. */
   leaseLost: [job: ActiveJob]

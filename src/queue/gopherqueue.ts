@@ -27,7 +27,7 @@ import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
 export type { SubmitResult, Task }
 
 /**
- * Durable background jobs in one SQLite file, and an emitter of `QueueEvents`. See the README for a tour. Calls that reach
+ * Durable background jobs in one SQLite file, and an EventEmitter of `QueueEvents`. See the README for a tour. Calls that reach
  * the file also throw CLOSED, STORAGE_UNAVAILABLE or STORAGE_CORRUPT, those that write STORAGE_FULL; all are
  * `GopherQueueError`s, and nothing took effect unless their `accepted` says otherwise.
  */
@@ -59,8 +59,9 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   }
 
   /**
-   * Names a type of job: its payload's schema, its policy and, in processes that work, its handler. Define all types
-   * before `work`. Throws INVALID_ARGUMENT, also for a type defined twice.
+   * Names a type of job: its policy, its payload's schema (any Standard Schema validator, asked at submission and before
+   * the handler) and, in processes that work, its handler. Define all types before `work`. Throws INVALID_ARGUMENT, also
+   * for a type defined twice.
    */
   define<Schema extends StandardSchemaV1, Result = unknown>(
     type: string,

@@ -141,7 +141,7 @@ export interface WorkerRegistration {
 export interface Worker extends WorkerRegistration {
   /** Its row in the file. */
   id: number
-  /** Its process; null for one that another version or program wrote. */
+  /** Its process on its host; null when not known. */
   pid: number | null
   /** Its host's name. */
   host: string
@@ -271,7 +271,7 @@ export interface StoreHealth {
   status: 'ok' | 'degraded' | 'failed'
   /** Each with an error code, NO_WORKER or OVERDUE_HANDLERS, a sentence for people, and its beginning in Unix ms. */
   causes: { code: string; message: string; since: Instant }[]
-  /** What goes on all the same. */
+  /** What goes on all the same: submissions, leases, outcomes of attempts. */
   works: { submit: boolean; lease: boolean; complete: boolean }
 }
 
