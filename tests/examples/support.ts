@@ -1,0 +1,63 @@
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import type { TestContext } from 'node:test'
+
+const root = join(import.meta.dirname, '../..')
+
+export function folderOf(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'gopherqueue-example-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** An example as its command starts it. */
+export class Example {
+  readonly #process: ChildProcessByStdio<null, Readable, Readable>
+  readonly #ended: Promise<unknown[]>
+  output = ''
+  complaints = ''
+
+  constructor(t: TestContext, name: string, folder: string, env: NodeJS.ProcessEnv = {}) {
+    // `npm run example` itself would stand between the test's SIGKILL and the example.
+    const hook = join(root, 'examples/from-source.ts')
+    const args = ['--import', hook, join(root, 'examples/run.ts'), name, '--folder', folder]
+    this.#process = spawn(process.execPath, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...env },
+    })
+    this.#process.stdout.setEncoding('utf8').on('data', (text: string) => {
+      this.output += text
+    })
+    this.#process.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.complaints += text
+    })
+    this.#ended = once(this.#process, 'close')
+    t.after(() => this.end('SIGKILL'))
+  }
+
+  /** Waits until it has printed something like this. */
+  async prints(pattern: RegExp): Promise<RegExpMatchArray> {
+    for (;;) {
+      const match = this.output.match(pattern)
+      if (match) return match
+      const more = await Promise.race([once(this.#process.stdout, 'data'), this.#ended.then(() => undefined)])
+      if (!more && !pattern.test(this.output))
+        throw new Error(`It ended without printing ${pattern}:\n${this.output}${this.complaints}`)
+    }
+  }
+
+  /** How it ended by itself: its exit code and what it printed. */
+  async ended(): Promise<{ code: unknown; output: string; complaints: string }> {
+    const [code, signal] = await this.#ended
+    return { code: signal ?? code, output: this.output, complaints: this.complaints }
+  }
+
+  async end(signal: 'SIGKILL' | 'SIGTERM'): Promise<unknown> {
+    this.#process.kill(signal)
+    return (await this.ended()).code
+  }
+}
