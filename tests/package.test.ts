@@ -46,6 +46,7 @@ test('the tarball holds what is built and what explains it, and nothing else', (
     'index.d.ts',
     'main.js',
     'store/sqlite/thread.js',
+    'queue/thread.js',
     'testing/index.js',
     'testing/index.d.ts',
   ])
@@ -70,6 +71,27 @@ test('a plain JavaScript module opens a file, defines, submits, works and waits'
     queue.work()
     console.log(await greet.wait(id))`)
   assert.deepEqual([status, stdout, stderr], [0, 'hello gopher\n', ''])
+})
+
+test('a handler in a module of its own runs in a thread', () => {
+  const handler = `import { isMainThread } from 'node:worker_threads'
+    import { PermanentError } from 'gopherqueue'
+    export default ({ payload }) => {
+      if (payload.name === 'nobody') throw new PermanentError('nobody is there')
+      return ['hello ' + payload.name, isMainThread]
+    }`
+  writeFileSync(join(project, 'greet.mjs'), handler)
+  const { status, stdout, stderr } = run(`
+    import { GopherQueue } from 'gopherqueue'
+    await using queue = await GopherQueue.open(':memory:')
+    const greet = queue.define('greet', {}, new URL('./greet.mjs', import.meta.url))
+    const [{ id }, nobody] = await greet.submitMany([{ name: 'gopher' }, { name: 'nobody' }])
+    queue.work()
+    console.log(await greet.wait(id))
+    await greet.wait(nobody.id).catch((error) => console.log(error.message))`)
+  const expected =
+    "[ 'hello gopher', false ]\nJob 2 ended dead (permanent): nobody is there. An operator can retry it.\n"
+  assert.deepEqual([status, stdout, stderr], [0, expected, ''])
 })
 
 test('its testing kit works a week of retries off, in plain JavaScript', () => {

@@ -9,9 +9,10 @@ const root = join(import.meta.dirname, '..')
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
 const blocks = [...readme.matchAll(/```ts\n(.*?)```/gs)].map((match) => match[1]!)
 
-/** Runs a block as a program of its own, in an empty folder; answers what it printed. */
-function run(block: string): string {
+/** Runs a block as a program of its own, in a folder with nothing but its modules; answers what it printed. */
+function run(block: string, modules: Record<string, string> = {}): string {
   using folder = temporaryFolder()
+  for (const [name, text] of Object.entries(modules)) writeFileSync(folder.file(name), text)
   const file = folder.file('example.ts')
   const library = JSON.stringify(join(root, 'src/index.ts'))
   const zod = JSON.stringify(join(root, 'node_modules/zod/index.js'))
@@ -39,7 +40,11 @@ test('the fourth example stores an order and its job, and works it', () => {
 
 test('the fifth example schedules, and goes on from its checkpoints', () => {
   assert.match(run(blocks[4]!), /^nightly \d{13}\n3\n$/)
-  assert.equal(blocks.length, 5, 'an example without a test')
+})
+
+test('the sixth example is the module of the seventh, which counts primes in a thread', () => {
+  assert.equal(run(blocks[6]!, { 'primes.ts': blocks[5]! }), '9592\n')
+  assert.equal(blocks.length, 7, 'an example without a test')
 })
 
 const pages = ['README.md', ...globSync('docs/*.md', { cwd: root })]

@@ -6,6 +6,7 @@ import { GopherQueueError, invalid, PermanentError, TemporaryError } from '../mo
 import { type JobError, limits, priorities, toJson } from '../model/job.ts'
 import type { Failure, Lease, LeasedJob, Store } from '../store/store.ts'
 import { type ActiveJob, type Context, type Definition, validated } from './definition.ts'
+import type { Threads } from './threads.ts'
 
 /** What one attempt came to. `lost` and `released` are decided from outside, the rest by the handler or the clock. */
 export type Outcome =
@@ -17,6 +18,7 @@ export interface Surroundings {
   clock: Clock
   customBackoffs: ReadonlyMap<string, CustomBackoff>
   store: Pick<Store, 'call'>
+  threads: Threads
 }
 
 /** One run of one handler. It has exactly one outcome, and perhaps a handler that goes on after it. */
@@ -108,24 +110,19 @@ export class Attempt {
 
   #run(): unknown {
     const { handler, schema, type } = this.#definition
-    const attempt = this
-    const { lease } = this
-    const { store } = this.#around
-    const context: Context = {
-      get signal() {
-        attempt.#controller ??= new AbortController() // made when asked for: most handlers never ask
-        return attempt.#controller.signal
-      },
-      heartbeat: async () => void (await store.call('heartbeat', lease)),
-      progress: (percent, message) => {
-        const progress = { lease, percent: percentOf(percent), message: message === undefined ? null : cut(message) }
-        store.call('progress', progress).catch(() => undefined) // only for people to see
-      },
-      checkpoint: async (state) => void (await store.call('checkpoint', { lease, state: toJson('checkpoint', state) })),
-    }
-    if (!schema) return handler!(this.job, context)
+    const { store, threads } = this.#around
+    const context = contextOf(store, this.lease, () => {
+      this.#controller ??= new AbortController() // made when asked for: most handlers never ask
+      return this.#controller.signal
+    })
+    const run = () =>
+      handler instanceof URL ? threads.run(handler, this.job, this.lease, context.signal) : handler!(this.job, context)
+    if (!schema) return run()
     return validated(schema, this.job.payload, type, '').then(
-      (payload) => handler!(Object.assign(this.job, { payload }), context),
+      (payload) => {
+        Object.assign(this.job, { payload })
+        return run()
+      },
       (error) => {
         const misfit = error instanceof GopherQueueError && error.code === 'INVALID_PAYLOAD'
         throw misfit ? new PermanentError(error.message) : error // a validator that breaks says nothing of the payload
@@ -147,7 +144,8 @@ export class Attempt {
 
   #succeeded(value: unknown): Outcome {
     try {
-      return { kind: 'succeeded', result: toJson('result', value) }
+      const isJson = this.#definition.handler instanceof URL // its thread has written it
+      return { kind: 'succeeded', result: isJson ? (value as string) : toJson('result', value) }
     } catch (error) {
       return { kind: 'permanent', error: describe(error), retryAfter: null } // running it again gives the same
     }
@@ -171,6 +169,21 @@ export class Attempt {
     const custom = this.#around.customBackoffs.get(backoff.name)
     const { tries, id } = this.leased
     return custom ? toMs(custom(tries, error), `backoff '${backoff.name}'`) : backoffDelay(backoff, tries, id)
+  }
+}
+
+/** What a handler can do while it runs. */
+export function contextOf(store: Pick<Store, 'call'>, lease: Lease, signal: () => AbortSignal): Context {
+  return {
+    get signal() {
+      return signal()
+    },
+    heartbeat: async () => void (await store.call('heartbeat', lease)),
+    progress: (percent, message) => {
+      const progress = { lease, percent: percentOf(percent), message: message === undefined ? null : cut(message) }
+      store.call('progress', progress).catch(() => undefined) // only for people to see
+    },
+    checkpoint: async (state) => void (await store.call('checkpoint', { lease, state: toJson('checkpoint', state) })),
   }
 }
 

@@ -64,7 +64,8 @@ export interface Definition {
   readonly policy: Policy
   readonly classify: DefinitionOptions['classify']
   readonly schema: StandardSchemaV1 | undefined
-  readonly handler: Handler<unknown, unknown> | undefined
+  /** A URL is that of a module whose default export is the handler: it runs in a thread. */
+  readonly handler: Handler<unknown, unknown> | URL | undefined
   /** The policy with all defaults, for submissions that add none of their own. */
   readonly spec: JobSpec
 }
@@ -72,18 +73,18 @@ export interface Definition {
 export function makeDefinition(
   type: string,
   { payload: schema, classify, ...policy }: DefinitionOptions & { payload?: StandardSchemaV1 | undefined },
-  handler: Handler<never, unknown> | undefined,
+  handler: Handler<never, unknown> | URL | undefined,
 ): Definition {
   if (schema && typeof schema['~standard']?.validate !== 'function')
     throw invalid(`The payload of '${type}' must be a Standard Schema validator (zod, valibot, arktype, ...).`)
-  if (handler !== undefined && typeof handler !== 'function')
-    throw invalid(`The handler of '${type}' must be a function.`)
+  if (handler !== undefined && typeof handler !== 'function' && !(handler instanceof URL))
+    throw invalid(`The handler of '${type}' must be a function, or the URL of a module that exports one as default.`)
   return {
     type,
     policy,
     classify,
     schema,
-    handler: handler as Handler<unknown, unknown> | undefined, // its payload was checked by the schema that gave its type
+    handler: handler as Definition['handler'], // its payload was checked by the schema that gave its type
     spec: jobSpec(type, policy),
   }
 }

@@ -21,6 +21,7 @@ import {
 } from './options.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
 import type { SubmitResult, Task } from './task.ts'
+import { Threads } from './threads.ts'
 import { waitForEnd } from './wait.ts'
 import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
 
@@ -60,24 +61,26 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /**
    * Names a type of job: its policy, its payload's schema (any Standard Schema validator, asked at submission and before
-   * the handler) and, in processes that work, its handler. Define all types before `work`. Throws INVALID_ARGUMENT, also
-   * for a type defined twice.
+   * the handler) and, in processes that work, its handler. Define all types before `work`. A handler that computes for
+   * long belongs in a module of its own, given as `new URL('./handler.ts', import.meta.url)`: its default export runs in
+   * a thread, which is ended 5 s after its signal has fired in vain. Throws INVALID_ARGUMENT, also for a type defined
+   * twice.
    */
   define<Schema extends StandardSchemaV1, Result = unknown>(
     type: string,
     options: DefinitionOptions & { payload: Schema },
-    handler?: Handler<StandardSchemaV1.InferOutput<Schema>, Result>,
+    handler?: Handler<StandardSchemaV1.InferOutput<Schema>, Result> | URL,
   ): Task<StandardSchemaV1.InferInput<Schema>, Result>
   /** As above, without a schema: types come from the handler or from type arguments, and nothing is checked. */
   define<Payload = unknown, Result = unknown>(
     type: string,
     options?: DefinitionOptions & { payload?: undefined },
-    handler?: Handler<Payload, Result>,
+    handler?: Handler<Payload, Result> | URL,
   ): Task<Payload, Result>
   define(
     type: string,
     options: DefinitionOptions & { payload?: StandardSchemaV1 | undefined } = {},
-    handler?: Handler<never, unknown>,
+    handler?: Handler<never, unknown> | URL,
   ): Task<unknown, unknown> {
     if (this.#definitions.has(type)) throw invalid(`The type '${type}' is defined already.`)
     this.#definitions.set(type, makeDefinition(type, options, handler))
@@ -167,6 +170,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
       clock: this.#clock,
       customBackoffs: this.#customBackoffs,
       store: this.#store,
+      threads: new Threads(this.#clock, this.#store),
     }
     const worker = new Worker(
       this.#store,

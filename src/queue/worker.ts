@@ -254,6 +254,7 @@ export class Worker {
     if (this.#id !== undefined) await this.#store.call('unregister', this.#id) // with it goes back what still runs
     for (const attempt of this.#running) attempt.lose('The worker has stopped.')
     for (const stopTimer of this.#blocking.values()) stopTimer()
+    await this.#around.threads.close()
   }
 
   /** Resolves when no handler runs, after `most` ms, or when a second stop is in a hurry. */

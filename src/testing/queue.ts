@@ -76,19 +76,16 @@ export class TestQueue extends GopherQueue {
   override define<Schema extends StandardSchemaV1, Result = unknown>(
     type: string,
     options: DefinitionOptions & { payload: Schema },
-    handler?: Handler<StandardSchemaV1.InferOutput<Schema>, Result>,
+    handler?: Handler<StandardSchemaV1.InferOutput<Schema>, Result> | URL,
   ): Task<StandardSchemaV1.InferInput<Schema>, Result>
   override define<Payload = unknown, Result = unknown>(
     type: string,
     options?: DefinitionOptions & { payload?: undefined },
-    handler?: Handler<Payload, Result>,
+    handler?: Handler<Payload, Result> | URL,
   ): Task<Payload, Result>
-  override define(type: string, options?: DefinitionOptions, handler?: Handler<unknown, unknown>) {
-    return super.define(
-      type,
-      options as DefinitionOptions & { payload?: undefined },
-      handler && this.#followed(handler),
-    )
+  override define(type: string, options?: DefinitionOptions, handler?: Handler<unknown, unknown> | URL) {
+    const inTurn = handler instanceof URL ? inThisThread(handler) : handler
+    return super.define(type, options as DefinitionOptions & { payload?: undefined }, inTurn && this.#followed(inTurn))
   }
 
   /** From here on only the app's own workers run jobs, and at once. Without it jobs run in `drain` and `advance`, and only there. */
@@ -231,6 +228,12 @@ export class TestQueue extends GopherQueue {
     }
   }
 }
+
+/** A module's handler without a thread: those know nothing of virtual time. */
+const inThisThread =
+  (file: URL): Handler<unknown, unknown> =>
+  async (job, context) =>
+    ((await import(file.href)) as { default: Handler<unknown, unknown> }).default(job, context)
 
 /**
  * A queue for tests: in memory, on a virtual clock, empty. The app takes it in place of the one that `GopherQueue.open`

@@ -1,0 +1,100 @@
+import { extname } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import type { Clock } from '../model/clock.ts'
+import { PermanentError, TemporaryError } from '../model/errors.ts'
+import { packError } from '../store/sqlite/wire.ts'
+import type { Failure, Lease, Store } from '../store/store.ts'
+import type { ActiveJob } from './definition.ts'
+
+/** How long a handler in a thread may go on after its signal has fired; then its thread is ended. */
+const patience = 5000
+
+/** An error taken apart in the thread: a copy of the object would lose its name, class and code. */
+type Thrown = Failure['error'] & { code: unknown; permanent: boolean; retryAfter: number | string | undefined }
+export type ToThread =
+  | { file: string; job: ActiveJob; lease: Lease }
+  | { reason: { name: string; message: string } }
+  | { seq: number; value: unknown }
+  | { seq: number; failure: ReturnType<typeof packError> }
+export type FromThread =
+  | { seq: number; operation: 'heartbeat' | 'progress' | 'checkpoint'; input: unknown }
+  | { result: string }
+  | { thrown: Thrown; loaded: boolean }
+
+/** Threads of one worker, each for one handler at a time: as many as have run at once, kept for the next. */
+export class Threads {
+  readonly #clock: Clock
+  readonly #store: Pick<Store, 'call'>
+  readonly #all = new Set<Worker>()
+  readonly #idle = new Set<Worker>()
+
+  constructor(clock: Clock, store: Pick<Store, 'call'>) {
+    this.#clock = clock
+    this.#store = store
+  }
+
+  /** Runs a module's default export; resolves with its result as JSON. Once the signal has fired, it has 5 s. */
+  run(file: URL, job: ActiveJob, lease: Lease, signal: AbortSignal): Promise<string> {
+    const [thread = this.#start()] = this.#idle
+    const { promise, resolve, reject } = Promise.withResolvers<string>()
+    let fault = ''
+    let stopTimer: (() => void) | undefined
+    const send = (message: ToThread) => thread.postMessage(message)
+    const hear = (message: FromThread) => {
+      if ('seq' in message) {
+        const { seq, operation, input } = message
+        this.#store.call(operation, input as never).then(
+          (value) => send({ seq, value }),
+          (error) => send({ seq, failure: packError(error) }),
+        )
+      } else if ('result' in message) {
+        this.#idle.add(thread)
+        resolve(message.result)
+      } else {
+        if (message.loaded) this.#idle.add(thread)
+        else void thread.terminate() // it would keep the failure, which a deploy may mend
+        const { permanent, ...told } = message.thrown
+        reject(Object.assign(permanent ? new PermanentError() : new TemporaryError(told.message), told))
+      }
+    }
+    const abort = () => {
+      const { name, message } = signal.reason as Error
+      send({ reason: { name, message } })
+      stopTimer = this.#clock.timer(patience, () => {
+        fault = 'it went on after its signal had fired, and was ended'
+        void thread.terminate()
+      })
+    }
+    const crash = (error: unknown) => (fault = String(error))
+    const exit = (code: number) => {
+      const error = new Error(`The thread of the handler is gone: ${fault || `it exited with code ${code}`}.`)
+      reject(Object.assign(error, { name: 'ThreadGone' }))
+    }
+    send({ file: file.href, job, lease })
+    this.#idle.delete(thread)
+    thread.on('message', hear).on('error', crash).on('exit', exit).ref()
+    signal.addEventListener('abort', abort)
+    if (signal.aborted) abort()
+    return promise.finally(() => {
+      stopTimer?.()
+      signal.removeEventListener('abort', abort)
+      thread.off('message', hear).off('error', crash).off('exit', exit).unref()
+    })
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#all].map((thread) => thread.terminate()))
+  }
+
+  #start(): Worker {
+    const thread = new Worker(new URL(`./thread${extname(import.meta.url)}`, import.meta.url), {
+      name: 'gopherqueue handler',
+      ...(process.execArgv.some((flag) => flag.startsWith('--input-type')) && { execArgv: [] }), // it refuses files
+    })
+    thread.on('error', () => undefined) // an idle one that dies is replaced
+    thread.on('exit', () => this.#all.delete(thread) && this.#idle.delete(thread))
+    this.#all.add(thread)
+    this.#idle.add(thread)
+    return thread
+  }
+}

@@ -1,0 +1,48 @@
+import { threadId } from 'node:worker_threads'
+import { type ActiveJob, type Context, PermanentError, TemporaryError } from '../../src/index.ts'
+
+/** Heard in every thread of the process, also from a handler that never comes back to its event loop. */
+const said = new BroadcastChannel('threads.test')
+
+const deeds: Record<string, (job: ActiveJob, context: Context) => unknown> = {
+  tell: ({ payload, attempt, type, checkpoint }) => ({ payload, attempt, type, checkpoint, threadId }),
+  permanent: () => {
+    throw new PermanentError('never', { cause: new Error('the cause') })
+  },
+  later: () => {
+    throw new TemporaryError('busy', { retryAfter: '7s' })
+  },
+  coded: () => {
+    throw Object.assign(new RangeError('out of it'), { code: 'E_RANGE' })
+  },
+  text: () => {
+    throw 'only text'
+  },
+  bigint: () => 1n,
+  steps: async ({ checkpoint }, { progress, heartbeat, checkpoint: keep }) => {
+    if (checkpoint) return checkpoint
+    await heartbeat()
+    progress(40, 'almost')
+    const refused = await keep('x'.repeat(70_000)).catch((error) => [error.name, error.code])
+    await keep({ refused })
+    throw new TemporaryError('on to the next', { retryAfter: 0 })
+  },
+  obey: ({ id }, { signal }) => {
+    said.postMessage(id)
+    return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+  },
+  loop: ({ id, attempt }) => {
+    said.postMessage(id)
+    if (attempt > 1) return threadId
+    for (;;);
+  },
+  exit: () => process.exit(3),
+  crash: () => {
+    setTimeout(() => {
+      throw new Error('from a timer')
+    })
+    return new Promise(() => undefined)
+  },
+}
+
+export default (job: ActiveJob<{ deed: string }>, context: Context) => deeds[job.payload.deed]!(job, context)
