@@ -85,9 +85,11 @@ test('a sound file is salvaged whole, with what its WAL holds', async () => {
   assert.deepEqual(unaccounted(path, `${path}.new`, salvage(path, `${path}.other`, systemClock)), { silent: [], altered: [] }) // biome-ignore format: short
   const tables = rowsOf(path, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'gq%' ORDER BY name`)
   assert.deepEqual(
-    [...Object.keys(salvage(path, `${path}.third`, systemClock).saved), 'gq_meta'].sort(),
+    [...Object.keys(salvage(path, `${path}.third`, systemClock).saved), 'gq_meta', 'gq_workers'].sort(),
     tables.map(({ name }) => name),
   )
+  const plan = planRecovery(`${path}.new`, systemClock)
+  assert.deepEqual(plan.map(({ attempt, fate }) => [attempt, fate.state]), Array(5).fill([1, 'ready'])) // biome-ignore format: short
   const sequence = `SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'`
   assert.deepEqual(rowsOf(`${path}.new`, sequence), rowsOf(path, sequence))
   assert.throws(() => salvage(path, `${path}.new`, systemClock), { code: 'INVALID_ARGUMENT' })

@@ -11,6 +11,9 @@ interface Rule {
   mild?: boolean
 }
 
+/** Selects the highest id or event number that a job has; 0 without jobs. */
+export const newestNumber = `SELECT IFNULL(MAX(MAX(id, IFNULL(ready_seq, 0), IFNULL(lease_seq, 0), IFNULL(lease_token, 0))), 0) FROM gq_jobs`
+
 const rules: Rule[] = [
   {
     name: 'counters',
@@ -52,23 +55,17 @@ const rules: Rule[] = [
   {
     name: 'sequence',
     holds: 'it is ahead of every id and event number',
-    broken: `SELECT 'at ' || seq FROM sqlite_sequence WHERE name = 'gq_jobs' AND seq <
-               (SELECT MAX(MAX(id, IFNULL(ready_seq, 0), IFNULL(lease_seq, 0), IFNULL(lease_token, 0))) FROM gq_jobs)`,
+    broken: `SELECT 'at ' || seq FROM sqlite_sequence WHERE name = 'gq_jobs' AND seq < (${newestNumber})`,
   },
 ]
 
-export interface Audited {
-  name: string
-  holds: string
-  mild: boolean
-  /** The first few that break the rule. */
-  broken: string[]
-}
+/** A rule, with the first few that break it. */
+export type Audited = Omit<Rule, 'broken'> & { broken: string[] }
 
 export function audit(db: DatabaseSync): Audited[] {
-  return [shapes(db), ...rules].map(({ name, holds, broken, mild = false }) => {
-    const rows = db.prepare(`${broken} LIMIT 6`).all()
-    return { name, holds, mild, broken: rows.map((row) => `${Object.values(row)[0]}`) }
+  return [shapes(db), ...rules].map((rule) => {
+    const rows = db.prepare(`${rule.broken} LIMIT 6`).all()
+    return { ...rule, broken: rows.map((row) => `${Object.values(row)[0]}`) }
   })
 }
 
@@ -100,78 +97,33 @@ function checksIn(sql: string): string[] {
 
 /**
  * The proof of order that docs/schema.md gives as a query, in one pass: goes through the events of each line and class
- * in their sequence, and compares each first lease with the first of the jobs that waited then.
+ * in their sequence, and compares each first lease with the first of the jobs that wait then.
  */
-export function auditOrder(db: DatabaseSync): Audited & { leases: number } {
+export function auditOrder(db: DatabaseSync): Audited {
+  const { leases } = db.prepare('SELECT COUNT(lease_seq) AS leases FROM gq_jobs').get() as { leases: number }
+  // All jobs of one request are taken before each is compared: their order among each other says nothing.
   const events = db.prepare(
-    `SELECT queue, type, priority, COALESCE(ready_seq, id) AS at, id, 0 AS leased FROM gq_jobs WHERE lease_seq IS NOT NULL
-     UNION ALL
-     SELECT queue, type, priority, lease_seq, id, 1 FROM gq_jobs WHERE lease_seq IS NOT NULL
-     ORDER BY 1, 2, 3, 4, 5`,
+    `WITH leased AS (
+       SELECT id, COALESCE(ready_seq, id) AS ready_seq, lease_seq, DENSE_RANK() OVER (ORDER BY queue, type, priority) AS line,
+              ROW_NUMBER() OVER (ORDER BY queue, type, priority, id) - 1 AS place
+       FROM gq_jobs WHERE lease_seq IS NOT NULL)
+     SELECT 0 AS event, id, place, line, ready_seq AS at FROM leased
+     UNION ALL SELECT 1, id, place, line, lease_seq FROM leased
+     UNION ALL SELECT 2, id, place, line, lease_seq FROM leased
+     ORDER BY line, at, event`,
   )
+  const size = 2 ** Math.ceil(Math.log2(leases + 1))
+  const waiting = new Int32Array(2 * size) // a tree: how many wait among the places below each node
   const broken: string[] = []
-  let leases = 0
-  let last: { queue: string; type: string; priority: number; at: number } | undefined
-  let waiting = new Waiting()
-  let together: number[] = [] // ids of one lease request: their order among each other says nothing
-  const compare = () => {
-    const first = waiting.first()
-    const passing = first === undefined ? [] : together.filter((id) => id > first)
-    for (const id of passing) if (broken.length < 6) broken.push(`job ${id} before ${first}`)
-    together = []
-  }
-  for (const row of events.iterate() as Iterable<NonNullable<typeof last> & { id: number; leased: number }>) {
-    const sameLine = last?.priority === row.priority && last.type === row.type && last.queue === row.queue
-    if (together.length > 0 && (!sameLine || last?.at !== row.at)) compare()
-    if (!sameLine) waiting = new Waiting()
-    if (row.leased === 0) waiting.add(row.id)
-    else {
-      waiting.remove(row.id)
-      together.push(row.id)
-      leases++
+  for (const { event, id, place } of events.iterate() as Iterable<Record<'event' | 'id' | 'place', number>>) {
+    if (event < 2) {
+      for (let node = size + place; node > 0; node >>= 1) waiting[node]! += event === 0 ? 1 : -1
+      continue
     }
-    last = row
+    let first = 1
+    while (first < size) first = waiting[2 * first] === 0 ? 2 * first + 1 : 2 * first
+    if (waiting[first] !== 0 && first < size + place && broken.length < 6) broken.push(`job ${id}`)
   }
-  compare()
   const holds = `none of ${leases} first leases passed over an older ready job of its queue, type and class`
-  return { name: 'order', holds, mild: false, broken, leases }
-}
-
-/** A heap of ids; those that are taken away are dropped when they come to its top. */
-class Waiting {
-  readonly #heap: number[] = []
-  readonly #gone = new Set<number>()
-
-  add(id: number): void {
-    const heap = this.#heap
-    let at = heap.push(id) - 1
-    for (let up = (at - 1) >> 1; at > 0 && heap[up]! > id; up = (at - 1) >> 1) {
-      heap[at] = heap[up]!
-      at = up
-    }
-    heap[at] = id
-  }
-
-  remove(id: number): void {
-    this.#gone.add(id)
-  }
-
-  first(): number | undefined {
-    while (this.#heap.length > 0 && this.#gone.delete(this.#heap[0]!)) this.#pop()
-    return this.#heap[0]
-  }
-
-  #pop(): void {
-    const heap = this.#heap
-    const last = heap.pop()!
-    if (heap.length === 0) return
-    let at = 0
-    for (let down = 1; down < heap.length; down = at * 2 + 1) {
-      if (down + 1 < heap.length && heap[down + 1]! < heap[down]!) down++
-      if (heap[down]! >= last) break
-      heap[at] = heap[down]!
-      at = down
-    }
-    heap[at] = last
-  }
+  return { name: 'order', holds, broken }
 }

@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, readFileSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
@@ -17,29 +17,32 @@ export interface Finding {
   advice: string | null
 }
 
-const ok = (name: string, says: string): Finding => ({ name, verdict: 'ok', says, advice: null })
-const warn = (name: string, says: string, advice: string): Finding => ({ name, verdict: 'warn', says, advice })
-const fail = (name: string, says: string, advice: string): Finding => ({ name, verdict: 'FAIL', says, advice })
+const warn = (advice: string) => ({ verdict: 'warn', advice }) as const
+const fail = (advice: string) => ({ verdict: 'FAIL', advice }) as const
+const found = (name: string, says: string, trouble?: ReturnType<typeof warn | typeof fail> | false): Finding => ({
+  ...{ name, verdict: 'ok', says, advice: null },
+  ...trouble,
+})
 
 const salvage = `keep the file and its -wal; restore a backup, or 'gopherqueue recover --into NEW'`
 
 /** Looks at the file and at what lies under it, and changes neither. `order`: also proves the order of all first leases. */
 export function examine(path: string, diskReserve: number, order: boolean): Finding[] {
   const { size } = mustExist(path)
-  const file = ok('file', `${resolve(path)}, ${mebibytes(size)}`)
-  const findings = [file, placeOf(dirname(resolve(path))), spaceOf(path, diskReserve), syncOf(path), walOf(path)]
+  const file = found('file', `${resolve(path)}, ${mebibytes(size)}`)
+  const findings = [file, placeOf(dirname(path)), spaceOf(dirname(path), diskReserve), syncOf(path), walOf(path)]
   try {
     const db = openToRead(path)
     try {
       db.exec('BEGIN') // all that follows sees the same instant
       const schema = schemaOf(db)
-      findings.push(...settingsOf(db), schema, integrityOf(db))
+      findings.push(engineOf(db), durabilityOf(db), schema, integrityOf(db))
       if (schema.verdict === 'ok') findings.push(...rulesOf(db, order), workersOf(db))
     } finally {
       db.close()
     }
   } catch (error) {
-    findings.push(fail('contents', storageError(error, 'It cannot be read').message, salvage))
+    findings.push(found('contents', storageError(error, 'It cannot be read').message, fail(salvage)))
   }
   return findings
 }
@@ -68,49 +71,31 @@ function mustExist(path: string): { size: number } {
 
 const mebibytes = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
 
-const inMemory = 'it is memory: all is lost with the power; use a disk'
-const doubtful: Record<string, string> = {
-  tmpfs: inMemory,
-  ramfs: inMemory,
-  overlay: 'it goes with its container: put the file on a volume',
-  fuse: 'make sure that the program behind it syncs to a disk',
+/** By magic number of statfs(2), with what makes them doubtful. */
+const filesystems: Record<number, [name: string, doubt?: string]> = {
+  61267: ['ext4'],
+  1481003842: ['XFS'],
+  2435016766: ['Btrfs'],
+  801189825: ['ZFS'],
+  16914836: ['tmpfs', 'it is memory: all is lost with the power; use a disk'],
+  2035054128: ['overlay', 'it goes with its container: put the file on a volume'],
+  1702057286: ['FUSE', 'make sure that the program behind it syncs to a disk'],
 }
 
 function placeOf(folder: string): Finding {
   const { type } = statfsSync(folder)
-  const mount = mountOf(folder)
-  const kind = mount?.type ?? networkFilesystems[type] ?? `type ${type}`
-  const says = `${kind}${mount ? `, mounted on ${mount.on}` : ''}`
-  const network =
-    networkFilesystems[type] ?? /^(nfs|cifs|smb|9p|afs|ceph|lustre|gluster|fuse\.(sshfs|s3fs|rclone))/.test(kind)
-  if (network) return warn('filesystem', says, 'a network cannot promise locks and fsync: use a local disk')
-  const doubt = doubtful[kind.split('.')[0]!]
-  return doubt ? warn('filesystem', says, doubt) : ok('filesystem', says)
+  const network = networkFilesystems[type]
+  if (network) return found('filesystem', network, warn('a network cannot promise locks and fsync: use a local disk'))
+  const [kind, doubt] = filesystems[type] ?? [`type ${type}`]
+  return found('filesystem', kind, doubt !== undefined && warn(doubt))
 }
 
-/** The mount that holds a folder; only Linux tells. */
-function mountOf(folder: string): { on: string; type: string } | null {
-  let text: string
-  try {
-    text = readFileSync('/proc/self/mountinfo', 'utf8')
-  } catch {
-    return null
-  }
-  let found: ReturnType<typeof mountOf> = null
-  for (const line of text.split('\n')) {
-    const [left = '', right = ''] = line.split(' - ')
-    const on = left.split(' ')[4]?.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
-    const holds = on !== undefined && `${folder}/`.startsWith(on === '/' ? on : `${on}/`)
-    if (holds && on.length >= (found?.on.length ?? 0)) found = { on, type: right.split(' ')[0]! } // the last one hides others
-  }
-  return found
-}
-
-function spaceOf(path: string, reserve: number): Finding {
-  const { bavail, bsize } = statfsSync(dirname(path))
-  const says = `${mebibytes(bavail * bsize)} free; under ${mebibytes(reserve)} submissions are refused`
-  if (bavail * bsize < reserve) return fail('space', says, 'make room: submissions are refused until then')
-  return bavail * bsize < reserve * 4 ? warn('space', says, 'make room soon') : ok('space', says)
+function spaceOf(folder: string, reserve: number): Finding {
+  const { bavail, bsize } = statfsSync(folder)
+  const free = bavail * bsize
+  const says = `${mebibytes(free)} free; under ${mebibytes(reserve)} submissions are refused`
+  if (free < reserve) return found('space', says, fail('make room: submissions are refused until then'))
+  return found('space', says, free < reserve * 4 && warn('make room soon'))
 }
 
 /** Measured beside the file, as its commits do it: write a page, sync. */
@@ -131,69 +116,63 @@ function syncOf(path: string): Finding {
       rmSync(probe)
     }
   } catch (error) {
-    return fail('fsync', (error as Error).message, 'it must be possible to write and sync files beside the database')
+    const advice = 'it must be possible to write and sync files beside the database'
+    return found('fsync', (error as Error).message, fail(advice))
   }
   times.sort((a, b) => a - b)
   const median = times[25]!
   const says = `median ${median.toFixed(2)} ms, longest of 50 ${times.at(-1)!.toFixed(2)} ms`
-  if (median > 50) return warn('fsync', says, 'a slow disk: each acknowledgement waits that long')
-  return median < 0.02
-    ? warn('fsync', says, 'too fast for a disk: make sure that none of its layers skips syncs')
-    : ok('fsync', says)
+  if (median > 50) return found('fsync', says, warn('a slow disk: each acknowledgement waits that long'))
+  return found('fsync', says, median < 0.02 && warn('too fast for a disk: does one of its layers skip syncs?'))
 }
 
 function walOf(path: string): Finding {
   const state = inspectWal(path)
-  if (!state?.bytes) return ok('wal', 'empty: all is in the file')
+  if (!state?.bytes) return found('wal', 'empty: all is in the file')
   const { bytes, commits, frames, damage } = state
-  if (damage)
-    return fail(
-      'wal',
-      `damaged at frame ${damage.frame}, with ${damage.cutOff} committed transactions behind it`,
-      salvage,
-    )
-  const says = `${mebibytes(bytes)}, ${commits} transactions in ${frames} pages`
-  return bytes > 2 ** 28
-    ? warn('wal', says, 'look for a reader that never ends: it keeps the WAL from being emptied')
-    : ok('wal', says)
+  if (damage) {
+    const says = `damaged at frame ${damage.frame}, with ${damage.cutOff} committed transactions behind it`
+    return found('wal', says, fail(salvage))
+  }
+  const advice = 'look for a reader that never ends: it keeps the WAL from being emptied'
+  return found(
+    'wal',
+    `${mebibytes(bytes)}, ${commits} transactions in ${frames} pages`,
+    bytes > 2 ** 28 && warn(advice),
+  )
 }
 
 function schemaOf(db: DatabaseSync): Finding {
   const schema = version(db)
-  if (schema === 0) return fail('schema', 'there is no queue in this file', 'correct the name, or submit a first job')
-  const says = `version ${schema}`
-  return schema > newestSchema ? fail('schema', says, 'a newer GopherQueue wrote it: use that') : ok('schema', says)
+  if (schema === 0)
+    return found('schema', 'there is no queue in this file', fail('correct the name, or submit a first job'))
+  return found('schema', `version ${schema}`, schema > newestSchema && fail('a newer GopherQueue wrote it: use that'))
 }
 
-function settingsOf(db: DatabaseSync): Finding[] {
-  const { engine, journal } = db
-    .prepare(`SELECT sqlite_version() AS engine, journal_mode AS journal FROM pragma_journal_mode`)
-    .get() as { engine: string; journal: string }
+function engineOf(db: DatabaseSync): Finding {
+  const engine = String(db.prepare('SELECT sqlite_version() AS engine').get()!.engine)
   const old = isOlder(engine.split('.').map(Number), oldestEngine)
-  const says = `journal mode ${journal}; each process sets WAL, synchronous FULL and fullfsync as it opens the file`
-  return [
-    old
-      ? fail('engine', `SQLite ${engine}`, 'it can lose writes: use Node 24.14 or newer')
-      : ok('engine', `SQLite ${engine}`),
-    ok('durability', says),
-  ]
+  return found('engine', `SQLite ${engine}`, old && fail('it can lose writes: use Node 24.14 or newer'))
+}
+
+function durabilityOf(db: DatabaseSync): Finding {
+  const mode = db.prepare('PRAGMA journal_mode').get()!.journal_mode
+  const says = `journal mode ${mode}; each process sets WAL, synchronous FULL and fullfsync as it opens the file`
+  return found('durability', says)
 }
 
 function integrityOf(db: DatabaseSync): Finding {
-  const found = db
-    .prepare('PRAGMA integrity_check(20)')
-    .all()
-    .map((row) => `${row.integrity_check}`)
-  return found.join() === 'ok'
-    ? ok('integrity', 'every page, row and index was checked')
-    : fail('integrity', found.join('; '), salvage)
+  const rows = db.prepare('PRAGMA integrity_check(20)').all()
+  const says = rows.map((row) => row.integrity_check).join('; ')
+  if (says === 'ok') return found('integrity', 'every page, row and index was checked')
+  return found('integrity', says, fail(salvage))
 }
 
 function rulesOf(db: DatabaseSync, order: boolean): Finding[] {
   return [...audit(db), ...(order ? [auditOrder(db)] : [])].map(({ name, holds, mild, broken }) => {
-    if (broken.length === 0) return ok(name, holds)
+    if (broken.length === 0) return found(name, holds)
     const says = `not so that ${holds}: ${broken.slice(0, 5).join(', ')}${broken.length > 5 ? ' and more' : ''}`
-    return mild ? warn(name, says, 'nothing, after a salvage; else report it') : fail(name, says, salvage)
+    return found(name, says, mild ? warn('nothing, after a salvage; else report it') : fail(salvage))
   })
 }
 
@@ -207,11 +186,6 @@ function workersOf(db: DatabaseSync): Finding {
   const gone = rows.filter((row) => systemProcesses.isAlive(row) === false)
   const orphans = gone.reduce((sum, { running }) => sum + running, 0)
   const says = `${rows.length - gone.length} alive or on other hosts, ${gone.length} gone, with ${orphans} jobs`
-  return gone.length > 0 && rows.length === gone.length && orphans > 0
-    ? warn(
-        'workers',
-        says,
-        `start a worker: it takes them back ('gopherqueue recover --plan' says what becomes of them)`,
-      )
-    : ok('workers', says)
+  const advice = `start a worker: it takes them back ('gopherqueue recover --plan' says what becomes of them)`
+  return found('workers', says, rows.length === gone.length && orphans > 0 && warn(advice))
 }

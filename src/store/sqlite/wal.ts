@@ -1,5 +1,4 @@
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, statSync } from 'node:fs'
-import { endianness } from 'node:os'
 import { GopherQueueError } from '../../model/errors.ts'
 
 // At recovery SQLite takes the WAL up to its first invalid frame and forgets the rest without a word. After a power cut
@@ -12,15 +11,15 @@ const chunkBytes = 1024 * 1024
 const sleeper = new Int32Array(new SharedArrayBuffer(4))
 
 interface Header {
+  sound: boolean
   pageSize: number
   salts: bigint
-  /** Its words are in the other byte order than this machine's. */
-  swapped: boolean
   sums: [number, number]
 }
 
 export interface Frame {
   number: number
+  /** 0: left over from before the WAL last began, or damaged so that it looks like that. */
   page: number
   /** Of a commit frame: the database's size in pages; else 0. */
   pages: number
@@ -82,9 +81,8 @@ export function* committedFrames(database: string, pageSize: number): Generator<
   const file = openWal(database, 'r')
   if (file === null) return
   try {
-    const { header, end } = look(file, pageSize)
-    if (end === 0) return
-    for (const frame of frames(file, readHeader(header) ?? presumedHeader(file, header, pageSize))) {
+    const { end } = look(file, pageSize)
+    for (const frame of frames(file, readHeader(file, pageSize))) {
       if (frame.number > end) return
       yield frame
     }
@@ -105,15 +103,15 @@ function openWal(database: string, flags: string): number | null {
 /** `end`: the last frame that belongs to a transaction which was committed, as far as anyone can tell. */
 function look(file: number, pageSize = 4096): WalState & { header: Buffer; end: number } {
   const { size: bytes } = fstatSync(file)
-  const start = read(file, 0, headerBytes)
+  const start = read(file, headerBytes)
   const state = { bytes, frames: 0, commits: 0, damage: null, header: start, end: 0 }
   if (bytes <= headerBytes) return state
-  const header = readHeader(start)
+  const header = readHeader(file, pageSize)
   // It is synced before any frame is written, and lies within one sector: no power cut leaves frames without it.
-  let bad = header ? null : 0
+  let bad = header.sound ? null : 0
   let run = 0
   let cutOff = 0
-  for (const { number, sound, pages } of frames(file, header ?? presumedHeader(file, start, pageSize))) {
+  for (const { number, sound, pages } of frames(file, header)) {
     if (bad === null && sound) {
       if (pages > 0) state.frames = state.end = number
       if (pages > 0) state.commits++
@@ -125,60 +123,44 @@ function look(file: number, pageSize = 4096): WalState & { header: Buffer; end: 
     if (sound && pages > 0 && (run > 1 || bad === 0)) state.end = number
     cutOff = Math.max(cutOff, run)
   }
-  const damaged = bad !== null && (bad === 0 || cutOff > 1) && read(file, 0, headerBytes).equals(start)
+  const damaged = bad !== null && (bad === 0 || cutOff > 1) && read(file, headerBytes).equals(start)
   return { ...state, damage: damaged ? { frame: bad!, cutOff } : null }
 }
 
-function* frames(file: number, { pageSize, salts, swapped, sums }: Header): Generator<Frame> {
+function* frames(file: number, { pageSize, salts, sums }: Header): Generator<Frame> {
   const stride = frameBytes + pageSize
   const chunk = Buffer.alloc(Math.max(1, Math.floor(chunkBytes / stride)) * stride)
-  const words = Buffer.alloc(swapped ? chunk.length : 0)
+  const words = wordsOf(chunk)
   let before = sums
   for (let number = 1; ; ) {
     const got = readSync(file, chunk, 0, chunk.length, headerBytes + (number - 1) * stride)
     if (got < stride) return
-    if (swapped) chunk.copy(words)
-    const summed = wordsOf(swapped ? words.swap32() : chunk)
     for (let at = 0; at + stride <= got; at += stride, number++) {
-      if (chunk.readBigUInt64BE(at + 8) !== salts) {
-        // Left over from before the WAL last began, or damaged; either way nothing can follow it directly.
-        yield { number, page: 0, pages: 0, sound: false, content: chunk.subarray(0, 0) }
-        before = [chunk.readInt32BE(at + 16), chunk.readInt32BE(at + 20)]
-        continue
-      }
-      const sum = checksum(summed, at / 4, at / 4 + 2, before)
-      const [first, second] = checksum(summed, (at + frameBytes) / 4, (at + stride) / 4, sum)
-      before = [chunk.readInt32BE(at + 16), chunk.readInt32BE(at + 20)]
+      const stored: Header['sums'] = [chunk.readInt32BE(at + 16), chunk.readInt32BE(at + 20)]
       const content = chunk.subarray(at + frameBytes, at + stride)
-      const sound = first === before[0] && second === before[1]
-      yield { number, page: chunk.readUInt32BE(at), pages: chunk.readUInt32BE(at + 4), sound, content }
+      if (chunk.readBigUInt64BE(at + 8) === salts) {
+        const sum = checksum(words, at / 4, at / 4 + 2, before)
+        const [first, second] = checksum(words, (at + frameBytes) / 4, (at + stride) / 4, sum)
+        const sound = first === stored[0] && second === stored[1]
+        yield { number, page: chunk.readUInt32BE(at), pages: chunk.readUInt32BE(at + 4), sound, content }
+      } else yield { number, page: 0, pages: 0, sound: false, content }
+      before = stored
     }
   }
 }
 
-function readHeader(bytes: Buffer): Header | null {
-  if (bytes.length < headerBytes || (bytes.readUInt32BE(0) | 1) !== 0x377f0683) return null
-  const header = presumed(bytes, bytes.readUInt32BE(8), bytes.readBigUInt64BE(16))
-  const { pageSize, swapped, sums } = header
-  const words = Buffer.from(bytes)
-  const [first, second] = checksum(wordsOf(swapped ? words.swap32() : words), 0, 6, [0, 0])
-  const sound = bytes.readUInt32BE(4) === 3007000 && pageSize >= 512 && pageSize <= 65536 && first === sums[0]
-  return sound && second === sums[1] ? header : null
+/** Of a damaged one, what is known from elsewhere. */
+function readHeader(file: number, pageSize: number): Header {
+  const bytes = read(file, headerBytes + frameBytes)
+  const sums: Header['sums'] = [bytes.readInt32BE(24), bytes.readInt32BE(28)]
+  const [first, second] = checksum(wordsOf(bytes), 0, 6, [0, 0])
+  const sound = (bytes.readUInt32BE(0) | 1) === 0x377f0683 && first === sums[0] && second === sums[1]
+  if (sound) return { sound, pageSize: bytes.readUInt32BE(8), salts: bytes.readBigUInt64BE(16), sums }
+  return { sound, pageSize, salts: bytes.readBigUInt64BE(headerBytes + 8), sums }
 }
 
-/** For a damaged header: all but the byte order is known from elsewhere. */
-function presumedHeader(file: number, header: Buffer, pageSize: number): Header {
-  const firstFrame = read(file, headerBytes, frameBytes)
-  return presumed(header, pageSize, firstFrame.length < frameBytes ? 0n : firstFrame.readBigUInt64BE(8))
-}
-
-function presumed(header: Buffer, pageSize: number, salts: bigint): Header {
-  const bigEndian = (header.readUInt32BE(0) & 1) === 1
-  const sums: Header['sums'] = [header.readInt32BE(24), header.readInt32BE(28)]
-  return { pageSize, salts, swapped: bigEndian !== (endianness() === 'BE'), sums }
-}
-
-const wordsOf = (bytes: Buffer) => new Int32Array(bytes.buffer, bytes.byteOffset, Math.floor(bytes.length / 4))
+/** SQLite sums in the byte order of the machine that writes: a WAL from one of the other kind looks damaged. */
+const wordsOf = (bytes: Buffer) => new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
 
 function checksum(words: Int32Array, from: number, to: number, [first, second]: Header['sums']): Header['sums'] {
   let a = first
@@ -190,7 +172,9 @@ function checksum(words: Int32Array, from: number, to: number, [first, second]: 
   return [a, b]
 }
 
-function read(file: number, at: number, length: number): Buffer {
+/** The file's first bytes; zeros where it is shorter. */
+function read(file: number, length: number): Buffer {
   const bytes = Buffer.alloc(length)
-  return bytes.subarray(0, readSync(file, bytes, 0, length, at))
+  readSync(file, bytes, 0, length, 0)
+  return bytes
 }
