@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, globSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { typeErrorsOf } from './support/blocks.ts'
 import { temporaryFolder } from './support/folder.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -45,6 +46,10 @@ test('the fifth example schedules, and goes on from its checkpoints', () => {
 test('the sixth example is the module of the seventh, which counts primes in a thread', () => {
   assert.equal(run(blocks[6]!, { 'primes.ts': blocks[5]! }), '9592\n')
   assert.equal(blocks.length, 7, 'an example without a test')
+})
+
+test('the types of all examples hold', () => {
+  assert.equal(typeErrorsOf(blocks, { gopherqueue: join(root, 'src/index.ts') }), '')
 })
 
 const pages = ['README.md', ...globSync('docs/*.md', { cwd: root })]
