@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,7 +15,15 @@ if (!names.includes(name) || rest.length > 0) {
 }
 
 const folder = values.folder ?? mkdtempSync(join(tmpdir(), `gopherqueue-${name}-`))
-if (values.folder) mkdirSync(folder, { recursive: true })
-else process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
-process.chdir(folder)
-await import(`./${name}/main.ts`)
+mkdirSync(folder, { recursive: true })
+const script = join(import.meta.dirname, name, 'main.ts')
+const example = spawn(process.execPath, ['--import', import.meta.resolve('./from-source.ts'), script], {
+  cwd: folder,
+  stdio: 'inherit',
+})
+process.on('SIGINT', () => undefined) // Ctrl-C reaches the example too, which ends in order
+process.on('SIGTERM', () => example.kill())
+example.on('exit', (code) => {
+  if (!values.folder) rmSync(folder, { recursive: true, force: true })
+  process.exitCode = code ?? 1
+})

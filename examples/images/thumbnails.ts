@@ -1,11 +1,12 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { join, parse } from 'node:path'
-import { type GopherQueue, PermanentError } from 'gopherqueue'
+import type { GopherQueue } from 'gopherqueue'
 import sharp from 'sharp'
 import { z } from 'zod'
+import { made, original } from './original.ts'
 
-// An image pipeline: a job for each image, which makes it in several sizes. A job that is cut off goes on with the sizes
-// that are missing. sharp computes in threads of its own, so handlers do not block the app.
+// A job for each image, which makes it in several sizes. One that is cut off goes on with the sizes that are missing.
+// sharp computes in threads of its own, so that this handler does not block the app.
 
 const widths = [1600, 640, 160]
 
@@ -22,37 +23,22 @@ export function thumbnails(queue: GopherQueue, folder: string) {
     'thumbnails',
     { payload: z.object({ image: z.string() }), queue: 'images', priority: 'bulk', timeout: '5m', maxAttempts: 5 },
     async ({ payload: { image }, checkpoint: earlier }, { signal, progress, checkpoint }) => {
-      const made = (earlier ?? []) as Thumbnail[]
-      const original = await readFile(image).catch(permanentIfMissing)
+      const done = (earlier ?? []) as Thumbnail[]
+      const bytes = await original(image)
       await mkdir(folder, { recursive: true })
-      for (const width of widths.slice(made.length)) {
+      for (const width of widths.slice(done.length)) {
         signal.throwIfAborted() // timed out, cancelled, or the app stops
-        progress((100 * made.length) / widths.length, `${width} px`)
-        const { data, info } = await resize(original, width)
+        progress((100 * done.length) / widths.length, `${width} px`)
+        const upright = sharp(bytes).autoOrient() // as the camera was held
+        const small = upright.resize({ width, height: width, fit: 'inside', withoutEnlargement: true })
+        const { data, info } = await made(small.webp().toBuffer({ resolveWithObject: true }))
         const file = join(folder, `${parse(image).name}-${width}.webp`)
-        await writeFile(`${file}.part`, data) // a full disk is temporary: this attempt fails, a later one goes on here
+        await writeFile(`${file}.part`, data)
         await rename(`${file}.part`, file) // whole or not there, however often it is made
-        made.push({ file, width: info.width, height: info.height, bytes: info.size })
-        await checkpoint(made)
+        done.push({ file, width: info.width, height: info.height, bytes: info.size })
+        await checkpoint(done)
       }
-      return made
+      return done
     },
   )
-}
-
-function permanentIfMissing(error: NodeJS.ErrnoException): never {
-  throw error.code === 'ENOENT' ? new PermanentError(error.message, { cause: error }) : error
-}
-
-/** As WebP of at most this width and height, turned as the camera was held. What is no image now will be none later. */
-async function resize(image: Buffer, width: number) {
-  try {
-    return await sharp(image)
-      .autoOrient()
-      .resize({ width, height: width, fit: 'inside', withoutEnlargement: true })
-      .webp()
-      .toBuffer({ resolveWithObject: true })
-  } catch (cause) {
-    throw new PermanentError(`no image that can be read: ${(cause as Error).message}`, { cause })
-  }
 }

@@ -38,7 +38,11 @@ test('npm run example images: killed among its jobs and started again, each phot
     output,
     /^photos\/torn\.jpg: Job \d+ ended dead \(permanent\): no image that can be read: .*premature end/m,
   )
-  assert.match(output, /^photos\/starfish\.jpg: 1278x720 \(\d+ KiB\), 640x361 \(\d+ KiB\), 160x90 \(\d+ KiB\)$/m)
+  assert.equal(output.match(/^photos\/torn\.jpg: Job \d+ ended dead \(permanent\)/gm)?.length, 2)
+  assert.match(
+    output,
+    /^photos\/starfish\.jpg: 1278x720 \(\d+ KiB\), 640x361 \(\d+ KiB\), 160x90 \(\d+ KiB\);( #[0-9a-f]{6}){5}$/m,
+  )
   const made = readdirSync(join(folder, 'thumbnails'))
   assert.equal(made.length, 7 * 3)
   for (const file of made) {
@@ -84,4 +88,22 @@ test('an image that is gone is a dead letter at once', async (t) => {
   await queue.drain()
   const job = await queue.job(id)
   assert.deepEqual([job?.state, job?.reason, job?.attempt], ['dead', 'permanent', 1])
+})
+
+test('the colours of an image, most frequent first', async (t) => {
+  const image = join(folderOf(t), 'flag.png')
+  const blue = { input: { create: { width: 100, height: 300, channels: 3, background: '#0000c8' } } } as const
+  const red = sharp({ create: { width: 400, height: 300, channels: 3, background: '#c80000' } })
+  await red
+    .composite([{ ...blue, left: 300, top: 0 }])
+    .png()
+    .toFile(image)
+  await using queue = testQueue()
+  const palette = new URL('../../examples/images/palette.ts', import.meta.url)
+  const { id } = await queue.define<{ image: string }>('colours', {}, palette).submit({ image })
+  await queue.drain()
+  const colours = (await queue.job(id))!.result as string[]
+  assert.equal(colours.length, 5)
+  assert.equal(colours[0], '#c80000')
+  assert.ok(colours.includes('#0000c8'), colours.join())
 })

@@ -14,7 +14,7 @@ export function folderOf(t: TestContext): string {
   return folder
 }
 
-/** An example as its command starts it. */
+/** An example as `examples/run.ts` starts it, without that in between: SIGKILL is to reach the example. */
 export class Example {
   readonly #process: ChildProcessByStdio<null, Readable, Readable>
   readonly #ended: Promise<unknown[]>
@@ -22,10 +22,10 @@ export class Example {
   complaints = ''
 
   constructor(t: TestContext, name: string, folder: string, env: NodeJS.ProcessEnv = {}) {
-    // `npm run example` itself would stand between the test's SIGKILL and the example.
-    const hook = join(root, 'examples/from-source.ts')
-    const args = ['--import', hook, join(root, 'examples/run.ts'), name, '--folder', folder]
-    this.#process = spawn(process.execPath, args, {
+    const hook = import.meta.resolve('../../examples/from-source.ts')
+    const script = join(root, 'examples', name, 'main.ts')
+    this.#process = spawn(process.execPath, ['--import', hook, script], {
+      cwd: folder,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...env },
     })
