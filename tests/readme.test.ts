@@ -8,7 +8,9 @@ import { temporaryFolder } from './support/folder.ts'
 
 const root = join(import.meta.dirname, '..')
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
-const blocks = [...readme.matchAll(/```ts\n(.*?)```/gs)].map((match) => match[1]!)
+const blocksOf = (text: string) => [...text.matchAll(/```ts\n(.*?)```/gs)].map((match) => match[1]!)
+const blocks = blocksOf(readme)
+const watching = blocksOf(readFileSync(join(root, 'docs/observability.md'), 'utf8'))
 
 /** Runs a block as a program of its own, in a folder with nothing but its modules; answers what it printed. */
 function run(block: string, modules: Record<string, string> = {}): string {
@@ -16,8 +18,8 @@ function run(block: string, modules: Record<string, string> = {}): string {
   for (const [name, text] of Object.entries(modules)) writeFileSync(folder.file(name), text)
   const file = folder.file('example.ts')
   const library = JSON.stringify(join(root, 'src/index.ts'))
-  const zod = JSON.stringify(join(root, 'node_modules/zod/index.js'))
-  writeFileSync(file, block.replace("'gopherqueue'", library).replace("'zod'", zod))
+  const installed = (name: string) => JSON.stringify(import.meta.resolve(name.slice(1, -1)))
+  writeFileSync(file, block.replace("'gopherqueue'", library).replace(/'(zod|@opentelemetry\/[\w-]+)'/g, installed))
   return execFileSync(process.execPath, [file], { cwd: dirname(file), encoding: 'utf8', timeout: 30_000 })
 }
 
@@ -49,7 +51,14 @@ test('the sixth example is the module of the seventh, which counts primes in a t
 })
 
 test('the types of all examples hold', () => {
-  assert.equal(typeErrorsOf(blocks, { gopherqueue: join(root, 'src/index.ts') }), '')
+  assert.equal(typeErrorsOf([...blocks, ...watching], { gopherqueue: join(root, 'src/index.ts') }), '')
+})
+
+test('the examples of docs/observability.md print what their comments say', () => {
+  const [spans, channels, ...more] = watching
+  assert.equal(run(spans!), 'publish email, request, deliver, process email\n1\n')
+  assert.deepEqual(run(channels!).split('\n').sort(), ['', 'runs for request 17', 'started 1', 'succeeded 1'])
+  assert.deepEqual(more, [])
 })
 
 const pages = ['README.md', ...globSync('docs/*.md', { cwd: root })]

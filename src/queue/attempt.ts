@@ -1,4 +1,5 @@
 import { inspect } from 'node:util'
+import type { Span } from '@opentelemetry/api'
 import { backoffDelay, type CustomBackoff, parseBackoff } from '../model/backoff.ts'
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
@@ -7,6 +8,7 @@ import { type JobError, limits, priorities, toJson } from '../model/job.ts'
 import type { Failure, Lease, LeasedJob, Store } from '../store/store.ts'
 import { type ActiveJob, type Context, type Definition, validated } from './definition.ts'
 import type { Threads } from './threads.ts'
+import { endSpan, processing } from './trace.ts'
 
 /** What one attempt came to. `lost` and `released` are decided from outside, the rest by the handler or the clock. */
 export type Outcome =
@@ -34,6 +36,7 @@ export class Attempt {
   #stopTimer: (() => void) | undefined
   #releasing = false
   #onOutcome: ((outcome: Outcome) => void) | undefined
+  #span: Span | undefined
 
   constructor(leased: LeasedJob, definition: Definition, around: Surroundings) {
     const { id, type, queue, attempt, maxAttempts, tries, createdAt, startedAt, deadline } = leased
@@ -70,7 +73,10 @@ export class Attempt {
       onSettled()
     }
     try {
-      const returned = this.#run()
+      const returned = processing(this.leased, this.job, (span) => {
+        this.#span = span
+        return this.#run()
+      })
       if (!isThenable(returned)) {
         settle(this.#succeeded(returned))
         return
@@ -132,6 +138,8 @@ export class Attempt {
 
   #decide(outcome: Outcome): void {
     this.#stopTimer?.()
+    if (this.#span) endSpan(this.#span, outcome)
+    this.#span = undefined
     const tell = this.#onOutcome
     this.#onOutcome = undefined
     tell?.(outcome)

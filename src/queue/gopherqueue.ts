@@ -22,6 +22,7 @@ import {
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
 import type { SubmitResult, Task } from './task.ts'
 import { Threads } from './threads.ts'
+import { events, publishing } from './trace.ts'
 import { waitForEnd } from './wait.ts'
 import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
 
@@ -117,7 +118,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     if (payloads?.length === 0) return []
     const made = makeSubmission(type, this.#definitions.get(type), payloads, options)
     const submission = made instanceof Promise ? await made : made
-    const { ids, duplicates } = await this.#store.call('submit', submission)
+    const { ids, duplicates } = await publishing(type, submission, (it) => this.#store.call('submit', it))
     const again = new Set(duplicates)
     return ids.map((id, i) => ({ id, duplicate: again.has(i) }))
   }
@@ -130,7 +131,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   submitWith(connection: DatabaseSync, type: string, payload: unknown, options?: JobOptions): SubmitResult {
     const submission = makeSubmissionNow(type, this.#definitions.get(type), payload, options)
     if (!this.#store.submitIn) throw invalid('This queue is not in a file: no transaction of the app covers it.')
-    const { ids, duplicates } = this.#store.submitIn(connection, submission)
+    const { ids, duplicates } = publishing(type, submission, (it) => this.#store.submitIn!(connection, it), 'traceSync')
     return { id: ids[0]!, duplicate: duplicates.length > 0 }
   }
 
@@ -269,6 +270,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** In a turn of its own, so that a listener that throws crashes as any would and harms no job. */
   readonly #emit: Emit = (event, ...args) => {
+    if (events.hasSubscribers) events.publish({ queue: this, event, args })
     if (this.listenerCount(event) > 0)
       process.nextTick(() => (this.emit as (name: string, ...args: unknown[]) => boolean).call(this, event, ...args))
     else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))

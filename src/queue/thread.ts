@@ -6,6 +6,7 @@ import type { Store } from '../store/store.ts'
 import { contextOf, describe } from './attempt.ts'
 import type { Handler } from './definition.ts'
 import type { FromThread, ToThread } from './threads.ts'
+import { within } from './trace.ts'
 
 // What a handler in a thread has around it: the same context, whose calls go through the app's thread.
 
@@ -33,7 +34,7 @@ port.on('message', (message: ToThread) => {
   }
 })
 
-async function run({ file, job, lease }: Extract<ToThread, { file: string }>): Promise<void> {
+async function run({ file, job, lease, carrier }: Extract<ToThread, { file: string }>): Promise<void> {
   controller = new AbortController()
   const { signal } = controller
   let [loaded, returned] = [false, false]
@@ -41,10 +42,8 @@ async function run({ file, job, lease }: Extract<ToThread, { file: string }>): P
     const { default: handler } = (await import(file)) as { default: Handler<unknown, unknown> }
     if (typeof handler !== 'function') throw new TypeError(`The default export of ${file} must be a function.`)
     loaded = true
-    const result = await handler(
-      job,
-      contextOf({ call }, lease, () => signal),
-    )
+    const context = contextOf({ call }, lease, () => signal)
+    const result = await within(carrier, () => handler(job, context))
     returned = true
     send({ result: toJson('result', result) })
   } catch (error) {

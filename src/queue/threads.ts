@@ -5,6 +5,7 @@ import { PermanentError, TemporaryError } from '../model/errors.ts'
 import { packError } from '../store/sqlite/wire.ts'
 import type { Failure, Lease, Store } from '../store/store.ts'
 import type { ActiveJob } from './definition.ts'
+import { carried } from './trace.ts'
 
 /** How long a handler in a thread may go on after its signal has fired; then its thread is ended. */
 const patience = 5000
@@ -12,7 +13,7 @@ const patience = 5000
 /** An error taken apart in the thread: a copy of the object would lose its name, class and code. */
 type Thrown = Failure['error'] & { code: unknown; permanent: boolean; retryAfter: number | string | undefined }
 export type ToThread =
-  | { file: string; job: ActiveJob; lease: Lease }
+  | { file: string; job: ActiveJob; lease: Lease; carrier: Record<string, string> }
   | { reason: { name: string; message: string } }
   | { seq: number; value: unknown }
   | { seq: number; failure: ReturnType<typeof packError> }
@@ -70,15 +71,15 @@ export class Threads {
       const error = new Error(`The thread of the handler is gone: ${fault || `it exited with code ${code}`}.`)
       reject(Object.assign(error, { name: 'ThreadGone' }))
     }
-    send({ file: file.href, job, lease })
+    send({ file: file.href, job, lease, carrier: carried() })
     this.#idle.delete(thread)
-    thread.on('message', hear).on('error', crash).on('exit', exit).ref()
+    thread.on('message', hear).on('error', crash).on('exit', exit)
     signal.addEventListener('abort', abort)
     if (signal.aborted) abort()
     return promise.finally(() => {
       stopTimer?.()
       signal.removeEventListener('abort', abort)
-      thread.off('message', hear).off('error', crash).off('exit', exit).unref()
+      thread.off('message', hear).off('error', crash).off('exit', exit)
     })
   }
 

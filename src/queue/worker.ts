@@ -249,12 +249,12 @@ export class Worker {
     if (wait > 0 && !this.#hurried) await this.#idle(wait)
     for (const attempt of this.#running) attempt.giveBack()
     await this.#idle(patience.afterAbort)
+    await this.#around.threads.close()
     if (this.#reporting > 0) await new Promise<void>((resolve) => (this.#onReported = resolve))
     this.#signedOff = true
     if (this.#id !== undefined) await this.#store.call('unregister', this.#id) // with it goes back what still runs
     for (const attempt of this.#running) attempt.lose('The worker has stopped.')
     for (const stopTimer of this.#blocking.values()) stopTimer()
-    await this.#around.threads.close()
   }
 
   /** Resolves when no handler runs, after `most` ms, or when a second stop is in a hurry. */

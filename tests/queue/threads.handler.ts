@@ -28,6 +28,7 @@ const deeds: Record<string, (job: ActiveJob, context: Context) => unknown> = {
     throw new TemporaryError('on to the next', { retryAfter: 0 })
   },
   obey: ({ id }, { signal }) => {
+    signal.throwIfAborted()
     said.postMessage(id)
     return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
   },

@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { GopherQueue, type Task } from '../../src/index.ts'
 import { testQueue } from '../../src/testing/index.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { next, virtualQueue } from './support.ts'
+import { gate, next, virtualQueue } from './support.ts'
 
 const file = new URL('./threads.handler.ts', import.meta.url)
 interface Told {
@@ -107,15 +107,40 @@ test('heartbeat, progress and checkpoint work from a thread', async () => {
   assert.deepEqual(await task.wait(id), { refused: ['GopherQueueError', 'PAYLOAD_TOO_LARGE'] })
 })
 
-test('a cancelled job fires the signal in its thread', async () => {
-  const { queue, task } = threaded()
+test('a cancelled job fires the signal in its thread, which others then have in peace', async () => {
+  const { queue, store, task } = threaded()
   await using _ = queue
+  for (const turn of ['first', 'second']) {
+    const cancelled = next(queue, 'cancelled')
+    const [id] = await heard(1, () => task.submit({ deed: 'obey' }))
+    if (turn === 'second') store.advance(5000) // as long as a thread has after a signal: that of the first job
+    await queue.cancel(id!)
+    const [job, error] = await cancelled
+    assert.deepEqual([job.id, error.name, error.message], [id, 'AbortError', `Job ${id} was cancelled.`])
+  }
+})
+
+test('a job that is cancelled before its handler starts has a signal that has fired', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const [validating, valid] = [gate(), gate()]
+  const validator = { version: 1, vendor: 'test', validate: async (value: unknown) => ({ value }) } as const
+  const task = queue.define('deed', { payload: { '~standard': validator } }, file)
+  const { id } = await task.submit({ deed: 'obey' })
+  Object.assign(validator, {
+    validate: async (value: unknown) => {
+      validating.open()
+      await valid.opened
+      return { value }
+    },
+  })
   const cancelled = next(queue, 'cancelled')
-  const [id] = await heard(1, () => task.submit({ deed: 'obey' }))
-  await queue.cancel(id!)
-  const [job, error] = await cancelled
-  assert.deepEqual([job.id, error.name, error.message], [id, 'AbortError', `Job ${id} was cancelled.`])
-  assert.ok((await outcome(task, 'tell')) !== null, 'the thread is of use for others')
+  queue.work()
+  await validating.opened
+  await queue.cancel(id)
+  await queue.stats() // the worker has been told
+  valid.open()
+  assert.equal((await cancelled)[1].name, 'AbortError')
 })
 
 test('an endless loop is ended 5 s after its timeout, and then its slot is free', async () => {
