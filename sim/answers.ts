@@ -4,7 +4,7 @@ import type { Request } from '../src/store/sqlite/commit.ts'
 import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Output } from '../src/store/store.ts'
 import { type Call, must } from './checker.ts'
 import type { Snapshot } from './file.ts'
-import { ended, type Row } from './model.ts'
+import { ended, hasPlace, type Row } from './model.ts'
 
 const outcomes = new Set(['succeed', 'fail', 'release', 'unregister'])
 const ofStorage = new Set(['STORAGE_FULL', 'STORAGE_UNAVAILABLE', 'STORAGE_CORRUPT', 'NOT_A_QUEUE'])
@@ -106,12 +106,23 @@ export class Answers {
       must(after.queues.get(row!.queue)!.paused === 0, 'a paused queue gives nothing', story)
     }
     if (jobs.length === 0) return
+    const running = [...after.jobs.values()].filter((row) => row.state === 'running')
+    for (const { id } of jobs) {
+      const { queue, type, concurrency } = after.jobs.get(id)!
+      const { maxRunning, perKey } = after.queues.get(queue)!
+      const here = running.filter((row) => row.queue === queue)
+      must(here.length <= (maxRunning ?? Number.POSITIVE_INFINITY), 'a queue runs at most maxRunning', story)
+      const alike = here.filter((row) => row.type === type && row.concurrency === concurrency)
+      must(concurrency === null || alike.length <= perKey, 'of a key at most maxRunningPerKey run', story)
+    }
     const held = [...after.jobs.values()].filter((row) => row.state === 'running' && row.worker === worker)
     must(held.length <= slots, 'a worker holds at most as many jobs as it has slots', story)
     const last = after.jobs.get(jobs.at(-1)!.id)!
     for (const row of after.jobs.values()) {
       const ready = row.state === 'ready' || (row.state === 'scheduled' && row.runAt! <= last.startedAt!)
-      if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || after.queues.get(row.queue)!.paused) continue
+      if (!ready || !isAmong(sources, row) || exclude.includes(row.id)) continue
+      const { paused, maxRunning, perKey } = after.queues.get(row.queue)!
+      if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue
       const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)
       must(!precedes, 'the first ready job goes first', () => [row, story()])
     }

@@ -3,7 +3,7 @@ import type { Reply, Request } from '../src/store/sqlite/commit.ts'
 import type { Input, LeaseRequest, StoreEvent } from '../src/store/store.ts'
 import { Answers } from './answers.ts'
 import { type File, type Snapshot, unheardOf } from './file.ts'
-import { ended, explained, type Facts, factsOf, grace, type Happening, type Row } from './model.ts'
+import { ended, explained, type Facts, factsOf, grace, type Happening, hasPlace, type Row } from './model.ts'
 
 /** One call of one engine, as its process saw it. */
 export interface Call {
@@ -203,7 +203,10 @@ export class Checker {
       for (const job of jobs.values())
         if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))
           must(
-            queues.get(job.queue)!.paused === 1 || exclude.includes(job.id) || (job.deadline ?? Infinity) <= call.now,
+            queues.get(job.queue)!.paused === 1 ||
+              !hasPlace(job, jobs.values(), queues.get(job.queue)!.maxRunning, queues.get(job.queue)!.perKey) ||
+              exclude.includes(job.id) ||
+              (job.deadline ?? Infinity) <= call.now,
             'no worker waits while a job of its is ready',
             () => ({ worker, held, slots, job }),
           )
@@ -249,6 +252,7 @@ function submitted(row: Row, { asked, now }: Call): Facts | null {
       row.max === spec.maxAttempts &&
       row.timeout === spec.timeout &&
       row.key === (keys?.[i] ?? null) &&
+      row.concurrency === spec.concurrencyKey &&
       row.createdAt === now
     if (!asSaid) continue
     return {

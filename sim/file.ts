@@ -7,6 +7,8 @@ export interface Queue extends Record<State, number> {
   name: string
   paused: number
   maxDepth: number | null
+  maxRunning: number | null
+  perKey: number
   keepSucceeded: number | null
   keepCancelled: number | null
   keepDead: number | null
@@ -39,11 +41,11 @@ export class File {
          on_timeout AS onTimeout, visibility_timeout AS visibility, run_at AS runAt, deadline, created_at AS createdAt,
          lease_token AS token, lease_expires_at AS expiresAt, worker_id AS worker, started_at AS startedAt,
          cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
-         idempotency_key AS key, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
+         idempotency_key AS key, concurrency_key AS concurrency, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
        FROM gq_jobs ORDER BY id`,
     )
     this.#queues = this.#db.prepare(
-      `SELECT name, paused, max_depth AS maxDepth, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
+      `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
   }

@@ -32,6 +32,7 @@ export interface Row {
   result: string | null
   reason: string | null
   key: string | null
+  concurrency: string | null
   /** Rows in its history. */
   failures: number
 }
@@ -147,3 +148,17 @@ export function explained(from: Facts, to: Facts, happenings: Happening[], polic
 
 const sorted = ({ state, ...f }: Facts) =>
   state === 'gone' ? [state] : [state, f.attempt, f.budget, f.reason, f.runAt, f.deadline, f.cancel, f.lease]
+
+/** Whether a waiting job may run by its queue's limits: places that are taken, or belong to those before it in its key. */
+export function hasPlace(row: Row, jobs: Iterable<Row>, maxRunning: number | null, perKey: number): boolean {
+  let running = 0
+  let ahead = 0
+  for (const other of jobs) {
+    if (other.queue !== row.queue || (other.state !== 'running' && other.state !== 'ready')) continue
+    if (other.state === 'running') running++
+    if (row.concurrency === null || other.type !== row.type || other.concurrency !== row.concurrency) continue
+    const precedes = other.priority < row.priority || (other.priority === row.priority && other.id < row.id)
+    if (other.state === 'running' || precedes) ahead++
+  }
+  return running < (maxRunning ?? Number.POSITIVE_INFINITY) && (row.concurrency === null || ahead < perKey)
+}

@@ -36,15 +36,18 @@ function anyOptions(random: Random, now: number): JobOptions {
     ] as const satisfies NonNullable<JobOptions['backoff']>[])
   if (random.chance(0.15)) options.delay = random.pick([1, 1000, 30_000, 3_600_000])
   else if (random.chance(0.05)) options.runAt = now + random.pick([-1000, 0, 5000])
+  if (random.chance(0.3)) options.concurrencyKey = random.pick(['k', 'l'])
   if (random.chance(0.1)) options.deadline = random.chance(0.5) ? now + random.pick([0, 10_000]) : '30s'
   return options
 }
 
 export function anySettings(random: Random): QueueSettings {
   const queue = random.pick(['a', 'b'])
-  const what = random.weighted({ pause: 2, resume: 4, depth: 1, keep: 2 })
+  const what = random.weighted({ pause: 2, resume: 4, depth: 1, running: 2, keep: 2 })
   if (what === 'pause' || what === 'resume') return { queue, paused: what === 'pause' }
   if (what === 'depth') return { queue, maxDepth: random.pick([3, 20, null]) }
+  if (what === 'running')
+    return { queue, maxRunning: random.pick([1, 3, null, null]), maxRunningPerKey: random.pick([1, 2]) }
   return {
     queue,
     keepSucceeded: random.pick([1000, 60_000, null]),

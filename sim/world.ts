@@ -240,7 +240,7 @@ export class World {
     while (this.#processes.length >= mostProcesses) this.#end(this.#processes[0]!, 'killed')
     this.#start(null, [{ sources: lines, slots: 20 }])
     const operator = this.#processes.at(-1)!
-    for (const queue of ['a', 'b']) operator.ask('setQueue', { queue, paused: false })
+    for (const queue of ['a', 'b']) operator.ask('setQueue', { queue, paused: false, maxRunning: null })
     const open = () => [...this.#checker.now.jobs.values()].filter((job) => job.finishedAt === null)
     for (let quiet = 0; quiet < 3 && this.#clock.elapsed < end; quiet = open().length > 0 ? 0 : quiet + 1) {
       for (const process of [...this.#processes]) {

@@ -15,11 +15,11 @@ export function statsCommand(root: Command): void {
         for (const { code, message } of causes)
           if (forPeople) print(`${safe(`${code}: ${message}`)}\n`)
           else table([], [[code, message]], 'cause')
-        const queueRows = stats.queues.map(({ queue: name, paused, maxDepth, counts }) => [
-          ...[name, paused ? 'paused' : 'open', `${maxDepth ?? 'none'}`],
+        const queueRows = stats.queues.map(({ queue: name, paused, maxDepth, maxRunning, counts }) => [
+          ...[name, paused ? 'paused' : 'open', `${maxDepth ?? 'none'}`, `${maxRunning ?? 'none'}`],
           ...states.map((state) => `${counts[state]}`),
         ])
-        table(['QUEUE', 'STATE', 'LIMIT', ...states.map((state) => state.toUpperCase())], queueRows, 'queue')
+        table(['QUEUE', 'STATE', 'LIMIT', 'AT ONCE', ...states.map((state) => state.toUpperCase())], queueRows, 'queue')
         const workerRows = stats.workers.map(({ name, alive, host, pid, running, slots, startedAt, sources }) => [
           ...[name, alive ? 'alive' : 'gone', host, `${pid ?? 'none'}`, `${running}/${slots}`, when(startedAt)],
           sources.map((source) => `${source.queue}:${source.type}`).join(' '),

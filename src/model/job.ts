@@ -25,7 +25,7 @@ export const limits = {
   bulkBytes: 64 * 1024 * 1024,
   /** Characters of a queue or type name. */
   nameLength: 128,
-  /** Characters of an idempotency key. */
+  /** Characters of an idempotency or concurrency key. */
   keyLength: 256,
   /** Bytes of a stack kept in the history. */
   stackBytes: 8 * 1024,
@@ -61,6 +61,11 @@ export interface JobOptions extends Policy {
   idempotencyKey?: string
   /** How long the key is kept at least, after submission. Default 24 h. */
   idempotencyWindow?: Duration
+  /**
+   * 1 to 256 characters, such as a customer's id: of the jobs of one queue and type with the same key, at most the
+   * queue's `maxRunningPerKey` run at once, over all processes; the others wait, in their order, and hold nobody up.
+   */
+  concurrencyKey?: string
 }
 
 /** A policy with every default filled in, as the stores take it. Times relative to the submission are kept as ms. */
@@ -79,6 +84,7 @@ export interface JobSpec {
   deadline: Instant | null
   deadlineIn: number | null
   idempotencyWindow: number
+  concurrencyKey: string | null
 }
 
 /** A job as anyone may read it. Instants are Unix ms; null where it does not apply. */
@@ -133,6 +139,7 @@ export interface Job<Payload = unknown, Result = unknown> {
   reason: DeadReason | null
   /** As submitted. */
   idempotencyKey: string | null
+  concurrencyKey: string | null
 }
 
 /** What a handler threw, or what took its attempt from it. Each text is cut at 8 KiB, and says so. */
@@ -197,7 +204,15 @@ function atLeast(minimum: number, duration: Duration, name: string): number {
 }
 
 export const policyNames = ['queue', 'priority', 'maxAttempts', 'backoff', 'timeout', 'onTimeout', 'visibilityTimeout']
-const optionNames = [...policyNames, 'delay', 'runAt', 'deadline', 'idempotencyKey', 'idempotencyWindow']
+const optionNames = [
+  ...policyNames,
+  'delay',
+  'runAt',
+  'deadline',
+  'idempotencyKey',
+  'idempotencyWindow',
+  'concurrencyKey',
+]
 
 /** Refuses a name it does not know: a misspelt option must not go unheard, a misspelt filter not answer with all jobs. */
 export function checkNames(what: string, given: object, known: readonly string[]): void {
@@ -223,6 +238,7 @@ export function jobSpec(type: string, options: JobOptions): JobSpec {
     deadline: deadline === undefined || typeof deadline === 'string' ? null : instant(deadline, 'deadline'),
     deadlineIn: typeof deadline === 'string' ? toMs(deadline, 'deadline') : null,
     idempotencyWindow: toMs(options.idempotencyWindow ?? 86_400_000, 'idempotencyWindow'),
+    concurrencyKey: options.concurrencyKey === undefined ? null : checkKey(options.concurrencyKey, 'concurrencyKey'),
   }
 }
 
@@ -232,9 +248,9 @@ export function checkId(id: number): number {
   return id
 }
 
-export function checkKey(key: string): string {
+export function checkKey(key: string, name = 'idempotencyKey'): string {
   if (typeof key !== 'string' || key.length === 0 || key.length > limits.keyLength)
-    throw invalid(`idempotencyKey must have 1 to ${limits.keyLength} characters.`)
+    throw invalid(`${name} must have 1 to ${limits.keyLength} characters.`)
   return key
 }
 

@@ -16,6 +16,10 @@ export interface OpenOptions {
 export interface QueueOptions {
   /** Jobs that may wait; more are refused with QUEUE_FULL. Default: no limit. */
   maxDepth?: number | null
+  /** Jobs that may run at once, over all processes; it takes effect on what is leased from then on. Default: no limit. */
+  maxRunning?: number | null
+  /** Jobs of one type and `concurrencyKey` that may run at once. Default 1. */
+  maxRunningPerKey?: number
   /** How long succeeded jobs are kept, of those that end from now on. Default 24 h; null for ever. */
   keepSucceeded?: Duration | null
   /** As `keepSucceeded`, of cancelled jobs. Default 7 days. */
@@ -63,12 +67,17 @@ export function checkFilter(filter: JobFilter): JobFilter {
   return filter
 }
 
-export function queueSettings(queue: string, { maxDepth, ...keep }: QueueOptions): QueueSettings {
+export function queueSettings(queue: string, options: QueueOptions): QueueSettings {
+  const { maxDepth, maxRunning, maxRunningPerKey, ...keep } = options
   const kept = ['keepSucceeded', 'keepCancelled', 'keepDead'] as const
   checkNames('queue option', keep, [...kept])
   const settings: QueueSettings = { queue: checkName('queue', queue) }
   if (maxDepth !== undefined)
     settings.maxDepth = maxDepth === null ? null : wholeNumber(maxDepth, 1, 2 ** 31, 'maxDepth')
+  if (maxRunning !== undefined)
+    settings.maxRunning = maxRunning === null ? null : wholeNumber(maxRunning, 1, 2 ** 31, 'maxRunning')
+  if (maxRunningPerKey !== undefined)
+    settings.maxRunningPerKey = wholeNumber(maxRunningPerKey, 1, 10_000, 'maxRunningPerKey')
   for (const name of kept) {
     const value = keep[name]
     if (value !== undefined) settings[name] = value === null ? null : toMs(value, name)

@@ -123,6 +123,8 @@ export interface QueueStats {
   paused: boolean
   /** Jobs that may wait, or null for no limit. */
   maxDepth: number | null
+  /** Jobs that may run at once, or null for no limit. */
+  maxRunning: number | null
   /** Its jobs that are kept in the file, by state. */
   counts: Record<State, number>
 }
@@ -172,6 +174,8 @@ export interface QueueSettings {
   queue: string
   paused?: boolean
   maxDepth?: number | null
+  maxRunning?: number | null
+  maxRunningPerKey?: number
   keepSucceeded?: number | null
   keepCancelled?: number | null
   keepDead?: number | null

@@ -3,7 +3,7 @@ import { jobSpec } from '../../src/model/job.ts'
 import { stranger } from '../support/subject.ts'
 import type { Suite } from './contract.ts'
 
-export function limits({ holds }: Suite): void {
+export function limits({ holds, holdsOverTime }: Suite): void {
   holds(
     'a full queue refuses, and takes again when there is room: waiting jobs count, running and ended ones do not',
     async (at) => {
@@ -77,5 +77,100 @@ export function limits({ holds }: Suite): void {
       queues.map(({ queue, paused, maxDepth }) => [queue, paused, maxDepth]),
       [['q', true, 7]],
     )
+  })
+
+  const ids = (jobs: { id: number }[] | undefined) => jobs?.map(({ id }) => id)
+
+  holds(
+    'a queue runs at most maxRunning jobs, over all workers and types; the next one waits for a place',
+    async (at) => {
+      await at.store.call('setQueue', { queue: 'default', maxRunning: 3 })
+      await at.submitMany({}, [1, 2, 3, 4])
+      await at.submit({ type: 'other', priority: 'high' })
+      await at.submit({ queue: 'free' })
+      const types = ['work', 'other']
+      const first = await at.lease(stranger, { types, queues: ['default', 'free'] })
+      assert.deepEqual(ids(first), [5, 1, 2, 6])
+      const worker = await at.worker()
+      const waiting = at.ask(worker)
+      await at.settle()
+      assert.equal(waiting.jobs, undefined)
+      assert.match(await at.store.call('why', 3), /queue 'default' runs 3 jobs and may run 3 at once/)
+      await at.fail(first[0]!)
+      await at.settle()
+      assert.deepEqual(ids(waiting.jobs), [3])
+      const raised = at.ask(worker)
+      await at.settle()
+      assert.equal(raised.jobs, undefined)
+      await at.store.call('setQueue', { queue: 'default', maxRunning: null })
+      await at.settle()
+      assert.deepEqual(ids(raised.jobs), [4])
+    },
+  )
+
+  holds('of one concurrency key one job runs at once, in order, and those that wait hold nobody up', async (at) => {
+    const worker = await at.worker()
+    for (const concurrencyKey of ['a', 'a', 'a', 'b']) await at.submit({ concurrencyKey })
+    const first = await at.lease(worker)
+    assert.deepEqual(ids(first), [1, 4])
+    assert.match(await at.store.call('why', 2), /waits for others with its concurrency key 'a'.* at most 1 of a key/)
+    const urgent = await at.submit({ concurrencyKey: 'a', priority: 'critical' })
+    const waiting = at.ask(worker)
+    await at.settle()
+    assert.equal(waiting.jobs, undefined)
+    await at.succeed(first[1]!) // of the other key
+    await at.settle()
+    assert.equal(waiting.jobs, undefined)
+    await at.succeed(first[0]!)
+    await at.settle()
+    assert.deepEqual(ids(waiting.jobs), [urgent], 'the most urgent of the key')
+    assert.equal((await at.job(urgent)).concurrencyKey, 'a')
+  })
+
+  holds(
+    'a place in a key is free again when its job fails, is given back, or is cancelled while it waits',
+    async (at) => {
+      for (let i = 0; i < 4; i++) await at.submit({ concurrencyKey: 'a' })
+      const [one] = await at.lease(stranger)
+      assert.equal((await at.fail(one!)).state, 'scheduled')
+      const [two] = await at.lease(stranger)
+      await at.store.call('release', two!)
+      const [again] = await at.lease(stranger)
+      assert.equal(again!.id, two!.id)
+      await at.fail(again!, 'permanent')
+      await at.store.call('cancel', 3)
+      assert.deepEqual(ids(await at.lease(stranger)), [4])
+    },
+  )
+
+  holds(
+    'maxRunningPerKey holds at once for all keys of its queue, up and down; types have keys of their own',
+    async (at) => {
+      const jobs = Array(4).fill(0)
+      await at.submitMany({ concurrencyKey: 'a' }, jobs)
+      await at.submitMany({ concurrencyKey: 'b' }, jobs)
+      await at.submit({ concurrencyKey: 'a', type: 'other' })
+      await at.store.call('setQueue', { queue: 'default', maxRunningPerKey: 3 })
+      await at.store.call('setQueue', { queue: 'default', maxRunningPerKey: 2 })
+      const leased = await at.lease(stranger, { types: ['work', 'other'] })
+      assert.deepEqual(ids(leased), [1, 2, 5, 6, 9])
+      await at.store.call('setQueue', { queue: 'default', maxRunningPerKey: 1 })
+      await at.succeed(leased[0]!)
+      assert.deepEqual(await at.lease(stranger), [], 'one of it still runs')
+      await at.succeed(leased[1]!)
+      assert.deepEqual(ids(await at.lease(stranger)), [3])
+    },
+  )
+
+  holdsOverTime('a retry that is due takes its old place in its key', async (at) => {
+    for (let i = 0; i < 3; i++) await at.submit({ concurrencyKey: 'a' })
+    const [one] = await at.lease(stranger)
+    await at.fail(one!, 'temporary', 5000)
+    const [two] = await at.lease(stranger)
+    assert.equal(two!.id, 2, 'a job that waits for its retry holds no place')
+    at.advance(5000)
+    assert.deepEqual(await at.lease(stranger), [])
+    await at.succeed(two!)
+    assert.deepEqual(ids(await at.lease(stranger)), [1])
   })
 }

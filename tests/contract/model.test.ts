@@ -24,6 +24,7 @@ const submission = fc.record({
   onTimeout: fc.constantFrom('retry' as const, 'dead' as const),
   delay: sometimes(seconds(60)),
   deadline: sometimes(seconds(120)),
+  concurrencyKey: fc.option(fc.constantFrom('k', 'l'), { nil: undefined }),
 })
 /** Which of the jobs, or of all leases ever given, counted back from the youngest. */
 const which = fc.nat(7)
@@ -56,6 +57,15 @@ const step = fc.oneof(
   },
   { weight: 3, arbitrary: fc.record({ does: fc.constant('advance' as const), ms: seconds(40) }) },
   { weight: 1, arbitrary: fc.record({ does: fc.constant('pause' as const), queue, paused: fc.boolean() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      does: fc.constant('limit' as const),
+      queue,
+      maxRunning: fc.option(fc.integer({ min: 1, max: 3 })),
+      maxRunningPerKey: fc.integer({ min: 1, max: 3 }),
+    }),
+  },
 )
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never
 type Of<Does extends Step['does']> = Extract<Step, { does: Does }>
@@ -114,6 +124,13 @@ class Pair {
       case 'pause':
         this.model.paused[step.paused ? 'add' : 'delete'](step.queue)
         await this.at.store.call('setQueue', { queue: step.queue, paused: step.paused })
+        return
+      case 'limit': {
+        const { does, ...limits } = step
+        this.model.maxRunning.set(limits.queue, limits.maxRunning ?? Number.POSITIVE_INFINITY)
+        this.model.perKey.set(limits.queue, limits.maxRunningPerKey)
+        await this.at.store.call('setQueue', limits)
+      }
     }
   }
 
@@ -128,11 +145,12 @@ class Pair {
     await store()
   }
 
-  async #submit({ delay, deadline, backoff, ...options }: Of<'submit'>['submission']): Promise<void> {
+  async #submit({ delay, deadline, backoff, concurrencyKey, ...options }: Of<'submit'>['submission']): Promise<void> {
     const { now } = this.model
     const id = await this.at.submit({
       ...options,
       backoff: { kind: 'constant', delay: backoff },
+      ...(concurrencyKey === undefined ? {} : { concurrencyKey }),
       ...(delay === null ? {} : { delay }),
       ...(deadline === null ? {} : { deadline: now + deadline }),
     })
@@ -140,7 +158,7 @@ class Pair {
     this.#lastId = id
     const { priority, visibilityTimeout: visibility, ...rest } = options
     this.model.jobs.push({
-      ...{ ...rest, id, visibility, backoff, priority: priorities.indexOf(priority) },
+      ...{ ...rest, id, key: concurrencyKey ?? null, visibility, backoff, priority: priorities.indexOf(priority) },
       ...{ state: delay === null ? 'ready' : 'scheduled', runAt: delay === null ? null : now + delay },
       ...{ deadline: deadline === null ? null : now + deadline, attempt: 0, before: 0, reason: null },
       ...{ startedAt: 0, expiresAt: null, worker: null, lease: 0, cancelRequested: false, finishedAt: 0 },

@@ -17,6 +17,7 @@ test('the defaults are those of the contract', () => {
     deadline: null,
     deadlineIn: null,
     idempotencyWindow: 86_400_000,
+    concurrencyKey: null,
   })
 })
 
@@ -33,6 +34,7 @@ test('every option is taken', () => {
     deadline: 9000,
     idempotencyKey: 'k',
     idempotencyWindow: '1h',
+    concurrencyKey: 'customer-17',
   }
   assert.deepEqual(jobSpec('email', options), {
     queue: 'mail',
@@ -48,6 +50,7 @@ test('every option is taken', () => {
     deadline: 9000,
     deadlineIn: null,
     idempotencyWindow: 3_600_000,
+    concurrencyKey: 'customer-17',
   })
 })
 
@@ -71,6 +74,7 @@ test('each bad option is refused, by name', () => {
     deadline: [-1, 1.5, '2030-01-01', null, new Date(Number.NaN)],
     idempotencyKey: [],
     idempotencyWindow: [-1, 'for ever'],
+    concurrencyKey: ['', 'x'.repeat(257), 5, null],
   }
   for (const [option, values] of Object.entries(refused))
     for (const value of values)

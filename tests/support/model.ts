@@ -8,6 +8,7 @@ export interface ModelJob {
   id: number
   queue: string
   type: string
+  key: string | null
   priority: number
   state: State
   attempt: number
@@ -48,6 +49,9 @@ export class Model {
   jobs: ModelJob[] = []
   readonly paused = new Set<string>()
   readonly maxDepth = new Map<string, number>()
+  /** By queue; how many jobs may run at once, and how many of a type and concurrency key. */
+  readonly maxRunning = new Map<string, number>()
+  readonly perKey = new Map<string, number>()
   /** How long succeeded and cancelled jobs are kept. */
   readonly keep = new Map<State, number>()
   /** The workers of this process: their leases are renewed. */
@@ -69,17 +73,26 @@ export class Model {
   lease(worker: number, queues: string[], types: string[], slots: number): number[] {
     this.#dueAndExpired()
     const held = this.jobs.filter((job) => job.state === 'running' && job.worker === worker).length
-    const taken = this.jobs
+    const line = this.jobs
       .filter((job) => job.state === 'ready' && queues.includes(job.queue) && types.includes(job.type))
       .filter((job) => !this.paused.has(job.queue))
       .sort((a, b) => a.priority - b.priority || a.id - b.id)
-      .slice(0, Math.max(0, slots - held))
-    for (const job of taken) {
+    const taken: ModelJob[] = []
+    for (const job of line) {
+      if (taken.length >= slots - held || !this.#mayRun(job)) continue
+      taken.push(job)
       const expiresAt = this.now + Math.min(job.visibility, job.timeout + grace)
       const lease = ++this.#leases
       Object.assign(job, { state: 'running', attempt: job.attempt + 1, startedAt: this.now, expiresAt, worker, lease })
     }
     return taken.map(({ id }) => id)
+  }
+
+  #mayRun({ queue, type, key }: ModelJob): boolean {
+    const running = this.jobs.filter((job) => job.state === 'running' && job.queue === queue)
+    if (running.length >= (this.maxRunning.get(queue) ?? Number.POSITIVE_INFINITY)) return false
+    const alike = running.filter((job) => job.type === type && job.key === key)
+    return key === null || alike.length < (this.perKey.get(queue) ?? 1)
   }
 
   succeed(job: ModelJob): void {

@@ -3,7 +3,7 @@ import { GopherQueueError } from '../../model/errors.ts'
 import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
-import type { Db } from './db.ts'
+import type { Db, QueueRow } from './db.ts'
 
 // The events of one attempt, from its lease to its outcome: each function is the SQL of its event and what it means.
 
@@ -24,26 +24,33 @@ export function lease(
   if (limit <= 0) return []
   const found: { id: number; priority: number; source: Source }[] = []
   const spent = new Set(sources) // what has nothing left, for no worker: not even what this one passes over
-  const most = limit + exclude.length
+  const room = new Map(sources.map(({ queue }) => [queue, roomIn(db.queue(queue))]))
   for (const source of sources) {
-    const rows = db.queue(source.queue).paused
-      ? []
-      : db.all<{ id: number; priority: number }>(
-          // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
-          `SELECT id, priority FROM gq_jobs
-           WHERE state = 'ready' AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
-           ORDER BY priority, id LIMIT ?3`,
-          ...[source.queue, source.type, most, db.now],
-        )
+    const most = Math.min(limit, room.get(source.queue)!) + exclude.length
+    const rows = db.all<{ id: number; priority: number }>(
+      // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
+      `SELECT id, priority FROM gq_jobs
+       WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
+       ORDER BY priority, id LIMIT ?3`,
+      ...[source.queue, source.type, most, db.now],
+    )
     if (rows.length === most) spent.delete(source)
     for (const { id, priority } of rows)
       if (exclude.includes(id)) spent.delete(source)
       else found.push({ id, priority, source })
   }
   if (sources.length > 1) found.sort((a, b) => a.priority - b.priority || a.id - b.id)
-  for (const { source } of found.splice(limit)) spent.delete(source)
-  for (const source of spent) dry(source)
-  if (found.length === 0) return []
+  const taken: number[] = []
+  for (const { id, source } of found) {
+    const left = room.get(source.queue)!
+    if (taken.length === limit) spent.delete(source)
+    else if (left > 0) {
+      taken.push(id)
+      room.set(source.queue, left - 1)
+    }
+  }
+  for (const source of sources) if (spent.has(source) || room.get(source.queue) === 0) dry(source)
+  if (taken.length === 0) return []
   const token = db.nextSequence()
   const rows = db.arrays(
     `UPDATE gq_jobs
@@ -53,12 +60,17 @@ export function lease(
      RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
                backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace,
                created_at AS createdAt`,
-    ...[JSON.stringify(found.map((job) => job.id)), token, worker, db.now],
+    ...[JSON.stringify(taken), token, worker, db.now],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
   jobs.sort((a, b) => a.priority - b.priority || a.id - b.id)
   for (const job of jobs) db.moved(job.queue, job.type, 'ready', 'running')
   return jobs
+}
+
+/** How many more jobs of a queue may run, over all processes. */
+function roomIn({ paused, max_running, counts }: QueueRow): number {
+  return paused ? 0 : Math.max(0, (max_running ?? Number.MAX_SAFE_INTEGER) - counts.running)
 }
 
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */

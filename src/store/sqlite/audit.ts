@@ -40,6 +40,15 @@ const rules: Rule[] = [
                WHERE queue = j.queue AND type = j.type AND key = j.idempotency_key AND job_id = j.id)`,
   },
   {
+    name: 'limits',
+    holds: 'no job waits for its concurrency key when fewer of it may start than could',
+    broken: `SELECT 'key ' || concurrency_key FROM gq_jobs LEFT JOIN gq_queues ON name = queue
+             WHERE concurrency_key IS NOT NULL AND (state = 'ready' OR state = 'running')
+             GROUP BY queue, type, concurrency_key
+             HAVING SUM(state = 'ready' AND blocked) > 0
+               AND SUM(state = 'running' OR NOT blocked) < IFNULL(MAX(max_running_per_key), 1)`,
+  },
+  {
     name: 'attempts',
     holds: 'each has its job',
     broken: `SELECT "table" || ' row ' || rowid FROM pragma_foreign_key_check WHERE "table" LIKE 'gq%'`,

@@ -1,7 +1,7 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import type { Clock, Instant } from '../../model/clock.ts'
 import type { State } from '../../model/lifecycle.ts'
-import type { StoreEvent } from '../store.ts'
+import type { Source, StoreEvent } from '../store.ts'
 import { type Processes, systemProcesses } from './workers.ts'
 
 /** A row of gq_queues as the running transaction sees it; its counts are written back at commit. */
@@ -9,6 +9,8 @@ export interface QueueRow {
   name: string
   paused: number
   max_depth: number | null
+  max_running: number | null
+  max_running_per_key: number
   keep_succeeded: number | null
   keep_cancelled: number | null
   keep_dead: number | null
@@ -21,6 +23,8 @@ export interface QueueRow {
 const settings = {
   paused: 0,
   max_depth: null,
+  max_running: null,
+  max_running_per_key: 1,
   keep_succeeded: 86_400_000,
   keep_cancelled: 604_800_000,
   keep_dead: null,
@@ -42,7 +46,9 @@ export class Db {
   now: Instant = 0
   /** Lines in which something became ready: lease requests that wait for them are worth a try. */
   readied = new Set<string>()
-  /** A queue was resumed: every lease request that waits is worth a try. */
+  /** Lines that a job left: the next of its concurrency key may have come forward. */
+  left = new Map<string, Source>()
+  /** A queue was resumed, or may run more: every lease request that waits is worth a try. */
   resumed = false
   /** The earliest instant that this transaction scheduled something for. */
   soonest: Instant = Number.POSITIVE_INFINITY
@@ -71,6 +77,7 @@ export class Db {
     this.committing = false
     this.#queues.clear()
     this.readied.clear()
+    this.left.clear()
     this.resumed = false
     this.soonest = Number.POSITIVE_INFINITY
     this.ended = []
@@ -149,7 +156,10 @@ export class Db {
     const row = this.queue(queue)
     this.#count(row, from, to, count)
     this.#undo?.push({ row, from, to, count })
-    if (to === 'ready') this.readied.add(line(queue, type))
+    const key = line(queue, type)
+    if (to === 'ready') this.readied.add(key)
+    else if (from === 'running' || from === 'ready') this.left.set(key, { queue, type })
+    if (from === 'running' && row.max_running !== null) this.resumed = true
   }
 
   #count(row: QueueRow, from: State | null, to: State | null, count: number): void {
@@ -164,7 +174,7 @@ export class Db {
     const known = this.#queues.get(name)
     if (known) return known
     const found = this.get<Omit<QueueRow, 'counts' | 'moves'> & QueueRow['counts']>(
-      `SELECT name, paused, max_depth, keep_succeeded, keep_cancelled, keep_dead,
+      `SELECT name, paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead,
          scheduled, ready, running, succeeded, dead, cancelled
        FROM gq_queues WHERE name = ?1`,
       name,

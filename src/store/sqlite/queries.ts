@@ -1,7 +1,7 @@
 import { parseBackoff } from '../../model/backoff.ts'
 import { type Attempt, type Job, priorities } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
-import type { JobFilter, JobPage, LeaseRequest, Source, Stats, Worker } from '../store.ts'
+import type { JobFilter, JobPage, LeaseRequest, QueueStats, Source, Stats, Worker } from '../store.ts'
 import type { Db } from './db.ts'
 import type { WorkerRow } from './workers.ts'
 
@@ -9,7 +9,8 @@ const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload,
     j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
     j.created_at AS createdAt, j.started_at AS startedAt, j.finished_at AS finishedAt, j.lease_expires_at AS leaseExpiresAt,
     w.name AS worker, j.cancel_requested_at AS cancelRequestedAt,
-    j.progress AS percent, j.progress_message AS message, j.result, j.reason, j.idempotency_key AS idempotencyKey
+    j.progress AS percent, j.progress_message AS message, j.result, j.reason, j.idempotency_key AS idempotencyKey,
+    j.concurrency_key AS concurrencyKey
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
 
 type JobRow = Omit<Job, 'priority' | 'payload' | 'backoff' | 'result' | 'attemptsLeft' | 'progress'> & {
@@ -62,8 +63,23 @@ export function endedAmong(db: Db, ids: number[]): number[] {
 export function mayLease(db: Db, { sources }: LeaseRequest): boolean {
   return sources.some(
     ({ queue, type }) =>
-      db.get(`SELECT 1 FROM gq_jobs WHERE state = 'ready' AND queue = ?1 AND type = ?2 LIMIT 1`, queue, type) !==
-      undefined,
+      db.get(
+        `SELECT 1 FROM gq_jobs
+         WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2
+           AND NOT EXISTS (SELECT 1 FROM gq_queues WHERE name = ?1 AND (paused = 1 OR running >= max_running)) LIMIT 1`,
+        ...[queue, type],
+      ) !== undefined,
+  )
+}
+
+/** Whether jobs of a line wait or run under concurrency keys. */
+export function isKeyed(db: Db, { queue, type }: Source): boolean {
+  return (
+    db.get(
+      `SELECT 1 FROM gq_jobs
+       WHERE queue = ?1 AND type = ?2 AND concurrency_key IS NOT NULL AND (state = 'ready' OR state = 'running') LIMIT 1`,
+      ...[queue, type],
+    ) !== undefined
   )
 }
 
@@ -148,16 +164,13 @@ export function workers(db: Db): Worker[] {
 
 /** Counts come from the queues' own counters: the cost does not depend on how many jobs there are. */
 export function stats(db: Db): Stats {
-  const rows = db.all<{ queue: string; paused: number; maxDepth: number | null } & Record<State, number>>(
-    `SELECT name AS queue, paused, max_depth AS maxDepth, scheduled, ready, running, succeeded, dead, cancelled
+  const rows = db.all<Omit<QueueStats, 'paused' | 'counts'> & { paused: number } & Record<State, number>>(
+    `SELECT name AS queue, paused, max_depth AS maxDepth, max_running AS maxRunning, scheduled, ready, running, succeeded, dead, cancelled
      FROM gq_queues ORDER BY name`,
   )
-  const queues = rows.map(({ queue, paused, maxDepth, ...counts }) => ({
-    queue,
-    paused: paused === 1,
-    maxDepth,
-    counts,
-  }))
+  const queues = rows.map(({ queue, paused, maxDepth, maxRunning, ...counts }) => {
+    return { queue, paused: paused === 1, maxDepth, maxRunning, counts }
+  })
   const alive = workers(db)
   const handled = new Set(alive.filter((w) => w.alive).flatMap((w) => w.sources.map((s) => `${s.queue}\0${s.type}`)))
   const lines = readyLines(db)
@@ -178,7 +191,7 @@ function readyLines(db: Db): (Source & { oldest: number })[] {
     const at = lines.at(-1) ?? { queue: '', type: '', priority: -1 }
     const row = db.get<(typeof lines)[number]>(
       `SELECT queue, type, priority, created_at AS oldest FROM gq_jobs
-       WHERE state = 'ready' AND (queue, type, priority) > (?1, ?2, ?3)
+       WHERE state = 'ready' AND blocked = 0 AND (queue, type, priority) > (?1, ?2, ?3)
        ORDER BY queue, type, priority, id LIMIT 1`,
       ...[at.queue, at.type, at.priority],
     )

@@ -1,6 +1,23 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
 
+const firstOfKey = (most: string) => `SELECT id FROM gq_jobs
+     WHERE queue = NEW.queue AND type = NEW.type AND concurrency_key = NEW.concurrency_key AND state = 'ready'
+     ORDER BY priority, id LIMIT ${most}`
+const mostOfKey = `IFNULL((SELECT max_running_per_key FROM gq_queues WHERE name = NEW.queue), 1)`
+const runningOfKey = `(SELECT COUNT(*) FROM gq_jobs
+     WHERE queue = NEW.queue AND type = NEW.type AND concurrency_key = NEW.concurrency_key AND state = 'running')`
+/**
+ * Of the ready jobs of one concurrency key only as many stand in the line as may start: the first ones, all others are
+ * blocked. So a claim never meets a job that it must pass over. Who is let in is ready from that event on.
+ */
+const settleKey = `
+   UPDATE gq_jobs
+   SET blocked = 1 - blocked, ready_seq = CASE WHEN blocked = 1 AND lease_seq IS NULL
+     THEN MAX(id, (SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs')) ELSE ready_seq END
+   WHERE state = 'ready' AND id IN (SELECT NEW.id UNION ALL SELECT id FROM (${firstOfKey(`${mostOfKey} + 1`)}))
+     AND blocked = (id IN (${firstOfKey(`MAX(0, ${mostOfKey} - ${runningOfKey})`)}));`
+
 /**
  * One entry a version, each run in a transaction of its own; never edited once released. docs/schema.md is its public face.
  * Ids and event numbers come from one sequence, the AUTOINCREMENT counter of gq_jobs: so ids are never reused, and
@@ -18,6 +35,8 @@ const migrations: string[] = [
      name           TEXT PRIMARY KEY,
      paused         INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
      max_depth      INTEGER CHECK (max_depth > 0),
+     max_running    INTEGER CHECK (max_running > 0),
+     max_running_per_key INTEGER NOT NULL DEFAULT 1 CHECK (max_running_per_key > 0),
      keep_succeeded INTEGER DEFAULT 86400000,
      keep_cancelled INTEGER DEFAULT 604800000,
      keep_dead      INTEGER,
@@ -48,6 +67,8 @@ const migrations: string[] = [
      created_at          INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
      by_sql              INTEGER NOT NULL DEFAULT 1,
      idempotency_key     TEXT,
+     concurrency_key     TEXT,
+     blocked             INTEGER NOT NULL DEFAULT 0 CHECK (blocked IN (0, 1)),
      trace               TEXT    CHECK (trace IS NULL OR json_valid(trace)),
      ready_seq           INTEGER,
      lease_seq           INTEGER,
@@ -88,7 +109,14 @@ const migrations: string[] = [
    END;
 
    -- The claim: the first ready jobs of one queue and type are the first rows of one range.
-   CREATE INDEX gq_jobs_ready ON gq_jobs (queue, type, priority, id) WHERE state = 'ready';
+   CREATE INDEX gq_jobs_ready ON gq_jobs (queue, type, priority, id) WHERE state = 'ready' AND blocked = 0;
+   CREATE INDEX gq_jobs_keyed ON gq_jobs (queue, type, concurrency_key, state, priority, id)
+     WHERE concurrency_key IS NOT NULL AND (state = 'ready' OR state = 'running');
+   CREATE TRIGGER gq_jobs_key_new AFTER INSERT ON gq_jobs
+     WHEN NEW.concurrency_key IS NOT NULL AND NEW.state = 'ready' BEGIN ${settleKey} END;
+   -- A lease takes one of those in the line, and a place with it: for the others nothing changes.
+   CREATE TRIGGER gq_jobs_key_moved AFTER UPDATE OF state ON gq_jobs
+     WHEN NEW.concurrency_key IS NOT NULL AND NEW.state <> 'running' BEGIN ${settleKey} END;
    CREATE INDEX gq_jobs_scheduled ON gq_jobs (run_at, id) WHERE state = 'scheduled';
    -- Few rows: at most the slots of all workers.
    CREATE INDEX gq_jobs_running ON gq_jobs (worker_id, lease_expires_at) WHERE state = 'running';

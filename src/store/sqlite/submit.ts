@@ -26,8 +26,8 @@ export function submit(db: Db, { specs, payloads, keys, trace }: Submission): Su
 
 const insert = (rows: number) =>
   `INSERT INTO gq_jobs (queue, type, priority, state, max_attempts, backoff, timeout, on_timeout, visibility_timeout,
-                        run_at, deadline, created_at, idempotency_key, trace, by_sql, payload)
-   VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?${i + 15})`).join(', ')}`
+                        run_at, deadline, created_at, idempotency_key, trace, concurrency_key, blocked, by_sql, payload)
+   VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15 IS NOT NULL, 0, ?${i + 16})`).join(', ')}`
 /** One statement for 32 rows costs half as much as 32 statements. */
 const inserts = [32, 8, 1].map((rows) => ({ rows, sql: insert(rows) }))
 
@@ -54,7 +54,7 @@ function insertRun(
   const { priority, maxAttempts, timeout, onTimeout, visibilityTimeout } = spec
   const backoff = spec.backoff === null ? null : JSON.stringify(spec.backoff)
   // biome-ignore format: in the order of the INSERT's columns
-  const common = [spec.queue, spec.type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key, trace]
+  const common = [spec.queue, spec.type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key, trace, spec.concurrencyKey]
   const ids: number[] = []
   for (const { rows, sql } of inserts)
     for (let at = ids.length; at + rows <= payloads.length; at += rows) {

@@ -3,7 +3,7 @@ import { lease } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { type Db, line } from './db.ts'
 import { notFound } from './operator.ts'
-import { endedAmong, job, mayLease } from './queries.ts'
+import { endedAmong, isKeyed, job, mayLease } from './queries.ts'
 import { ripen } from './reaper.ts'
 
 export interface Fed {
@@ -73,6 +73,7 @@ export class Waiting {
     if (this.#hungry.size === 0) return []
     ripen(db)
     const everywhere = lookAround || db.resumed
+    for (const [key, source] of db.left) if (isKeyed(db, source)) db.readied.add(key)
     const fed: Fed[] = []
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
     for (const request of this.#hungry.values()) {

@@ -33,13 +33,18 @@ export function why(db: Db, id: number): string {
     case 'scheduled':
       return `Job ${id} waits until ${at(job.runAt!)}, ${job.attempt > 0 ? `to retry after ${job.attempt} failed attempts (${job.attemptsLeft} left)` : 'as it was submitted for later'}; then it is ready, in its old place.`
     case 'ready': {
-      if (db.queue(job.queue).paused)
-        return `Job ${id} is ready, but queue '${job.queue}' is paused; it runs after a resume.`
+      const { paused, max_running, max_running_per_key, counts } = db.queue(job.queue)
+      if (paused) return `Job ${id} is ready, but queue '${job.queue}' is paused; it runs after a resume.`
       const able = workers(db).filter(
         (w) => w.alive && w.sources.some((s) => s.queue === job.queue && s.type === job.type),
       )
       if (able.length === 0)
         return `Job ${id} is ready, but no live worker handles type '${job.type}' of queue '${job.queue}'; it runs when one starts.`
+      const { blocked } = db.get<{ blocked: number }>(`SELECT blocked FROM gq_jobs WHERE id = ?1`, id)!
+      if (blocked)
+        return `Job ${id} is ready and waits for others with its concurrency key '${job.concurrencyKey}': of type '${job.type}' in queue '${job.queue}' at most ${max_running_per_key} of a key run at once; it is let in when its turn in the key comes.`
+      if (max_running !== null && counts.running >= max_running)
+        return `Job ${id} is ready, but queue '${job.queue}' runs ${counts.running} jobs and may run ${max_running} at once; it runs when one of them has ended and it is the first in line.`
       const priority = priorities.indexOf(job.priority)
       const ahead = priorities
         .slice(0, priority + 1)
@@ -59,7 +64,7 @@ function aheadInClass(db: Db, queue: string, type: string, priority: number, bef
   const row = db.get<{ n: number }>(
     `SELECT COUNT(*) AS n FROM (
        SELECT 1 FROM gq_jobs
-       WHERE state = 'ready' AND queue = ?1 AND type = ?2 AND priority = ?3 AND id < COALESCE(?4, 9223372036854775807)
+       WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND priority = ?3 AND id < COALESCE(?4, 9223372036854775807)
        LIMIT ${countedAhead})`,
     queue,
     type,
