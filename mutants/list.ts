@@ -302,13 +302,13 @@ export const mutants: Mutant[] = [
   {
     name: 'pause-ignored',
     breaks: 'leases jobs of a paused queue',
-    edits: [[attempt, 'db.queue(source.queue).paused\n', 'false\n']],
+    edits: [[attempt, 'paused ? 0 : Math', 'Math']],
     tests: contract,
   },
   {
     name: 'resume-unheard',
     breaks: 'leaves waiting workers asleep when a queue is resumed',
-    edits: [[operator, 'if (!paused && row.paused) db.resumed = true\n', '\n']],
+    edits: [[operator, 'db.resumed = true', '']],
     tests: contract,
   },
   {
@@ -393,6 +393,48 @@ export const mutants: Mutant[] = [
     name: 'depth-unheeded',
     breaks: 'takes more jobs than a queue may hold',
     edits: [[submit, 'if (queue.max_depth !== null && waiting', 'if (queue.max_depth === 0 && waiting']],
+    tests: contract,
+  },
+  {
+    name: 'running-unlimited',
+    breaks: 'runs more jobs of a queue than its maxRunning',
+    edits: [[attempt, '(max_running ?? Number.MAX_SAFE_INTEGER)', 'Number.MAX_SAFE_INTEGER']],
+    tests: contract,
+  },
+  {
+    name: 'place-unheard',
+    breaks: 'leaves waiting workers asleep when a job of a queue at its maxRunning ends',
+    edits: [[db, "if (from === 'running' && row.max_running !== null) this.resumed = true", '']],
+    tests: contract,
+  },
+  {
+    name: 'key-unheeded',
+    breaks: 'runs jobs of one concurrency key beside each other',
+    edits: [[schema, "NEW.concurrency_key AND state = 'running'", "NEW.concurrency_key AND state = 'none'"]],
+    tests: contract,
+  },
+  {
+    name: 'key-stuck',
+    breaks: 'lets no job in when another of its concurrency key ends',
+    edits: [[schema, "AND NEW.state <> 'running' BEGIN", "AND NEW.state = 'cancelled' BEGIN"]],
+    tests: contract,
+  },
+  {
+    name: 'key-out-of-order',
+    breaks: 'keeps the place in a concurrency key for who came first, although a more urgent job waits',
+    edits: [[schema, 'ORDER BY priority, id LIMIT', 'ORDER BY blocked, priority, id LIMIT']],
+    tests: contract,
+  },
+  {
+    name: 'key-unheard',
+    breaks: 'leaves waiting workers asleep when the next job of a concurrency key may run',
+    edits: [
+      [
+        'store/sqlite/waiting.ts',
+        'if (isKeyed(db, source)) db.readied.add(key)',
+        'if (isKeyed(db, source)) db.left.delete(key)',
+      ],
+    ],
     tests: contract,
   },
   {

@@ -127,6 +127,14 @@ export function limits({ holds, holdsOverTime }: Suite): void {
     assert.equal((await at.job(urgent)).concurrencyKey, 'a')
   })
 
+  holds('a more urgent job takes the place of one of its key that has not started', async (at) => {
+    for (const priority of ['normal', 'low', 'high'] as const) await at.submit({ concurrencyKey: 'a', priority })
+    const [urgent, ...others] = await at.lease(stranger)
+    assert.deepEqual([urgent!.id, others], [3, []])
+    await at.succeed(urgent!)
+    assert.deepEqual(ids(await at.lease(stranger)), [1])
+  })
+
   holds(
     'a place in a key is free again when its job fails, is given back, or is cancelled while it waits',
     async (at) => {
