@@ -410,19 +410,19 @@ export const mutants: Mutant[] = [
   {
     name: 'key-unheeded',
     breaks: 'runs jobs of one concurrency key beside each other',
-    edits: [[schema, "NEW.concurrency_key AND state = 'running'", "NEW.concurrency_key AND state = 'none'"]],
+    edits: [[schema, 'priority, id LIMIT 1) AND ', 'priority, id LIMIT 1) OR ']],
     tests: contract,
   },
   {
     name: 'key-stuck',
     breaks: 'lets no job in when another of its concurrency key ends',
-    edits: [[schema, "AND NEW.state <> 'running' BEGIN", "AND NEW.state = 'cancelled' BEGIN"]],
+    edits: [[schema, "NEW.state NOT IN ('ready', 'running')", "NEW.state = 'cancelled'"]],
     tests: contract,
   },
   {
     name: 'key-out-of-order',
     breaks: 'keeps the place in a concurrency key for who came first, although a more urgent job waits',
-    edits: [[schema, 'ORDER BY priority, id LIMIT', 'ORDER BY blocked, priority, id LIMIT']],
+    edits: [[schema, '(priority, id) > (NEW.priority, NEW.id)', '0']],
     tests: contract,
   },
   {

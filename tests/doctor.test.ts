@@ -24,9 +24,9 @@ test('a sound file is found so, with each line said, and nothing is changed', as
   assert.deepEqual([code, ok, stderr], [0, true, ''])
   assert.deepEqual(
     findings.map(({ name }: { name: string }) => name),
-    'file filesystem space fsync wal engine durability schema integrity shapes counters leases keys attempts history sequence order workers'.split(' '), // biome-ignore format: a list
+    'file filesystem space fsync wal engine durability schema integrity shapes counters leases keys limits attempts history sequence order workers'.split(' '), // biome-ignore format: a list
   )
-  assert.match(findings[16].says, /^none of \d{3} first leases/)
+  assert.match(findings[17].says, /^none of \d{3} first leases/)
   assert.deepEqual([bytesOf(bench.file), readdirSync(bench.folder).filter((name) => !/-(wal|shm)$/.test(name))], before)
   const plain = await bench.run('doctor')
   for (const line of plain.stdout.trim().split('\n')) assert.match(line, /^(ok|warn)\t\w+\t.+/)
@@ -41,6 +41,7 @@ test('each rule is seen to be broken', async () => {
     [`UPDATE gq_queues SET ready = ready + 1 WHERE name = 'default'`, 'FAIL counters'],
     [`DELETE FROM gq_queues WHERE name = 'other'`, 'FAIL counters'],
     [`UPDATE gq_workers SET ended_at = 1 WHERE id = (SELECT worker_id FROM gq_jobs WHERE state = 'running')`, 'FAIL leases'], // biome-ignore format: short
+    [`UPDATE gq_jobs SET concurrency_key = 'a', blocked = 1 WHERE id = (SELECT id FROM gq_jobs WHERE state = 'ready')`, 'FAIL limits'], // biome-ignore format: short
     [`DELETE FROM gq_keys WHERE key = 'key 3'`, 'FAIL keys'],
     [`UPDATE gq_keys SET job_id = 1 WHERE key = 'key 3'`, 'FAIL keys'],
     [`PRAGMA foreign_keys = OFF; UPDATE gq_attempts SET job_id = 99999 WHERE rowid = 1`, 'FAIL attempts', 'warn history'], // biome-ignore format: short

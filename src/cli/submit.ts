@@ -23,6 +23,7 @@ export function submitCommand(root: Command): void {
     .option('--visibility-timeout <duration>', 'life of a lease without heartbeats (default: 30s)')
     .option('--backoff <form>', backoffForms, backoff)
     .option('--key <key>', 'idempotency key: a second submission returns the first job')
+    .option('--concurrency-key <key>', 'of jobs with the same, at most maxRunningPerKey of the queue run at once')
     .option('--key-window <duration>', 'how long the key is kept at least (default: 24h)')
     .action(
       async (type: string, payload: string | undefined, { key, keyWindow, ...flags }: Flags, command: Command) => {

@@ -139,6 +139,7 @@ export interface Job<Payload = unknown, Result = unknown> {
   reason: DeadReason | null
   /** As submitted. */
   idempotencyKey: string | null
+  /** As submitted. */
   concurrencyKey: string | null
 }
 

@@ -72,12 +72,13 @@ export function mayLease(db: Db, { sources }: LeaseRequest): boolean {
   )
 }
 
-/** Whether jobs of a line wait or run under concurrency keys. */
+/** Whether jobs of a line hold a place of a concurrency key. */
 export function isKeyed(db: Db, { queue, type }: Source): boolean {
   return (
     db.get(
       `SELECT 1 FROM gq_jobs
-       WHERE queue = ?1 AND type = ?2 AND concurrency_key IS NOT NULL AND (state = 'ready' OR state = 'running') LIMIT 1`,
+       WHERE queue = ?1 AND type = ?2 AND concurrency_key IS NOT NULL AND blocked = 0 AND run_at IS NULL
+         AND finished_at IS NULL LIMIT 1`,
       ...[queue, type],
     ) !== undefined
   )

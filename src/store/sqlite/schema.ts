@@ -1,22 +1,25 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
 
-const firstOfKey = (most: string) => `SELECT id FROM gq_jobs
-     WHERE queue = NEW.queue AND type = NEW.type AND concurrency_key = NEW.concurrency_key AND state = 'ready'
-     ORDER BY priority, id LIMIT ${most}`
-const mostOfKey = `IFNULL((SELECT max_running_per_key FROM gq_queues WHERE name = NEW.queue), 1)`
-const runningOfKey = `(SELECT COUNT(*) FROM gq_jobs
-     WHERE queue = NEW.queue AND type = NEW.type AND concurrency_key = NEW.concurrency_key AND state = 'running')`
-/**
- * Of the ready jobs of one concurrency key only as many stand in the line as may start: the first ones, all others are
- * blocked. So a claim never meets a job that it must pass over. Who is let in is ready from that event on.
- */
-const settleKey = `
-   UPDATE gq_jobs
-   SET blocked = 1 - blocked, ready_seq = CASE WHEN blocked = 1 AND lease_seq IS NULL
-     THEN MAX(id, (SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs')) ELSE ready_seq END
-   WHERE state = 'ready' AND id IN (SELECT NEW.id UNION ALL SELECT id FROM (${firstOfKey(`${mostOfKey} + 1`)}))
-     AND blocked = (id IN (${firstOfKey(`MAX(0, ${mostOfKey} - ${runningOfKey})`)}));`
+// Jobs of one concurrency key (queue, type, key). Those that run or may start hold a place; the others are blocked, and not
+// in the index of the claim, which so never meets a job that it must pass over.
+const ofKey = 'queue = NEW.queue AND type = NEW.type AND concurrency_key = NEW.concurrency_key'
+const placed = `${ofKey} AND blocked = 0 AND run_at IS NULL AND finished_at IS NULL`
+const waits = `${ofKey} AND blocked = 1 AND run_at IS NULL AND finished_at IS NULL`
+const hasRoom = `(SELECT COUNT(*) FROM gq_jobs WHERE ${placed})
+     < IFNULL((SELECT max_running_per_key FROM gq_queues WHERE name = NEW.queue), 1)`
+/** Gives a free place to the first that waits: it is ready from this event on. */
+const admit = `
+     UPDATE gq_jobs
+     SET blocked = 0, ready_seq = CASE WHEN lease_seq IS NULL
+       THEN MAX(id, (SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs')) ELSE ready_seq END
+     WHERE id = (SELECT id FROM gq_jobs WHERE ${waits} ORDER BY priority, id LIMIT 1) AND ${hasRoom};`
+/** Who becomes ready waits first; the last that has not started makes room for one before it. */
+const enter = `
+     UPDATE gq_jobs SET blocked = 1 WHERE id = NEW.id AND blocked = 0;
+     UPDATE gq_jobs SET blocked = 1
+     WHERE id = (SELECT id FROM gq_jobs WHERE ${placed} AND state = 'ready' ORDER BY priority DESC, id DESC LIMIT 1)
+       AND (priority, id) > (NEW.priority, NEW.id) AND NOT ${hasRoom};${admit}`
 
 /**
  * One entry a version, each run in a transaction of its own; never edited once released. docs/schema.md is its public face.
@@ -110,13 +113,18 @@ const migrations: string[] = [
 
    -- The claim: the first ready jobs of one queue and type are the first rows of one range.
    CREATE INDEX gq_jobs_ready ON gq_jobs (queue, type, priority, id) WHERE state = 'ready' AND blocked = 0;
-   CREATE INDEX gq_jobs_keyed ON gq_jobs (queue, type, concurrency_key, state, priority, id)
-     WHERE concurrency_key IS NOT NULL AND (state = 'ready' OR state = 'running');
-   CREATE TRIGGER gq_jobs_key_new AFTER INSERT ON gq_jobs
-     WHEN NEW.concurrency_key IS NOT NULL AND NEW.state = 'ready' BEGIN ${settleKey} END;
-   -- A lease takes one of those in the line, and a place with it: for the others nothing changes.
-   CREATE TRIGGER gq_jobs_key_moved AFTER UPDATE OF state ON gq_jobs
-     WHEN NEW.concurrency_key IS NOT NULL AND NEW.state <> 'running' BEGIN ${settleKey} END;
+   -- In terms of columns that a claim leaves as they are, so that it does not touch these: they are ready or running.
+   CREATE INDEX gq_jobs_placed ON gq_jobs (queue, type, concurrency_key, priority, id)
+     WHERE concurrency_key IS NOT NULL AND blocked = 0 AND run_at IS NULL AND finished_at IS NULL;
+   CREATE INDEX gq_jobs_blocked ON gq_jobs (queue, type, concurrency_key, priority, id)
+     WHERE blocked = 1 AND run_at IS NULL AND finished_at IS NULL;
+   CREATE TRIGGER gq_jobs_new_of_key AFTER INSERT ON gq_jobs
+     WHEN NEW.concurrency_key IS NOT NULL AND NEW.state = 'ready' BEGIN ${enter} END;
+   CREATE TRIGGER gq_jobs_ready_of_key AFTER UPDATE OF state ON gq_jobs
+     WHEN NEW.concurrency_key IS NOT NULL AND NEW.state = 'ready' BEGIN ${enter} END;
+   CREATE TRIGGER gq_jobs_left_of_key AFTER UPDATE OF state ON gq_jobs
+     WHEN NEW.concurrency_key IS NOT NULL AND NEW.state NOT IN ('ready', 'running') BEGIN ${admit} END;
+
    CREATE INDEX gq_jobs_scheduled ON gq_jobs (run_at, id) WHERE state = 'scheduled';
    -- Few rows: at most the slots of all workers.
    CREATE INDEX gq_jobs_running ON gq_jobs (worker_id, lease_expires_at) WHERE state = 'running';
