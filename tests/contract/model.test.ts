@@ -161,7 +161,7 @@ class Pair {
       ...{ ...rest, id, key: concurrencyKey ?? null, visibility, backoff, priority: priorities.indexOf(priority) },
       ...{ state: delay === null ? 'ready' : 'scheduled', runAt: delay === null ? null : now + delay },
       ...{ deadline: deadline === null ? null : now + deadline, attempt: 0, before: 0, reason: null },
-      ...{ startedAt: 0, expiresAt: null, worker: null, lease: 0, cancelRequested: false, finishedAt: 0 },
+      ...{ startedAt: 0, renewedAt: 0, expiresAt: null, worker: null, lease: 0, cancelRequested: false, finishedAt: 0 },
     })
   }
 

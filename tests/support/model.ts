@@ -24,6 +24,8 @@ export interface ModelJob {
   deadline: number | null
   startedAt: number
   expiresAt: number | null
+  /** When its own process last gave or renewed its lease; a handler's heartbeat does not put that off. */
+  renewedAt: number
   worker: number | null
   /** Number of the present lease among all leases. */
   lease: number
@@ -83,7 +85,15 @@ export class Model {
       taken.push(job)
       const expiresAt = this.now + Math.min(job.visibility, job.timeout + grace)
       const lease = ++this.#leases
-      Object.assign(job, { state: 'running', attempt: job.attempt + 1, startedAt: this.now, expiresAt, worker, lease })
+      Object.assign(job, {
+        state: 'running',
+        attempt: job.attempt + 1,
+        startedAt: this.now,
+        renewedAt: this.now,
+        expiresAt,
+        worker,
+        lease,
+      })
     }
     return taken.map(({ id }) => id)
   }
@@ -140,7 +150,10 @@ export class Model {
   advance(ms: number): void {
     this.now += ms
     for (const job of this.jobs.filter(({ state }) => state === 'running')) {
-      if (this.own.has(job.worker!) && job.expiresAt! <= this.now + (job.visibility * 2) / 3) this.heartbeat(job)
+      if (this.own.has(job.worker!) && this.now >= job.renewedAt + job.visibility / 3) {
+        this.heartbeat(job)
+        job.renewedAt = this.now
+      }
       if (job.expiresAt! <= this.now) this.fail(job, this.now >= job.startedAt + job.timeout ? 'timeout' : 'lost')
     }
     this.#dueAndExpired()
