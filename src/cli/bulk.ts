@@ -1,4 +1,3 @@
-import { fstatSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
@@ -12,54 +11,45 @@ const most = { jobs: 1000, bytes: 4 * 1024 * 1024, line: 8 * 1024 * 1024 }
 export async function submitLines(queue: GopherQueue, type: string, options: JobOptions, input: Readable) {
   const bulk = { accepted: 0, firstId: null as number | null, lastId: null as number | null }
   const draw = process.stderr.isTTY ? progress() : () => undefined
+  let read = 0
   let nextLine = 1
+  let bytes = 0
+  let payloads: unknown[] = []
+  const submit = async () => {
+    const chunk = payloads
+    payloads = []
+    bytes = 0
+    if (chunk.length === 0) return
+    const results = await queue.submitMany(type, chunk, options)
+    nextLine = read + 1
+    bulk.accepted += results.length
+    bulk.firstId ??= results[0]!.id
+    bulk.lastId = results.at(-1)!.id
+    draw(bulk.accepted)
+  }
   process.once('SIGINT', () => input.destroy(Object.assign(new Error('Interrupted.'), { code: 'INTERRUPTED' })))
   try {
-    for await (const { payloads, lastLine, bytes } of chunks(input)) {
-      const results = await queue.submitMany(type, payloads, options)
-      nextLine = lastLine + 1
-      bulk.accepted += results.length
-      bulk.firstId ??= results[0]?.id ?? null
-      bulk.lastId = results.at(-1)?.id ?? bulk.lastId
-      draw(bulk.accepted, bytes)
+    try {
+      for await (const line of lines(input)) {
+        const payload = parse(line, read + 1)
+        if (payload !== undefined) payloads.push(payload)
+        read++
+        bytes += line.length
+        if (payloads.length >= most.jobs || bytes >= most.bytes) await submit()
+      }
+    } finally {
+      await submit() // also what stood before a line that is no payload
     }
     return bulk
   } catch (error) {
-    if (!(error instanceof Error)) throw error
-    const fate =
-      error instanceof GopherQueueError && error.accepted === 'unknown' ? 'may have been in part' : 'were not'
-    throw Object.assign(error, {
-      message: `${error.message} The ${bulk.accepted} jobs of the lines before were accepted; line ${nextLine} and those after it ${fate}.`,
+    const unknown = error instanceof GopherQueueError && error.accepted === 'unknown'
+    throw Object.assign(error as Error, {
+      message: `${(error as Error).message} The ${bulk.accepted} jobs of the lines before were accepted; line ${nextLine} and those after it ${unknown ? 'may have been in part' : 'were not'}.`,
       details: { ...bulk, nextLine },
     })
   } finally {
-    draw(null, 0)
+    draw(null)
   }
-}
-
-/** The payloads of the lines, as they come. At a line that is none, those before it and then the error. */
-async function* chunks(input: Readable): AsyncGenerator<{ payloads: unknown[]; lastLine: number; bytes: number }> {
-  let payloads: unknown[] = []
-  let lastLine = 0
-  let bytes = 0
-  let begun = 0
-  let failure: unknown
-  try {
-    for await (const line of lines(input)) {
-      const payload = parse(line, lastLine + 1)
-      if (payload !== undefined) payloads.push(payload)
-      lastLine++
-      bytes += line.length + 1
-      if (payloads.length < most.jobs && bytes - begun < most.bytes) continue
-      yield { payloads, lastLine, bytes }
-      payloads = []
-      begun = bytes
-    }
-  } catch (error) {
-    failure = error
-  }
-  yield { payloads, lastLine, bytes }
-  if (failure) throw failure
 }
 
 /** In Latin-1, a character for each byte, so that what is not UTF-8 can be refused with its line's number. */
@@ -90,18 +80,15 @@ function parse(line: string, number: number): unknown {
   }
 }
 
-/** Draws a line on stderr, ten times a second at most, with a bar if the input's size is known. Null wipes it. */
-function progress(): (accepted: number | null, bytes: number) => void {
-  const stat = fstatSync(0)
+/** Draws a line on stderr, ten times a second at most. Null wipes it. */
+function progress(): (accepted: number | null) => void {
   const start = systemClock.monotonic()
   let drawn = start
-  return (accepted, bytes) => {
+  return (accepted) => {
     const now = systemClock.monotonic()
     if (accepted !== null && now - drawn < 100) return
     drawn = now
-    const part = Math.min(bytes / stat.size, 1)
-    const bar = stat.isFile() ? `[${'#'.repeat(part * 20).padEnd(20, '.')}] ${Math.floor(part * 100)}%  ` : ''
     const rate = Math.round(((accepted ?? 0) * 1000) / (now - start)).toLocaleString('en')
-    process.stderr.write(`\r\x1b[K${accepted === null ? '' : `${bar}${accepted.toLocaleString('en')} jobs, ${rate}/s`}`)
+    process.stderr.write(`\r\x1b[K${accepted === null ? '' : `${accepted.toLocaleString('en')} jobs, ${rate}/s`}`)
   }
 }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { rmSync, writeSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { systemClock } from '../model/clock.ts'
@@ -9,7 +9,7 @@ import { GopherQueueError } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 import { examine, type Finding, openToRead } from '../store/sqlite/doctor.ts'
 import { fileOf, whole } from './arguments.ts'
-import { forPeople, json, paint, print, safe, show, table } from './output.ts'
+import { forPeople, paint, print, safe, show, table } from './output.ts'
 
 export function doctorCommand(root: Command): void {
   root
@@ -43,10 +43,10 @@ const rounds = 10
 /** Submits, kills, reopens and counts on a file of its own. It shows what a kill does, not what a power cut does. */
 async function crash(file: string): Promise<Finding> {
   const acknowledged = new Map<number, string>()
-  const lost: number[] = []
+  const lost = new Set<number>()
   try {
     for (let round = 1; round <= rounds; round++) {
-      if (!json) process.stderr.write(forPeople ? `\r\x1b[Kcrash ${round} of ${rounds}` : '')
+      if (forPeople) process.stderr.write(`\r\x1b[Kcrash ${round} of ${rounds}`)
       for (const [id, payload] of await submitAndKill(file)) acknowledged.set(id, payload)
       await (await GopherQueue.open(file)).close() // that is the recovery
       const db = openToRead(file)
@@ -59,10 +59,10 @@ async function crash(file: string): Promise<Finding> {
       const sound = db.prepare('PRAGMA integrity_check').get()!.integrity_check
       db.close()
       if (sound !== 'ok') throw new GopherQueueError('STORAGE_CORRUPT', `after kill ${round}: ${sound}`)
-      for (const [id, payload] of acknowledged) if (found.get(id) !== payload && !lost.includes(id)) lost.push(id)
+      for (const [id, payload] of acknowledged) if (found.get(id) !== payload) lost.add(id)
     }
-    const says = `${rounds} kills, ${acknowledged.size} jobs acknowledged, ${lost.length} lost`
-    if (lost.length === 0) return { name: 'crash', verdict: 'ok', says, advice: null }
+    const says = `${rounds} kills, ${acknowledged.size} jobs acknowledged, ${lost.size} lost`
+    if (lost.size === 0) return { name: 'crash', verdict: 'ok', says, advice: null }
     return { name: 'crash', verdict: 'FAIL', says, advice: 'do not trust this disk with jobs; report it' }
   } catch (error) {
     return { name: 'crash', verdict: 'FAIL', says: String(error), advice: 'see what it says' }
@@ -75,40 +75,29 @@ async function crash(file: string): Promise<Finding> {
 /** What a child acknowledged until it was killed, at a random moment after its first word. */
 async function submitAndKill(file: string): Promise<[id: number, payload: string][]> {
   const args = [process.argv[1]!, 'doctor', '--crash-child', '--db', file]
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const closed = once(child, 'close')
   let said = ''
-  let complaint = ''
-  child.stderr.on('data', (text) => {
-    complaint += text
-  })
-  child.stdout.on('data', (text) => {
+  for await (const text of child.stdout.setEncoding('utf8')) {
     if (said === '') systemClock.timer(randomInt(150), () => child.kill('SIGKILL'))
     said += text
-  })
-  const [, signal] = await once(child, 'close')
-  if (signal !== 'SIGKILL') throw new GopherQueueError('STORAGE_UNAVAILABLE', `it ended by itself: ${complaint}`)
-  const whole = said.split('\n').slice(0, -1) // the last line may be torn
-  return whole.map((line) => [Number(line.split(' ')[0]), line.slice(line.indexOf(' ') + 1)])
+  }
+  const [code, signal] = await closed
+  if (signal !== 'SIGKILL')
+    throw new GopherQueueError('STORAGE_UNAVAILABLE', `it ended by itself with exit code ${code}`)
+  const lines = said.split('\n').slice(0, -1) // the last line may be torn
+  return lines.map((line) => JSON.parse(line))
 }
 
 /** In the child: each acknowledgement is with the parent before the next submission. */
 async function submitForEver(file: string): Promise<void> {
   const queue = await GopherQueue.open(file, { diskReserve: 0 })
-  const chain = async (name: string) => {
+  const chain = async (name: number) => {
     for (let n = 0; ; n++) {
-      const payload = `${name}${n}`
+      const payload = `${name}.${n}`
       const { id } = await queue.submit('crash', payload)
-      write(`${id} ${JSON.stringify(payload)}\n`)
+      print(JSON.stringify([id, JSON.stringify(payload)]))
     }
   }
-  await Promise.all(['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map(chain))
-}
-
-function write(line: string): void {
-  for (;;)
-    try {
-      return void writeSync(1, line)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error // the pipe is full: the parent reads it
-    }
+  await Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map(chain))
 }

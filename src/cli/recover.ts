@@ -25,17 +25,10 @@ export function recoverCommand(root: Command): void {
 function showPlan(file: string): void {
   const orphans = planRecovery(file, systemClock)
   show(orphans, () => {
-    const rows = orphans.map(({ id, type, queue, attempt, maxAttempts, why, fate }) => {
-      const next = fate.state === 'ready' ? `ready for attempt ${attempt + 1} of ${maxAttempts}` : fate.state
-      const at = fate.runAt === null ? '' : ` until ${new Date(fate.runAt).toISOString()}`
-      return [
-        `${id}`,
-        type,
-        queue,
-        `${attempt}/${maxAttempts}`,
-        `${next}${fate.reason ? ` (${fate.reason})` : ''}${at}`,
-        why,
-      ]
+    const rows = orphans.map(({ id, type, queue, attempt, maxAttempts, why, fate: { state, reason, runAt } }) => {
+      const next = state === 'ready' ? `ready for attempt ${attempt + 1} of ${maxAttempts}` : state
+      const fate = `${next}${reason ? ` (${reason})` : ''}${runAt === null ? '' : ` until ${new Date(runAt).toISOString()}`}`
+      return [`${id}`, type, queue, `${attempt}/${maxAttempts}`, fate, why]
     })
     table(['ID', 'TYPE', 'QUEUE', 'TRIES', 'FATE', 'WHY'], rows)
   })
@@ -46,13 +39,15 @@ function tell(report: Salvage, into: string): void {
   const lost = [lostJobs, unreadable, lostRows, refused].some((list) => list.length > 0)
   if (lost) process.exitCode = 1
   show({ into, ...report }, () => {
-    const rows: [string, string][] = Object.entries(saved).map(([name, rows]) => ['saved', `${rows} rows of ${name}`])
-    rows.push(...lostJobs.map((id): [string, string] => ['lost', `job ${id}`]))
-    rows.push(...lostRows.map((what): [string, string] => ['lost', what]))
-    rows.push(...unreadable.map(([a, b]): [string, string] => ['unread', `ids ${a} to ${b}: there may be more jobs`]))
-    rows.push(...refused.map((what): [string, string] => ['refused', what]))
-    rows.push(...damage.map((what): [string, string] => ['damage', what]))
-    for (const [kind, what] of rows) forPeople ? print(`${kind.padEnd(9)}${safe(what)}`) : table([], [[kind, what]])
+    const told = {
+      saved: Object.entries(saved).map(([name, rows]) => `${rows} rows of ${name}`),
+      lost: [...lostJobs.map((id) => `job ${id}`), ...lostRows],
+      unread: unreadable.map(([first, last]) => `ids ${first} to ${last}: there may be more jobs`),
+      refused,
+      damage,
+    }
+    for (const [kind, lines] of Object.entries(told))
+      for (const line of lines) print(`${forPeople ? kind.padEnd(9) : `${kind}\t`}${safe(line)}`)
     if (forPeople)
       print(`\n${safe(into)} is whole and on disk${lost ? ', without what is listed above' : ': nothing is lost'}.`)
   })
