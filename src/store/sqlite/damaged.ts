@@ -11,11 +11,12 @@ import {
 } from 'node:fs'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { isSqlite } from './connection.ts'
-import type { Row } from './recover.ts'
 import { newestSchema } from './schema.ts'
 import { committedFrames } from './wal.ts'
 
-// Reading of a database that is damaged: a copy of it, always.
+// Makes a copy of a damaged database that can be read as far as its pages allow.
+
+export type Row = Record<string, SQLInputValue>
 
 /** Copies a database with all committed transactions of its WAL in it. Answers with what is wrong with the WAL. */
 export function foldedCopy(path: string, copy: string): string[] {
@@ -45,115 +46,44 @@ function pageSizeOf(file: number): number {
   return right ? said : 4096
 }
 
-/** Opens the copy; if its header or table of contents is damaged, with those of a fresh file: its tables lie in the same places. */
-export function openCopy(copy: string, fresh: DatabaseSync, damage: string[]): Damaged | null {
-  const tables = fresh.prepare(
-    `SELECT 'SELECT ' || group_concat(c.name) || ' FROM ' || t.name || ' LIMIT 0' AS whole
-     FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table' AND t.name LIKE 'gq%' GROUP BY t.name`,
-  )
-  const probes = tables.all().map(({ whole }) => String(whole))
+/**
+ * If the copy's header or table of contents is damaged, puts those of a fresh file there, which has its tables in the same
+ * places. Answers whether the tables of a queue can then be found in it.
+ */
+export function mendContents(copy: string, fresh: DatabaseSync, damage: string[]): boolean {
+  const probes = fresh
+    .prepare(
+      `SELECT 'SELECT COUNT(*) FROM (SELECT ' || group_concat(c.name) || ' FROM ' || t.name || ' LIMIT 0)' AS probe
+       FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table' AND t.name LIKE 'gq%' GROUP BY t.name`,
+    )
+    .all()
   const contents = fresh.prepare(`SELECT pageno FROM dbstat WHERE name = 'sqlite_schema'`).all()
   fresh.exec('PRAGMA wal_checkpoint(TRUNCATE)')
   const model = readFileSync(fresh.location()!)
   model[24]! ^= 1 // else the number of pages in the header would count, and not the file's size
-  const transplants = [[], [[0, 100]], contents.map(({ pageno }) => [(Number(pageno) - 1) * 4096, 4096])] as const
-  for (const parts of transplants) {
+  for (const parts of [[], [[0, 100]], contents.map(({ pageno }) => [(Number(pageno) - 1) * 4096, 4096])] as const) {
     const file = openSync(copy, 'r+')
     for (const [at, length] of parts) writeSync(file, model, at, length, at)
     closeSync(file)
-    if (parts.length === 1)
-      damage.push("its header or its table of contents is damaged: a new file's was taken instead")
-    const opened = new Damaged(copy, damage)
-    const version = Number(opened.get(`SELECT value FROM gq_meta WHERE key = 'schema'`)?.value)
-    if (version < newestSchema || probes.every((sql) => opened.each(sql, () => undefined))) return opened
-    opened.close()
+    const db = new DatabaseSync(copy)
+    const isOlder = Number(first(db, `SELECT value FROM gq_meta WHERE key = 'schema'`)?.value) < newestSchema
+    const found = isOlder || probes.every(({ probe }) => first(db, String(probe)))
+    db.close()
+    if (parts.length > 0)
+      damage.push(`its ${parts.length === 1 ? 'header' : 'table of contents'} is damaged: that of a new file was taken`)
+    if (found) return true
   }
-  return null
+  return false
 }
 
-/** Most ranges that are tried to read a table around its damage: some ten seconds. */
-const mostProbes = 500_000
-
-/** A database of which any read may fail. */
-export class Damaged {
-  readonly #db: DatabaseSync
-  readonly #damage: string[]
-
-  constructor(path: string, damage: string[]) {
-    this.#db = new DatabaseSync(path)
-    this.#damage = damage
-  }
-
-  /** Visits rows up to the first that cannot be read; false when there is one. */
-  each(sql: string, visit: (row: Row) => void, ...values: SQLInputValue[]): boolean {
-    try {
-      const statement = this.#db.prepare(sql)
-      statement.setReadBigInts(true)
-      for (const row of statement.iterate(...values)) visit(row as Row)
-      return true
-    } catch (error) {
-      if (isSqlite(error)) return false
-      throw error
-    }
-  }
-
-  /** The first row, or undefined when it is not there or cannot be read. */
-  get(sql: string): Row | undefined {
-    let first: Row | undefined
-    this.each(sql, (row) => {
-      first ??= row
-    })
-    return first
-  }
-
-  /** Reads from the start up to the first damage, and then from the end. */
-  bothWays(sql: string, order: string, what: string): Row[] {
-    const rows: Row[] = []
-    if (this.each(`${sql} ORDER BY ${order}`, (row) => rows.push(row))) return rows
-    this.each(`${sql} ORDER BY ${order.replaceAll(/,|$/g, ' DESC$&')}`, (row) => rows.push(row))
-    this.#damage.push(`${what} is damaged: what only it knows is not listed`)
-    return rows
-  }
-
-  /** Reads all that can be read of a table with rowids, around its damage; answers with the ranges that cannot. */
-  walk(table: string, last: number, keep: (row: Row) => void): [number, number][] {
-    const select = (direction: string) =>
-      `SELECT rowid AS walked, * FROM ${table} NOT INDEXED WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid ${direction}`
-    const holes: [number, number][] = []
-    const pending: [number, number][] = [[-Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER]]
-    for (let probes = 0; pending.length > 0; probes++) {
-      let [from, to] = pending.pop()!
-      const visit = (direction: 'ASC' | 'DESC') =>
-        this.each(
-          select(direction),
-          ({ walked, ...row }) => {
-            if (direction === 'ASC') from = Number(walked) + 1
-            else to = Number(walked) - 1
-            keep(row)
-          },
-          ...[from, to],
-        )
-      if (probes < mostProbes && (visit('ASC') || visit('DESC'))) continue
-      from = Math.max(from, 1)
-      to = Math.min(to, last)
-      const middle = Math.floor((from + to) / 2)
-      const before = holes.at(-1)
-      if (from < to && probes < mostProbes) pending.push([middle + 1, to], [from, middle])
-      else if (before && before[1] + 1 >= from) before[1] = Math.max(before[1], to)
-      else if (from <= to) holes.push([from, to])
-    }
-    return holes
-  }
-
-  /** What SQLite itself says of it. */
-  check(): string[] {
-    const found: string[] = []
-    const whole = this.each('PRAGMA integrity_check(100)', (row) => found.push(String(row.integrity_check)))
-    if (!whole) found.push('it is so damaged that it could not be checked to the end')
-    return found.filter((line) => line !== 'ok')
-  }
-
-  close(): void {
-    this.#db.close()
+/** The first row, or undefined when it is not there or cannot be read. */
+export function first(db: DatabaseSync, sql: string): Row | undefined {
+  try {
+    const statement = db.prepare(sql)
+    statement.setReadBigInts(true)
+    return statement.get() as Row | undefined
+  } catch (error) {
+    if (isSqlite(error)) return undefined
+    throw error
   }
 }

@@ -1,4 +1,3 @@
-import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Fate } from '../store.ts'
@@ -7,8 +6,6 @@ import { openToRead } from './doctor.ts'
 import { reclaimDeadWorkers, reclaimOver } from './reaper.ts'
 import { version } from './schema.ts'
 import { Terms } from './terms.ts'
-
-export type Row = Record<string, SQLInputValue>
 
 /** A running job that nobody runs, and what the next worker's process makes of it. */
 export interface Orphan {
@@ -29,10 +26,12 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
     if (version(source) === 0) throw new GopherQueueError('NOT_A_QUEUE', `There is no queue in ${path}.`)
     source.exec('BEGIN')
     copy.begin('write')
-    const rows = source.prepare(`SELECT * FROM gq_workers WHERE ended_at IS NULL`).all() as Row[]
-    const jobs = source.prepare(`SELECT * FROM gq_jobs WHERE state = 'running'`).all() as Row[]
-    rows.forEach(inserter(copy.connection, 'gq_workers'))
-    jobs.forEach(inserter(copy.connection, 'gq_jobs'))
+    const looked = { gq_workers: 'ended_at IS NULL', gq_jobs: `state = 'running'` }
+    for (const [table, where] of Object.entries(looked))
+      for (const row of source.prepare(`SELECT * FROM ${table} WHERE ${where}`).all()) {
+        const columns = Object.keys(row)
+        copy.run(`INSERT INTO ${table} (${columns}) VALUES (${columns.map(() => '?')})`, ...Object.values(row))
+      }
     reclaimDeadWorkers(copy)
     const terms = new Terms()
     for (let before = -1; before < copy.events.length; ) {
@@ -40,32 +39,17 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
       terms.look(copy, 0)
       reclaimOver(copy, terms, 0) // a limited number at once
     }
-    const orphans = copy.events.flatMap((event) => (event.event === 'reclaimed' ? [event] : []))
-    return orphans
-      .sort((a, b) => a.id - b.id)
-      .map(({ id, queue, type, fate }) => {
-        const job = jobs.find((row) => row.id === id)!
-        const error = copy.get<{ message: string }>(
-          `SELECT error_message AS message FROM gq_attempts WHERE job_id = ?1`,
-          id,
-        )!
-        const [attempt, maxAttempts] = [Number(job.attempt) - Number(job.budget_from), Number(job.max_attempts)]
-        return { id, queue, type, attempt, maxAttempts, why: error.message, fate }
-      })
+    const orphans = copy.events.filter((event) => event.event === 'reclaimed').sort((a, b) => a.id - b.id)
+    return orphans.map(({ id, queue, type, fate }) => {
+      const told = copy.get<Pick<Orphan, 'attempt' | 'maxAttempts' | 'why'>>(
+        `SELECT j.attempt - budget_from AS attempt, max_attempts AS maxAttempts, error_message AS why
+         FROM gq_jobs j JOIN gq_attempts ON job_id = id WHERE id = ?1`,
+        id,
+      )
+      return { id, queue, type, ...told!, fate }
+    })
   } finally {
     copy.connection.close()
     source.close()
-  }
-}
-
-/** Inserts rows of a table that all have the same columns. */
-export function inserter(db: DatabaseSync, table: string): (row: Row) => void {
-  let statement: StatementSync | undefined
-  return (row) => {
-    const columns = Object.keys(row)
-    statement ??= db.prepare(
-      `INSERT INTO ${table} (${columns.join(', ')}) VALUES (${columns.map((_, i) => `?${i + 1}`).join(', ')})`,
-    )
-    statement.run(...Object.values(row))
   }
 }

@@ -5,9 +5,8 @@ import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { newestNumber } from './audit.ts'
 import { backup } from './backup.ts'
-import { connect, isStorageFault, storageError } from './connection.ts'
-import { type Damaged, foldedCopy, openCopy } from './damaged.ts'
-import { inserter, type Row } from './recover.ts'
+import { connect, isDamage, isSqlite, isStorageFault, storageError } from './connection.ts'
+import { first, foldedCopy, mendContents, type Row } from './damaged.ts'
 import { digestOf } from './submit.ts'
 import { systemProcesses } from './workers.ts'
 
@@ -30,6 +29,9 @@ export interface Salvage {
 /** Above it, an id or event number is not believed. */
 const highest = 2 ** 52
 
+/** Most ranges that are tried to read a table around its damage: some ten seconds. */
+const mostProbes = 200_000
+
 /** Reads what can be read of a damaged file into a new one. The damaged file itself is copied, and never opened. */
 export function salvage(path: string, into: string, clock: Clock): Salvage {
   for (const name of [into, `${into}-wal`])
@@ -41,10 +43,9 @@ export function salvage(path: string, into: string, clock: Clock): Salvage {
   try {
     const [copy, fresh] = [join(work, 'damaged'), join(work, 'fresh')]
     const { connection } = connect(fresh, clock)
-    const report: Salvage = { saved: {}, lostJobs: [], unreadable: [], lostRows: [], refused: [], damage: [] }
-    report.damage.push(...foldedCopy(path, copy))
-    const source = openCopy(copy, connection, report.damage)
-    if (source) new Transfer(source, connection, report).all()
+    const damage = foldedCopy(path, copy)
+    const report: Salvage = { saved: {}, lostJobs: [], unreadable: [], lostRows: [], refused: [], damage }
+    if (mendContents(copy, connection, damage)) new Transfer(connection, copy, report).all()
     else report.unreadable.push([1, highest])
     connection.close()
     backup(fresh, into, false)
@@ -54,174 +55,184 @@ export function salvage(path: string, into: string, clock: Clock): Salvage {
   }
 }
 
-const nameOfJob = ({ id }: Row) => `job ${id}`
-const nameOfAttempt = (row: Row) => `attempt ${row.attempt} of job ${row.job_id}`
-const nameOfSchedule = ({ name }: Row) => `schedule ${name}`
-const nameOfQueue = ({ name }: Row) => `queue ${name}`
-const nameOfKey = ({ queue, type, key }: Row) => `key ${JSON.stringify([queue, type, key])}`
-
-/** Carries rows over, table by table, and keeps account of those that are missing. */
+/** Carries rows from the damaged database, attached as `bad`, over to the fresh one, and keeps account of what is missing. */
 class Transfer {
-  readonly #from: Damaged
-  readonly #to: DatabaseSync
+  readonly #db: DatabaseSync
   readonly #report: Salvage
-  /** Ids of which anything in the damaged file knows. */
-  readonly #jobs = new Set<number>()
-  /** What the file says is the last id or event number given; 0 when that cannot be believed. */
-  #said = 0
-  /** No id can be above it. */
-  #last = highest
 
-  constructor(from: Damaged, to: DatabaseSync, report: Salvage) {
-    this.#from = from
-    this.#to = to
+  constructor(db: DatabaseSync, bad: string, report: Salvage) {
+    this.#db = db
     this.#report = report
+    db.prepare('ATTACH ? AS bad').run(bad)
+    db.function('digest', digestOf)
+    // Each statement alone, without syncs: `backup` makes the result durable.
+    db.exec('PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF; CREATE TEMP TABLE known (id INTEGER PRIMARY KEY)')
   }
 
   all(): void {
-    this.#to.exec('BEGIN IMMEDIATE')
-    this.#moveJobs()
-    this.#moveIndexed('gq_attempts', 'job_id, attempt', nameOfAttempt)
-    this.#moveIndexed('gq_schedules', 'name', nameOfSchedule)
+    const { saved, damage } = this.#report
+    const last = this.#moveJobs()
+    this.#moveAttempts()
+    this.#moveSchedules()
     this.#standInForWorkers()
     this.#moveQueues()
     this.#moveKeys()
-    this.#account()
-    this.#to.exec('COMMIT')
-    this.#report.damage.push(...this.#from.check())
-    this.#from.close()
-  }
-
-  #moveJobs(): void {
-    for (const { name, sql } of this.#rows(
-      `SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'gq_jobs'`,
-    )) {
-      const ids = `SELECT id FROM gq_jobs INDEXED BY ${name} WHERE ${String(sql).split(' WHERE ')[1]}`
-      if (!this.#from.each(ids, ({ id }) => this.#hear(id)))
-        this.#report.damage.push(`the index ${name} is damaged: what only it knows is not listed`)
-    }
-    const said = Number(this.#from.get(`SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'`)?.seq ?? 0)
-    if (said > 0 && said <= highest) this.#said = said
-    if (this.#said > 0) this.#last = this.#sequence()
-    this.#to.exec(
-      `CREATE TEMP TRIGGER given BEFORE INSERT ON main.gq_jobs WHEN NEW.id NOT BETWEEN 1 AND ${this.#last} BEGIN
-         SELECT RAISE(ABORT, 'no such id was given yet');
-       END`,
-    )
-    this.#carry('gq_jobs', nameOfJob, (keep) => {
-      this.#report.unreadable = this.#from.walk('gq_jobs', this.#last, keep)
+    const lost =
+      'SELECT id FROM known WHERE id BETWEEN 1 AND ?1 AND id NOT IN (SELECT id FROM main.gq_jobs) ORDER BY id'
+    this.#report.lostJobs = this.#rows(lost, last).map(({ id }) => Number(id))
+    this.#rows(`UPDATE main.sqlite_sequence SET seq = MAX(?1, (${newestNumber})) WHERE name = 'gq_jobs'`, last)
+    for (const table of ['jobs', 'attempts', 'schedules', 'queues', 'keys'])
+      saved[`gq_${table}`] = Number(this.#rows(`SELECT COUNT(*) AS rows FROM main.gq_${table}`)[0]!.rows)
+    const check = this.#db.prepare('PRAGMA bad.integrity_check(100)')
+    const failure = this.#failure(() => {
+      for (const { integrity_check: line } of check.iterate()) if (line !== 'ok') damage.push(String(line))
     })
+    if (failure) damage.push('it is so damaged that it could not be checked to the end')
   }
 
-  /** A table whose primary key is an index, which may know of rows that cannot be read. */
-  #moveIndexed(table: string, key: string, nameOf: (row: Row) => string): void {
-    const index = `SELECT ${key}, rowid AS place FROM ${table} INDEXED BY sqlite_autoindex_${table}_1`
-    const known = this.#from.bothWays(index, key, `the index of ${table}`)
-    const last = known.reduce((most, { place }) => Math.max(most, Number(place)), 0)
-    const seen = this.#carry(table, nameOf, (keep) => this.#from.walk(table, Math.min(last, highest), keep))
-    for (const row of known) {
-      if (seen.has(nameOf(row))) continue
-      this.#report.lostRows.push(nameOf(row))
-      if (table === 'gq_attempts') this.#hear(row.job_id)
+  /** Answers with the last id or event number given, as far as it can be known. */
+  #moveJobs(): number {
+    const indexes = `SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND tbl_name = 'gq_jobs'`
+    for (const { name, sql } of this.#rows(indexes)) {
+      const ids = `SELECT id FROM bad.gq_jobs INDEXED BY ${name} WHERE ${String(sql).split(' WHERE ')[1]}`
+      this.#learn(`the index ${name}`, `INSERT OR IGNORE INTO known ${ids}`)
     }
+    const said = this.#number(`SELECT seq FROM bad.sqlite_sequence WHERE name = 'gq_jobs'`)
+    const known = this.#number('SELECT MAX(id) FROM known')
+    const newest = this.#number('SELECT MAX(id) FROM bad.gq_jobs')
+    const last = Math.max(known, said || newest)
+    this.#report.unreadable = this.#copy('gq_jobs', last)
+    if (said === 0 && newest === 0) this.#report.unreadable.push([last + 1, highest])
+    return last
+  }
+
+  #moveAttempts(): void {
+    const newest = this.#number('SELECT MAX(rowid) FROM bad.gq_attempts NOT INDEXED')
+    const listed = 'SELECT MAX(rowid) FROM bad.gq_attempts INDEXED BY sqlite_autoindex_gq_attempts_1'
+    this.#copy('gq_attempts', newest || this.#number(listed))
+    const orphans =
+      'DELETE FROM main.gq_attempts WHERE job_id NOT IN (SELECT id FROM main.gq_jobs) RETURNING job_id, attempt'
+    for (const { job_id: id, attempt } of [...this.#rows(orphans), ...this.#rows(missingAttempts)]) {
+      this.#rows('INSERT OR IGNORE INTO known VALUES (?1)', id!)
+      this.#report.lostRows.push(`attempt ${attempt} of job ${id}`)
+    }
+  }
+
+  #moveSchedules(): void {
+    const index = 'FROM bad.gq_schedules INDEXED BY sqlite_autoindex_gq_schedules_1'
+    const newest = this.#number('SELECT MAX(rowid) FROM bad.gq_schedules NOT INDEXED')
+    this.#copy('gq_schedules', newest || this.#number(`SELECT MAX(rowid) ${index}`))
+    this.#db.exec('CREATE TEMP TABLE schedules (name)')
+    this.#learn('the index of gq_schedules', `INSERT INTO schedules SELECT name ${index}`)
+    for (const { name } of this.#rows('SELECT name FROM schedules EXCEPT SELECT name FROM main.gq_schedules'))
+      this.#report.lostRows.push(`schedule ${name}`)
   }
 
   /** None of them works on the new file: what they ran is taken back when it is opened. */
   #standInForWorkers(): void {
-    const workers = this.#to.prepare(
-      `INSERT INTO gq_workers (id, name, sources, slots, host, pid, boot, started_at, seen_at)
-       SELECT DISTINCT worker_id, 'salvaged', '[]', 1, ?1, 0, 'salvaged', 0, 0 FROM gq_jobs WHERE worker_id IS NOT NULL`,
-    )
-    workers.run(systemProcesses.me.host)
+    const workers = `INSERT INTO main.gq_workers (id, name, sources, slots, host, pid, boot, started_at, seen_at)
+      SELECT DISTINCT worker_id, 'salvaged', '[]', 1, ?1, 0, 'salvaged', 0, 0 FROM main.gq_jobs WHERE worker_id IS NOT NULL`
+    this.#rows(workers, systemProcesses.me.host)
   }
 
   #moveQueues(): void {
-    this.#to.exec('DELETE FROM gq_queues') // as the trigger on jobs that were inserted with plain SQL left it
-    this.#carry('gq_queues', nameOfQueue, (keep) =>
-      this.#from.bothWays('SELECT * FROM gq_queues', 'name', 'gq_queues').forEach(keep),
-    )
-    const lost = `INSERT INTO gq_queues (name) SELECT DISTINCT queue FROM gq_jobs
-                  WHERE queue NOT IN (SELECT name FROM gq_queues) RETURNING name`
-    for (const row of this.#rows(lost))
-      this.#report.lostRows.push(`settings of ${nameOfQueue(row)}: it has the defaults now`)
-    this.#to.exec(count)
+    this.#db.exec('DELETE FROM main.gq_queues') // as the trigger on jobs that were inserted with plain SQL left it
+    const settings = 'name, paused, max_depth, keep_succeeded, keep_cancelled, keep_dead'
+    this.#learn('gq_queues', `INSERT INTO main.gq_queues (${settings}) SELECT ${settings} FROM bad.gq_queues`)
+    const lost = `INSERT INTO main.gq_queues (name) SELECT DISTINCT queue FROM main.gq_jobs
+      WHERE queue NOT IN (SELECT name FROM main.gq_queues) RETURNING name`
+    for (const { name } of this.#rows(lost))
+      this.#report.lostRows.push(`settings of queue '${name}': it has the defaults now`)
+    this.#db.exec(count)
   }
 
+  /** All at once, or those that an index knows one by one; the rest is made anew. */
   #moveKeys(): void {
-    const seen = this.#carry('gq_keys', nameOfKey, (keep) =>
-      this.#from.bothWays('SELECT * FROM gq_keys', 'queue, type, key', 'gq_keys').forEach(keep),
-    )
-    this.#to.function('digest', digestOf)
-    for (const row of this.#rows(keysMadeAnew)) {
-      seen.add(nameOfKey(row))
-      this.#report.lostRows.push(`${nameOfKey(row)}: made anew from its job, for 24 h`)
+    const nameOf = ({ queue, type, key }: Row) => `key ${JSON.stringify([queue, type, key])}`
+    const copy = 'INSERT INTO main.gq_keys SELECT * FROM bad.gq_keys'
+    this.#db.exec('CREATE TEMP TABLE keys (queue, type, key)')
+    const index = 'SELECT queue, type, key FROM bad.gq_keys INDEXED BY gq_keys_expires ORDER BY expires_at'
+    this.#learn('the index of gq_keys', `INSERT INTO keys ${index}`)
+    if (!this.#learn('gq_keys', copy)) {
+      const one = this.#db.prepare(`${copy} WHERE queue = ?1 AND type = ?2 AND key = ?3`)
+      for (const { queue, type, key } of this.#rows('SELECT * FROM keys'))
+        this.#failure(() => one.run(queue!, type!, key!))
     }
-    const index = 'SELECT queue, type, key, expires_at FROM gq_keys INDEXED BY gq_keys_expires'
-    for (const row of this.#from.bothWays(index, 'expires_at, queue, type, key', 'the index of gq_keys'))
-      if (!seen.has(nameOfKey(row))) this.#report.lostRows.push(nameOfKey(row))
+    for (const row of this.#rows(keysMadeAnew))
+      this.#report.lostRows.push(`${nameOf(row)}: made anew from its job, for 24 h`)
+    for (const row of this.#rows('SELECT * FROM keys EXCEPT SELECT queue, type, key FROM main.gq_keys'))
+      this.#report.lostRows.push(nameOf(row))
   }
 
-  /** What is here, and what of it is known to be missing. */
-  #account(): void {
-    const { saved, lostRows } = this.#report
-    for (const table of Object.keys(saved))
-      saved[table] = Number(this.#rows(`SELECT COUNT(*) AS n FROM ${table}`)[0]!.n)
-    const listed = new Set(lostRows)
-    for (const row of this.#rows(missingAttempts))
-      if (!listed.has(nameOfAttempt(row))) lostRows.push(nameOfAttempt(row))
-    const lost = this.#rows(missingJobs, JSON.stringify([...this.#jobs]))
-    this.#report.lostJobs = lost.map(({ id }) => Number(id))
-    this.#rows(`UPDATE sqlite_sequence SET seq = MAX(?1, (${newestNumber})) WHERE name = 'gq_jobs'`, this.#sequence())
+  /** Copies all that can be read and is valid of a table with rowids; answers with the ranges that cannot be read. */
+  #copy(table: string, last: number): [number, number][] {
+    const { columns } = this.#rows(`SELECT group_concat(name) AS columns FROM pragma_table_info('${table}', 'bad')`)[0]!
+    const insert = (place: string) =>
+      this.#db.prepare(
+        `INSERT INTO main.${table} (${columns}) SELECT ${columns} FROM bad.${table} NOT INDEXED
+         WHERE ${place} BETWEEN ?1 AND ?2 ON CONFLICT DO NOTHING`,
+      )
+    const part = insert('rowid')
+    const holes: [number, number][] = []
+    let probes = 0
+    const copy = (from: number, to: number, statement = part): void => {
+      const failure = this.#failure(() => statement.run(from, to))
+      if (!failure) return
+      const middle = Math.floor((from + to) / 2)
+      const before = holes.at(-1)
+      if (from < to && ++probes < mostProbes) {
+        copy(from, middle)
+        copy(middle + 1, to)
+      } else if (from === to && !isDamage(failure)) {
+        this.#report.refused.push(`row ${from} of ${table}: ${failure.message.split('\n')[0]}`)
+        if (table === 'gq_jobs') this.#rows('INSERT OR IGNORE INTO known VALUES (?1)', from)
+      } else if (before && before[1] + 1 === from) before[1] = to
+      else if (from <= to) holes.push([from, to])
+    }
+    copy(1, last, insert('+rowid')) // in the order of the pages, so that an id that is wrong hides no others
+    return holes
+  }
+
+  /** Runs a statement that reads all of an index or a table; false when that is damaged. */
+  #learn(what: string, sql: string): boolean {
+    const failure = this.#failure(() => this.#db.exec(sql))
+    if (failure) this.#report.damage.push(`${what} is damaged (${failure.message}): what only it knows is not listed`)
+    return !failure
+  }
+
+  /** What is wrong with the pages that a statement read, or null. */
+  #failure(run: () => unknown): Error | null {
+    try {
+      run()
+      return null
+    } catch (error) {
+      if (isSqlite(error) && (isDamage(error) || !isStorageFault(error))) return error
+      throw storageError(error, 'The new file could not be written')
+    }
+  }
+
+  /** An id or a rowid; 0 when it cannot be read or believed. */
+  #number(sql: string): number {
+    const number = Number(first(this.#db, `SELECT (${sql}) AS number`)?.number)
+    return number > 0 && number <= highest ? number : 0
   }
 
   #rows(sql: string, ...values: SQLInputValue[]): Row[] {
-    return this.#to.prepare(sql).all(...values) as Row[]
-  }
-
-  #sequence(): number {
-    return [...this.#jobs].reduce((a, b) => Math.max(a, b), this.#said)
-  }
-
-  #hear(job: unknown): void {
-    const id = Number(job)
-    if (id > 0 && id <= this.#last) this.#jobs.add(id)
-  }
-
-  /** Stores the rows of a table that `read` comes upon; answers with the names of all, also of those that are refused. */
-  #carry(table: string, nameOf: (row: Row) => string, read: (keep: (row: Row) => void) => void): Set<string> {
-    const insert = inserter(this.#to, table)
-    const seen = new Set<string>()
-    this.#report.saved[table] = 0
-    read((row) => {
-      const name = nameOf(row)
-      if (seen.has(name)) return
-      seen.add(name)
-      if (table === 'gq_jobs' || table === 'gq_attempts') this.#hear(row.id ?? row.job_id)
-      try {
-        insert(row)
-        if (Object.values(row).some((value) => typeof value === 'string' && value.includes('\ufffd')))
-          this.#report.damage.push(`${name}: a text is not as it was written, or has the character U+FFFD`)
-      } catch (error) {
-        if (isStorageFault(error)) throw storageError(error, 'The new file could not be written')
-        this.#report.refused.push(`${name}: ${(error as Error).message.split('\n')[0]}`)
-      }
-    })
-    return seen
+    return this.#db.prepare(sql).all(...values) as Row[]
   }
 }
 
-const keysMadeAnew = `INSERT INTO gq_keys (queue, type, key, job_id, digest, expires_at)
-  SELECT queue, type, idempotency_key, id, digest(payload), created_at + 86400000 FROM gq_jobs j
+const keysMadeAnew = `INSERT INTO main.gq_keys (queue, type, key, job_id, digest, expires_at)
+  SELECT queue, type, idempotency_key, id, digest(payload), created_at + 86400000 FROM main.gq_jobs j
   WHERE idempotency_key IS NOT NULL AND by_sql = 0 AND NOT EXISTS (
-    SELECT 1 FROM gq_keys WHERE queue = j.queue AND type = j.type AND key = j.idempotency_key)
+    SELECT 1 FROM main.gq_keys WHERE queue = j.queue AND type = j.type AND key = j.idempotency_key)
   RETURNING queue, type, key`
 const missingAttempts = `WITH RECURSIVE expected (id, attempt) AS (
-    SELECT id, MIN(attempt, 10000) - (state IN ('running', 'succeeded')) FROM gq_jobs
+    SELECT id, MIN(attempt, 10000) - (state IN ('running', 'succeeded')) FROM main.gq_jobs
     UNION ALL SELECT id, attempt - 1 FROM expected WHERE attempt > 1)
   SELECT id AS job_id, attempt FROM expected WHERE attempt > 0 AND NOT EXISTS (
-    SELECT 1 FROM gq_attempts a WHERE a.job_id = expected.id AND a.attempt = expected.attempt)`
-const missingJobs = 'SELECT value AS id FROM json_each(?1) WHERE value NOT IN (SELECT id FROM gq_jobs) ORDER BY value'
-const count = `UPDATE gq_queues SET (scheduled, ready, running, succeeded, dead, cancelled) = (
+    SELECT 1 FROM main.gq_attempts a WHERE a.job_id = expected.id AND a.attempt = expected.attempt)`
+const count = `UPDATE main.gq_queues SET (scheduled, ready, running, succeeded, dead, cancelled) = (
   SELECT TOTAL(state = 'scheduled'), TOTAL(state = 'ready'), TOTAL(state = 'running'), TOTAL(state = 'succeeded'),
          TOTAL(state = 'dead'), TOTAL(state = 'cancelled')
-  FROM gq_jobs WHERE queue = name)`
+  FROM main.gq_jobs WHERE queue = name)`
