@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
-import type { Backoff } from '../model/backoff.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 
@@ -42,18 +41,6 @@ export function instant(text: string): number {
 }
 
 export const deadline = (text: string): number | string => (/^[\d.]+[a-z]+$/.test(text) ? text : instant(text))
-
-export const backoffForms = 'constant:5s[:MAX], linear:5s[:MAX], exponential[:5s[:FACTOR[:MAX]]], table:1s,5s or JSON'
-
-export function backoff(text: string): Backoff {
-  if (text.startsWith('{')) return parsed(text) as Backoff
-  const [kind, delay, second, third, ...more] = text.split(':')
-  if (more.length === 0 && kind === 'exponential')
-    return { kind, delay, factor: second && Number(second), max: third } as Backoff
-  if (third === undefined && (kind === 'constant' || kind === 'linear')) return { kind, delay, max: second } as Backoff
-  if (second === undefined && kind === 'table') return { kind, delays: delay?.split(',') ?? [] }
-  throw new InvalidArgumentError(`Give ${backoffForms}.`)
-}
 
 export function parsed(text: string): unknown {
   try {

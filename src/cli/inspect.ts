@@ -66,29 +66,14 @@ async function find(queue: GopherQueue, id: number): Promise<{ job: Job; why: st
 const stateOf = ({ state, reason, cancelRequestedAt }: Job): string =>
   reason ? `${state} (${reason})` : state === 'running' && cancelRequestedAt !== null ? 'running (to stop)' : state
 
+/** A line for each field that has a value, under the name that it has in --json, and for each attempt. */
 function describe(job: Job, history: Attempt[], why: string): void {
-  const { runAt, deadline, startedAt, finishedAt, idempotencyKey: key, worker, priority, type } = job
-  const at = (instant: number | null) => instant && when(instant, true)
-  const text = (value: unknown) => {
-    const all = JSON.stringify(value)
-    return forPeople && all.length > 2000 ? `${all.slice(0, 2000)}… (${all.length} characters; --json has all)` : all
+  for (const [name, value] of Object.entries({ ...job, why })) {
+    if (value === null) continue
+    const text = inWords(name, value)
+    if (forPeople) print(`${styleText('bold', name.padEnd(17))}  ${paint(safe(text))}`)
+    else table([], [[name, text]])
   }
-  const shown = {
-    ...{ job: `${job.id}`, state: stateOf(job), type, queue: job.queue, priority, key, why },
-    ...{
-      created: at(job.createdAt),
-      due: at(runAt),
-      deadline: at(deadline),
-      started: at(startedAt),
-      ended: at(finishedAt),
-    },
-    ...{ worker, attempts: `${job.attempt} so far, ${job.attemptsLeft} left`, backoff: toLine(job.backoff) },
-    ...{ timeout: `${formatMs(job.timeout)}, then ${job.onTimeout}`, payload: text(job.payload) },
-    ...(job.state === 'succeeded' && { result: text(job.result) }),
-  }
-  for (const [name, value] of Object.entries(shown))
-    if (value && forPeople) print(`${styleText('bold', name.padEnd(8))}  ${paint(safe(value))}`)
-    else if (value) table([], [[name, value]])
   for (const { attempt, outcome, worker, startedAt, finishedAt, error } of history) {
     const lines = error ? (error.stack || `${error.name}: ${error.message}`).split('\n') : []
     const took = finishedAt === null ? 'so far' : formatMs(finishedAt - startedAt)
@@ -96,4 +81,13 @@ function describe(job: Job, history: Attempt[], why: string): void {
     table([], [forPeople ? row : [...row, lines.join('\n')]])
     if (forPeople) for (const line of lines) print(`    ${safe(line)}`)
   }
+}
+
+function inWords(name: string, value: unknown): string {
+  const isJson = ['payload', 'result', 'checkpoint'].includes(name)
+  if (typeof value === 'string' && !isJson) return value
+  if (typeof value === 'number' && /(At|deadline)$/.test(name)) return when(value, true)
+  if (typeof value === 'number' && /imeout$/.test(name)) return formatMs(value)
+  const all = JSON.stringify(value)
+  return forPeople && all.length > 2000 ? `${all.slice(0, 2000)}… (${all.length} characters; --json has all)` : all
 }

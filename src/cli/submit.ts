@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { checkKey, type JobOptions, jobSpec, priorities } from '../model/job.ts'
-import { backoff, backoffForms, deadline, instant, open, parsed, whole } from './arguments.ts'
+import { deadline, instant, open, parsed, whole } from './arguments.ts'
 import { submitLines } from './bulk.ts'
 import { forPeople, print, show, table } from './output.ts'
 
@@ -21,7 +21,7 @@ export function submitCommand(root: Command): void {
     .option('--timeout <duration>', 'longest run of one attempt (default: 15m)')
     .addOption(new Option('--on-timeout <what>', "(default: 'retry')").choices(['retry', 'dead']))
     .option('--visibility-timeout <duration>', 'life of a lease without heartbeats (default: 30s)')
-    .option('--backoff <form>', backoffForms, backoff)
+    .option('--backoff <json>', 'such as {"kind":"linear","delay":"5s","max":"1h"}', parsed)
     .option('--key <key>', 'idempotency key: a second submission returns the first job')
     .option('--concurrency-key <key>', 'of jobs with the same, at most maxRunningPerKey of the queue run at once')
     .option('--key-window <duration>', 'how long the key is kept at least (default: 24h)')
