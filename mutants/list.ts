@@ -464,7 +464,7 @@ export const mutants: Mutant[] = [
   {
     name: 'never-recovers',
     breaks: 'goes on refusing when there is space again',
-    edits: [[condition, "if (!this.#blocked) this.clear('STORAGE_FULL')", '']],
+    edits: [[condition, "if (!this.blocked) this.clear('STORAGE_FULL')", '']],
     tests: faultyDisk,
   },
   {
@@ -494,7 +494,7 @@ export const mutants: Mutant[] = [
   {
     name: 'missing-file-unseen',
     breaks: 'goes on writing into a file that was removed',
-    edits: [[disk, 'if (!found) return ', 'if (!found) return null && ']],
+    edits: [[disk, 'if (!now && (before || name === path)) return ', 'if (!now) return null && ']],
     tests: faultyDisk,
   },
 ]

@@ -15,14 +15,14 @@ const retries = { first: 20, longest: 1000 }
 export class Condition {
   readonly #clock: Clock
   readonly #causes = new Map<ErrorCode, StoreHealth['causes'][number]>()
-  /** Nothing can be written at all, not even from what was set aside. */
-  #blocked = false
   #retryAt = 0
   #delay = retries.first
   #lookAt = 0
   readonly #disk: Disk
   readonly #diskReserve: number
   changed = false
+  /** The last write failed: nothing can be written at all, not even from what was set aside. */
+  blocked = false
 
   constructor(clock: Clock, disk: Disk, diskReserve: number) {
     this.#clock = clock
@@ -32,12 +32,6 @@ export class Condition {
 
   /** Opens the file: on a full disk with what was set aside, for to open takes some space. */
   open(connect: () => Db): Db {
-    const opened = this.#openWithRoom(connect)
-    this.#disk.problem() // remembers which file it was
-    return opened
-  }
-
-  #openWithRoom(connect: () => Db): Db {
     try {
       return connect()
     } catch (error) {
@@ -51,13 +45,15 @@ export class Condition {
       this.raise(failure)
       if (!this.#disk.release()) throw failure
       return connect()
+    } finally {
+      this.#disk.problem() // remembers which file it was
     }
   }
 
   get health(): StoreHealth {
     const causes = [...this.#causes.values()]
     const status = this.failed ? 'failed' : causes.length > 0 ? 'degraded' : 'ok'
-    const writes = !this.#blocked && !this.failed
+    const writes = !this.blocked && !this.failed
     return {
       status,
       causes,
@@ -78,14 +74,9 @@ export class Condition {
     return this.#causes.has(code)
   }
 
-  /** The last write failed. */
-  get blocked(): boolean {
-    return this.#blocked
-  }
-
   /** Writing is not worth a try yet. */
   get resting(): boolean {
-    return this.failed || (this.#blocked && this.#clock.monotonic() < this.#retryAt)
+    return this.failed || (this.blocked && this.#clock.monotonic() < this.#retryAt)
   }
 
   /** The next look is not put off. */
@@ -106,16 +97,16 @@ export class Condition {
   /** A write failed: the next one is worth a try after a while that doubles up to a second. */
   block(error: GopherQueueError): void {
     this.raise(error)
-    if (!this.#blocked) this.changed = true
-    this.#blocked = true
+    if (!this.blocked) this.changed = true
+    this.blocked = true
     this.#retryAt = this.#clock.monotonic() + this.#delay
     this.#delay = Math.min(this.#delay * 2, retries.longest)
   }
 
   /** A write is on disk again. */
   unblock(): void {
-    if (this.#blocked) this.changed = true
-    this.#blocked = false
+    if (this.blocked) this.changed = true
+    this.blocked = false
     if (!this.has('STORAGE_FULL')) this.#delay = retries.first // else what has room now and then would be told each time
     this.clear('STORAGE_UNAVAILABLE')
   }
@@ -133,7 +124,7 @@ export class Condition {
       const room = free >= this.#diskReserve
       const kept = !working || this.#disk.setAside(room)
       if (room && kept) {
-        if (!this.#blocked) this.clear('STORAGE_FULL') // else a write has to prove it first
+        if (!this.blocked) this.clear('STORAGE_FULL') // else a write has to prove it first
       } else this.raise(full(free, this.#diskReserve))
       return false
     } catch (error) {

@@ -40,27 +40,22 @@ const block = randomBytes(1024 * 1024) // a filesystem that compresses would kee
 export function systemDisk(path: string, bytes: number): Disk {
   const reserve = `${path}-reserve`
   const kept = () => statSync(reserve, { throwIfNoEntry: false })?.size ?? 0
-  let opened: Stats | undefined // as it was at the first look, right after the database was opened
-  const beside = new Map<string, Stats | undefined>([
-    [`${path}-wal`, undefined],
-    [`${path}-shm`, undefined],
-  ])
+  const opened = new Map<string, Stats>() // as they were at the first look, right after the database was opened
   return {
     free() {
       const { bavail, bsize } = statfsSync(dirname(path))
       return bavail * bsize + kept()
     },
     problem() {
-      const found = statSync(path, { throwIfNoEntry: false })
-      if (!found) return `${path} is gone`
-      opened ??= found
-      if (!isSame(found, opened)) return `another file is in the place of ${path}`
-      // While it is open, nothing but a hand from outside removes these: others would open new ones and not see ours.
-      for (const [name, known] of beside) {
+      // While it is open, nothing but a hand from outside removes -wal and -shm: others would open new ones and not see ours.
+      for (const name of [path, `${path}-wal`, `${path}-shm`]) {
         const now = statSync(name, { throwIfNoEntry: false })
-        if (!known && now) beside.set(name, now)
-        else if (known && !(now && isSame(now, known)))
-          return `${name} was removed while in use: stop all processes of this queue, then start them again`
+        const before = opened.get(name)
+        const advice = name === path ? '' : ': stop all processes of this queue, then start them again'
+        if (!now && (before || name === path)) return `${name} is gone${advice}`
+        if (now && before && (now.ino !== before.ino || now.dev !== before.dev))
+          return `another file is in the place of ${name}${advice}`
+        if (now) opened.set(name, now)
       }
       return null
     },
@@ -92,5 +87,3 @@ export function systemDisk(path: string, bytes: number): Disk {
     },
   }
 }
-
-const isSame = (a: Stats, b: Stats) => a.ino === b.ino && a.dev === b.dev

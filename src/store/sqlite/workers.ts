@@ -29,26 +29,16 @@ export interface Processes {
   isAlive(row: WorkerRow): boolean | null
 }
 
-export const systemProcesses: Processes = {
-  get me() {
-    return thisProcess()
-  },
-  isAlive,
+/** This process, named so exactly that no later one can be taken for it. */
+const me: Identity = {
+  host: hostname(),
+  pid: process.pid,
+  pid_started: startOf(process.pid),
+  boot: linux(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
+  pid_space: linux(() => readlinkSync('/proc/self/ns/pid')),
 }
 
-let identity: Identity | undefined
-
-/** Who this process is, so exactly that no later process can be taken for it. */
-function thisProcess(): Identity {
-  identity ??= {
-    host: hostname(),
-    pid: process.pid,
-    pid_started: startOf(process.pid),
-    boot: linux(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
-    pid_space: linux(() => readlinkSync('/proc/self/ns/pid')),
-  }
-  return identity
-}
+export const systemProcesses: Processes = { me, isAlive }
 
 /** Facts that only Linux gives; elsewhere a process is known by its id alone. */
 function linux(read: () => string | null): string | null {
@@ -73,7 +63,6 @@ function startOf(pid: number): string | null {
 }
 
 function isAlive(row: WorkerRow): boolean | null {
-  const me = thisProcess()
   if (row.pid === null) return null
   if (row.boot !== me.boot) return row.host === me.host ? false : null // the machine was restarted since
   if (row.pid_space !== me.pid_space) return null
