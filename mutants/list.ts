@@ -32,7 +32,7 @@ const powerCut = ['tests/power/power.test.ts']
 const migrated = "whileBusy(() => migrate(connection, () => db.run('BEGIN IMMEDIATE')))"
 const commitsThenAnswers = `db.commit()
         if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
-        return { answers, fed, told }`
+        return { answers, fed, told, behind }`
 
 export const mutants: Mutant[] = [
   // Durability
@@ -65,7 +65,7 @@ export const mutants: Mutant[] = [
         commit,
         commitsThenAnswers,
         `setTimeout(() => db.connection.isTransaction && db.commit(), 5)
-        return { answers, fed, told }`,
+        return { answers, fed, told, behind }`,
       ],
       [
         db,

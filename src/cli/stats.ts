@@ -15,6 +15,8 @@ export function statsCommand(root: Command): void {
         for (const { code, message } of causes)
           if (forPeople) print(`${safe(`${code}: ${message}`)}\n`)
           else table([], [[code, message]], 'cause')
+        const { bytes, freeBytes, walBytes } = stats.file ?? { bytes: 0, freeBytes: 0, walBytes: 0 }
+        table(['FILE BYTES', 'FREE IN IT', 'WAL BYTES'], [[`${bytes}`, `${freeBytes}`, `${walBytes}`]], 'file')
         const queueRows = stats.queues.map(({ queue: name, paused, maxDepth, maxRunning, counts }) => [
           ...[name, paused ? 'paused' : 'open', `${maxDepth ?? 'none'}`, `${maxRunning ?? 'none'}`],
           ...states.map((state) => `${counts[state]}`),

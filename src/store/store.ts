@@ -157,6 +157,16 @@ export interface Worker extends WorkerRegistration {
   running: number
 }
 
+/** The database file, in bytes on the disk. */
+export interface FileStats {
+  bytes: number
+  /** Inside it: used again, and given back to the disk when it is more than 4 MiB and a quarter of the file. */
+  freeBytes: number
+  walBytes: number
+  /** False for a file that another program made without incremental vacuum: its free space stays in it. */
+  shrinks: boolean
+}
+
 /** What waits and who works, as of one instant. Its cost does not grow with the number of jobs. */
 export interface Stats {
   /** By name. */
@@ -167,6 +177,8 @@ export interface Stats {
   unhandled: Source[]
   /** Ms since the oldest ready job was submitted; null when none is ready. */
   oldestReadyMs: number | null
+  /** Null in memory. */
+  file: FileStats | null
 }
 
 /** Limits of a queue; undefined leaves as it is, null takes the limit away. Durations in ms. */

@@ -7,7 +7,8 @@ import { abandon, connect, errorInUse, isStorageFault, whileBusy } from './conne
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
 import { Leases } from './leases.ts'
-import { nextDue, reap, reapIsDue } from './reaper.ts'
+import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
+import { giveBack, sparePages } from './space.ts'
 import { Terms } from './terms.ts'
 import { Waiting } from './waiting.ts'
 
@@ -59,6 +60,8 @@ export class Engine {
   #dataVersion = 0
   /** When to look at the reaper's work next, on the monotonic clock: a wall clock set back must not put it off. */
   #wakeAt = 0
+  /** When retention's next step is due, since the last one left some; infinity when it left none. On the monotonic clock. */
+  #pruneAt = Number.POSITIVE_INFINITY
   /** The connection failed: what it remembers of the file is worth nothing. */
   #distrusted = false
   /** What happened besides the answers; the caller takes and clears it. */
@@ -111,8 +114,9 @@ export class Engine {
     try {
       if (this.#distrusted) this.#reconnect()
       changed = whileBusy(() => this.#changedOutside())
-      reaping =
-        this.#workers.size > 0 && this.#clock.monotonic() >= this.#wakeAt && whileBusy(() => this.#lookAtReaping())
+      const now = this.#clock.monotonic()
+      const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping()))
+      reaping = this.#workers.size > 0 && due
       if (changed || reaping) this.events.push(...whileBusy(() => this.#leases.news(this.#db, [...this.#workers])))
     } catch (error) {
       return this.#refuse(held, error)
@@ -126,7 +130,8 @@ export class Engine {
   tickIn(most: number): number {
     const watching = this.#waiting.size + this.#workers.size + this.#held.length > 0
     if (!watching) return this.#condition.ok ? Number.POSITIVE_INFINITY : reapEvery
-    return this.#workers.size > 0 ? Math.max(1, Math.min(most, this.#wakeAt - this.#clock.monotonic())) : most
+    const next = Math.min(this.#wakeAt, this.#pruneAt)
+    return this.#workers.size > 0 ? Math.max(1, Math.min(most, next - this.#clock.monotonic())) : most
   }
 
   close(): void {
@@ -151,7 +156,8 @@ export class Engine {
     db.begin('read')
     try {
       this.#wakeAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
-      return reapIsDue(db, [...this.#workers], this.#terms, this.#clock.monotonic())
+      const due = reapIsDue(db, [...this.#workers], this.#terms, this.#clock.monotonic())
+      return due || (this.#condition.ok && sparePages(db) > 0)
     } finally {
       db.rollback()
     }
@@ -192,6 +198,10 @@ export class Engine {
     const proving = writing && this.#condition.blocked
     const db = this.#db
     const at = this.#clock.monotonic()
+    const pruning = !reaping && asked && at >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
+    // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
+    const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.ok
+    const shrinking = mayShrink && whileBusy(() => sparePages(db) > 0 && db.checkpoint())
     const done = whileBusy(() => {
       try {
         db.begin(writing ? 'write' : 'read')
@@ -200,12 +210,14 @@ export class Engine {
         if (proving) this.#probe()
         if (asked) this.#leases.writeProgress(db)
         const answers = answerAll(db, requests)
-        if (reaping) reap(db, [...this.#workers], this.#terms, at) // after held outcomes: their attempts were over in time
+        let behind = pruning && prune(db)
+        if (reaping) behind = reap(db, [...this.#workers], this.#terms, at) // after held outcomes: their attempts were over in time
+        if (shrinking) giveBack(db)
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
         const told = this.#waiting.tell(db, lookAround)
         db.commit()
         if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
-        return { answers, fed, told }
+        return { answers, fed, told, behind }
       } catch (error) {
         db.rollback()
         throw error
@@ -216,6 +228,8 @@ export class Engine {
     this.#follow(requests, done.answers)
     for (const { jobs } of done.fed) for (const job of jobs) this.#leases.add(job)
     if (reaping) this.#terms.renewed(at)
+    if (reaping || pruning)
+      this.#pruneAt = done.behind ? this.#clock.monotonic() + pruneEvery : Number.POSITIVE_INFINITY
     for (const { request, jobs } of done.fed)
       if (this.#workers.has(request.input.worker)) for (const job of jobs) this.#terms.add(job, at)
     this.events.push(...db.events)

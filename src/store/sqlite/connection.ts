@@ -35,6 +35,9 @@ export function connect(path: string, clock: Clock, create = () => new Db(path, 
   try {
     const { connection } = db
     whileBusy(() => {
+      // Before its first page is written, or never: so an app's own file stays as it is.
+      if (path !== ':memory:' && db.get<{ page_count: number }>('PRAGMA page_count')!.page_count === 0)
+        connection.exec('PRAGMA auto_vacuum = INCREMENTAL')
       connection.exec('PRAGMA journal_mode = WAL')
       connection.exec(
         `PRAGMA synchronous = FULL; PRAGMA fullfsync = 1; PRAGMA checkpoint_fullfsync = 1; PRAGMA foreign_keys = ON;

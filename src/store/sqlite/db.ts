@@ -115,6 +115,14 @@ export class Db {
     }
   }
 
+  /** Brings the WAL into the database file; false when somebody still reads what some of it would overwrite. */
+  checkpoint(): boolean {
+    const { busy, log, checkpointed } = this.get<Record<'busy' | 'log' | 'checkpointed', number>>(
+      'PRAGMA wal_checkpoint(PASSIVE)',
+    )!
+    return busy === 0 && log === checkpointed
+  }
+
   /** On a full disk the WAL must not grow to its usual 1,000 pages before its space is used again. */
   checkpointOften(often: boolean): void {
     this.connection.exec(`PRAGMA wal_autocheckpoint = ${often ? 50 : 1000}`)

@@ -2,10 +2,13 @@ import { closeSync, fsyncSync, openSync, rmSync, statfsSync, statSync, writeSync
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
+import { systemClock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { audit, auditOrder } from './audit.ts'
 import { isOlder, isSqlite, networkFilesystems, oldestEngine, storageError } from './connection.ts'
+import { Db } from './db.ts'
 import { newestSchema, version } from './schema.ts'
+import { pagesOf } from './space.ts'
 import { inspectWal } from './wal.ts'
 import { systemProcesses, type WorkerRow } from './workers.ts'
 
@@ -29,12 +32,19 @@ const salvage = `keep the file and its -wal; restore a backup, or 'gopherqueue r
 /** Looks at the file and at what lies under it, and changes neither. `order`: also proves the order of all first leases. */
 export function examine(path: string, diskReserve: number, order: boolean): Finding[] {
   const { size } = mustExist(path)
-  const file = found('file', `${resolve(path)}, ${mebibytes(size)}`)
-  const findings = [file, placeOf(dirname(path)), spaceOf(dirname(path), diskReserve), syncOf(path), walOf(path)]
+  const file = `${resolve(path)}, ${mebibytes(size)}`
+  const findings = [
+    found('file', file),
+    placeOf(dirname(path)),
+    spaceOf(dirname(path), diskReserve),
+    syncOf(path),
+    walOf(path),
+  ]
   try {
     const db = openToRead(path)
     try {
       db.exec('BEGIN') // all that follows sees the same instant
+      findings[0] = found('file', `${file}, ${freeOf(db)}`)
       const schema = schemaOf(db)
       findings.push(engineOf(db), durabilityOf(db), schema, integrityOf(db))
       if (schema.verdict === 'ok') findings.push(...rulesOf(db, order), workersOf(db))
@@ -70,6 +80,12 @@ function mustExist(path: string): { size: number } {
 }
 
 const mebibytes = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
+
+function freeOf(db: DatabaseSync): string {
+  const { size, free, shrinks } = pagesOf(new Db(db, systemClock))
+  const stays = shrinks ? '' : '; it was made without incremental vacuum: its free space stays in it'
+  return `${mebibytes(free * size)} of it free${stays}`
+}
 
 /** By magic number of statfs(2), with what makes them doubtful. */
 const filesystems: Record<number, [name: string, doubt?: string]> = {

@@ -3,6 +3,7 @@ import { type Attempt, type Job, priorities } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { JobFilter, JobPage, LeaseRequest, QueueStats, Source, Stats, Worker } from '../store.ts'
 import type { Db } from './db.ts'
+import { fileStats } from './space.ts'
 import type { WorkerRow } from './workers.ts'
 
 const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts,
@@ -182,6 +183,7 @@ export function stats(db: Db): Stats {
     workers: alive,
     unhandled: [...new Map(unhandled.map(({ queue, type }) => [`${queue}\0${type}`, { queue, type }])).values()],
     oldestReadyMs: oldest === null ? null : Math.max(0, db.now - oldest),
+    file: fileStats(db),
   }
 }
 

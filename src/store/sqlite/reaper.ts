@@ -11,7 +11,13 @@ import type { WorkerRow } from './workers.ts'
 // whatever is left is taken by the next round.
 
 const stepRows = 500
-const prunedRows = 100
+/**
+ * Retention's step: what a job takes to delete differs by a factor of a thousand (a large payload, a long history), so it
+ * ends by the clock, whatever it has done; the next one follows soon, so that it keeps up with what a busy queue finishes.
+ */
+const prunedRows = 1000
+export const stepMs = 2
+export const pruneEvery = 5
 
 /** Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant. */
 export function ripen(db: Db): void {
@@ -79,39 +85,43 @@ function reclaim(db: Db, job: RunningJob, why: string, ranOut = false): void {
   db.events.push({ event: 'reclaimed', id: job.id, queue: job.queue, type: job.type, fate })
 }
 
-/** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. */
-export function prune(db: Db): void {
-  const jobs = db.all<Parameters<typeof deleteJob>[1]>(
-    `SELECT id, queue, type, state, idempotency_key AS key FROM gq_jobs WHERE prune_at <= ?1 LIMIT ${prunedRows}`,
-    db.now,
-  )
-  for (const job of jobs) deleteJob(db, job)
+/** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. True when some are left. */
+export function prune(db: Db): boolean {
+  const end = db.clock.monotonic() + stepMs
+  const each = <Row>(rows: Row[], take: (row: Row) => void): boolean => {
+    let taken = 0
+    while (taken < rows.length && (taken === 0 || db.clock.monotonic() < end)) take(rows[taken++]!)
+    return taken < rows.length || taken === prunedRows
+  }
+  const jobs = db.all<{ id: number }>(`SELECT id FROM gq_jobs WHERE prune_at <= ?1 LIMIT ${prunedRows}`, db.now)
+  const select = `SELECT id, queue, type, state, idempotency_key AS key FROM gq_jobs WHERE id = ?1`
+  const jobsLeft = each(jobs, ({ id }) => deleteJob(db, db.get<Parameters<typeof deleteJob>[1]>(select, id)!))
   const keys = db.all<{ queue: string; type: string; key: string; lives: number }>(
     `SELECT queue, type, key, EXISTS (SELECT 1 FROM gq_jobs WHERE id = job_id) AS lives FROM gq_keys
      WHERE expires_at <= ?1 AND expires_at > 0 LIMIT ${prunedRows}`,
     db.now,
   )
-  for (const { queue, type, key, lives } of keys)
+  const keysLeft = each(keys, ({ queue, type, key, lives }) =>
     db.run(
       lives
         ? `UPDATE gq_keys SET expires_at = 0 WHERE queue = ?1 AND type = ?2 AND key = ?3` // goes with its job
         : `DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`,
-      queue,
-      type,
-      key,
-    )
+      ...[queue, type, key],
+    ),
+  )
   db.run(`DELETE FROM gq_workers WHERE ended_at <= ?1`, db.now - 7 * 86_400_000)
+  return jobsLeft || keysLeft
 }
 
-/** All that time has made necessary, in one transaction. */
-export function reap(db: Db, workers: number[], terms: Terms, monotonic: number): void {
+/** All that time has made necessary, in one transaction. True when retention is behind. */
+export function reap(db: Db, workers: number[], terms: Terms, monotonic: number): boolean {
   fireSchedules(db)
   terms.look(db, monotonic)
   terms.renew(db, monotonic)
   reclaimDeadWorkers(db)
   reclaimOver(db, terms, monotonic)
   ripen(db) // also what was just taken back: a second look would have nothing left to do
-  prune(db)
+  const behind = prune(db)
   const { host } = db.processes.me
   db.run(
     `UPDATE gq_workers SET seen_at = ?1 WHERE host = ?3 AND seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))`,
@@ -119,6 +129,7 @@ export function reap(db: Db, workers: number[], terms: Terms, monotonic: number)
     JSON.stringify(workers),
     host,
   )
+  return behind
 }
 
 const seenEvery = 10_000

@@ -1,0 +1,53 @@
+import { statSync } from 'node:fs'
+import type { FileStats } from '../store.ts'
+import type { Db } from './db.ts'
+import { stepMs } from './reaper.ts'
+
+// The pages that retention freed: the file uses them again, and what is far more than it will soon need goes back to the disk.
+
+/** Free space that the file keeps in any case, and the part of the file up to which it does. */
+const kept = { bytes: 4 * 1024 * 1024, part: 0.25 }
+/** Most bytes given back in one step: to cut off a large piece takes a filesystem its time too. */
+const mostBytes = 4 * 1024 * 1024
+const pagesAtOnce = 16
+
+interface Pages {
+  size: number
+  all: number
+  free: number
+  /** The file can be made smaller without being written anew: it was made with incremental vacuum. */
+  shrinks: boolean
+}
+
+export function pagesOf(db: Db): Pages {
+  const row = db.get<Omit<Pages, 'shrinks'> & { mode: number }>(
+    `SELECT page_size AS size, page_count AS "all", freelist_count AS free, auto_vacuum AS mode
+     FROM pragma_page_size, pragma_page_count, pragma_freelist_count, pragma_auto_vacuum`,
+  )!
+  return { ...row, shrinks: row.mode === 2 }
+}
+
+/** Pages that are free beyond what the file keeps. */
+export function sparePages(db: Db): number {
+  const { size, all, free, shrinks } = pagesOf(db)
+  return shrinks ? Math.max(0, free - Math.ceil(Math.max(kept.bytes / size, all * kept.part))) : 0
+}
+
+/** Gives back the end of the file in one step, as part of a transaction; pages in use there move to the front. */
+export function giveBack(db: Db): void {
+  const end = db.clock.monotonic() + stepMs
+  const { size } = pagesOf(db)
+  for (let left = Math.min(sparePages(db), mostBytes / size); left > 0; left -= pagesAtOnce) {
+    db.all(`PRAGMA incremental_vacuum(${pagesAtOnce})`)
+    if (db.clock.monotonic() >= end) return
+  }
+}
+
+/** The file as the disk sees it; null in memory. */
+export function fileStats(db: Db): FileStats | null {
+  const path = db.connection.location()
+  if (path === null) return null
+  const { size, free, shrinks } = pagesOf(db)
+  const bytesOf = (name: string) => statSync(name, { throwIfNoEntry: false })?.size ?? 0
+  return { bytes: bytesOf(path), freeBytes: free * size, walBytes: bytesOf(`${path}-wal`), shrinks }
+}
