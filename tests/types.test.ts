@@ -3,17 +3,10 @@ import { test } from 'node:test'
 import { z } from 'zod'
 import type { ActiveJob, Fate, Job, SubmitResult, Task } from '../src/index.ts'
 import { virtualQueue } from './queue/support.ts'
+import { is } from './support/types.ts'
 
 // Checked by tsc: each @ts-expect-error line fails the check if it does compile. Run as well, so that nothing here
 // compiles only because it could never work.
-
-type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
-
-/** `is<T>()(value)` compiles only if `value` has exactly the type T. */
-const is =
-  <Expected>() =>
-  <Actual>(value: Actual, ..._: Same<Expected, Actual> extends true ? [] : ['has another type']) =>
-    value
 
 const invalidPayload = { code: 'INVALID_PAYLOAD' }
 const invalidArgument = { code: 'INVALID_ARGUMENT' }
