@@ -12,7 +12,7 @@ import { temporaryFolder } from './support/folder.ts'
 
 const notWell = (path: string, order = false) =>
   examine(path, 0, order)
-    .filter(({ name, verdict }) => verdict !== 'ok' && !['fsync', 'filesystem', 'space', 'workers'].includes(name))
+    .filter(({ name, verdict }) => verdict !== 'ok' && !['fsync', 'filesystem', 'space'].includes(name))
     .map(({ name, verdict }) => `${verdict} ${name}`)
 
 test('a sound file is found so, with each line said, and nothing is changed', async (t) => {
@@ -24,7 +24,7 @@ test('a sound file is found so, with each line said, and nothing is changed', as
   assert.deepEqual([code, ok, stderr], [0, true, ''])
   assert.deepEqual(
     findings.map(({ name }: { name: string }) => name),
-    'file filesystem space fsync wal engine durability schema integrity shapes counters leases keys limits attempts history sequence order workers'.split(' '), // biome-ignore format: a list
+    'file filesystem space fsync wal engine durability schema integrity shapes counters leases keys limits attempts history sequence order'.split(' '), // biome-ignore format: a list
   )
   assert.match(findings[17].says, /^none of \d{3} first leases/)
   assert.deepEqual([bytesOf(bench.file), readdirSync(bench.folder).filter((name) => !/-(wal|shm)$/.test(name))], before)

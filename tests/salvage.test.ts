@@ -15,7 +15,8 @@ const page = 4096
 
 /** By id or name, as JSON. */
 function contents(path: string, table: string, key: string): Map<string, string> {
-  const columns = table === 'gq_queues' ? 'paused, max_depth, keep_succeeded, keep_cancelled, keep_dead' : '*'
+  const columns =
+    table === 'gq_queues' ? 'paused, max_depth, max_running, keep_succeeded, keep_cancelled, keep_dead' : '*'
   const rows = rowsOf(path, `SELECT ${key} AS named, ${columns} FROM ${table}`)
   return new Map(rows.map((row) => [String(row.named), JSON.stringify(row)]))
 }
@@ -155,6 +156,15 @@ test('a key whose row is gone is made anew from its job', async () => {
   assert.equal(report.lostRows.filter((what) => what.includes('made anew')).length, 30)
   const keys = 'SELECT queue, type, key, job_id, digest FROM gq_keys'
   assert.deepEqual(rowsOf(folder.file('saved.db'), keys), rowsOf(path, keys))
+
+  // An index whose rows are wrong is not carried over with the table's.
+  const [{ index }] = rowsOf(path, `SELECT rootpage AS 'index' FROM sqlite_schema WHERE name = 'gq_keys_expires'`) as [{ index: number }] // biome-ignore format: short
+  const other = readFileSync(path)
+  other[index * page - 20]! ^= 1
+  writeFileSync(folder.file('damaged.db'), other)
+  salvage(folder.file('damaged.db'), folder.file('again.db'), systemClock)
+  assert.deepEqual(rowsOf(folder.file('again.db'), keys), rowsOf(path, keys))
+  assert.deepEqual(brokenRules(folder.file('again.db')), [])
 })
 
 test('a hole in the middle of the file, and a file cut short', async () => {

@@ -44,7 +44,9 @@ export class VirtualClock implements Clock {
     const end = this.#monotonic + ms
     for (;;) {
       const due = this.#timers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0]
-      this.#pass((due ? Math.max(due.at, this.#monotonic) : end) - this.#monotonic)
+      const step = (due ? Math.max(due.at, this.#monotonic) : end) - this.#monotonic
+      this.#wall += step
+      this.#monotonic += step
       if (!due) return
       this.#timers = this.#timers.filter((timer) => timer !== due)
       due.callback()
@@ -54,10 +56,5 @@ export class VirtualClock implements Clock {
   /** Somebody sets the wall clock: it jumps by `ms`, also backward, while no time passes. */
   jump(ms: number): void {
     this.#wall += ms
-  }
-
-  #pass(ms: number): void {
-    this.#wall += ms
-    this.#monotonic += ms
   }
 }

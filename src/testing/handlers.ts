@@ -35,16 +35,14 @@ export async function sleep(duration: Duration, signal?: AbortSignal): Promise<v
   const clock = runs.getStore()?.clock
   if (!clock) throw new Error('sleep() and slow() wait on the clock of a test queue: call them in its handlers.')
   signal?.throwIfAborted()
-  let wake: (() => void) | undefined
-  const over = new Promise<void>((resolve, reject) => {
-    const cancel = clock.timer(ms, resolve)
-    wake = () => {
-      cancel()
-      reject(signal?.reason)
-    }
-    signal?.addEventListener('abort', wake)
-  })
-  await waiting(over).finally(() => signal?.removeEventListener('abort', wake!))
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const cancel = clock.timer(ms, resolve)
+  const wake = () => {
+    cancel()
+    reject(signal?.reason)
+  }
+  signal?.addEventListener('abort', wake)
+  await waiting(promise).finally(() => signal?.removeEventListener('abort', wake))
 }
 
 const succeed: Handler<unknown, never> = () => undefined as never // whatever type its result was declared to have

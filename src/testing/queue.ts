@@ -141,22 +141,16 @@ export class TestQueue extends GopherQueue {
   /** Lets running handlers end, or aborts them if `drain` is false; the time that they take for it passes at once. */
   override async close(options: StopOptions = {}): Promise<void> {
     let open = true
-    const closed = Promise.allSettled([super.close(options)]).then(([outcome]) => {
+    const closed = super.close(options).finally(() => {
       open = false
-      return outcome
     })
-    let patient = options.drain !== false && !this.#gaveUp
+    closed.catch(() => undefined) // thrown below
+    this.#gaveUp ||= options.drain === false
     while (open) {
-      if (patient)
-        patient = await this.#settle().then(
-          () => true,
-          () => false, // it hangs: its timeout will pass
-        )
-      else await turn()
+      await (this.#gaveUp ? turn() : this.#settle().catch(turn)) // one that hangs: its timeout will pass
       if (open && Number.isFinite(this.clock.untilTimer)) this.clock.advance(this.clock.untilTimer)
     }
-    const outcome = await closed
-    if (outcome.status === 'rejected') throw outcome.reason
+    await closed
   }
 
   #work(options?: WorkOptions): Worker {

@@ -6,11 +6,6 @@ import { nextDue } from '../store/sqlite/reaper.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth } from '../store/store.ts'
 import { VirtualClock } from './clock.ts'
 
-interface Caller {
-  resolve(value: unknown): void
-  reject(error: unknown): void
-}
-
 /**
  * The real engine without its thread and without real time. All calls of one turn share one transaction, as the
  * storage thread would have it; nothing happens by itself: `advance` moves the clock and lets the engine look once.
@@ -19,7 +14,7 @@ export class EngineStore implements Store {
   readonly clock: VirtualClock
   readonly #engine: Engine
   #db: Db | undefined
-  readonly #callers = new Map<number, Caller>()
+  readonly #callers = new Map<number, PromiseWithResolvers<unknown>>()
   readonly #listeners: ((event: StoreEvent) => void)[] = []
   #waiting: Request[] = []
   #lastSeq = 0
@@ -38,11 +33,11 @@ export class EngineStore implements Store {
   call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>> {
     if (this.#closed) return Promise.reject(new GopherQueueError('CLOSED', 'The store was closed.'))
     const seq = ++this.#lastSeq
-    return new Promise((resolve, reject) => {
-      this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject })
-      this.#post({ seq, operation, input: structuredClone(input) })
-      signal?.addEventListener('abort', () => this.#forget(seq, signal.reason), { once: true })
-    })
+    const caller = Promise.withResolvers<unknown>()
+    this.#callers.set(seq, caller)
+    this.#post({ seq, operation, input: structuredClone(input) })
+    signal?.addEventListener('abort', () => this.#forget(seq, signal.reason), { once: true })
+    return caller.promise as Promise<Output<K>>
   }
 
   onEvent(listener: (event: StoreEvent) => void): void {

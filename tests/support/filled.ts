@@ -33,6 +33,7 @@ export async function fill(path: string, jobs: number): Promise<void> {
   }
   await worker.stop()
   await many('later', Math.ceil(jobs / 5), { delay: '9d', queue: 'other' })
+  await queue.configure('other', { maxRunning: 7 })
   await many('never', Math.ceil(jobs / 5))
   for (let i = 0; i < 20; i++) await queue.schedule(`at ${i}`, `${i} 4 1 1 *`, 'never', { i })
   await queue.close()

@@ -1,14 +1,4 @@
-import {
-  closeSync,
-  constants,
-  copyFileSync,
-  existsSync,
-  fstatSync,
-  openSync,
-  readFileSync,
-  readSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, constants, copyFileSync, existsSync, fstatSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { isSqlite } from './connection.ts'
 import { newestSchema } from './schema.ts'
@@ -18,32 +8,27 @@ import { committedFrames } from './wal.ts'
 
 export type Row = Record<string, SQLInputValue>
 
+/** A frame that makes the file grow by more is not believed. */
+const mostGrowth = 512 * 1024 * 1024
+
 /** Copies a database with all committed transactions of its WAL in it. Answers with what is wrong with the WAL. */
 export function foldedCopy(path: string, copy: string): string[] {
   const damage: string[] = []
   if (existsSync(path)) copyFileSync(path, copy)
   const file = openSync(copy, constants.O_RDWR | constants.O_CREAT)
   try {
-    const pageSize = pageSizeOf(file)
-    let pages = fstatSync(file).size / pageSize
-    for (const { number, page, sound, content } of committedFrames(path, pageSize)) {
+    let bytes = fstatSync(file).size
+    for (const { number, page, sound, content } of committedFrames(path)) {
       if (!sound) damage.push(`frame ${number} of the WAL is damaged: rows of page ${page} may be wrong or old`)
-      if (page === 0 || page > pages + 100_000) continue
-      writeSync(file, content, 0, pageSize, (page - 1) * pageSize)
-      pages = Math.max(pages, page)
+      const at = (page - 1) * content.length
+      if (page === 0 || at > bytes + mostGrowth) continue // no such page
+      writeSync(file, content, 0, content.length, at)
+      bytes = Math.max(bytes, at + content.length)
     }
   } finally {
     closeSync(file)
   }
   return damage
-}
-
-function pageSizeOf(file: number): number {
-  const header = Buffer.alloc(100)
-  readSync(file, header, 0, 100, 0)
-  const said = header.readUInt16BE(16) === 1 ? 65536 : header.readUInt16BE(16)
-  const right = said >= 512 && Number.isInteger(Math.log2(said)) && fstatSync(file).size % said === 0
-  return right ? said : 4096
 }
 
 /**

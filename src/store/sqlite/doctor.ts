@@ -10,7 +10,6 @@ import { Db } from './db.ts'
 import { newestSchema, version } from './schema.ts'
 import { pagesOf } from './space.ts'
 import { inspectWal } from './wal.ts'
-import { systemProcesses, type WorkerRow } from './workers.ts'
 
 /** What was looked at, how it is, and what to do when it is not well. */
 export interface Finding {
@@ -47,7 +46,7 @@ export function examine(path: string, diskReserve: number, order: boolean): Find
       findings[0] = found('file', `${file}, ${freeOf(db)}`)
       const schema = schemaOf(db)
       findings.push(engineOf(db), durabilityOf(db), schema, integrityOf(db))
-      if (schema.verdict === 'ok') findings.push(...rulesOf(db, order), workersOf(db))
+      if (schema.verdict === 'ok') findings.push(...rulesOf(db, order))
     } finally {
       db.close()
     }
@@ -190,18 +189,4 @@ function rulesOf(db: DatabaseSync, order: boolean): Finding[] {
     const says = `not so that ${holds}: ${broken.slice(0, 5).join(', ')}${broken.length > 5 ? ' and more' : ''}`
     return found(name, says, mild ? warn('nothing, after a salvage; else report it') : fail(salvage))
   })
-}
-
-function workersOf(db: DatabaseSync): Finding {
-  const rows = db
-    .prepare(
-      `SELECT w.*, (SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id = w.id) AS running
-       FROM gq_workers w WHERE ended_at IS NULL ORDER BY id`,
-    )
-    .all() as unknown as (WorkerRow & { running: number })[]
-  const gone = rows.filter((row) => systemProcesses.isAlive(row) === false)
-  const orphans = gone.reduce((sum, { running }) => sum + running, 0)
-  const says = `${rows.length - gone.length} alive or on other hosts, ${gone.length} gone, with ${orphans} jobs`
-  const advice = `start a worker: it takes them back ('gopherqueue recover --plan' says what becomes of them)`
-  return found('workers', says, rows.length === gone.length && orphans > 0 && warn(advice))
 }

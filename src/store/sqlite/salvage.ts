@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
+import { states } from '../../model/lifecycle.ts'
 import { newestNumber } from './audit.ts'
 import { backup } from './backup.ts'
 import { connect, isDamage, isSqlite, isStorageFault, storageError } from './connection.ts'
@@ -71,12 +72,13 @@ class Transfer {
 
   all(): void {
     const { saved, damage } = this.#report
+    this.#moveQueues()
     const last = this.#moveJobs()
+    this.#countQueues()
     this.#moveAttempts()
+    this.#moveKeys()
     this.#moveSchedules()
     this.#standInForWorkers()
-    this.#moveQueues()
-    this.#moveKeys()
     const lost =
       'SELECT id FROM known WHERE id BETWEEN 1 AND ?1 AND id NOT IN (SELECT id FROM main.gq_jobs) ORDER BY id'
     this.#report.lostJobs = this.#rows(lost, last).map(({ id }) => Number(id))
@@ -94,7 +96,7 @@ class Transfer {
   #moveJobs(): number {
     const indexes = `SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND tbl_name = 'gq_jobs'`
     for (const { name, sql } of this.#rows(indexes)) {
-      const ids = `SELECT id FROM bad.gq_jobs INDEXED BY ${name} WHERE ${String(sql).split(' WHERE ')[1]}`
+      const ids = `SELECT id FROM bad.gq_jobs INDEXED BY ${name} WHERE ${String(sql).split(/\sWHERE\s/)[1]}`
       this.#learn(`the index ${name}`, `INSERT OR IGNORE INTO known ${ids}`)
     }
     const said = this.#number(`SELECT seq FROM bad.sqlite_sequence WHERE name = 'gq_jobs'`)
@@ -135,13 +137,18 @@ class Transfer {
     this.#rows(workers, systemProcesses.me.host)
   }
 
+  /** Before the jobs, whose triggers heed their limits. */
   #moveQueues(): void {
-    this.#db.exec('DELETE FROM main.gq_queues') // as the trigger on jobs that were inserted with plain SQL left it
-    const settings = 'name, paused, max_depth, keep_succeeded, keep_cancelled, keep_dead'
+    const settings = this.#columns('gq_queues').filter((name) => !(states as readonly string[]).includes(name))
     this.#learn('gq_queues', `INSERT INTO main.gq_queues (${settings}) SELECT ${settings} FROM bad.gq_queues`)
-    const lost = `INSERT INTO main.gq_queues (name) SELECT DISTINCT queue FROM main.gq_jobs
-      WHERE queue NOT IN (SELECT name FROM main.gq_queues) RETURNING name`
-    for (const { name } of this.#rows(lost))
+    this.#db.exec('CREATE TEMP TABLE settled AS SELECT name FROM main.gq_queues')
+  }
+
+  #countQueues(): void {
+    this.#db.exec(
+      'INSERT INTO main.gq_queues (name) SELECT DISTINCT queue FROM main.gq_jobs WHERE true ON CONFLICT DO NOTHING',
+    )
+    for (const { name } of this.#rows('SELECT name FROM main.gq_queues EXCEPT SELECT name FROM settled'))
       this.#report.lostRows.push(`settings of queue '${name}': it has the defaults now`)
     this.#db.exec(count)
   }
@@ -149,12 +156,12 @@ class Transfer {
   /** All at once, or those that an index knows one by one; the rest is made anew. */
   #moveKeys(): void {
     const nameOf = ({ queue, type, key }: Row) => `key ${JSON.stringify([queue, type, key])}`
-    const copy = 'INSERT INTO main.gq_keys SELECT * FROM bad.gq_keys'
+    const copy = 'INSERT INTO main.gq_keys SELECT * FROM bad.gq_keys WHERE' // without WHERE SQLite takes index pages as they are
     this.#db.exec('CREATE TEMP TABLE keys (queue, type, key)')
     const index = 'SELECT queue, type, key FROM bad.gq_keys INDEXED BY gq_keys_expires ORDER BY expires_at'
     this.#learn('the index of gq_keys', `INSERT INTO keys ${index}`)
-    if (!this.#learn('gq_keys', copy)) {
-      const one = this.#db.prepare(`${copy} WHERE queue = ?1 AND type = ?2 AND key = ?3`)
+    if (!this.#learn('gq_keys', `${copy} true`)) {
+      const one = this.#db.prepare(`${copy} queue = ?1 AND type = ?2 AND key = ?3`)
       for (const { queue, type, key } of this.#rows('SELECT * FROM keys'))
         this.#failure(() => one.run(queue!, type!, key!))
     }
@@ -166,7 +173,7 @@ class Transfer {
 
   /** Copies all that can be read and is valid of a table with rowids; answers with the ranges that cannot be read. */
   #copy(table: string, last: number): [number, number][] {
-    const { columns } = this.#rows(`SELECT group_concat(name) AS columns FROM pragma_table_info('${table}', 'bad')`)[0]!
+    const columns = this.#columns(table)
     const insert = (place: string) =>
       this.#db.prepare(
         `INSERT INTO main.${table} (${columns}) SELECT ${columns} FROM bad.${table} NOT INDEXED
@@ -191,6 +198,11 @@ class Transfer {
     }
     copy(1, last, insert('+rowid')) // in the order of the pages, so that an id that is wrong hides no others
     return holes
+  }
+
+  /** Those that the damaged file has: fewer, if an older version wrote it. */
+  #columns(table: string): string[] {
+    return this.#rows(`SELECT name FROM pragma_table_info('${table}', 'bad')`).map(({ name }) => String(name))
   }
 
   /** Runs a statement that reads all of an index or a table; false when that is damaged. */

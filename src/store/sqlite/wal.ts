@@ -77,12 +77,12 @@ export function checkWal(database: string): void {
 }
 
 /** The frames of all committed transactions, those that are damaged among them included. Their content lasts until the next one. */
-export function* committedFrames(database: string, pageSize: number): Generator<Frame> {
+export function* committedFrames(database: string): Generator<Frame> {
   const file = openWal(database, 'r')
   if (file === null) return
   try {
-    const { end } = look(file, pageSize)
-    for (const frame of frames(file, readHeader(file, pageSize))) {
+    const { end } = look(file)
+    for (const frame of frames(file, readHeader(file))) {
       if (frame.number > end) return
       yield frame
     }
@@ -101,12 +101,12 @@ function openWal(database: string, flags: string): number | null {
 }
 
 /** `end`: the last frame that belongs to a transaction which was committed, as far as anyone can tell. */
-function look(file: number, pageSize = 4096): WalState & { header: Buffer; end: number } {
+function look(file: number): WalState & { header: Buffer; end: number } {
   const { size: bytes } = fstatSync(file)
   const start = read(file, headerBytes)
   const state = { bytes, frames: 0, commits: 0, damage: null, header: start, end: 0 }
   if (bytes <= headerBytes) return state
-  const header = readHeader(file, pageSize)
+  const header = readHeader(file)
   // It is synced before any frame is written, and lies within one sector: no power cut leaves frames without it.
   let bad = header.sound ? null : 0
   let run = 0
@@ -149,14 +149,14 @@ function* frames(file: number, { pageSize, salts, sums }: Header): Generator<Fra
   }
 }
 
-/** Of a damaged one, what is known from elsewhere. */
-function readHeader(file: number, pageSize: number): Header {
+/** Of a damaged one, what is known from elsewhere: the salts from the first frame, and how GopherQueue makes files. */
+function readHeader(file: number): Header {
   const bytes = read(file, headerBytes + frameBytes)
   const sums: Header['sums'] = [bytes.readInt32BE(24), bytes.readInt32BE(28)]
   const [first, second] = checksum(wordsOf(bytes), 0, 6, [0, 0])
   const sound = (bytes.readUInt32BE(0) | 1) === 0x377f0683 && first === sums[0] && second === sums[1]
   if (sound) return { sound, pageSize: bytes.readUInt32BE(8), salts: bytes.readBigUInt64BE(16), sums }
-  return { sound, pageSize, salts: bytes.readBigUInt64BE(headerBytes + 8), sums }
+  return { sound, pageSize: 4096, salts: bytes.readBigUInt64BE(headerBytes + 8), sums }
 }
 
 /** SQLite sums in the byte order of the machine that writes: a WAL from one of the other kind looks damaged. */
