@@ -8,7 +8,7 @@ import type { GopherQueue } from '../queue/gopherqueue.ts'
 import { action, whole } from './arguments.ts'
 import { forPeople, json, paint, print, safe, show, table, toLine, when } from './output.ts'
 
-/** Reading jobs. */
+/** Reading jobs, and all that there is at a glance. */
 export function inspectCommands(root: Command): void {
   root
     .command('jobs')
@@ -41,6 +41,10 @@ export function inspectCommands(root: Command): void {
         show({ id, why }, () => print(safe(why)))
       }),
     )
+  root
+    .command('stats')
+    .description('show health, queues, workers, and types that no worker handles')
+    .action(action(stats))
 }
 
 type Filter = Parameters<GopherQueue['jobs']>[0] & { oldest?: true }
@@ -55,6 +59,31 @@ async function jobs(queue: GopherQueue, { oldest, ...filter }: Filter): Promise<
   ])
   table(['ID', 'STATE', 'TYPE', 'QUEUE', 'PRIORITY', 'TRIES', 'WHEN', 'PAYLOAD'], rows)
   if (page.next !== null && forPeople) print(`\nMore: --cursor ${page.next}`)
+}
+
+async function stats(queue: GopherQueue): Promise<void> {
+  const [all, { status, causes }] = await Promise.all([queue.stats(), queue.health()])
+  show({ ...all, health: { status, causes } }, () => {
+    const oldest = all.oldestReadyMs === null ? 'none' : formatMs(all.oldestReadyMs)
+    table(['STATE', 'OLDEST READY'], [[status, oldest]], 'health')
+    for (const { code, message } of causes)
+      if (forPeople) print(`${safe(`${code}: ${message}`)}\n`)
+      else table([], [[code, message]], 'cause')
+    const { bytes, freeBytes, walBytes } = all.file ?? { bytes: 0, freeBytes: 0, walBytes: 0 }
+    table(['FILE BYTES', 'FREE IN IT', 'WAL BYTES'], [[`${bytes}`, `${freeBytes}`, `${walBytes}`]], 'file')
+    const queueRows = all.queues.map(({ queue: name, paused, maxDepth, maxRunning, counts }) => [
+      ...[name, paused ? 'paused' : 'open', `${maxDepth ?? 'none'}`, `${maxRunning ?? 'none'}`],
+      ...states.map((state) => `${counts[state]}`),
+    ])
+    table(['QUEUE', 'STATE', 'LIMIT', 'AT ONCE', ...states.map((state) => state.toUpperCase())], queueRows, 'queue')
+    const workerRows = all.workers.map(({ name, alive, host, pid, running, slots, startedAt, sources }) => [
+      ...[name, alive ? 'alive' : 'gone', host, `${pid ?? 'none'}`, `${running}/${slots}`, when(startedAt)],
+      sources.map((source) => `${source.queue}:${source.type}`).join(' '),
+    ])
+    table(['WORKER', 'STATE', 'HOST', 'PID', 'BUSY', 'STARTED', 'HANDLES'], workerRows, 'worker')
+    const unhandledRows = all.unhandled.map(({ queue: name, type }) => [type, name])
+    table(['UNHANDLED TYPE', 'QUEUE'], unhandledRows, 'unhandled')
+  })
 }
 
 async function find(queue: GopherQueue, id: number): Promise<{ job: Job; why: string }> {

@@ -1,13 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { GopherQueueError } from '../model/errors.ts'
-import { backupCommand } from './backup.ts'
 import { doctorCommand } from './doctor.ts'
 import { inspectCommands } from './inspect.ts'
 import { operateCommands } from './operate.ts'
 import { report, show, table } from './output.ts'
-import { recoverCommand } from './recover.ts'
-import { statsCommand } from './stats.ts'
+import { recoverCommands } from './recover.ts'
 import { submitCommand } from './submit.ts'
 import { workCommand } from './work.ts'
 
@@ -46,8 +44,8 @@ function program(): Command {
     .configureOutput({ outputError: () => undefined, writeErr: () => undefined }) // `main` reports in its own form
     .exitOverride()
     .addHelpText('after', '\nA terminal gets tables, a pipe tab-separated rows. Exit status: 0 ok, 1 failed, 2 usage.')
-  for (const add of [submitCommand, workCommand, inspectCommands, operateCommands, statsCommand]) add(root)
-  for (const add of [doctorCommand, backupCommand, recoverCommand]) add(root)
+  const groups = [submitCommand, workCommand, inspectCommands, operateCommands, doctorCommand, recoverCommands]
+  for (const add of groups) add(root)
   root
     .command('version')
     .description('show the versions of GopherQueue, Node and SQLite')

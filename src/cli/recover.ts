@@ -1,11 +1,25 @@
+import { statSync } from 'node:fs'
 import type { Command } from 'commander'
 import { systemClock } from '../model/clock.ts'
+import { backup } from '../store/sqlite/backup.ts'
 import { planRecovery } from '../store/sqlite/recover.ts'
 import { type Salvage, salvage } from '../store/sqlite/salvage.ts'
 import { fileOf } from './arguments.ts'
 import { forPeople, print, safe, show, table } from './output.ts'
 
-export function recoverCommand(root: Command): void {
+/** What to do before and after the file is damaged. */
+export function recoverCommands(root: Command): void {
+  root
+    .command('backup')
+    .description('write the whole queue, as of one instant, into a new file; everything else goes on meanwhile')
+    .argument('<file>', 'the file to make')
+    .option('--force', 'replace a file that is there')
+    .addHelpText('after', restore)
+    .action((file: string, { force }: { force?: true }, command: Command) => {
+      backup(fileOf(command), file, force === true)
+      const { size } = statSync(file)
+      show({ file, bytes: size }, () => print(forPeople ? `${safe(file)} is whole and on disk (${size} bytes).` : file))
+    })
   root
     .command('recover')
     .description('say what becomes of running jobs whose worker is gone, or salvage a damaged file into a new one')
@@ -21,6 +35,10 @@ export function recoverCommand(root: Command): void {
       else tell(salvage(fileOf(command), into, systemClock), into)
     })
 }
+
+const restore = `
+To restore: stop all processes of the queue, move its file, its -wal and its -shm away (all three: an old -wal spoils
+the restored file), and copy the backup into the file's place.`
 
 function showPlan(file: string): void {
   const orphans = planRecovery(file, systemClock)

@@ -1,11 +1,10 @@
-import { closeSync, fsyncSync, openSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs'
+import { appendFileSync, rmSync, statfsSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { pathToFileURL } from 'node:url'
 import { systemClock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { audit, auditOrder } from './audit.ts'
-import { isOlder, isSqlite, networkFilesystems, oldestEngine, storageError } from './connection.ts'
+import { isOlder, networkFilesystems, oldestEngine, storageError } from './connection.ts'
 import { Db } from './db.ts'
 import { newestSchema, version } from './schema.ts'
 import { pagesOf } from './space.ts'
@@ -59,16 +58,7 @@ export function examine(path: string, diskReserve: number, order: boolean): Find
 /** Opens a database so that nothing of it can change, whatever its state. */
 export function openToRead(path: string): DatabaseSync {
   mustExist(path)
-  const connection = new DatabaseSync(path, { readOnly: true, timeout: 10_000 })
-  try {
-    connection.prepare('SELECT 1 FROM sqlite_schema').get()
-    return connection
-  } catch (error) {
-    connection.close()
-    // In a folder that cannot be written there is no place for shared memory, and nobody who could change the file.
-    if (!isSqlite(error) || (error.errcode & 0xff) !== 14 || inspectWal(path)?.bytes) throw error
-    return new DatabaseSync(`${pathToFileURL(path).href}?immutable=1`, { readOnly: true })
-  }
+  return new DatabaseSync(path, { readOnly: true, timeout: 10_000 })
 }
 
 function mustExist(path: string): { size: number } {
@@ -118,21 +108,16 @@ function syncOf(path: string): Finding {
   const probe = `${path}-doctor-${process.pid}`
   const times: number[] = []
   try {
-    const file = openSync(probe, 'wx')
-    try {
-      for (let i = 0; i < 50; i++) {
-        writeSync(file, Buffer.alloc(4096, 1))
-        const start = performance.now()
-        fsyncSync(file)
-        times.push(performance.now() - start)
-      }
-    } finally {
-      closeSync(file)
-      rmSync(probe)
+    for (let i = 0; i < 50; i++) {
+      const start = performance.now()
+      appendFileSync(probe, Buffer.alloc(4096, 1), { flush: true })
+      times.push(performance.now() - start)
     }
   } catch (error) {
     const advice = 'it must be possible to write and sync files beside the database'
     return found('fsync', (error as Error).message, fail(advice))
+  } finally {
+    rmSync(probe, { force: true })
   }
   times.sort((a, b) => a - b)
   const median = times[25]!
