@@ -14,16 +14,11 @@ export async function waitForEnd(
   signal?.throwIfAborted()
   const patience = new AbortController()
   const leave = () => patience.abort(signal?.reason)
-  const cancelTimer =
-    timeout === undefined
-      ? undefined
-      : clock.timer(toMs(timeout, 'timeout'), () =>
-          patience.abort(
-            new GopherQueueError('WAIT_TIMEOUT', `Job ${id} had not ended in time. It goes on; wait again to see.`, {
-              accepted: 'yes',
-            }),
-          ),
-        )
+  const giveUp = () => {
+    const message = `Job ${id} had not ended in time. It goes on; wait again to see.`
+    patience.abort(new GopherQueueError('WAIT_TIMEOUT', message, { accepted: 'yes' }))
+  }
+  const cancelTimer = timeout === undefined ? undefined : clock.timer(toMs(timeout, 'timeout'), giveUp)
   signal?.addEventListener('abort', leave)
   try {
     const job = await store.call('wait', id, patience.signal)
