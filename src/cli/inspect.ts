@@ -43,7 +43,7 @@ export function inspectCommands(root: Command): void {
     )
   root
     .command('stats')
-    .description('show health, queues, workers, and types that no worker handles')
+    .description('show health, the file, queues, workers, schedules, and types that no worker handles')
     .action(action(stats))
 }
 
@@ -62,8 +62,8 @@ async function jobs(queue: GopherQueue, { oldest, ...filter }: Filter): Promise<
 }
 
 async function stats(queue: GopherQueue): Promise<void> {
-  const [all, { status, causes }] = await Promise.all([queue.stats(), queue.health()])
-  show({ ...all, health: { status, causes } }, () => {
+  const [all, { status, causes }, schedules] = await Promise.all([queue.stats(), queue.health(), queue.schedules()])
+  show({ ...all, health: { status, causes }, schedules }, () => {
     const oldest = all.oldestReadyMs === null ? 'none' : formatMs(all.oldestReadyMs)
     table(['STATE', 'OLDEST READY'], [[status, oldest]], 'health')
     for (const { code, message } of causes)
@@ -81,6 +81,11 @@ async function stats(queue: GopherQueue): Promise<void> {
       sources.map((source) => `${source.queue}:${source.type}`).join(' '),
     ])
     table(['WORKER', 'STATE', 'HOST', 'PID', 'BUSY', 'STARTED', 'HANDLES'], workerRows, 'worker')
+    const scheduleRows = schedules.map(({ name, paused, inCode, cron, timezone, nextAt, type }) => [
+      ...[name, paused ? 'paused' : inCode ? 'open' : 'not in code', cron, timezone],
+      ...[nextAt === null ? 'never' : when(nextAt), type],
+    ])
+    table(['SCHEDULE', 'STATE', 'CRON', 'ZONE', 'NEXT', 'TYPE'], scheduleRows, 'schedule')
     const unhandledRows = all.unhandled.map(({ queue: name, type }) => [type, name])
     table(['UNHANDLED TYPE', 'QUEUE'], unhandledRows, 'unhandled')
   })

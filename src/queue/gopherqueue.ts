@@ -137,8 +137,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /**
    * Submits a job of `type` at each tick of a cron line (five fields, or six with seconds first), once however many
-   * processes work. Call it at each start: what the file holds under this name becomes what the code says. At least one
-   * process has to work for ticks to be taken. Throws INVALID_ARGUMENT, INVALID_PAYLOAD, PAYLOAD_TOO_LARGE.
+   * processes work. Call it at each start: what the file holds under this name becomes what the code says; it stays
+   * there, also without this call, until `removeSchedule`. At least one process has to work for ticks to be taken. Throws INVALID_ARGUMENT, INVALID_PAYLOAD, PAYLOAD_TOO_LARGE.
    */
   async schedule(name: string, cron: string, type: string, payload: unknown, options?: ScheduleOptions): Promise<void> {
     const settings = await makeSchedule(name, cron, type, this.#definitions.get(type), payload, options)

@@ -233,8 +233,13 @@ export interface Schedule {
   lastAt: Instant | null
   /** Id of the latest job that it submitted, or null. */
   lastJob: number | null
-  /** When code last defined it: one that no deployed code defines any more stays behind. */
+  /** When code last defined it. */
   definedAt: Instant
+  /**
+   * False when no process that runs has defined it, though workers do run: its line was taken out of the code, and it goes
+   * on ticking until `removeSchedule`. Of processes in other containers, those that started since `definedAt` decide.
+   */
+  inCode: boolean
 }
 
 /** Everything a store can be asked: one entry for each event of the lifecycle, plus reads. Each is atomic and durable when it answers. */

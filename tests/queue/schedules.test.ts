@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { GopherQueue, nextTimes, type ScheduleOptions } from '../../src/index.ts'
+import { connect } from '../../src/store/sqlite/connection.ts'
+import { Db } from '../../src/store/sqlite/db.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { EngineStore } from '../../src/testing/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
@@ -112,17 +114,111 @@ test('what cannot be a schedule is refused', async () => {
   assert.deepEqual(await queue.schedules(), [])
 })
 
-test('two processes with the same 50 schedules: each tick of a month once', async () => {
+test('two processes with the same 50 schedules: each tick of a month once, over the change to summer time', async () => {
   using folder = temporaryFolder()
-  const clock = new VirtualClock()
+  const [first, last] = [Date.UTC(2030, 2, 1), Date.UTC(2030, 3, 1)]
+  const clock = new VirtualClock(first)
   const two = [working(folder.file('jobs.db'), clock), working(folder.file('jobs.db'), clock)]
+  const zones = ['UTC', 'America/New_York', 'Europe/Berlin']
+  const crons = Array.from({ length: 50 }, (_, i) => ({
+    cron: `${i} ${i % 24} * * *`,
+    timezone: zones[((i % 24) + 2 * Math.floor(i / 24)) % 3]!, // two in the morning also where that hour is left out
+  }))
   for (const { queue } of two)
-    for (let i = 0; i < 50; i++) await queue.schedule(`s${i}`, `${i} ${i % 24} * * *`, 'report', i)
-  for (let hours = 0; hours < 31 * 24; hours++) {
+    for (const [i, { cron, timezone }] of crons.entries())
+      await queue.schedule(`s${i}`, cron, 'report', i, { timezone })
+  while (clock.now() < last) {
     clock.advance(hour)
-    for (const { store } of hours % 2 ? two : two.toReversed()) store.advance(0)
+    for (const { store } of clock.now() % (2 * hour) ? two : two.toReversed()) store.advance(0)
   }
   const { queue } = two[0]!
-  assert.equal((await queue.stats()).queues.find(({ queue }) => queue === 'default')?.counts.ready, 50 * 31)
+  const keys: (string | null)[] = []
+  for (let cursor: number | null = null; cursor !== null || keys.length === 0; ) {
+    const page = await queue.jobs({ cursor, limit: 1000 })
+    keys.push(...page.jobs.map((job) => job.idempotencyKey))
+    cursor = page.next
+  }
+  const expected = crons.flatMap(({ cron, timezone }, i) =>
+    nextTimes(cron, timezone, 40, first).flatMap((tick) => (tick <= last ? [`schedule s${i} ${tick}`] : [])),
+  )
+  assert.ok(
+    expected.includes(`schedule s2 ${Date.UTC(2030, 2, 31, 1)}`),
+    '02:02 of that Sunday in Berlin does not exist',
+  )
+  assert.deepEqual(keys.toSorted(), expected.toSorted())
   for (const { queue } of two) await queue.close()
+})
+
+/** Processes on one file and one clock, of which each knows which others run, or cannot tell. */
+function machine(folder: { file(name: string): string }, canTell = true) {
+  const clock = new VirtualClock()
+  const alive = new Set<number>()
+  const isAlive = ({ pid }: { pid: number | null }) => (canTell ? alive.has(pid!) : null)
+  let pid = 0
+  return {
+    clock,
+    start(work = true) {
+      const me = { host: 'here', pid: ++pid, pid_started: `${pid}`, boot: 'once', pid_space: 'one' }
+      const path = folder.file('jobs.db')
+      const open = () => connect(path, clock, () => new Db(path, clock, { me, isAlive }))
+      const store = new EngineStore(path, clock, open)
+      const queue = new GopherQueue(store, clock)
+      queue.define('other', {}, () => undefined)
+      alive.add(pid)
+      const own = pid
+      if (work) queue.work()
+      const define = () => queue.schedule('s', '0 * * * *', 'report', null)
+      const inCode = async () => (await queue.schedules())[0]!.inCode
+      const stop = () => queue.close().then(() => alive.delete(own))
+      return { store, define, inCode, stop }
+    },
+  }
+}
+
+for (const canTell of [true, false])
+  test(`taken out of the code, it is seen to be, and ticks on (${canTell ? 'same host' : 'a container each'})`, async () => {
+    using folder = temporaryFolder()
+    const { start, clock } = machine(folder, canTell)
+    const old = start()
+    await old.define()
+    assert.equal(await old.inCode(), true)
+    clock.advance(minute)
+    await old.stop()
+    const looks = start(false)
+    assert.equal(await looks.inCode(), true, 'nobody works: nothing is known of what would run')
+    const next = start()
+    clock.advance(minute)
+    assert.deepEqual([await next.inCode(), await looks.inCode()], [false, false])
+    next.store.advance(hour)
+    assert.ok((await next.store.call('schedules', null))[0]!.lastAt)
+    await next.define()
+    assert.equal(await looks.inCode(), true)
+    for (const one of [looks, next]) await one.stop()
+  })
+
+test('one of several processes defines it: it is in code while that one runs, whoever starts later', async () => {
+  using folder = temporaryFolder()
+  const { start, clock } = machine(folder)
+  const webs = [start(false), start(false)]
+  for (const web of webs) await web.define()
+  clock.advance(minute)
+  const worker = start()
+  assert.equal(await worker.inCode(), true)
+  await webs[1]!.stop()
+  assert.equal(await worker.inCode(), true, 'the other one has it too')
+  await webs[0]!.stop()
+  assert.equal(await worker.inCode(), false)
+  await worker.stop()
+})
+
+test('where it cannot be told who runs, whoever defined it and works counts', async () => {
+  using folder = temporaryFolder()
+  const { start, clock } = machine(folder, false)
+  const defines = start(false)
+  await defines.define()
+  clock.advance(minute)
+  await defines.store.call('register', { name: 'w', sources: [], slots: 1 }) // it works from here on
+  const other = start()
+  assert.equal(await other.inCode(), true)
+  for (const one of [defines, other]) await one.stop()
 })

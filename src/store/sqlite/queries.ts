@@ -4,7 +4,7 @@ import type { State } from '../../model/lifecycle.ts'
 import type { JobFilter, JobPage, LeaseRequest, QueueStats, Source, Stats, Worker } from '../store.ts'
 import type { Db } from './db.ts'
 import { fileStats } from './space.ts'
-import type { WorkerRow } from './workers.ts'
+import { isWorking, type WorkerRow } from './workers.ts'
 
 const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts,
     j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
@@ -159,7 +159,7 @@ export function workers(db: Db): Worker[] {
     host: row.host,
     startedAt: row.started_at,
     seenAt: row.seen_at,
-    alive: db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000,
+    alive: isWorking(db, row),
     running: running.get(row.id) ?? 0,
   }))
 }

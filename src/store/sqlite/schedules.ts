@@ -4,6 +4,7 @@ import type { JobSpec } from '../../model/job.ts'
 import type { Schedule, ScheduleSettings } from '../store.ts'
 import type { Db } from './db.ts'
 import { submit } from './submit.ts'
+import { type Identity, isSame, isWorking, type WorkerRow } from './workers.ts'
 
 /** A tick that nobody took within this time was missed. */
 const missedAfter = 60_000
@@ -20,12 +21,26 @@ export function setSchedule(db: Db, settings: ScheduleSettings): null {
   const { name, cron, timezone, spec, payload, missed, overlap } = settings
   const next = tickAfter(cron, timezone, db.now)
   db.soonest = Math.min(db.soonest, next ?? db.soonest)
+  const found = db.get<{ by: string }>(`SELECT defined_by AS by FROM gq_schedules WHERE name = ?1`, name)
+  const { me, isAlive } = db.processes
+  const others = (JSON.parse(found?.by ?? '[]') as Identity[]).filter((one) => isAlive(one) && !isSame(one, me))
   db.run(
-    `INSERT INTO gq_schedules (name, cron, timezone, spec, payload, missed, overlap, next_at, defined_at)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    `INSERT INTO gq_schedules (name, cron, timezone, spec, payload, missed, overlap, next_at, defined_at, defined_by)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
      ON CONFLICT DO UPDATE SET cron = ?2, timezone = ?3, spec = ?4, payload = ?5, missed = ?6, overlap = ?7, defined_at = ?9,
-       next_at = CASE WHEN cron = ?2 AND timezone = ?3 THEN next_at ELSE ?8 END`,
-    ...[name, cron, timezone, JSON.stringify(spec), payload, missed, overlap, next, db.now],
+       defined_by = ?10, next_at = CASE WHEN cron = ?2 AND timezone = ?3 THEN next_at ELSE ?8 END`,
+    ...[
+      name,
+      cron,
+      timezone,
+      JSON.stringify(spec),
+      payload,
+      missed,
+      overlap,
+      next,
+      db.now,
+      JSON.stringify([...others, me]),
+    ],
   )
   return null
 }
@@ -47,14 +62,22 @@ export function removeSchedule(db: Db, name: string): null {
 }
 
 export function schedules(db: Db): Schedule[] {
-  const rows = db.all<Omit<Schedule, 'queue' | 'type' | 'paused'> & { spec: string; payload: string; paused: number }>(
+  type Shown = Omit<Schedule, 'queue' | 'type' | 'paused' | 'inCode'>
+  const rows = db.all<Shown & { spec: string; payload: string; paused: number; by: string }>(
     `SELECT name, cron, timezone, spec, payload, missed, overlap, paused, next_at AS nextAt, last_at AS lastAt,
-            last_job AS lastJob, defined_at AS definedAt
+            last_job AS lastJob, defined_at AS definedAt, defined_by AS "by"
      FROM gq_schedules ORDER BY name`,
   )
-  return rows.map(({ spec, payload, paused, ...rest }) => {
+  const working = db
+    .all<WorkerRow>(`SELECT * FROM gq_workers WHERE ended_at IS NULL`)
+    .filter((worker) => isWorking(db, worker))
+  return rows.map(({ spec, payload, paused, by, ...rest }) => {
     const { queue, type } = JSON.parse(spec) as JobSpec
-    return { ...rest, queue, type, payload: JSON.parse(payload), paused: paused === 1 }
+    // Where it cannot be told whether a process runs, it does if it works, or if no worker is newer than its word.
+    const runs = (one: Identity) =>
+      db.processes.isAlive(one) ?? working.some((worker) => isSame(worker, one) || worker.started_at <= rest.definedAt)
+    const inCode = working.length === 0 || (JSON.parse(by) as Identity[]).some(runs)
+    return { ...rest, queue, type, payload: JSON.parse(payload), paused: paused === 1, inCode }
   })
 }
 

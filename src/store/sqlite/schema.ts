@@ -185,7 +185,8 @@ const migrations: string[] = [
      next_at    INTEGER,
      last_at    INTEGER,
      last_job   INTEGER,
-     defined_at INTEGER NOT NULL
+     defined_at INTEGER NOT NULL,
+     defined_by TEXT    NOT NULL CHECK (json_valid(defined_by))
    ) STRICT;
    CREATE INDEX gq_schedules_next ON gq_schedules (next_at) WHERE paused = 0 AND next_at IS NOT NULL;
 

@@ -20,13 +20,13 @@ export interface WorkerRow {
   ended_at: number | null
 }
 
-type Identity = Pick<WorkerRow, 'host' | 'pid' | 'pid_started' | 'boot' | 'pid_space'>
+export type Identity = Pick<WorkerRow, 'host' | 'pid' | 'pid_started' | 'boot' | 'pid_space'>
 
 /** Who this process is, and which others still live: the operating system's word, unless a simulator gives its own. */
 export interface Processes {
   readonly me: Identity
   /** Null when that cannot be told from here (another host or container): the worker's lease decides. */
-  isAlive(row: WorkerRow): boolean | null
+  isAlive(row: Identity): boolean | null
 }
 
 /** This process, named so exactly that no later one can be taken for it. */
@@ -62,7 +62,7 @@ function startOf(pid: number): string | null {
   })
 }
 
-function isAlive(row: WorkerRow): boolean | null {
+function isAlive(row: Identity): boolean | null {
   if (row.pid === null) return null
   if (row.boot !== me.boot) return row.host === me.host ? false : null // the machine was restarted since
   if (row.pid_space !== me.pid_space) return null
@@ -74,6 +74,11 @@ function isAlive(row: WorkerRow): boolean | null {
     return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }
+
+export const isSame = (a: Identity, b: Identity): boolean =>
+  a.pid === b.pid && a.pid_started === b.pid_started && a.boot === b.boot && a.pid_space === b.pid_space
+
+export const isWorking = (db: Db, row: WorkerRow): boolean => db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000
 
 export function register(db: Db, { name, sources, slots }: WorkerRegistration): number {
   const { me } = db.processes
