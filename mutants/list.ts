@@ -27,6 +27,7 @@ const worker = 'queue/worker.ts'
 const contract = ['tests/contract/memory.test.ts']
 const faultyDisk = ['tests/store/disk.test.ts']
 const recovery = ['tests/contract/recovery.test.ts']
+const space = ['tests/store/space.test.ts']
 const powerCut = ['tests/power/power.test.ts']
 
 const migrated = "whileBusy(() => migrate(connection, () => db.run('BEGIN IMMEDIATE')))"
@@ -360,6 +361,30 @@ export const mutants: Mutant[] = [
       [attempt, "state === 'dead' ? keep_dead : keep_cancelled", "state === 'dead' ? keep_cancelled : keep_cancelled"],
     ],
     tests: contract,
+  },
+  {
+    name: 'long-prune',
+    breaks: 'deletes a thousand jobs at once, however long that takes',
+    edits: [[reaper, '(taken === 0 || db.clock.monotonic() < end)', '(taken === 0 || end > 0)']],
+    tests: space,
+  },
+  {
+    name: 'late-prune',
+    breaks: 'leaves what a step of retention did not get to for a quarter of a second',
+    edits: [[commit, 'done.behind ? this.#clock.monotonic() + pruneEvery : Number', 'Number']],
+    tests: contract,
+  },
+  {
+    name: 'kept-space',
+    breaks: 'never gives the space that retention frees back to the disk',
+    edits: [[commit, 'if (shrinking) giveBack(db)', '']],
+    tests: space,
+  },
+  {
+    name: 'blind-shrinking',
+    breaks: 'moves pages to the front while a reader keeps the WAL from being emptied',
+    edits: [[commit, 'sparePages(db) > 0 && db.checkpoint())', 'sparePages(db) > 0)']],
+    tests: space,
   },
 
   // Idempotency

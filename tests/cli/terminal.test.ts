@@ -102,7 +102,14 @@ test('operators: several ids, each reported, and one refusal makes the exit stat
   assert.equal(JSON.parse(retried.stderr).code, 'INVALID_STATE')
   assert.deepEqual(await bench.run('rm', b), { code: 0, stdout: `${b}\tremoved\n`, stderr: '' })
   assert.deepEqual((await bench.run('pause', 'mail', '--json')).stdout, '{"queue":"mail","paused":true}\n')
+  await queue.schedule('nightly', '0 3 * * *', 'n', null)
   const stats = JSON.parse((await bench.run('stats', '--json')).stdout)
+  assert.ok(stats.file.bytes + stats.file.walBytes > 0 && stats.file.shrinks)
+  assert.deepEqual([stats.schedules.length, stats.schedules[0].inCode], [1, true])
+  assert.match(
+    (await bench.run('stats')).stdout,
+    /^file\t\d+\t\d+\t\d+$[\s\S]*^schedule\tnightly\topen\t0 3 \* \* \*\tUTC\t/m,
+  )
   assert.deepEqual(stats.queues.map((q: { queue: string; paused: boolean }) => [q.queue, q.paused]), [['default', false], ['mail', true]]) // biome-ignore format: short
   assert.deepEqual([stats.unhandled, stats.health.status], [[{ queue: 'default', type: 'n' }], 'degraded'])
   assert.match((await bench.run('resume', 'mail')).stdout, /^mail\tresumed\n$/)
