@@ -18,6 +18,7 @@ export type { BulkOptions } from './queue/submission.ts'
 export type { StopOptions, Worker, WorkOptions } from './queue/worker.ts'
 export type {
   Fate,
+  FileStats,
   JobFilter,
   JobPage,
   QueueStats,

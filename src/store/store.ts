@@ -159,9 +159,11 @@ export interface Worker extends WorkerRegistration {
 
 /** The database file, in bytes on the disk. */
 export interface FileStats {
+  /** The file itself, without its WAL. */
   bytes: number
   /** Inside it: used again, and given back to the disk when it is more than 4 MiB and a quarter of the file. */
   freeBytes: number
+  /** The WAL beside it, which is used again from its start after each checkpoint. */
   walBytes: number
   /** False for a file that another program made without incremental vacuum: its free space stays in it. */
   shrinks: boolean

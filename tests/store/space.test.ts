@@ -8,6 +8,7 @@ import { noDisk } from '../../src/store/sqlite/disk.ts'
 import { examine } from '../../src/store/sqlite/doctor.ts'
 import type { Input, Operation, Output } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
+import { virtualQueue } from '../queue/support.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 /** Each look at it takes a millisecond. */
@@ -161,4 +162,9 @@ test('while somebody reads an old state, the WAL does not grow by what is moved'
   reader.close()
   rig.look(20)
   assert.ok(rig.file.freeBytes < 5 * mebibyte)
+})
+
+test('a queue in memory has no file', async () => {
+  await using queue = virtualQueue().queue
+  assert.equal((await queue.stats()).file, null)
 })
