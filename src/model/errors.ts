@@ -22,6 +22,8 @@ export type ErrorCode =
   | 'JOB_FAILED' // wait(): the job ended dead or cancelled
   | 'WAIT_TIMEOUT' // wait(): the job had not ended in time; it goes on
   | 'CLOSED' // the queue was closed
+  | 'UNAUTHORIZED' // a server asks for a token, or does not know this one
+  | 'FORBIDDEN' // the token does not allow this
 
 /** What is known about the job or change that the failed call was about. */
 export type Accepted = 'no' | 'yes' | 'unknown'

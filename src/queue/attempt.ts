@@ -213,7 +213,8 @@ export function describe(error: unknown): JobError {
   return { name: cut(error.name), message: cut(error.message), stack: cut(`${error.stack}${cause}`) }
 }
 
-function cut(text: string): string {
+/** At most 8 KiB of a text. */
+export function cut(text: string): string {
   const bytes = Buffer.from(text)
   if (bytes.length <= limits.stackBytes) return text
   return `${bytes.subarray(0, limits.stackBytes).toString()}… [cut: ${bytes.length} bytes in all]`

@@ -12,6 +12,8 @@ export interface Submission {
   keys: (string | null)[] | null
   /** JSON text of the submitter's trace context. */
   trace?: string | null
+  /** Names this call: sent again because its answer was lost, it is answered as the first time, and stores nothing. */
+  request?: string | null
 }
 
 /** Ids in the order submitted; `duplicates` are the positions whose key had a job already. */
@@ -137,6 +139,8 @@ export interface WorkerRegistration {
   sources: Source[]
   /** Handlers that it runs at once at most. */
   slots: number
+  /** Its host, if it is reached over the network: then nobody here renews its leases. */
+  remote?: string
 }
 
 /** One worker, of any process, that has not signed off. */

@@ -235,15 +235,22 @@ export function checkpoint(db: Db, { lease: { id, token }, state }: { lease: Lea
   return null
 }
 
+/** How often at least it is written that a worker is there. */
+export const seenEvery = 10_000
+
 /** Extends a lease, up to the attempt's timeout. */
 export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequested: boolean } {
-  const row = db.get<{ expiresAt: number; cancelRequestedAt: number | null }>(
+  const row = db.get<{ expiresAt: number; cancelRequestedAt: number | null; worker: number }>(
     `UPDATE gq_jobs SET lease_expires_at = MIN(?3 + visibility_timeout, started_at + timeout + ${timeoutGrace})
      WHERE id = ?1 AND state = 'running' AND lease_token = ?2
-     RETURNING lease_expires_at AS expiresAt, cancel_requested_at AS cancelRequestedAt`,
+     RETURNING lease_expires_at AS expiresAt, cancel_requested_at AS cancelRequestedAt, worker_id AS worker`,
     ...[lease.id, lease.token, db.now],
   )
   if (!row) throw leaseLost(db, lease.id)
+  db.run(
+    `UPDATE gq_workers SET seen_at = ?2 WHERE id = ?1 AND pid IS NULL AND seen_at <= ?2 - ${seenEvery}`,
+    ...[row.worker, db.now],
+  )
   return { expiresAt: row.expiresAt, cancelRequested: row.cancelRequestedAt !== null }
 }
 

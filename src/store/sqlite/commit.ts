@@ -55,6 +55,8 @@ export class Engine {
   /** Outcomes that could not be made durable yet. */
   #held: Request[] = []
   readonly #workers = new Set<number>()
+  /** Workers reached over the network: what they run is theirs to renew. */
+  readonly #remotes = new Set<number>()
   readonly #leases = new Leases()
   readonly #terms = new Terms()
   #dataVersion = 0
@@ -117,7 +119,8 @@ export class Engine {
       const now = this.#clock.monotonic()
       const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping()))
       reaping = this.#workers.size > 0 && due
-      if (changed || reaping) this.events.push(...whileBusy(() => this.#leases.news(this.#db, [...this.#workers])))
+      if (changed || reaping)
+        this.events.push(...whileBusy(() => this.#leases.news(this.#db, [...this.#workers, ...this.#remotes])))
     } catch (error) {
       return this.#refuse(held, error)
     }
@@ -156,7 +159,7 @@ export class Engine {
     db.begin('read')
     try {
       this.#wakeAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
-      const due = reapIsDue(db, [...this.#workers], this.#terms, this.#clock.monotonic())
+      const due = reapIsDue(db, this.#present, this.#terms, this.#clock.monotonic())
       return due || (this.#condition.ok && sparePages(db) > 0)
     } finally {
       db.rollback()
@@ -211,7 +214,7 @@ export class Engine {
         if (asked) this.#leases.writeProgress(db)
         const answers = answerAll(db, requests)
         let behind = pruning && prune(db)
-        if (reaping) behind = reap(db, [...this.#workers], this.#terms, at) // after held outcomes: their attempts were over in time
+        if (reaping) behind = reap(db, this.#present, this.#terms, at) // after held outcomes: their attempts were over in time
         if (shrinking) giveBack(db)
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
         const told = this.#waiting.tell(db, lookAround)
@@ -248,14 +251,26 @@ export class Engine {
       const answer = answers[i]!
       if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
       else if (operation === 'release') this.#leases.end(input as Lease)
-      else if (operation === 'register' && 'value' in answer) this.#startWork(answer.value as number)
-      else if (operation === 'unregister') this.#workers.delete(input as number)
+      else if (operation === 'register' && 'value' in answer)
+        this.#startWork(answer.value as number, (input as Input<'register'>).remote !== undefined)
+      else if (operation === 'unregister') this.#forget(input as number)
     }
   }
 
-  #startWork(worker: number): void {
-    this.#workers.add(worker)
+  #startWork(worker: number, isRemote: boolean): void {
+    if (isRemote) this.#remotes.add(worker)
+    else this.#workers.add(worker)
     this.#condition.lookSoon() // space is set aside before the first job runs
+  }
+
+  #forget(worker: number): void {
+    this.#workers.delete(worker)
+    this.#remotes.delete(worker)
+  }
+
+  /** Those that are known to be there: of this process, or with a request that waits. */
+  get #present(): number[] {
+    return [...this.#workers, ...this.#waiting.workers()]
   }
 
   /** Storage failed: nothing of the transaction is believed. Outcomes are held, the rest is told so. */

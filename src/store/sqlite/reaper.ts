@@ -1,6 +1,6 @@
 import type { State } from '../../model/lifecycle.ts'
 import type { Fate } from '../store.ts'
-import { end, endAttempt, type Placed, type RunningJob, selectRunning } from './attempt.ts'
+import { end, endAttempt, type Placed, type RunningJob, seenEvery, selectRunning } from './attempt.ts'
 import type { Db } from './db.ts'
 import { deleteJob } from './operator.ts'
 import { fireSchedules, nextTick, schedulesDue } from './schedules.ts'
@@ -109,6 +109,10 @@ export function prune(db: Db): boolean {
       ...[queue, type, key],
     ),
   )
+  db.run(
+    `DELETE FROM gq_requests WHERE request IN (SELECT request FROM gq_requests WHERE expires_at <= ?1 LIMIT 1000)`,
+    db.now,
+  )
   db.run(`DELETE FROM gq_workers WHERE ended_at <= ?1`, db.now - 7 * 86_400_000)
   return jobsLeft || keysLeft
 }
@@ -124,15 +128,13 @@ export function reap(db: Db, workers: number[], terms: Terms, monotonic: number)
   const behind = prune(db)
   const { host } = db.processes.me
   db.run(
-    `UPDATE gq_workers SET seen_at = ?1 WHERE host = ?3 AND seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))`,
+    `UPDATE gq_workers SET seen_at = ?1 WHERE (host = ?3 OR pid IS NULL) AND seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))`,
     db.now,
     JSON.stringify(workers),
     host,
   )
   return behind
 }
-
-const seenEvery = 10_000
 
 /** Whether reap would change anything now: asked on a read, so that an idle process takes no write lock. */
 export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: number): boolean {
@@ -144,6 +146,7 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1)
        OR ${schedulesDue}
        OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
+       OR EXISTS (SELECT 1 FROM gq_requests WHERE expires_at <= ?1)
        OR EXISTS (SELECT 1 FROM gq_workers WHERE ended_at <= ?1 - 7 * 86400000)
        OR EXISTS (SELECT 1 FROM gq_workers WHERE seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))) AS due`,
     db.now,

@@ -145,6 +145,14 @@ const migrations: string[] = [
    ) STRICT, WITHOUT ROWID;
    CREATE INDEX gq_keys_expires ON gq_keys (expires_at);
 
+   -- What submissions over the network were answered, for who did not hear it.
+   CREATE TABLE gq_requests (
+     request    TEXT    PRIMARY KEY,
+     answer     TEXT    NOT NULL CHECK (json_valid(answer)),
+     expires_at INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;
+   CREATE INDEX gq_requests_expires ON gq_requests (expires_at);
+
    CREATE TABLE gq_attempts (
      job_id        INTEGER NOT NULL REFERENCES gq_jobs (id) ON DELETE CASCADE,
      attempt       INTEGER NOT NULL,

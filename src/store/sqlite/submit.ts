@@ -6,22 +6,40 @@ import type { Request } from './commit.ts'
 import type { Db } from './db.ts'
 
 /** Stores jobs: all or none. Refuses with QUEUE_FULL, IDEMPOTENCY_CONFLICT. */
-export function submit(db: Db, { specs, payloads, keys, trace }: Submission): Submitted {
+export function submit(db: Db, submission: Submission): Submitted {
+  const { specs, payloads, keys, request } = submission
+  const simple = !Array.isArray(specs) && !keys && !request && payloads.length === 1
+  if (simple) return storeAll(db, submission)
+  return db.atomic(() => (request ? once(db, request, () => storeAll(db, submission)) : storeAll(db, submission)))
+}
+
+function storeAll(db: Db, { specs, payloads, keys, trace }: Submission): Submitted {
   const shared = Array.isArray(specs) ? null : specs
-  if (shared && !keys && payloads.length === 1) return { ids: insertRun(db, shared, payloads, trace), duplicates: [] }
-  return db.atomic(() => {
-    if (shared && !keys) return { ids: insertRun(db, shared, payloads, trace), duplicates: [] }
-    const ids: number[] = []
-    const duplicates: number[] = []
-    for (const [i, payload] of payloads.entries()) {
-      const spec = shared ?? (specs as JobSpec[])[i]!
-      const key = keys?.[i] ?? null
-      const first = key === null ? null : claimKey(db, spec, key, payload)
-      if (first !== null) duplicates.push(i)
-      ids.push(first ?? insertRun(db, spec, [payload], trace, key)[0]!)
-    }
-    return { ids, duplicates }
-  })
+  if (shared && !keys) return { ids: insertRun(db, shared, payloads, trace), duplicates: [] }
+  const ids: number[] = []
+  const duplicates: number[] = []
+  for (const [i, payload] of payloads.entries()) {
+    const spec = shared ?? (specs as JobSpec[])[i]!
+    const key = keys?.[i] ?? null
+    const first = key === null ? null : claimKey(db, spec, key, payload)
+    if (first !== null) duplicates.push(i)
+    ids.push(first ?? insertRun(db, spec, [payload], trace, key)[0]!)
+  }
+  return { ids, duplicates }
+}
+
+/** How long an answer is kept for who asks again. */
+const answerKept = 3_600_000
+
+function once(db: Db, request: string, store: () => Submitted): Submitted {
+  const known = db.get<{ answer: string }>(`SELECT answer FROM gq_requests WHERE request = ?1`, request)
+  if (known) return JSON.parse(known.answer)
+  const submitted = store()
+  db.run(
+    `INSERT INTO gq_requests (request, answer, expires_at) VALUES (?1, ?2, ?3)`,
+    ...[request, JSON.stringify(submitted), db.now + answerKept],
+  )
+  return submitted
 }
 
 const insert = (rows: number) =>
@@ -105,9 +123,9 @@ export function alikeFrom(requests: Request[], start: number): Request<'submit'>
   const run: Request<'submit'>[] = []
   for (let i = start; requests[i]?.operation === 'submit'; i++) {
     const request = requests[i] as Request<'submit'>
-    const { specs, payloads, keys, trace } = request.input
+    const { specs, payloads, keys, trace, request: once } = request.input
     const { input: first } = run[0] ?? request
-    if (keys || payloads.length !== 1 || first.specs !== specs || first.trace !== trace) break
+    if (keys || once || payloads.length !== 1 || first.specs !== specs || first.trace !== trace) break
     run.push(request)
   }
   return run

@@ -54,6 +54,10 @@ export class Waiting {
     return older ? [{ seq: older.seq, value: [] }] : []
   }
 
+  workers(): Iterable<number> {
+    return this.#hungry.keys()
+  }
+
   /** Lets go of those that wait for a job's end: their seqs. */
   giveUp(): number[] {
     const seqs = [...this.#waits.values()].flatMap((waits) => [...waits])

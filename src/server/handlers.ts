@@ -1,0 +1,293 @@
+import { parseBackoff } from '../model/backoff.ts'
+import type { Clock } from '../model/clock.ts'
+import { toMs } from '../model/duration.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
+import { type JobOptions, type JobSpec, jobSpec, limits, priorities, toJson } from '../model/job.ts'
+import { cut } from '../queue/attempt.ts'
+import { healthOf } from '../queue/health.ts'
+import { checkFilter, queueSettings } from '../queue/options.ts'
+import { makeSchedule } from '../queue/submission.ts'
+import type { Answer, Body, Call, Params, Query, Report } from '../store/http/api.ts'
+import type { Fate, Job, Lease, LeasedJob, Source, Store } from '../store/store.ts'
+import type { Hub } from './hub.ts'
+import { problem } from './problem.ts'
+
+/** A request after its checks. */
+export interface Incoming<K extends Call> {
+  params: Params<K>
+  query: Query<K>
+  body: Body<K>
+  /** Header Idempotency-Key. */
+  key: string | null
+  /** Address of the client. */
+  host: string
+  requestId: string
+  /**
+   * Calls `end` after some time, when the client goes away, or when the server stops. Answers with what takes that back
+   * and says whether the client is still there.
+   */
+  until(ms: number, end: () => void): () => boolean
+}
+export type Handlers = { [K in Call]: (incoming: Incoming<K>) => Promise<Answer<K>> }
+
+const none = null as never
+const defaultWait = 30_000
+
+/** What each call of the API does: what comes in is put into the store's words, and its answer into the API's. */
+export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
+  const workers = new Workers(store)
+  const leases = new Map<number, Lease>()
+  store.onEvent(({ event, ...fields }) => {
+    if (event === 'leaseLost' && 'token' in fields && leases.get(fields.id)?.token === fields.token)
+      leases.delete(fields.id)
+    hub.tell(event, fields)
+  })
+  const specs = new Specs()
+
+  /** Its queue and type: known from its lease, unless this server was not there then. */
+  async function leaseOf(id: number, token: number): Promise<Lease> {
+    const known = leases.get(id) ?? (await store.call('job', id))
+    return { id, token, queue: known?.queue ?? '', type: known?.type ?? '' }
+  }
+
+  async function report({ id, token, event, ...told }: Report): Promise<unknown> {
+    const lease = leases.get(id)?.token === token ? leases.get(id)! : await leaseOf(id, token)
+    switch (event) {
+      case 'succeed':
+        return ended('succeeded', lease, await store.call('succeed', { lease, result: toJson('result', told.result) }))
+      case 'fail': {
+        const { name = 'Error', message = 'The worker gave no reason.', stack = null } = told.error ?? {}
+        const error = { name: cut(name), message: cut(message), stack: stack === null ? null : cut(stack) }
+        const retryAfter = told.retryAfter == null ? null : toMs(told.retryAfter, 'retryAfter')
+        const fate = await store.call('fail', { lease, kind: told.kind ?? 'temporary', error, retryAfter })
+        return ended(fate.state === 'scheduled' ? 'retrying' : fate.state, lease, fate)
+      }
+      case 'release':
+        return ended('released', lease, await store.call('release', lease))
+      case 'heartbeat':
+        return store.call('heartbeat', lease)
+      case 'progress':
+        return store.call('progress', { lease, percent: told.percent!, message: told.message ?? null })
+      case 'checkpoint':
+        return store.call('checkpoint', { lease, state: toJson('checkpoint', told.state) })
+    }
+  }
+
+  function ended(event: string, { id, queue, type, token }: Lease, fate: Fate): Fate {
+    if (leases.get(id)?.token === token) leases.delete(id)
+    hub.tell(event, { id, queue, type, ...fate })
+    return fate
+  }
+
+  const single =
+    <K extends Report['event']>(event: K) =>
+    async ({ params, body }: { params: { id: number }; body: unknown }) =>
+      (await report({ ...(body as Report), id: params.id, event })) as Answer<K>
+
+  return {
+    async submit({ body: { type, payload, trace, idempotencyKey, ...options }, key }) {
+      const own = idempotencyKey ?? key
+      const { ids, duplicates } = await store.call('submit', {
+        specs: specs.of(type, options as JobOptions),
+        payloads: [toJson('payload', payload)],
+        keys: own === null ? null : [own],
+        trace: trace ? JSON.stringify(trace) : null,
+      })
+      const submitted = { id: ids[0]!, duplicate: duplicates.length > 0 }
+      if (!submitted.duplicate) hub.tell('submitted', { id: submitted.id, type, queue: options.queue ?? 'default' })
+      return submitted
+    },
+    async submitMany({ body: { common = {}, jobs, trace }, key }) {
+      const all = jobs.map((job) => ({ ...common, ...job }))
+      const texts = all.map(({ payload }) => toJson('payload', payload))
+      if (texts.reduce((sum, text) => sum + text.length, 0) > limits.bulkBytes)
+        throw new GopherQueueError('PAYLOAD_TOO_LARGE', `A bulk takes at most ${limits.bulkBytes} bytes of payloads. Nothing was stored: divide it.`) // biome-ignore format: long
+      const own = all.map(({ type, payload: _, idempotencyKey: __, ...options }) => {
+        if (type === undefined) throw invalid('A job needs a type, of its own or in `common`.')
+        return specs.of(type, options as JobOptions)
+      })
+      const keys = all.map(({ idempotencyKey = null }) => idempotencyKey)
+      const submitted = await store.call('submit', {
+        specs: new Set(own).size === 1 ? own[0]! : own,
+        payloads: texts,
+        keys: keys.some((one) => one !== null) ? keys : null,
+        trace: trace ? JSON.stringify(trace) : null,
+        request: key,
+      })
+      hub.tell('submitted', { count: submitted.ids.length - submitted.duplicates.length })
+      return submitted
+    },
+    jobs: async ({ query }) => {
+      const { jobs, next } = await store.call('jobs', checkFilter(query))
+      return { jobs: jobs as Answer<'job'>[], next }
+    },
+    job: async ({ params: { id } }) => (await found(store, id)) as Answer<'job'>,
+    async attempts({ params: { id } }) {
+      await found(store, id)
+      return { attempts: await store.call('attempts', id) }
+    },
+    why: async ({ params: { id } }) => ({ why: await store.call('why', id) }),
+    async wait({ params: { id }, query: { waitMs = defaultWait }, until }) {
+      const patience = new AbortController()
+      const stop = until(waitMs, () => patience.abort())
+      try {
+        return (await store.call('wait', id, patience.signal)) as Answer<'job'>
+      } catch (error) {
+        if (!patience.signal.aborted) throw error
+        return (await found(store, id)) as Answer<'job'>
+      } finally {
+        stop()
+      }
+    },
+    cancel: async ({ params: { id } }) => store.call('cancel', id),
+    retry: async ({ params: { id } }) => store.call('retry', id),
+    remove: async ({ params: { id } }) => (await store.call('remove', id)) ?? none,
+    register: async ({ body: { name, sources, slots }, host }) => ({
+      worker: await workers.register(name, sources, slots, host),
+    }),
+    async unregister({ params: { id } }) {
+      await store.call('unregister', id)
+      workers.forget(id)
+      return none
+    },
+    async lease({ body, host, until }) {
+      const { types = [], queue = 'default', slots = 1, exclude = [], waitMs = defaultWait, turn } = body
+      const sources = body.sources ?? types.map((type) => ({ queue, type }))
+      if (sources.length === 0) throw invalid('Name the types (or sources) to take jobs of.')
+      const worker = await workers.of(body.worker, sources, slots, host)
+      if (workers.isStale(worker, turn)) return { jobs: [], replaced: true }
+      const request = { worker, sources, slots, exclude }
+      let replaced = true
+      const asked = store.call('lease', request)
+      const stop = until(waitMs, () => {
+        // Not taken back, which could cross with jobs on their way, but replaced by a request that gets none.
+        replaced = false
+        const done = new AbortController()
+        store.call('lease', { ...request, slots: 0 }, done.signal).catch(() => undefined)
+        asked.finally(() => done.abort()).catch(() => undefined)
+      })
+      const jobs = await asked.finally(() => undefined)
+      if (!stop()) for (const job of jobs) store.call('release', job).catch(() => undefined) // nobody would hear of them
+      for (const job of jobs) {
+        leases.set(job.id, { id: job.id, queue: job.queue, type: job.type, token: job.token })
+        hub.tell('started', { id: job.id, queue: job.queue, type: job.type, attempt: job.attempt })
+      }
+      return { jobs: jobs.map(publicJob), replaced: jobs.length === 0 && replaced }
+    },
+    async report({ body: { reports }, requestId }) {
+      const answers = reports.map((one) => report(one as Report).catch((error) => problem(error, requestId)))
+      return { answers: await Promise.all(answers) }
+    },
+    succeed: single('succeed'),
+    fail: single('fail'),
+    release: single('release'),
+    heartbeat: single('heartbeat'),
+    progress: single('progress'),
+    checkpoint: single('checkpoint'),
+    queues: async () => ({ queues: (await store.call('stats', null)).queues }),
+    async setQueue({ params: { name }, body: { paused, ...options } }) {
+      const settings = queueSettings(name, options)
+      if (paused !== undefined) settings.paused = paused
+      return (await store.call('setQueue', settings)) ?? none
+    },
+    schedules: async () => ({ schedules: await store.call('schedules', null) }),
+    async setSchedule({ params: { name }, body: { cron, type, payload, ...options } }) {
+      const settings = await makeSchedule(name, cron, type, undefined, payload, options as object)
+      return (await store.call('setSchedule', settings)) ?? none
+    },
+    pauseSchedule: async ({ params: { name }, body: { paused } }) =>
+      (await store.call('pauseSchedule', { name, paused })) ?? none,
+    removeSchedule: async ({ params: { name } }) => (await store.call('removeSchedule', name)) ?? none,
+    stats: async () => store.call('stats', null),
+    health: async () => healthOf(store, clock, 0),
+  }
+}
+
+async function found(store: Store, id: number): Promise<Job> {
+  const job = await store.call('job', id)
+  if (job) return job
+  throw new GopherQueueError('NOT_FOUND', `There is no job ${id}: it never was, or it was removed or pruned.`)
+}
+
+function publicJob({
+  priority,
+  payload,
+  backoff,
+  checkpoint,
+  trace,
+  ...job
+}: LeasedJob): Answer<'lease'>['jobs'][number] {
+  return {
+    ...job,
+    priority: priorities[priority]!,
+    payload: JSON.parse(payload),
+    backoff: parseBackoff(backoff),
+    checkpoint: checkpoint === null ? null : JSON.parse(checkpoint),
+    trace: trace === null ? null : JSON.parse(trace),
+  }
+}
+
+/** Specs of the same options are one object, which the store puts into one statement. */
+class Specs {
+  readonly #known = new Map<string, JobSpec>()
+
+  of(type: string, options: JobOptions): JobSpec {
+    const key = JSON.stringify([type, options])
+    const known = this.#known.get(key)
+    if (known) return known
+    const spec = jobSpec(type, options)
+    if (this.#known.size >= 1000) this.#known.clear()
+    this.#known.set(key, spec)
+    return spec
+  }
+}
+
+/** The workers that this server knows. */
+class Workers {
+  readonly #store: Store
+  readonly #names = new Map<string, Promise<number>>()
+  readonly #turns = new Map<number, number>()
+  readonly #earlier: Promise<unknown>
+
+  constructor(store: Store) {
+    this.#store = store
+    this.#earlier = store.call('stats', null).then(({ workers }) => {
+      for (const { id, name, pid } of workers) {
+        if (pid !== null) continue
+        this.#turns.set(id, 0)
+        this.#names.set(name, Promise.resolve(id))
+      }
+    })
+    this.#earlier.catch(() => undefined)
+  }
+
+  async register(name: string, sources: Source[], slots: number, host: string): Promise<number> {
+    const id = await this.#store.call('register', { name, sources, slots, remote: host })
+    this.#turns.set(id, 0)
+    return id
+  }
+
+  forget(id: number): void {
+    this.#turns.delete(id)
+    for (const [name, known] of this.#names) known.then((one) => one === id && this.#names.delete(name))
+  }
+
+  /** By its id, or signed on by its name. */
+  async of(worker: number | string, sources: Source[], slots: number, host: string): Promise<number> {
+    await this.#earlier
+    if (typeof worker === 'string') {
+      const known = this.#names.get(worker) ?? this.register(worker, sources, slots, host)
+      this.#names.set(worker, known)
+      known.catch(() => this.#names.delete(worker))
+      return known
+    }
+    if (this.#turns.has(worker)) return worker
+    throw new GopherQueueError('NOT_FOUND', `There is no worker ${worker}: sign it on again with POST /v1/workers.`)
+  }
+
+  isStale(worker: number, turn = 0): boolean {
+    const last = this.#turns.get(worker) ?? 0
+    this.#turns.set(worker, Math.max(last, turn))
+    return turn < last
+  }
+}
