@@ -59,7 +59,14 @@ test('it installs with its few dependencies', () => {
   }
   const { gopherqueue } = installed.dependencies
   assert.equal(gopherqueue.version, version)
-  assert.deepEqual(Object.keys(gopherqueue.dependencies).sort(), ['@standard-schema/spec', 'commander', 'croner'])
+  assert.deepEqual(Object.keys(gopherqueue.dependencies).sort(), [
+    '@fastify/swagger',
+    '@standard-schema/spec',
+    'commander',
+    'croner',
+    'fastify',
+    'typebox',
+  ])
 })
 
 test('a plain JavaScript module opens a file, defines, submits, works and waits', () => {

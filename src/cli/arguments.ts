@@ -3,8 +3,11 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { GopherQueueError } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 
-/** Opens the file that --db names. Only commands that bring jobs or wait for them create it: others would by a typo. */
+/** Opens the server that --url names, or the file of --db. Only commands that bring jobs or wait for them create it: others would by a typo. */
 export async function open(command: Command, absent: 'create' | 'refuse'): Promise<GopherQueue> {
+  const { url } = command.optsWithGlobals<{ url?: string }>()
+  const token = process.env.GOPHERQUEUE_TOKEN
+  if (url) return GopherQueue.open(url, { ...(token && { token }) })
   const db = fileOf(command)
   if (absent === 'create' || existsSync(db) || db.includes('://')) return GopherQueue.open(db)
   throw new GopherQueueError('NOT_A_QUEUE', `There is no file ${db}. Nothing was created: correct the name.`)
@@ -13,7 +16,11 @@ export async function open(command: Command, absent: 'create' | 'refuse'): Promi
 /** The file that --db names. */
 export function fileOf(command: Command): string {
   const { db } = command.optsWithGlobals<{ db?: string }>()
-  if (!db) throw new GopherQueueError('INVALID_ARGUMENT', 'Name the queue: --db FILE, or GOPHERQUEUE_DB=FILE.')
+  if (!db)
+    throw new GopherQueueError(
+      'INVALID_ARGUMENT',
+      'Name the queue: --db FILE or GOPHERQUEUE_DB=FILE, --url URL or GOPHERQUEUE_URL=URL.',
+    )
   return db
 }
 

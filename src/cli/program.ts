@@ -6,6 +6,7 @@ import { inspectCommands } from './inspect.ts'
 import { operateCommands } from './operate.ts'
 import { report, show, table } from './output.ts'
 import { recoverCommands } from './recover.ts'
+import { serveCommand } from './serve.ts'
 import { submitCommand } from './submit.ts'
 import { workCommand } from './work.ts'
 
@@ -38,13 +39,26 @@ function program(): Command {
   const root = new Command('gopherqueue')
     .description('Background jobs that are never lost: one SQLite file, no broker to operate.')
     .addOption(new Option('--db <file>', "the queue's file").env('GOPHERQUEUE_DB'))
+    .addOption(
+      new Option('--url <url>', 'its server, in place of a file; GOPHERQUEUE_TOKEN is sent along').env(
+        'GOPHERQUEUE_URL',
+      ),
+    )
     .option('--json', 'JSON on stdout: one document, or for lists one a line (NDJSON); errors as JSON on stderr')
     .version(version)
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({ outputError: () => undefined, writeErr: () => undefined }) // `main` reports in its own form
     .exitOverride()
     .addHelpText('after', '\nA terminal gets tables, a pipe tab-separated rows. Exit status: 0 ok, 1 failed, 2 usage.')
-  const groups = [submitCommand, workCommand, inspectCommands, operateCommands, doctorCommand, recoverCommands]
+  const groups = [
+    submitCommand,
+    workCommand,
+    serveCommand,
+    inspectCommands,
+    operateCommands,
+    doctorCommand,
+    recoverCommands,
+  ]
   for (const add of groups) add(root)
   root
     .command('version')

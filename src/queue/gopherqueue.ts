@@ -54,10 +54,16 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * one host may have it open. Throws INVALID_ARGUMENT, NOT_A_QUEUE, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL,
    * STORAGE_UNAVAILABLE, ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
    */
-  static async open(file: string, options: OpenOptions = {}): Promise<GopherQueue> {
-    if (typeof file !== 'string' || file === '' || /^[a-z]+:\/\//i.test(file))
-      throw invalid(`open takes the path of a file; got ${JSON.stringify(file)}.`)
-    return new GopherQueue(await SqliteStore.open(file, checkOpenOptions(options)))
+  static async open(place: string, options: OpenOptions = {}): Promise<GopherQueue> {
+    const { token, diskReserve } = checkOpenOptions(options)
+    if (typeof place !== 'string' || place === '')
+      throw invalid(`open takes a path or an URL; got ${JSON.stringify(place)}.`)
+    if (/^https?:\/\//i.test(place)) {
+      const { HttpStore } = await import('../store/http/store.ts') // an app with a file of its own never loads it
+      return new GopherQueue(await HttpStore.open(place, { ...(token && { token }) }, systemClock))
+    }
+    if (/^[a-z]+:\/\//i.test(place)) throw invalid(`open takes a path or an http URL; got ${JSON.stringify(place)}.`)
+    return new GopherQueue(await SqliteStore.open(place, { ...(diskReserve !== undefined && { diskReserve }) }))
   }
 
   /**

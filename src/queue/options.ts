@@ -10,6 +10,8 @@ export interface OpenOptions {
    * this process works, a quarter of it is set aside as a file beside the database. Default 64 MiB; 0 keeps nothing.
    */
   diskReserve?: number
+  /** What the server knows this client by, where it asks for that. */
+  token?: string
 }
 
 /** A queue's limits; undefined leaves as it is, null takes the limit away. */
@@ -50,7 +52,7 @@ export interface ScheduleOptions extends Policy {
 }
 
 export function checkOpenOptions(options: OpenOptions): OpenOptions {
-  checkNames('option of open', options, ['diskReserve'])
+  checkNames('option of open', options, ['diskReserve', 'token'])
   if (options.diskReserve !== undefined) wholeNumber(options.diskReserve, 0, 2 ** 50, 'diskReserve')
   return options
 }

@@ -2,13 +2,13 @@ import { parseBackoff } from '../model/backoff.ts'
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
-import { type JobOptions, type JobSpec, jobSpec, limits, priorities, toJson } from '../model/job.ts'
+import { type Job, type JobOptions, type JobSpec, jobSpec, limits, priorities, toJson } from '../model/job.ts'
 import { cut } from '../queue/attempt.ts'
 import { healthOf } from '../queue/health.ts'
 import { checkFilter, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
 import type { Answer, Body, Call, Params, Query, Report } from '../store/http/api.ts'
-import type { Fate, Job, Lease, LeasedJob, Source, Store } from '../store/store.ts'
+import type { Fate, Lease, LeasedJob, Source, Store } from '../store/store.ts'
 import type { Hub } from './hub.ts'
 import { problem } from './problem.ts'
 
@@ -142,9 +142,7 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
     cancel: async ({ params: { id } }) => store.call('cancel', id),
     retry: async ({ params: { id } }) => store.call('retry', id),
     remove: async ({ params: { id } }) => (await store.call('remove', id)) ?? none,
-    register: async ({ body: { name, sources, slots }, host }) => ({
-      worker: await workers.register(name, sources, slots, host),
-    }),
+    register: async ({ body, host }) => ({ worker: await store.call('register', { ...body, remote: host }) }),
     async unregister({ params: { id } }) {
       await store.call('unregister', id)
       workers.forget(id)
@@ -242,47 +240,36 @@ class Specs {
   }
 }
 
-/** The workers that this server knows. */
+/** Workers by the name with which they ask, and the latest request of each. */
 class Workers {
   readonly #store: Store
   readonly #names = new Map<string, Promise<number>>()
   readonly #turns = new Map<number, number>()
-  readonly #earlier: Promise<unknown>
+  readonly #earlier: Promise<void>
 
+  /** Knows those that asked an earlier server. */
   constructor(store: Store) {
     this.#store = store
     this.#earlier = store.call('stats', null).then(({ workers }) => {
-      for (const { id, name, pid } of workers) {
-        if (pid !== null) continue
-        this.#turns.set(id, 0)
-        this.#names.set(name, Promise.resolve(id))
-      }
+      for (const { id, name, pid } of workers) if (pid === null) this.#names.set(name, Promise.resolve(id))
     })
     this.#earlier.catch(() => undefined)
   }
 
-  async register(name: string, sources: Source[], slots: number, host: string): Promise<number> {
-    const id = await this.#store.call('register', { name, sources, slots, remote: host })
-    this.#turns.set(id, 0)
-    return id
+  /** By its id, or signed on by its name. */
+  async of(worker: number | string, sources: Source[], slots: number, host: string): Promise<number> {
+    if (typeof worker === 'number') return worker
+    await this.#earlier
+    const registration = { name: worker, sources, slots, remote: host }
+    const known = this.#names.get(worker) ?? this.#store.call('register', registration)
+    this.#names.set(worker, known)
+    known.catch(() => this.#names.delete(worker))
+    return known
   }
 
   forget(id: number): void {
     this.#turns.delete(id)
     for (const [name, known] of this.#names) known.then((one) => one === id && this.#names.delete(name))
-  }
-
-  /** By its id, or signed on by its name. */
-  async of(worker: number | string, sources: Source[], slots: number, host: string): Promise<number> {
-    await this.#earlier
-    if (typeof worker === 'string') {
-      const known = this.#names.get(worker) ?? this.register(worker, sources, slots, host)
-      this.#names.set(worker, known)
-      known.catch(() => this.#names.delete(worker))
-      return known
-    }
-    if (this.#turns.has(worker)) return worker
-    throw new GopherQueueError('NOT_FOUND', `There is no worker ${worker}: sign it on again with POST /v1/workers.`)
   }
 
   isStale(worker: number, turn = 0): boolean {

@@ -114,7 +114,7 @@ test('commands that do not bring jobs refuse a file that is absent, and say so w
   }
   assert.ok(!existsSync(bench.file))
   const none = await bench.run('jobs', '--db', '')
-  assert.deepEqual([none.code, /--db FILE, or GOPHERQUEUE_DB/.test(none.stderr)], [2, true])
+  assert.deepEqual([none.code, /--db FILE or GOPHERQUEUE_DB/.test(none.stderr)], [2, true])
   writeFileSync(bench.file, 'this is a letter and no queue, long enough to be seen as one')
   const { code, stderr } = await bench.run('submit', 'a', '1', '--json')
   assert.deepEqual([code, JSON.parse(stderr).code, JSON.parse(stderr).accepted], [1, 'NOT_A_QUEUE', 'no'])

@@ -17,17 +17,27 @@ export interface Suite {
   holds(name: string, body: Body): void
   /** Only where time is virtual: nothing is ever waited for. */
   holdsOverTime(name: string, body: Body): void
+  /** Only where all that one turn asks for is one transaction. */
+  holdsTogether(name: string, body: Body): void
 }
 
 /** What every store promises, whatever keeps its jobs. */
-export function contract(name: string, open: OpenStore, { virtualTime }: { virtualTime: boolean }): void {
+export function contract(
+  name: string,
+  open: OpenStore,
+  { virtualTime, remote = false }: { virtualTime: boolean; remote?: boolean },
+): void {
   const holds = (title: string, body: Body): void => {
     test(title, async () => {
       await using subject = new Subject(await open())
       await body(subject)
     })
   }
-  const suite: Suite = { holds, holdsOverTime: virtualTime ? holds : () => undefined }
+  const suite: Suite = {
+    holds,
+    holdsOverTime: virtualTime ? holds : () => undefined,
+    holdsTogether: remote ? () => undefined : holds,
+  }
   describe(name, () => {
     for (const part of [transitions, order, leases, attempts, keys, limits, batches, retention, reads])
       describe(part.name, () => part(suite))

@@ -17,7 +17,7 @@ async function served(at: Subject, options: Parameters<Subject['lease']>[1] = {}
   }
 }
 
-export function order({ holds, holdsOverTime }: Suite): void {
+export function order({ holds, holdsOverTime, holdsTogether }: Suite): void {
   holds('ids grow in the order of submission, also within a bulk and beside it', async (at) => {
     const { ids } = await at.submitMany(
       {},
@@ -167,7 +167,7 @@ export function order({ holds, holdsOverTime }: Suite): void {
     )
   })
 
-  holds('no job stays ready while some worker waits for it: several types, few slots', async (at) => {
+  holdsTogether('no job stays ready while some worker waits for it: several types, few slots', async (at) => {
     const all = at.ask(1, { types: ['x', 'y', 'z'], slots: 2 })
     const one = at.ask(2, { types: ['z'], slots: 1 })
     await at.settle()

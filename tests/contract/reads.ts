@@ -104,15 +104,15 @@ export function reads({ holds, holdsOverTime }: Suite): void {
     await at.running({}, id)
     const { workers } = await at.store.call('stats', null)
     const [{ name, slots, sources, running, alive, pid }] = workers as [(typeof workers)[number]]
+    assert.ok(pid === process.pid || pid === null, 'its process, where that is known')
     assert.deepEqual(
-      { name, slots, sources, running, alive, pid },
+      { name, slots, sources, running, alive },
       {
         name: 'mule',
         slots: 7,
         sources: [source('work'), source('mail', 'out')],
         running: 1,
         alive: true,
-        pid: process.pid,
       },
     )
     assert.notEqual(await at.worker(), id)

@@ -171,6 +171,6 @@ test('a filter or a limit of a queue that cannot be is INVALID_ARGUMENT', async 
   await assert.rejects(queue.configure('q', { keepDead: 'long' }), { code: 'INVALID_ARGUMENT' })
   await assert.rejects(queue.configure('q', { depth: 3 } as object), { code: 'INVALID_ARGUMENT' })
   await assert.rejects(queue.pause(''), { code: 'INVALID_ARGUMENT' })
-  for (const file of ['', 'http://host:7420', 7 as unknown as string])
+  for (const file of ['', 'postgres://host/db', 7 as unknown as string])
     await assert.rejects(GopherQueue.open(file), { code: 'INVALID_ARGUMENT' })
 })

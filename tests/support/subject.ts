@@ -16,6 +16,8 @@ export interface Time {
 export interface Opened {
   store: Store
   time: Time | null
+  /** Waits until nothing is on its way any more, where answers do not come in order. */
+  settled?(): Promise<void>
   close(): Promise<void>
 }
 export type OpenStore = () => Promise<Opened>
@@ -103,6 +105,7 @@ export class Subject implements AsyncDisposable {
   /** Lets the store answer all that it was asked so far: it answers in order, so two answers later nothing is under way. */
   async settle(): Promise<void> {
     for (let i = 0; i < 2; i++) await this.store.call('stats', null)
+    await this.#opened.settled?.()
   }
 
   /** Submits one job and leases it, whatever else is ready. */

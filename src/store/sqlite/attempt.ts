@@ -10,18 +10,21 @@ import type { Db, QueueRow } from './db.ts'
 /** How long after an attempt's timeout its lease lasts, so that a live worker reports the timeout itself. */
 export const timeoutGrace = 1000
 
-/** The first ready jobs by (priority class, id), each with its attempt counted and a lease: on disk before anyone sees them. */
+/**
+ * The first ready jobs by (priority class, id), each with its attempt counted and a lease: on disk before anyone sees them.
+ * Null when the worker has no free slot.
+ */
 export function lease(
   db: Db,
   { worker, sources, slots, exclude }: LeaseRequest,
   dry: (source: Source) => void,
-): LeasedJob[] {
+): LeasedJob[] | null {
   const { held } = db.get<{ held: number }>(
     `SELECT COUNT(*) AS held FROM gq_jobs WHERE state = 'running' AND worker_id = ?1`,
     worker,
   )!
   const limit = slots - held
-  if (limit <= 0) return []
+  if (limit <= 0) return null
   const found: { id: number; priority: number; source: Source }[] = []
   const spent = new Set(sources) // what has nothing left, for no worker: not even what this one passes over
   const room = new Map(sources.map(({ queue }) => [queue, roomIn(db.queue(queue))]))

@@ -39,6 +39,8 @@ export interface EngineOptions {
   diskReserve?: number
   /** How a connection is made: the simulator puts its faults between the engine and SQLite here. */
   open?: (path: string, clock: Clock) => Db
+  /** Does what time makes due also when no worker is here: a server's store. */
+  tends?: boolean
 }
 
 /**
@@ -55,6 +57,7 @@ export class Engine {
   /** Outcomes that could not be made durable yet. */
   #held: Request[] = []
   readonly #workers = new Set<number>()
+  readonly #tends: boolean
   /** Workers reached over the network: what they run is theirs to renew. */
   readonly #remotes = new Set<number>()
   readonly #leases = new Leases()
@@ -70,8 +73,13 @@ export class Engine {
   events: StoreEvent[] = []
 
   /** Opens the file; that is also the recovery from whatever happened before. */
-  constructor(path: string, clock: Clock, { disk = noDisk, diskReserve = 0, open = connect }: EngineOptions = {}) {
+  constructor(
+    path: string,
+    clock: Clock,
+    { disk = noDisk, diskReserve = 0, open = connect, tends = false }: EngineOptions = {},
+  ) {
     this.#clock = clock
+    this.#tends = tends
     this.#connect = () => open(path, clock)
     this.#condition = new Condition(clock, disk, diskReserve)
     this.#db = this.#condition.open(this.#connect)
@@ -118,7 +126,7 @@ export class Engine {
       changed = whileBusy(() => this.#changedOutside())
       const now = this.#clock.monotonic()
       const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping()))
-      reaping = this.#workers.size > 0 && due
+      reaping = this.#isAtWork && due
       if (changed || reaping)
         this.events.push(...whileBusy(() => this.#leases.news(this.#db, [...this.#workers, ...this.#remotes])))
     } catch (error) {
@@ -131,10 +139,10 @@ export class Engine {
 
   /** Ms until `tick` is worth a call, at most `most`; infinity when nobody here would want to know. */
   tickIn(most: number): number {
-    const watching = this.#waiting.size + this.#workers.size + this.#held.length > 0
+    const watching = this.#isAtWork || this.#waiting.size + this.#held.length > 0
     if (!watching) return this.#condition.ok ? Number.POSITIVE_INFINITY : reapEvery
     const next = Math.min(this.#wakeAt, this.#pruneAt)
-    return this.#workers.size > 0 ? Math.max(1, Math.min(most, next - this.#clock.monotonic())) : most
+    return this.#isAtWork ? Math.max(1, Math.min(most, next - this.#clock.monotonic())) : most
   }
 
   close(): void {
@@ -268,6 +276,10 @@ export class Engine {
     this.#remotes.delete(worker)
   }
 
+  get #isAtWork(): boolean {
+    return this.#tends || this.#workers.size > 0
+  }
+
   /** Those that are known to be there: of this process, or with a request that waits. */
   get #present(): number[] {
     return [...this.#workers, ...this.#waiting.workers()]
@@ -310,7 +322,7 @@ export class Engine {
   }
 
   #look(): void {
-    if (this.#condition.failed || !this.#condition.look(this.#workers.size > 0)) return
+    if (this.#condition.failed || !this.#condition.look(this.#isAtWork)) return
     this.#distrusted = true
     this.#db.restartWal() // what the WAL holds reaches the file while both are open: the WAL may have lost its name
   }

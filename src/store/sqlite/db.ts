@@ -48,6 +48,8 @@ export class Db {
   readied = new Set<string>()
   /** Lines that a job left: the next of its concurrency key may have come forward. */
   left = new Map<string, Source>()
+  /** A job stopped running: a worker whose slots were all taken may have a free one. */
+  freed = false
   /** A queue was resumed, or may run more: every lease request that waits is worth a try. */
   resumed = false
   /** The earliest instant that this transaction scheduled something for. */
@@ -78,6 +80,7 @@ export class Db {
     this.#queues.clear()
     this.readied.clear()
     this.left.clear()
+    this.freed = false
     this.resumed = false
     this.soonest = Number.POSITIVE_INFINITY
     this.ended = []
@@ -167,7 +170,10 @@ export class Db {
     const key = line(queue, type)
     if (to === 'ready') this.readied.add(key)
     else if (from === 'running' || from === 'ready') this.left.set(key, { queue, type })
-    if (from === 'running' && row.max_running !== null) this.resumed = true
+    if (from === 'running') {
+      this.freed = true
+      if (row.max_running !== null) this.resumed = true
+    }
   }
 
   #count(row: QueueRow, from: State | null, to: State | null, count: number): void {

@@ -57,13 +57,13 @@ export class SqliteStore implements Store {
   /** Opens the file, creating it if its folder exists. Recovery from a crash is part of it. */
   static async open(
     path: string,
-    { diskReserve = 64 * 1024 * 1024 }: { diskReserve?: number } = {},
+    { diskReserve = 64 * 1024 * 1024, tends = false }: { diskReserve?: number; tends?: boolean } = {},
   ): Promise<SqliteStore> {
     const { port1, port2 } = new MessageChannel()
     const file = new URL(`./thread${extname(import.meta.url)}`, import.meta.url) // .ts from source, .js when built
     const full = path === ':memory:' ? path : resolve(path)
     const thread = new Worker(file, {
-      workerData: { path: full, port: port2, diskReserve } satisfies ThreadData,
+      workerData: { path: full, port: port2, diskReserve, tends } satisfies ThreadData,
       transferList: [port2],
       name: 'gopherqueue',
       execArgv: [], // the app's flags are its own: --input-type, as of `node -e`, would be refused here

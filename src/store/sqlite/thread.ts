@@ -23,8 +23,9 @@ export interface ThreadData {
   port: MessagePort
   /** Bytes of free space under which submissions are refused; a quarter of it is set aside as a file. */
   diskReserve: number
+  tends: boolean
 }
-const { path, port, diskReserve } = workerData as ThreadData
+const { path, port, diskReserve, tends } = workerData as ThreadData
 
 const tell = (message: FromThread): void => port.postMessage(message)
 
@@ -87,7 +88,7 @@ function serve(engine: Engine): void {
 
 try {
   const disk = path === ':memory:' ? noDisk : systemDisk(path, Math.floor(diskReserve / 4))
-  const engine = new Engine(path, systemClock, { disk, diskReserve })
+  const engine = new Engine(path, systemClock, { disk, diskReserve, tends })
   tell({ opened: true })
   serve(engine)
 } catch (error) {

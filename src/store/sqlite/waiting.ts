@@ -19,6 +19,8 @@ export interface Told {
 export class Waiting {
   /** By worker: a newer request replaces the older one. */
   readonly #hungry = new Map<number, Request<'lease'>>()
+  /** Those whose worker had no free slot when they were last tried. */
+  readonly #full = new Set<number>()
   /** Seqs by job id. */
   readonly #waits = new Map<number, Set<number>>()
   /** Those not yet tried. */
@@ -51,6 +53,7 @@ export class Waiting {
   forgetWorker(worker: number): Reply[] {
     const older = this.#hungry.get(worker)
     this.#hungry.delete(worker)
+    this.#full.delete(worker)
     return older ? [{ seq: older.seq, value: [] }] : []
   }
 
@@ -81,14 +84,16 @@ export class Waiting {
     const fed: Fed[] = []
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
     for (const request of this.#hungry.values()) {
-      const all = everywhere || this.#fresh.has(request.seq)
+      const all = everywhere || this.#fresh.has(request.seq) || (db.freed && this.#full.has(request.input.worker))
       const sources = request.input.sources.filter(({ queue, type }) => {
         const key = line(queue, type)
         return !dry.has(key) && (all || db.readied.has(key))
       })
       if (sources.length === 0) continue
       const jobs = lease(db, { ...request.input, sources }, (source) => dry.add(line(source.queue, source.type)))
-      if (jobs.length > 0) fed.push({ request, jobs })
+      if (jobs) this.#full.delete(request.input.worker)
+      else this.#full.add(request.input.worker)
+      if (jobs && jobs.length > 0) fed.push({ request, jobs })
     }
     return fed
   }

@@ -1,0 +1,33 @@
+import type { Command } from 'commander'
+import { SqliteStore } from '../store/sqlite/store.ts'
+import { fileOf, whole } from './arguments.ts'
+import { print } from './output.ts'
+
+export function serveCommand(root: Command): void {
+  root
+    .command('serve')
+    .description('serve the file over HTTP, to submitters and workers on this and other machines')
+    .option('--host <address>', 'where to listen', '127.0.0.1')
+    .option('--port <n>', '0 takes a free one', whole, 7420)
+    .option(
+      '--log-level <level>',
+      'fatal, error, warn, info, debug, trace or silent; a JSON line each on stdout',
+      'info',
+    )
+    .addHelpText('after', '\nUntil SIGTERM or SIGINT; then what waits is answered, and what was begun is finished.')
+    .action(serveFile)
+}
+
+type Flags = { host: string; port: number; logLevel: string }
+
+async function serveFile(flags: Flags, command: Command): Promise<void> {
+  const { serve } = await import('../server/server.ts') // no other command needs what it brings along
+  const asked = new Promise((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT']) process.on(name, resolve)
+  })
+  const store = await SqliteStore.open(fileOf(command), { tends: true })
+  const server = await serve(store, flags)
+  print(`serving ${fileOf(command)} at ${server.url}\n`)
+  await asked
+  await server.close()
+}

@@ -1,0 +1,215 @@
+import type { AddressInfo } from 'node:net'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
+import swagger from '@fastify/swagger'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { TSchema } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { Value } from 'typebox/value'
+import { type Clock, systemClock } from '../model/clock.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
+import { limits } from '../model/job.ts'
+import { api, type Call, type Endpoint, Problem } from '../store/http/api.ts'
+import type { Store } from '../store/store.ts'
+import { type Handlers, type Incoming, makeHandlers } from './handlers.ts'
+import { Hub, type Told } from './hub.ts'
+import { problem } from './problem.ts'
+
+export interface ServeOptions {
+  /** Default 127.0.0.1. */
+  host?: string
+  /** Default 7420; 0 takes a free one. */
+  port?: number
+  /** Of the log: 'fatal' to 'trace', or 'silent'. Default 'info'. */
+  logLevel?: string
+  version?: string
+  clock?: Clock
+}
+
+/** A server that listens. */
+export interface Server {
+  /** Such as http://127.0.0.1:7420. */
+  url: string
+  /** Requests that wait for something to happen: long polls and listeners. */
+  readonly waiting: number
+  /** Answers what waits, finishes what was begun, and closes the store. */
+  close(): Promise<void>
+}
+
+/** Bodies of one job: its payload and what goes with it. */
+const bodyBytes = limits.payloadBytes + 64 * 1024
+
+/** Serves a store over HTTP. An SQLite one is to be opened with `tends`. */
+export async function serve(store: Store, options: ServeOptions = {}): Promise<Server> {
+  const { host = '127.0.0.1', port = 7420, logLevel = 'info', version = '0', clock = systemClock } = options
+  const hub = new Hub(clock.now())
+  const ends = new Set<() => void>()
+  const app = Fastify({
+    logger: logLevel === 'silent' ? false : { level: logLevel },
+    disableRequestLogging: true,
+    bodyLimit: bodyBytes,
+    requestTimeout: 30_000,
+    keepAliveTimeout: 65_000,
+    maxParamLength: 256,
+    http: { maxHeaderSize: 16 * 1024, headersTimeout: 10_000, connectionsCheckingInterval: 2000 },
+    forceCloseConnections: true,
+  })
+  app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
+    const compiled = Compile(schema)
+    return (value: unknown) => {
+      const given = httpPart === 'body' ? value : Value.Convert(schema, value)
+      if (compiled.Check(given)) return { value: given }
+      const [first] = compiled.Errors(given)
+      return { error: new Error(`${httpPart}${first?.instancePath ?? ''} ${first?.message ?? 'is not as described'}`) }
+    }
+  })
+  app.setErrorHandler((error, request, reply) => answerProblem(error, request, reply))
+  app.setNotFoundHandler((request, reply) =>
+    answerProblem(
+      new GopherQueueError('NOT_FOUND', `There is no ${request.method} ${request.url.slice(0, 200)}.`),
+      request,
+      reply,
+    ),
+  )
+  app.addContentTypeParser('application/x-ndjson', (_request: unknown, body: Readable) => lines(body))
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'GopherQueue',
+        description: 'Background jobs that are never lost',
+        version,
+        license: { name: 'MIT' },
+      },
+      servers: [{ url: '/' }],
+    },
+    refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json.title ?? json.$id ?? `schema${i}`) },
+  })
+  const handlers = makeHandlers(store, clock, hub)
+  for (const call of Object.keys(api) as Call[]) route(app, call, handlers[call] as Handlers['submit'])
+  app.get('/v1/events', { schema: { hide: true } }, events(hub, ends))
+  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
+  await app.listen({ host, port })
+  const { address, family, port: bound } = app.server.address() as AddressInfo
+  const name = family === 'IPv6' ? `[${address}]` : address
+
+  function route(server: FastifyInstance, call: Call, handle: Handlers['submit']): void {
+    const { method, url, summary, params, query, body, response, status = 200, large }: Endpoint = api[call]
+    server.route({
+      method,
+      url,
+      bodyLimit: large ? limits.bulkBytes + bodyBytes : bodyBytes,
+      schema: {
+        operationId: call,
+        summary,
+        ...(params && { params }),
+        ...(query && { querystring: query }),
+        ...(body && { body }),
+        response: { [status]: response, default: Problem },
+      },
+      async handler(request, reply) {
+        const answer = await handle(incoming(request, reply) as Incoming<'submit'>)
+        return reply
+          .code(status)
+          .type('application/json')
+          .send(answer ?? 'null')
+      },
+    })
+  }
+
+  function incoming(request: FastifyRequest, reply: FastifyReply): Incoming<Call> {
+    const key = request.headers['idempotency-key']
+    if (key !== undefined && (typeof key !== 'string' || key.length < 1 || key.length > limits.keyLength))
+      throw invalid(`The header Idempotency-Key must have 1 to ${limits.keyLength} characters.`)
+    return {
+      params: request.params as never,
+      query: request.query as never,
+      body: request.body as never,
+      key: key ?? null,
+      host: request.ip,
+      requestId: request.id,
+      until(ms, end) {
+        const stopTimer = clock.timer(ms, end)
+        const gone = () => reply.raw.writableFinished || end()
+        reply.raw.once('close', gone)
+        ends.add(end)
+        return () => {
+          stopTimer()
+          reply.raw.off('close', gone)
+          ends.delete(end)
+          return !reply.raw.destroyed
+        }
+      },
+    }
+  }
+
+  function answerProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+    const told = problem(error, request.id)
+    if (told.status >= 500) request.log.error({ err: error }, told.code)
+    if (told.status === 503 || told.status === 429) reply.header('retry-after', '1')
+    reply.code(told.status).type('application/problem+json').send(JSON.stringify(told))
+  }
+
+  return {
+    url: `http://${name}:${bound}`,
+    get waiting() {
+      return ends.size
+    },
+    async close() {
+      const closed = app.close() // takes no more; what waits is answered
+      for (const end of ends) end()
+      await closed
+      await store.close()
+    },
+  }
+}
+
+/** Jobs, one a line, as the body of a bulk. */
+async function lines(body: Readable): Promise<unknown> {
+  const jobs: unknown[] = []
+  let bytes = 0
+  for await (const line of createInterface({ input: body, crlfDelay: Number.POSITIVE_INFINITY })) {
+    bytes += line.length
+    if (bytes > limits.bulkBytes || jobs.length >= limits.bulkJobs)
+      throw new GopherQueueError('PAYLOAD_TOO_LARGE', `A bulk takes at most ${limits.bulkJobs} jobs and ${limits.bulkBytes} bytes. Nothing was stored: divide it.`) // biome-ignore format: long
+    if (line.trim() !== '') jobs.push(parsed(line, jobs.length + 1))
+  }
+  return { jobs }
+}
+
+function parsed(line: string, number: number): unknown {
+  try {
+    return JSON.parse(line)
+  } catch (error) {
+    throw invalid(`Line ${number} is not JSON: ${(error as Error).message}.`)
+  }
+}
+
+/** Server-sent events; with Last-Event-ID from where the client was. `?events=a,b` tells only those. */
+function events(hub: Hub, ends: Set<() => void>) {
+  return (request: FastifyRequest, reply: FastifyReply): void => {
+    const { events: wanted } = request.query as { events?: string }
+    const only = wanted === undefined ? null : new Set(wanted.split(','))
+    const last = request.headers['last-event-id']
+    reply.hijack()
+    const { raw } = reply
+    raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+    const write = ({ seq, event, ...fields }: Told) => {
+      if (only && !only.has(event)) return
+      if (raw.writableLength > 1024 * 1024)
+        raw.destroy() // it reads too slowly: it may come back where it was
+      else raw.write(`id: ${seq}\nevent: ${event}\ndata: ${JSON.stringify(fields)}\n\n`)
+    }
+    raw.write(': welcome\n\n')
+    const { complete, stop } = hub.listen(last === undefined ? null : Number(last), write)
+    if (!complete) raw.write('event: missed\ndata: {}\n\n')
+    const beat = setInterval(() => raw.write(': beat\n\n'), 15_000)
+    const end = () => raw.end()
+    ends.add(end)
+    raw.once('close', () => {
+      stop()
+      clearInterval(beat)
+      ends.delete(end)
+    })
+  }
+}

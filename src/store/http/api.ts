@@ -1,0 +1,346 @@
+import { type Static, type TObject, type TSchema, Type } from 'typebox'
+import { priorities } from '../../model/job.ts'
+import { states } from '../../model/lifecycle.ts'
+
+// The HTTP API: each request and response is said once, here. The server checks by it and makes the OpenAPI document of
+// it, and the client's types are read from it.
+
+const texts = <T extends string>(values: readonly T[], description?: string) =>
+  Type.Unsafe<T>({ type: 'string', enum: [...values], ...(description && { description }) })
+const maybe = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+const closed = <T extends Record<string, TSchema>>(fields: T, description?: string) =>
+  Type.Object(fields, { additionalProperties: false, ...(description && { description }) })
+const { Array: list, Boolean: bool, Integer: int, Null: nothing, Number: number, Optional: may, String: string } = Type
+const { Union: either, Unknown: any, Object: object, Record: record } = Type
+
+const name = (description: string) => string({ minLength: 1, maxLength: 128, description })
+const id = int({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Id of a job' })
+const instant = int({ description: 'Unix ms' })
+const duration = either([number({ minimum: 0 }), string()], { description: "Milliseconds, or a string such as '5m'" })
+const token = int({ description: 'Of the lease: as `leases` gave it' })
+const accepted = texts(['no', 'yes', 'unknown'], 'Whether the submission or change took effect')
+const key = string({ minLength: 1, maxLength: 256 })
+
+export const Problem = object(
+  {
+    type: string({ description: 'urn:gopherqueue:error:CODE' }),
+    title: string(),
+    status: int(),
+    detail: string({ description: 'What happened, what is safe, and what to do' }),
+    code: string({ description: 'Stable: for code to decide by' }),
+    accepted,
+    details: may(any()),
+    requestId: string(),
+  },
+  { title: 'Problem', description: 'RFC 9457 problem details' },
+)
+
+/** Of one submission; what is not named has the library's defaults. */
+const jobOptions = {
+  queue: may(name("Line to stand in. Default 'default'")),
+  priority: may(texts(priorities, "Default 'normal'")),
+  maxAttempts: may(int({ description: 'First one included. Default 12' })),
+  backoff: may(object({ kind: string() }, { description: 'Default: exponential, 5 s x 2, at most 1 h' })),
+  timeout: may(duration),
+  onTimeout: may(texts(['retry', 'dead'])),
+  visibilityTimeout: may(duration),
+  delay: may(duration),
+  runAt: may(instant),
+  deadline: may(either([instant, string()])),
+  idempotencyKey: may(key),
+  idempotencyWindow: may(duration),
+  concurrencyKey: may(key),
+}
+const type = name('Selects the handler')
+const payload = any({ description: 'Any JSON, at most 1 MiB' })
+const trace = may(maybe(record(string(), string(), { description: 'W3C trace context' })))
+const JobInput = closed({ type, payload: may(payload), ...jobOptions, trace })
+const Bulk = closed({
+  common: may(closed({ type: may(type), ...jobOptions }, 'What the jobs do not say themselves')),
+  jobs: list(closed({ type: may(type), payload: may(payload), ...jobOptions }), { maxItems: 10_000 }),
+  trace,
+})
+
+const error = closed({ name: string(), message: string(), stack: maybe(string()) })
+const backoff = object({ kind: string() }, { additionalProperties: true })
+export const Job = object(
+  {
+    id,
+    ...{ queue: string(), type: string(), priority: texts(priorities), state: texts(states), payload: any() },
+    ...{ attempt: int(), attemptsLeft: int(), maxAttempts: int(), backoff, timeout: int(), onTimeout: string() },
+    ...{ visibilityTimeout: int(), runAt: maybe(instant), deadline: maybe(instant), createdAt: instant },
+    ...{ startedAt: maybe(instant), finishedAt: maybe(instant), leaseExpiresAt: maybe(instant) },
+    ...{ worker: maybe(string()), cancelRequestedAt: maybe(instant) },
+    progress: maybe(object({ percent: number(), message: maybe(string()) })),
+    ...{ result: any(), reason: maybe(string()), idempotencyKey: maybe(string()), concurrencyKey: maybe(string()) },
+  },
+  { title: 'Job' },
+)
+const LeasedJob = object(
+  {
+    ...{ id, token, queue: string(), type: string(), priority: texts(priorities), payload: any(), attempt: int() },
+    tries: int({ description: 'Place of this attempt in the present budget: 1 is the first' }),
+    ...{ maxAttempts: int(), backoff, timeout: int(), visibilityTimeout: int(), deadline: maybe(instant) },
+    ...{ checkpoint: any(), createdAt: instant, startedAt: instant, trace },
+  },
+  { title: 'LeasedJob' },
+)
+const Attempt = object({
+  ...{ attempt: int(), worker: maybe(string()), startedAt: instant, finishedAt: maybe(instant), outcome: string() },
+  error: maybe(error),
+})
+const Fate = object({ state: texts(states), runAt: maybe(instant), reason: maybe(string()) }, { title: 'Fate' })
+const source = closed({ queue: name('Queue'), type })
+const counts = object(
+  Object.fromEntries(states.map((state) => [state, int()])) as Record<string, ReturnType<typeof int>>,
+)
+const Queue = object({
+  ...{ queue: string(), paused: bool(), maxDepth: maybe(int()), maxRunning: maybe(int()), counts },
+})
+const Worker = object({
+  ...{ id: int(), name: string(), sources: list(source), slots: int(), pid: maybe(int()), host: string() },
+  ...{ startedAt: instant, seenAt: instant, alive: bool(), running: int() },
+})
+const Schedule = object({
+  ...{ name: string(), cron: string(), timezone: string(), queue: string(), type: string(), payload: any() },
+  ...{ missed: string(), overlap: string(), paused: bool(), nextAt: maybe(instant), lastAt: maybe(instant) },
+  ...{ lastJob: maybe(int()), definedAt: instant, inCode: bool() },
+})
+const Health = object({
+  status: texts(['ok', 'degraded', 'failed']),
+  causes: list(object({ code: string(), message: string(), since: instant })),
+  works: object({ submit: bool(), lease: bool(), complete: bool() }),
+})
+
+/** What a worker reports of a job that it runs. */
+const reports = {
+  succeed: { result: may(any({ description: 'Any JSON, at most 1 MiB' })) },
+  fail: {
+    kind: may(texts(['temporary', 'permanent', 'timeout'], "Default 'temporary'")),
+    error: may(closed({ name: may(string()), message: string(), stack: may(maybe(string())) })),
+    retryAfter: may(maybe(duration)),
+  },
+  release: {},
+  heartbeat: {},
+  progress: { percent: number({ minimum: 0, maximum: 100 }), message: may(maybe(string())) },
+  checkpoint: { state: any({ description: 'Any JSON, at most 64 KiB' }) },
+}
+export type ReportKind = keyof typeof reports
+const Report = either(
+  Object.entries(reports).map(([event, fields]) => closed({ id, token, event: texts([event]), ...fields })),
+) as unknown as ReturnType<typeof Type.Unsafe<Report>>
+export interface Report {
+  id: number
+  token: number
+  event: ReportKind
+  result?: unknown
+  kind?: 'temporary' | 'permanent' | 'timeout'
+  error?: { name?: string; message: string; stack?: string | null }
+  retryAfter?: number | string | null
+  percent?: number
+  message?: string | null
+  state?: unknown
+}
+/** A Fate, what `heartbeat` answers, null, or a Problem. */
+const Reported = any({ description: 'As the single call answers, or a problem' })
+
+export type Scope = 'read' | 'submit' | 'work' | 'admin'
+export interface Endpoint {
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+  url: string
+  /** What a token must allow. */
+  scope: Scope
+  summary: string
+  params?: TObject
+  query?: TObject
+  body?: TSchema
+  response: TSchema
+  status?: number
+  /** Takes bodies of up to 65 MiB, not of 1 MiB and a bit. */
+  large?: boolean
+}
+
+const ofJob = closed({ id: int({ minimum: 1 }) })
+const ofName = closed({ name: name('Its name') })
+const ofWorker = closed({ id: int({ minimum: 1 }) })
+const waitMs = may(int({ minimum: 0, maximum: 60_000, description: 'Longest wait in ms. Default 30000' }))
+
+const report = <K extends ReportKind, R extends TSchema>(event: K, summary: string, response: R) => ({
+  method: 'POST' as const,
+  url: `/v1/jobs/:id/${event}`,
+  scope: 'work' as const,
+  summary,
+  params: ofJob,
+  body: closed({ token, ...(reports[event] as Record<string, TSchema>) }) as TSchema,
+  response,
+})
+
+export const api = {
+  submit: {
+    ...{ method: 'POST', url: '/v1/jobs', scope: 'submit', status: 201 },
+    summary: 'Store a job. Answered when it is on disk. Header Idempotency-Key is the job’s idempotencyKey',
+    body: JobInput,
+    response: object({ id, duplicate: bool() }),
+  },
+  submitMany: {
+    ...{ method: 'POST', url: '/v1/jobs/bulk', scope: 'submit', status: 201, large: true },
+    summary:
+      'Store jobs: all or none. JSON, or application/x-ndjson with one job a line. Sent again with the same header Idempotency-Key, it is answered as the first time',
+    body: Bulk,
+    response: object({
+      ids: list(id),
+      duplicates: list(int(), { description: 'Positions whose key had a job already' }),
+    }),
+  },
+  jobs: {
+    ...{ method: 'GET', url: '/v1/jobs', scope: 'read', summary: 'One page of jobs' },
+    query: closed({
+      ...{
+        state: may(texts(states)),
+        queue: may(string()),
+        type: may(string()),
+        order: may(texts(['oldest', 'newest'])),
+      },
+      ...{ limit: may(int({ minimum: 1, maximum: 1000 })), cursor: may(int({ minimum: 0 })) },
+    }),
+    response: object({ jobs: list(Job), next: maybe(int()) }),
+  },
+  job: { method: 'GET', url: '/v1/jobs/:id', scope: 'read', summary: 'One job', params: ofJob, response: Job },
+  attempts: {
+    ...{ method: 'GET', url: '/v1/jobs/:id/attempts', scope: 'read', summary: 'Its history', params: ofJob },
+    response: object({ attempts: list(Attempt) }),
+  },
+  why: {
+    ...{ method: 'GET', url: '/v1/jobs/:id/why', scope: 'read', params: ofJob },
+    summary: 'Why it is not running, or what became of it',
+    response: object({ why: string() }),
+  },
+  wait: {
+    ...{ method: 'GET', url: '/v1/jobs/:id/wait', scope: 'read', params: ofJob, query: closed({ waitMs }) },
+    summary: 'The job when it has ended, or as it is after waitMs',
+    response: Job,
+  },
+  cancel: {
+    ...{ method: 'POST', url: '/v1/jobs/:id/cancel', scope: 'admin', params: ofJob, response: Fate },
+    summary: 'End a waiting job, ask a running one to stop',
+  },
+  retry: {
+    ...{ method: 'POST', url: '/v1/jobs/:id/retry', scope: 'admin', params: ofJob, response: Fate },
+    summary: 'Make a dead or cancelled job ready again, with a fresh attempt budget',
+  },
+  remove: {
+    ...{ method: 'DELETE', url: '/v1/jobs/:id', scope: 'admin', params: ofJob, response: nothing() },
+    summary: 'Delete an ended job and its history',
+  },
+  register: {
+    ...{ method: 'POST', url: '/v1/workers', scope: 'work', summary: 'Sign on a worker', status: 201 },
+    body: closed({
+      name: name('Shown to operators'),
+      sources: list(source),
+      slots: int({ minimum: 0, maximum: 10_000 }),
+    }),
+    response: object({ worker: int() }),
+  },
+  unregister: {
+    ...{ method: 'DELETE', url: '/v1/workers/:id', scope: 'work', params: ofWorker, response: nothing() },
+    summary: 'Sign off; what the worker still holds goes back, uncharged',
+  },
+  lease: {
+    ...{ method: 'POST', url: '/v1/leases', scope: 'work' },
+    summary:
+      'The first ready jobs; waits for one up to waitMs. A newer request of the same worker takes the place of an older one',
+    body: closed({
+      worker: either([int({ minimum: 1 }), name('A name of its own: it is signed on by that')]),
+      types: may(list(type)),
+      queue: may(name("Of `types`. Default 'default'")),
+      sources: may(list(source, { description: 'In place of types and queue' })),
+      slots: may(int({ minimum: 0, maximum: 10_000, description: 'Most jobs it may hold at once. Default 1' })),
+      exclude: may(list(id)),
+      turn: may(int({ description: 'Of two requests that cross on the way, the higher one counts' })),
+      waitMs,
+    }),
+    response: object({ jobs: list(LeasedJob), replaced: bool({ description: 'Another request took its place' }) }),
+  },
+  report: {
+    ...{ method: 'POST', url: '/v1/reports', scope: 'work', large: true },
+    summary: 'Several reports at once, each answered for itself',
+    body: closed({ reports: list(Report, { maxItems: 10_000 }) }),
+    response: object({ answers: list(Reported) }),
+  },
+  succeed: report('succeed', 'End a running job well', Fate),
+  fail: report('fail', 'End an attempt: again later, dead, or cancelled if that was asked for', Fate),
+  release: report('release', 'Give a job back, uncharged', Fate),
+  heartbeat: report(
+    'heartbeat',
+    'Extend the lease; says whether the job is to stop',
+    object({ expiresAt: instant, cancelRequested: bool() }),
+  ),
+  progress: report('progress', 'Tell people how far it is', nothing()),
+  checkpoint: report('checkpoint', 'Keep a state for the next attempt', nothing()),
+  queues: {
+    method: 'GET',
+    url: '/v1/queues',
+    scope: 'read',
+    summary: 'All queues',
+    response: object({ queues: list(Queue) }),
+  },
+  setQueue: {
+    ...{ method: 'PATCH', url: '/v1/queues/:name', scope: 'admin', params: ofName, response: nothing() },
+    summary: 'Pause, resume or limit a queue; what is not named stays',
+    body: closed({
+      ...{
+        paused: may(bool()),
+        maxDepth: may(maybe(int())),
+        maxRunning: may(maybe(int())),
+        maxRunningPerKey: may(int()),
+      },
+      ...{ keepSucceeded: may(maybe(duration)), keepCancelled: may(maybe(duration)), keepDead: may(maybe(duration)) },
+    }),
+  },
+  schedules: {
+    ...{ method: 'GET', url: '/v1/schedules', scope: 'read', summary: 'All schedules' },
+    response: object({ schedules: list(Schedule) }),
+  },
+  setSchedule: {
+    ...{ method: 'PUT', url: '/v1/schedules/:name', scope: 'admin', params: ofName, response: nothing() },
+    summary: 'Define a schedule, or change it',
+    body: closed({
+      ...{ cron: string(), timezone: may(string()), type, payload: may(payload) },
+      ...{ missed: may(texts(['skip', 'once', 'all'])), overlap: may(texts(['allow', 'skip'])) },
+      ...(({ queue, priority, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout }) => ({
+        ...{ queue, priority, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout },
+      }))(jobOptions),
+    }),
+  },
+  pauseSchedule: {
+    ...{ method: 'PATCH', url: '/v1/schedules/:name', scope: 'admin', params: ofName, response: nothing() },
+    summary: 'Pause or resume a schedule',
+    body: closed({ paused: bool() }),
+  },
+  removeSchedule: {
+    ...{ method: 'DELETE', url: '/v1/schedules/:name', scope: 'admin', params: ofName, response: nothing() },
+    summary: 'Remove a schedule; its jobs stay',
+  },
+  stats: {
+    ...{ method: 'GET', url: '/v1/stats', scope: 'read', summary: 'Counts, workers, and types that nobody handles' },
+    response: object({
+      ...{ queues: list(Queue), workers: list(Worker), unhandled: list(source), oldestReadyMs: maybe(int()) },
+      file: maybe(object({ bytes: int(), freeBytes: int(), walBytes: int(), shrinks: bool() })),
+    }),
+  },
+  health: {
+    method: 'GET',
+    url: '/v1/health',
+    scope: 'read',
+    summary: 'State of storage and work, with causes',
+    response: Health,
+  },
+} as const satisfies Record<string, Endpoint>
+
+export type Api = typeof api
+export type Call = keyof Api
+type Of<E, K extends string> = E extends Record<K, infer S extends TSchema> ? Static<S> : undefined
+export type Params<K extends Call> = Of<Api[K], 'params'>
+export type Query<K extends Call> = Of<Api[K], 'query'>
+export type Body<K extends Call> = Of<Api[K], 'body'>
+export type Answer<K extends Call> = Static<Api[K]['response']>

@@ -1,0 +1,132 @@
+import type { Clock } from '../../model/clock.ts'
+import { type Accepted, type ErrorCode, GopherQueueError } from '../../model/errors.ts'
+import { type Answer, api, type Body, type Call, type Endpoint, type Params, type Query } from './api.ts'
+
+/**
+ * How long a call goes on when the server cannot be reached, or says that it cannot now: `once` is not safe to send
+ * again, `brief` is tried again for some seconds, `patient` until it is answered or the store is closed.
+ */
+export type Patience = 'once' | 'brief' | 'patient'
+
+const briefMs = 10_000
+/** Longest pause between two tries. */
+const longestPause = 2000
+/** No answer takes longer, not even of a long poll. */
+const answerWithin = 75_000
+
+type Given<K extends Call> = { params?: Params<K>; query?: Query<K>; body?: Body<K>; key?: string }
+
+/** Calls of the API by name, tried again as far as that is safe. */
+export class Client {
+  readonly #base: string
+  readonly #token: string | undefined
+  readonly #clock: Clock
+  readonly #closing = new AbortController()
+
+  constructor(url: string, token: string | undefined, clock: Clock) {
+    this.#base = url.replace(/\/+$/, '')
+    this.#token = token
+    this.#clock = clock
+  }
+
+  /** Throws what the server refuses with; STORAGE_UNAVAILABLE when it cannot be reached. */
+  async call<K extends Call>(call: K, given: Given<K>, patience: Patience, signal?: AbortSignal): Promise<Answer<K>> {
+    const end = this.#clock.monotonic() + briefMs
+    let reached = false
+    for (let pause = 50; ; pause = Math.min(longestPause, pause * 2)) {
+      try {
+        return (await this.#once(call, given, signal)) as Answer<K>
+      } catch (error) {
+        const again = error instanceof GopherQueueError ? error.code === 'STORAGE_UNAVAILABLE' : true
+        if (!(error instanceof GopherQueueError)) reached ||= !isRefused(error)
+        if (signal?.aborted || this.#closing.signal.aborted) throw signal?.aborted ? signal.reason : closed()
+        const goesOn = patience === 'patient' || (patience === 'brief' && this.#clock.monotonic() + pause < end)
+        if (!again) throw error
+        if (!goesOn) throw error instanceof GopherQueueError ? error : unreachable(this.#base, reached, error)
+      }
+      await this.#pause(pause)
+    }
+  }
+
+  /** A stream of the server's, or an error as `call` throws. */
+  async stream(path: string, headers: Record<string, string>): Promise<ReadableStream<Uint8Array>> {
+    const response = await fetch(this.#base + path, {
+      headers: { ...this.#headers(), ...headers },
+      signal: this.#closing.signal,
+    })
+    if (!response.ok || !response.body) throw Client.errorOf(await response.json())
+    return response.body
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+  }
+
+  static errorOf(problem: unknown): GopherQueueError {
+    const { code, detail, accepted, details } = problem as Record<string, unknown>
+    return new GopherQueueError(code as ErrorCode, String(detail), { accepted: accepted as Accepted, details })
+  }
+
+  async #once(call: Call, { params, query, body, key }: Given<Call>, signal?: AbortSignal): Promise<unknown> {
+    const { method, url }: Endpoint = api[call]
+    const path = url.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(String(params?.[name as keyof object])))
+    const entries = Object.entries(query ?? {}).filter(([, value]) => value !== undefined)
+    const search =
+      entries.length > 0
+        ? `?${new URLSearchParams(Object.fromEntries(entries.map(([name, value]) => [name, `${value}`])))}`
+        : ''
+    const response = await fetch(this.#base + path + search, {
+      method,
+      headers: {
+        ...this.#headers(),
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(key !== undefined && { 'idempotency-key': key }),
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+      signal: AbortSignal.any([this.#closing.signal, AbortSignal.timeout(answerWithin), ...(signal ? [signal] : [])]),
+    })
+    const answer = await response.json()
+    if (!response.ok) throw Client.errorOf(answer)
+    return answer
+  }
+
+  #headers(): Record<string, string> {
+    return this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const { signal } = this.#closing
+      const done = () => {
+        stop()
+        signal.removeEventListener('abort', done)
+        resolve()
+      }
+      const stop = this.#clock.timer(ms, done)
+      signal.addEventListener('abort', done)
+    })
+  }
+}
+
+/** The request never got there. */
+const isRefused = (error: unknown): boolean =>
+  ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN'].includes(
+    ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code ?? '',
+  )
+
+const closed = () =>
+  new GopherQueueError(
+    'CLOSED',
+    'The queue was closed. Whether this took effect is not known: open it again and look.',
+    {
+      accepted: 'unknown',
+    },
+  )
+
+function unreachable(url: string, reached: boolean, cause: unknown): GopherQueueError {
+  const what = `The server at ${url} cannot be reached (${(cause as Error).message}).`
+  const safe = reached
+    ? 'Whether this took effect is not known: look before you send it again.'
+    : 'It never got there; nothing was accepted: send it again when the server is back.'
+  return new GopherQueueError('STORAGE_UNAVAILABLE', `${what} ${safe}`, { accepted: reached ? 'unknown' : 'no', cause })
+}

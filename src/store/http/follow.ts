@@ -1,0 +1,33 @@
+import { createInterface } from 'node:readline'
+import { Readable } from 'node:stream'
+import type { Clock } from '../../model/clock.ts'
+import type { StoreEvent } from '../store.ts'
+import type { Client } from './client.ts'
+
+const wanted = ['cancelRequested', 'leaseLost', 'reclaimed', 'expired', 'tickLost', 'health']
+
+/** Hears what the server tells, from where it was when the connection broke, until the signal. */
+export async function follow(
+  client: Client,
+  signal: AbortSignal,
+  clock: Clock,
+  tell: (event: StoreEvent) => void,
+): Promise<void> {
+  let last: string | undefined
+  while (!signal.aborted) {
+    try {
+      const headers: Record<string, string> = last === undefined ? {} : { 'last-event-id': last }
+      const stream = await client.stream(`/v1/events?events=${wanted}`, headers)
+      let event = ''
+      for await (const line of createInterface({ input: Readable.fromWeb(stream as never) })) {
+        const [, field, value] = /^(\w+): (.*)$/.exec(line) ?? []
+        if (field === 'id') last = value
+        else if (field === 'event') event = value!
+        else if (field === 'data' && wanted.includes(event)) tell({ event, ...JSON.parse(value!) } as StoreEvent)
+      }
+    } catch {
+      // The server is away, or the token is not for this: heartbeats say the same, later.
+    }
+    if (!signal.aborted) await new Promise<void>((resolve) => clock.timer(1000, resolve))
+  }
+}

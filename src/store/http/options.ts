@@ -1,0 +1,28 @@
+import type { JobSpec } from '../../model/job.ts'
+import { priorities } from '../../model/job.ts'
+
+/** A policy as the API takes it; what is the default anyway is not sent. */
+export function policyOf(spec: JobSpec) {
+  return {
+    queue: spec.queue,
+    priority: priorities[spec.priority]!,
+    maxAttempts: spec.maxAttempts,
+    ...(spec.backoff && { backoff: spec.backoff }),
+    timeout: spec.timeout,
+    onTimeout: spec.onTimeout,
+    visibilityTimeout: spec.visibilityTimeout,
+  }
+}
+
+/** The options of a submission that come to this spec. */
+export function optionsOf(spec: JobSpec) {
+  return {
+    type: spec.type,
+    ...policyOf(spec),
+    ...(spec.runAt === null ? spec.delay > 0 && { delay: spec.delay } : { runAt: spec.runAt }),
+    ...(spec.deadline !== null && { deadline: spec.deadline }),
+    ...(spec.deadlineIn !== null && { deadline: `${spec.deadlineIn}ms` }),
+    idempotencyWindow: spec.idempotencyWindow,
+    ...(spec.concurrencyKey !== null && { concurrencyKey: spec.concurrencyKey }),
+  }
+}

@@ -1,0 +1,339 @@
+import { randomUUID } from 'node:crypto'
+import type { Clock } from '../../model/clock.ts'
+import { GopherQueueError } from '../../model/errors.ts'
+import { type Job, priorities } from '../../model/job.ts'
+import type {
+  Input,
+  Lease,
+  LeasedJob,
+  LeaseRequest,
+  Operation,
+  Output,
+  Store,
+  StoreEvent,
+  StoreHealth,
+  Submission,
+  WorkerRegistration,
+} from '../store.ts'
+import type { Answer, Report } from './api.ts'
+import { Client, type Patience } from './client.ts'
+import { follow } from './follow.ts'
+import { optionsOf, policyOf } from './options.ts'
+
+/** A lease of this process. */
+interface Held {
+  lease: Lease
+  visibility: number
+  renewAt: number
+  /** Its handler has heard that it is to stop. */
+  cancelled?: boolean
+}
+
+/** What a report waits for: it goes with all others of the same turn. */
+interface Pending {
+  report: Report
+  patience: Patience
+  resolve(answer: never): void
+  reject(error: unknown): void
+}
+
+const pollMs = 30_000
+/** How often to look whether leases are to be renewed. */
+const beat = 250
+
+/** A store behind a server: the same calls, over its API. Outages are waited out where that is safe. */
+export class HttpStore implements Store {
+  readonly #client: Client
+  readonly #clock: Clock
+  readonly #closing = new AbortController()
+  readonly #listeners: ((event: StoreEvent) => void)[] = []
+  readonly #held = new Map<number, Held>()
+  #workers = 0
+  #pending: Pending[] = []
+  #turn = 0
+  /** The end of a lease request that was taken back: what is asked after it must not overtake it. */
+  #retracted: Promise<unknown> | undefined
+  #stopBeat: (() => void) | undefined
+  health: StoreHealth = { status: 'ok', causes: [], works: { submit: true, lease: true, complete: true } }
+
+  private constructor(client: Client, clock: Clock) {
+    this.#client = client
+    this.#clock = clock
+  }
+
+  /** Throws what the server refuses, or STORAGE_UNAVAILABLE when there is none. */
+  static async open(url: string, { token }: { token?: string }, clock: Clock): Promise<HttpStore> {
+    const store = new HttpStore(new Client(url, token, clock), clock)
+    store.health = (await store.#client.call('health', {}, 'brief')) as StoreHealth
+    follow(store.#client, store.#closing.signal, clock, (event) => store.#tell(event))
+    return store
+  }
+
+  onEvent(listener: (event: StoreEvent) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  async call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>> {
+    if (this.#closing.signal.aborted)
+      throw new GopherQueueError('CLOSED', 'The queue was closed. Nothing was accepted: open it again.')
+    signal?.throwIfAborted()
+    await this.#retracted
+    return (await this.#ask(operation, input as never, signal)) as Output<K>
+  }
+
+  async #ask(operation: Operation, input: never, signal?: AbortSignal): Promise<unknown> {
+    const given = <K extends Operation>(_: K): Input<K> => input as Input<K>
+    const client = this.#client
+    switch (operation) {
+      case 'submit':
+        return this.#submit(given('submit'))
+      case 'lease':
+        return this.#lease(given('lease'), signal)
+      case 'succeed': {
+        const { lease, result } = given('succeed')
+        return this.#end(lease, { event: 'succeed', result: JSON.parse(result) })
+      }
+      case 'fail': {
+        const { lease, kind, error, retryAfter } = given('fail')
+        return this.#end(lease, { event: 'fail', kind, error, retryAfter })
+      }
+      case 'release':
+        return this.#end(given('release'), { event: 'release' })
+      case 'heartbeat':
+        return this.#report(given('heartbeat'), { event: 'heartbeat' }, 'brief')
+      case 'progress': {
+        const { lease, percent, message } = given('progress')
+        return this.#report(lease, { event: 'progress', percent, message }, 'brief')
+      }
+      case 'checkpoint': {
+        const { lease, state } = given('checkpoint')
+        return this.#report(lease, { event: 'checkpoint', state: JSON.parse(state) }, 'brief')
+      }
+      case 'cancel':
+        return this.#cancel(given('cancel'))
+      case 'retry':
+        return client.call('retry', { params: { id: given('retry') } }, 'once')
+      case 'remove':
+        return client.call('remove', { params: { id: given('remove') } }, 'once')
+      case 'setQueue': {
+        const { queue, ...settings } = given('setQueue')
+        return client.call('setQueue', { params: { name: queue }, body: settings }, 'brief')
+      }
+      case 'setSchedule': {
+        const { name, cron, timezone, spec, payload, missed, overlap } = given('setSchedule')
+        const body = {
+          cron,
+          timezone,
+          missed,
+          overlap,
+          type: spec.type,
+          payload: JSON.parse(payload),
+          ...policyOf(spec),
+        }
+        return client.call('setSchedule', { params: { name }, body }, 'brief')
+      }
+      case 'pauseSchedule': {
+        const { name, paused } = given('pauseSchedule')
+        return client.call('pauseSchedule', { params: { name }, body: { paused } }, 'brief')
+      }
+      case 'removeSchedule':
+        return client.call('removeSchedule', { params: { name: given('removeSchedule') } }, 'once')
+      case 'schedules':
+        return (await client.call('schedules', {}, 'brief')).schedules
+      case 'register':
+        return this.#register(given('register'))
+      case 'unregister':
+        return this.#unregister(given('unregister'))
+      case 'wait':
+        return this.#wait(given('wait'), signal)
+      case 'job':
+        return client.call('job', { params: { id: given('job') } }, 'brief').catch(nullIfNotFound)
+      case 'jobs': {
+        const { cursor, ...filter } = given('jobs')
+        return client.call('jobs', { query: { ...filter, ...(cursor == null ? {} : { cursor }) } }, 'brief')
+      }
+      case 'attempts': {
+        const found = await client
+          .call('attempts', { params: { id: given('attempts') } }, 'brief')
+          .catch(nullIfNotFound)
+        return found?.attempts ?? []
+      }
+      case 'stats':
+        return client.call('stats', {}, 'brief')
+      case 'why':
+        return (await client.call('why', { params: { id: given('why') } }, 'brief')).why
+    }
+  }
+
+  /** The whole submission has a name of its own: sent again, it is answered as the first time. */
+  #submit({ specs, payloads, keys, trace }: Submission): Promise<unknown> {
+    const shared = Array.isArray(specs) ? null : specs
+    const jobs = payloads.map((payload, i) => ({
+      ...(shared ? {} : optionsOf((specs as (typeof shared & object)[])[i]!)),
+      payload: JSON.parse(payload),
+      ...(keys?.[i] == null ? {} : { idempotencyKey: keys[i]! }),
+    }))
+    const body = { ...(shared && { common: optionsOf(shared) }), jobs, ...(trace && { trace: JSON.parse(trace) }) }
+    return this.#client.call('submitMany', { body, key: randomUUID() }, 'brief')
+  }
+
+  async #register(registration: WorkerRegistration): Promise<number> {
+    const { worker } = await this.#client.call('register', { body: registration }, 'patient')
+    this.#workers++
+    this.#beat()
+    return worker
+  }
+
+  async #unregister(id: number): Promise<null> {
+    await this.#client.call('unregister', { params: { id } }, 'patient')
+    this.#workers--
+    return null
+  }
+
+  async #cancel(id: number): Promise<unknown> {
+    const fate = await this.#client.call('cancel', { params: { id } }, 'once')
+    const token = this.#held.get(id)?.lease.token
+    if (fate.state === 'running' && token !== undefined) this.#tell({ event: 'cancelRequested', id, token })
+    return fate
+  }
+
+  /** Polls until there is a job, or a newer request has taken this one's place. */
+  async #lease(request: LeaseRequest, signal: AbortSignal | undefined): Promise<LeasedJob[]> {
+    const retract = () => {
+      this.#retracted = this.#poll({ ...request, slots: 0 }, 0).catch(() => undefined)
+    }
+    signal?.addEventListener('abort', retract)
+    try {
+      const jobs = await this.#poll(request, pollMs)
+      if (!signal?.aborted) return jobs
+      for (const job of jobs) this.#end(job, { event: 'release' }).catch(() => undefined)
+      throw signal.reason
+    } finally {
+      signal?.removeEventListener('abort', retract)
+    }
+  }
+
+  async #poll({ worker, sources, slots, exclude }: LeaseRequest, waitMs: number): Promise<LeasedJob[]> {
+    const turn = ++this.#turn
+    for (;;) {
+      const body = { worker, sources, slots, exclude, turn, waitMs }
+      const { jobs, replaced } = await this.#client.call('lease', { body }, 'patient')
+      if (jobs.length > 0 || replaced || waitMs === 0) return jobs.map((job) => this.#hold(job))
+    }
+  }
+
+  #hold({ priority, payload, backoff, checkpoint, trace, ...job }: Answer<'lease'>['jobs'][number]): LeasedJob {
+    const { id, queue, type, token, visibilityTimeout: visibility } = job
+    this.#held.set(id, {
+      lease: { id, queue, type, token },
+      visibility,
+      renewAt: this.#clock.monotonic() + visibility / 3,
+    })
+    return {
+      ...job,
+      priority: priorities.indexOf(priority),
+      payload: JSON.stringify(payload),
+      backoff: JSON.stringify(backoff),
+      checkpoint: checkpoint === null ? null : JSON.stringify(checkpoint),
+      trace: trace ? JSON.stringify(trace) : null,
+    }
+  }
+
+  /** Reported until the server has heard of it, however long that takes. */
+  #end(lease: Lease, told: Omit<Report, 'id' | 'token'>): Promise<unknown> {
+    if (this.#held.get(lease.id)?.lease.token === lease.token) this.#held.delete(lease.id)
+    return this.#report(lease, told, 'patient')
+  }
+
+  #report({ id, token }: Lease, told: Omit<Report, 'id' | 'token'>, patience: Patience): Promise<unknown> {
+    const { promise, resolve, reject } = Promise.withResolvers<never>()
+    if (this.#pending.push({ report: { id, token, ...told }, patience, resolve, reject }) === 1)
+      setImmediate(() => this.#send())
+    return promise
+  }
+
+  #send(): void {
+    for (const patience of ['patient', 'brief'] as const) {
+      const group = this.#pending.filter((one) => one.patience === patience)
+      if (group.length === 0) continue
+      this.#client.call('report', { body: { reports: group.map(({ report }) => report) } }, patience).then(
+        ({ answers }) => {
+          for (const [i, { resolve, reject }] of group.entries()) {
+            const error = problemIn(answers[i])
+            if (error) reject(error)
+            else resolve(answers[i] as never)
+          }
+        },
+        (error) => {
+          for (const { reject } of group) reject(error)
+        },
+      )
+    }
+    this.#pending = []
+  }
+
+  async #wait(id: number, signal: AbortSignal | undefined): Promise<Job> {
+    for (;;) {
+      const job = await this.#client.call('wait', { params: { id }, query: { waitMs: pollMs } }, 'patient', signal)
+      if (job.finishedAt !== null) return job as Job
+    }
+  }
+
+  /** Renews the leases of this process, each a third of its visibility timeout after the last time. */
+  #beat(): void {
+    this.#stopBeat?.()
+    this.#stopBeat = this.#clock.timer(beat, () => {
+      const now = this.#clock.monotonic()
+      for (const held of this.#held.values()) {
+        if (held.renewAt > now) continue
+        held.renewAt = now + held.visibility / 3
+        this.#renew(held)
+      }
+      if (this.#workers > 0 || this.#held.size > 0) this.#beat()
+    })
+  }
+
+  #renew({ lease }: Held): void {
+    const { id, token } = lease
+    this.#report(lease, { event: 'heartbeat' }, 'brief').then(
+      (answer) => {
+        if ((answer as { cancelRequested: boolean }).cancelRequested)
+          this.#tell({ event: 'cancelRequested', id, token })
+      },
+      (error) => {
+        if (error instanceof GopherQueueError && error.code === 'LEASE_LOST')
+          this.#tell({ event: 'leaseLost', id, token })
+      },
+    )
+  }
+
+  /** What is said of a lease is only for who holds it, once. */
+  #tell(event: StoreEvent): void {
+    if (event.event === 'health') this.health = event.health
+    if (event.event === 'leaseLost' || event.event === 'cancelRequested') {
+      const held = this.#held.get(event.id)
+      if (held?.lease.token !== event.token || held.cancelled) return
+      if (event.event === 'leaseLost') this.#held.delete(event.id)
+      else held.cancelled = true
+    }
+    for (const listener of this.#listeners) listener(event)
+  }
+
+  async close(): Promise<void> {
+    this.#stopBeat?.()
+    this.#closing.abort()
+    await this.#client.close()
+  }
+}
+
+const isNotFound = (error: unknown): boolean => error instanceof GopherQueueError && error.code === 'NOT_FOUND'
+
+function nullIfNotFound(error: unknown): null {
+  if (isNotFound(error)) return null
+  throw error
+}
+
+function problemIn(answer: unknown): GopherQueueError | null {
+  if (typeof answer !== 'object' || answer === null || !('code' in answer)) return null
+  return Client.errorOf(answer)
+}

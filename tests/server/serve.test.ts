@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { test } from 'node:test'
+import { GopherQueue } from '../../src/queue/gopherqueue.ts'
+import { serve } from '../../src/server/server.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { temporaryFolder } from '../support/folder.ts'
+
+const start = async (file: string, port = 0) =>
+  serve(await SqliteStore.open(file, { tends: true }), { port, logLevel: 'silent' })
+
+test('the library works over HTTP as on a file: submit, run, progress, retry, result, history', async () => {
+  using folder = temporaryFolder()
+  const server = await start(folder.file('jobs.db'))
+  const submitter = await GopherQueue.open(server.url)
+  const queue = await GopherQueue.open(server.url)
+  queue.define<{ n: number }>(
+    'double',
+    { backoff: { kind: 'constant', delay: 1 } },
+    async (job, { progress, checkpoint }) => {
+      progress(50, 'half')
+      if (job.attempt === 1) {
+        await checkpoint({ seen: job.payload.n })
+        throw new Error('the first time it fails')
+      }
+      return [job.payload.n * 2, job.checkpoint]
+    },
+  )
+  const worker = queue.work({ concurrency: 3 })
+  const { id } = await submitter.submit('double', { n: 21 })
+  assert.deepEqual(await submitter.wait(id, { timeout: '10s' }), [42, { seen: 21 }])
+  assert.deepEqual((await submitter.history(id)).map(({ outcome }) => outcome), ['failed', 'succeeded']) // biome-ignore format: short
+  assert.equal((await submitter.job(id))?.progress?.percent, 50)
+  await worker.stop()
+  await queue.close()
+  await submitter.close()
+  await server.close()
+})
+
+test('a server that goes away and comes back: nothing is lost, each result is handed over, no job runs twice', async () => {
+  using folder = temporaryFolder()
+  let server = await start(folder.file('jobs.db'))
+  const { port } = new URL(server.url)
+  const queue = await GopherQueue.open(server.url)
+  queue.on('warning', () => undefined)
+  const runs: number[] = []
+  const gate = Promise.withResolvers<void>()
+  queue.define<number>('slow', {}, async (job) => {
+    runs.push(job.payload)
+    await gate.promise
+    return job.payload
+  })
+  queue.work({ concurrency: 2 })
+  const submitted = await Promise.all([0, 1].map((n) => queue.submit('slow', n)))
+  while (runs.length < 2) await once(queue, 'started')
+  await server.close()
+  const whileAway = queue.submit('slow', 2)
+  gate.resolve()
+  server = await start(folder.file('jobs.db'), Number(port))
+  const all = [...submitted, await whileAway]
+  assert.deepEqual(await Promise.all(all.map(({ id }) => queue.wait(id, { timeout: '20s' }))), [0, 1, 2])
+  assert.deepEqual(runs.sort(), [0, 1, 2])
+  await queue.close()
+  await server.close()
+})
