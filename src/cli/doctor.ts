@@ -49,7 +49,7 @@ async function crash(file: string): Promise<Finding> {
       if (forPeople) process.stderr.write(`\r\x1b[Kcrash ${round} of ${rounds}`)
       for (const [id, payload] of await submitAndKill(file)) acknowledged.set(id, payload)
       await (await GopherQueue.open(file)).close() // that is the recovery
-      const db = openToRead(file)
+      using db = openToRead(file)
       const found = new Map(
         db
           .prepare('SELECT id, payload FROM gq_jobs')
@@ -57,7 +57,6 @@ async function crash(file: string): Promise<Finding> {
           .map((row) => [row.id, row.payload]),
       )
       const sound = db.prepare('PRAGMA integrity_check').get()!.integrity_check
-      db.close()
       if (sound !== 'ok') throw new GopherQueueError('STORAGE_CORRUPT', `after kill ${round}: ${sound}`)
       for (const [id, payload] of acknowledged) if (found.get(id) !== payload) lost.add(id)
     }

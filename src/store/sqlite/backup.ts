@@ -19,13 +19,7 @@ export function backup(path: string, into: string, force: boolean): void {
     )
   const partial = `${into}-partial-${process.pid}`
   try {
-    const source = openToRead(path)
-    try {
-      source.prepare('VACUUM INTO ?').run(partial)
-    } finally {
-      source.close()
-    }
-    mustBeSound(partial)
+    copy(path, partial)
     sync(partial)
     renameSync(partial, into)
     sync(dirname(resolve(into)))
@@ -36,10 +30,11 @@ export function backup(path: string, into: string, force: boolean): void {
 }
 
 /** A backup that nobody has read is a hope. */
-function mustBeSound(path: string): void {
-  const db = new DatabaseSync(path, { readOnly: true })
-  const found = db.prepare('PRAGMA integrity_check(1)').get()!.integrity_check
-  db.close()
+function copy(path: string, into: string): void {
+  using source = openToRead(path)
+  source.prepare('VACUUM INTO ?').run(into)
+  using made = new DatabaseSync(into, { readOnly: true })
+  const found = made.prepare('PRAGMA integrity_check(1)').get()!.integrity_check
   if (found !== 'ok')
     throw new GopherQueueError('STORAGE_CORRUPT', `The copy is not sound (${found}): nothing was kept of it.`)
 }

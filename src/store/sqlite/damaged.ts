@@ -50,10 +50,9 @@ export function mendContents(copy: string, fresh: DatabaseSync, damage: string[]
     const file = openSync(copy, 'r+')
     for (const [at, length] of parts) writeSync(file, model, at, length, at)
     closeSync(file)
-    const db = new DatabaseSync(copy)
+    using db = new DatabaseSync(copy)
     const isOlder = Number(first(db, `SELECT value FROM gq_meta WHERE key = 'schema'`)?.value) < newestSchema
     const found = isOlder || probes.every(({ probe }) => first(db, String(probe)))
-    db.close()
     if (parts.length > 0)
       damage.push(`its ${parts.length === 1 ? 'header' : 'table of contents'} is damaged: that of a new file was taken`)
     if (found) return true

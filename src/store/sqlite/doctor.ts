@@ -39,16 +39,12 @@ export function examine(path: string, diskReserve: number, order: boolean): Find
     walOf(path),
   ]
   try {
-    const db = openToRead(path)
-    try {
-      db.exec('BEGIN') // all that follows sees the same instant
-      findings[0] = found('file', `${file}, ${freeOf(db)}`)
-      const schema = schemaOf(db)
-      findings.push(engineOf(db), durabilityOf(db), schema, integrityOf(db))
-      if (schema.verdict === 'ok') findings.push(...rulesOf(db, order))
-    } finally {
-      db.close()
-    }
+    using db = openToRead(path)
+    db.exec('BEGIN') // all that follows sees the same instant
+    findings[0] = found('file', `${file}, ${freeOf(db)}`)
+    const schema = schemaOf(db)
+    findings.push(engineOf(db), schema, integrityOf(db))
+    if (schema.verdict === 'ok') findings.push(...rulesOf(db, order))
   } catch (error) {
     findings.push(found('contents', storageError(error, 'It cannot be read').message, fail(salvage)))
   }
@@ -150,15 +146,11 @@ function schemaOf(db: DatabaseSync): Finding {
 }
 
 function engineOf(db: DatabaseSync): Finding {
-  const engine = String(db.prepare('SELECT sqlite_version() AS engine').get()!.engine)
+  const sql = 'SELECT sqlite_version() AS engine, journal_mode AS journal FROM pragma_journal_mode'
+  const { engine, journal } = db.prepare(sql).get() as { engine: string; journal: string }
+  const says = `SQLite ${engine}, journal mode ${journal}; each process sets WAL, synchronous FULL and fullfsync as it opens the file`
   const old = isOlder(engine.split('.').map(Number), oldestEngine)
-  return found('engine', `SQLite ${engine}`, old && fail('it can lose writes: use Node 24.14 or newer'))
-}
-
-function durabilityOf(db: DatabaseSync): Finding {
-  const mode = db.prepare('PRAGMA journal_mode').get()!.journal_mode
-  const says = `journal mode ${mode}; each process sets WAL, synchronous FULL and fullfsync as it opens the file`
-  return found('durability', says)
+  return found('engine', says, old && fail('it can lose writes: use Node 24.14 or newer'))
 }
 
 function integrityOf(db: DatabaseSync): Finding {
