@@ -9,7 +9,6 @@ import { stepMs } from './reaper.ts'
 const kept = { bytes: 4 * 1024 * 1024, part: 0.25 }
 /** Most bytes given back in one step: to cut off a large piece takes a filesystem its time too. */
 const mostBytes = 4 * 1024 * 1024
-const pagesAtOnce = 16
 
 interface Pages {
   size: number
@@ -37,8 +36,8 @@ export function sparePages(db: Db): number {
 export function giveBack(db: Db): void {
   const end = db.clock.monotonic() + stepMs
   const { size } = pagesOf(db)
-  for (let left = Math.min(sparePages(db), mostBytes / size); left > 0; left -= pagesAtOnce) {
-    db.all(`PRAGMA incremental_vacuum(${pagesAtOnce})`)
+  for (let left = Math.min(sparePages(db), mostBytes / size); left > 0; left--) {
+    db.all('PRAGMA incremental_vacuum(1)') // each looks for its page in the list of all that are free
     if (db.clock.monotonic() >= end) return
   }
 }
