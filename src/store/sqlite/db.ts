@@ -35,6 +35,10 @@ type Move = { row: QueueRow; from: State | null; to: State | null; count: number
 
 /** Name of a line of jobs: those of one queue and one type. */
 export const line = (queue: string, type: string): string => `${queue}\0${type}`
+export const sourceOf = (line: string): Source => {
+  const [queue = '', type = ''] = line.split('\0')
+  return { queue, type }
+}
 
 /**
  * One connection and the transaction that runs on it. Operations write through this: it keeps their prepared

@@ -1,7 +1,7 @@
 import { parseBackoff } from '../../model/backoff.ts'
 import { type Attempt, type Job, priorities } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
-import type { JobFilter, JobPage, LeaseRequest, QueueStats, Source, Stats, Worker } from '../store.ts'
+import type { JobFilter, JobPage, QueueStats, Source, Stats, Worker } from '../store.ts'
 import type { Db } from './db.ts'
 import { fileStats } from './space.ts'
 import { isWorking, type WorkerRow } from './workers.ts'
@@ -60,17 +60,15 @@ export function endedAmong(db: Db, ids: number[]): number[] {
   return rows.map((row) => row.id)
 }
 
-/** Whether a lease request could be answered now. */
-export function mayLease(db: Db, { sources }: LeaseRequest): boolean {
-  return sources.some(
-    ({ queue, type }) =>
-      db.get(
-        `SELECT 1 FROM gq_jobs
-         WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2
-           AND NOT EXISTS (SELECT 1 FROM gq_queues WHERE name = ?1 AND (paused = 1 OR running >= max_running)) LIMIT 1`,
-        ...[queue, type],
-      ) !== undefined,
+/** Whether a line has a job that may run. */
+export function mayLease(db: Db, { queue, type }: Source): boolean {
+  const row = db.get(
+    `SELECT 1 FROM gq_jobs
+     WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2
+       AND NOT EXISTS (SELECT 1 FROM gq_queues WHERE name = ?1 AND (paused = 1 OR running >= max_running)) LIMIT 1`,
+    ...[queue, type],
   )
+  return row !== undefined
 }
 
 /** Whether jobs of a line hold a place of a concurrency key. */

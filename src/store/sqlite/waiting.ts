@@ -1,7 +1,7 @@
 import type { LeasedJob, LeaseRequest } from '../store.ts'
 import { lease } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
-import { type Db, line } from './db.ts'
+import { type Db, line, sourceOf } from './db.ts'
 import { notFound } from './operator.ts'
 import { endedAmong, isKeyed, job, mayLease } from './queries.ts'
 import { ripen } from './reaper.ts'
@@ -15,16 +15,24 @@ export interface Told {
   replies: Reply[]
 }
 
-/** Requests that have no answer yet: workers that wait for a job, callers that wait for a job's end. */
+interface Hungry extends Request<'lease'> {
+  /** Its place among all that ask. */
+  place: number
+}
+
+/** Requests that have no answer yet: workers that wait for a job, callers that wait for a job's end. There may be many thousands. */
 export class Waiting {
   /** By worker: a newer request replaces the older one. */
-  readonly #hungry = new Map<number, Request<'lease'>>()
+  readonly #hungry = new Map<number, Hungry>()
+  /** The workers that wait for a line, in the order in which they asked. */
+  readonly #lines = new Map<string, Set<number>>()
   /** Those whose worker had no free slot when they were last tried. */
   readonly #full = new Set<number>()
   /** Seqs by job id. */
   readonly #waits = new Map<number, Set<number>>()
-  /** Those not yet tried. */
-  readonly #fresh = new Set<number>()
+  /** Not yet tried: workers, and jobs that are waited for. */
+  readonly #fresh = { workers: new Set<number>(), jobs: new Set<number>() }
+  #places = 0
 
   get size(): number {
     return this.#hungry.size + this.#waits.size
@@ -33,28 +41,38 @@ export class Waiting {
   /** Keeps or takes back what waits. Answers with replies that this settles, or null when the request is of another kind. */
   take({ seq, operation, input }: Request): Reply[] | null {
     if (operation === 'lease') {
-      const { worker } = input as LeaseRequest
+      const { worker, sources } = input as LeaseRequest
       const replies = this.forgetWorker(worker)
-      this.#hungry.set(worker, { seq, operation, input: input as LeaseRequest })
-      this.#fresh.add(seq)
+      this.#hungry.set(worker, { seq, operation, input: input as LeaseRequest, place: ++this.#places })
+      for (const { queue, type } of sources) {
+        const key = line(queue, type)
+        this.#lines.set(key, (this.#lines.get(key) ?? new Set()).add(worker))
+      }
+      this.#fresh.workers.add(worker)
       return replies
     }
     if (operation === 'wait') {
       this.#waits.set(input as number, (this.#waits.get(input as number) ?? new Set()).add(seq))
-      this.#fresh.add(seq)
+      this.#fresh.jobs.add(input as number)
       return []
     }
     if (operation !== 'forget') return null
-    for (const [worker, request] of this.#hungry) if (request.seq === input) this.#hungry.delete(worker)
+    for (const [worker, request] of this.#hungry) if (request.seq === input) this.forgetWorker(worker)
     for (const [id, seqs] of this.#waits) if (seqs.delete(input as number) && seqs.size === 0) this.#waits.delete(id)
     return []
   }
 
   forgetWorker(worker: number): Reply[] {
     const older = this.#hungry.get(worker)
+    if (!older) return []
     this.#hungry.delete(worker)
     this.#full.delete(worker)
-    return older ? [{ seq: older.seq, value: [] }] : []
+    this.#fresh.workers.delete(worker)
+    for (const { queue, type } of older.input.sources) {
+      const key = line(queue, type)
+      if (this.#lines.get(key)?.delete(worker) && this.#lines.get(key)!.size === 0) this.#lines.delete(key)
+    }
+    return [{ seq: older.seq, value: [] }]
   }
 
   workers(): Iterable<number> {
@@ -70,9 +88,8 @@ export class Waiting {
 
   /** Whether a transaction could feed someone, so that an idle worker takes no write lock in vain. */
   mayFeed(db: Db, lookAround: boolean): boolean {
-    for (const { seq, input } of this.#hungry.values())
-      if (this.#fresh.has(seq) || (lookAround && mayLease(db, input))) return true
-    return false
+    if (this.#fresh.workers.size > 0) return true
+    return lookAround && [...this.#lines.keys()].some((key) => mayLease(db, sourceOf(key)))
   }
 
   /** Gives ready jobs to the workers that wait for them, in the order in which they asked. */
@@ -83,25 +100,54 @@ export class Waiting {
     for (const [key, source] of db.left) if (isKeyed(db, source)) db.readied.add(key)
     const fed: Fed[] = []
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
-    for (const request of this.#hungry.values()) {
-      const all = everywhere || this.#fresh.has(request.seq) || (db.freed && this.#full.has(request.input.worker))
+    for (const request of everywhere ? this.#hungry.values() : this.#worthATry(db, dry)) {
+      const { worker } = request.input
+      const all = everywhere || this.#fresh.workers.has(worker) || (db.freed && this.#full.has(worker))
       const sources = request.input.sources.filter(({ queue, type }) => {
         const key = line(queue, type)
         return !dry.has(key) && (all || db.readied.has(key))
       })
       if (sources.length === 0) continue
       const jobs = lease(db, { ...request.input, sources }, (source) => dry.add(line(source.queue, source.type)))
-      if (jobs) this.#full.delete(request.input.worker)
-      else this.#full.add(request.input.worker)
+      if (jobs) this.#full.delete(worker)
+      else this.#full.add(worker)
       if (jobs && jobs.length > 0) fed.push({ request, jobs })
     }
     return fed
   }
 
+  /** By place: those not yet tried, those who may have a slot again, and those of lines in which something became ready. */
+  *#worthATry(db: Db, dry: ReadonlySet<string>): Generator<Hungry> {
+    const some = [...this.#fresh.workers, ...(db.freed ? this.#full : [])].map((worker) => this.#hungry.get(worker)!)
+    const rows = [
+      {
+        key: '',
+        workers: some
+          .sort((a, b) => a.place - b.place)
+          .map(({ input }) => input.worker)
+          .values(),
+      },
+    ]
+    for (const key of db.readied) rows.push({ key, workers: (this.#lines.get(key) ?? new Set<number>()).values() })
+    const next = (workers: Iterator<number>) => this.#hungry.get(workers.next().value ?? Number.NaN)
+    const heads = rows.map(({ key, workers }) => ({ key, workers, head: next(workers) }))
+    for (let last = 0; ; ) {
+      let first: (typeof heads)[number] | undefined
+      for (const row of heads)
+        if (row.head && !dry.has(row.key) && row.head.place < (first?.head?.place ?? Number.POSITIVE_INFINITY))
+          first = row
+      if (!first) return
+      const request = first.head!
+      first.head = next(first.workers)
+      if (request.place > last) yield request // else it stands in two rows
+      last = request.place
+    }
+  }
+
   /** What those are told whose job has ended or is gone. */
   tell(db: Db, lookAround: boolean): Told[] {
-    const all = lookAround || this.#fresh.size > 0
-    const worthALook = all ? [...this.#waits.keys()] : [...new Set(db.ended)].filter((id) => this.#waits.has(id))
+    const some = new Set([...db.ended, ...this.#fresh.jobs])
+    const worthALook = lookAround ? [...this.#waits.keys()] : [...some].filter((id) => this.#waits.has(id))
     if (worthALook.length === 0) return []
     // What ended in this transaction may have been retried in it too.
     return endedAmong(db, worthALook).map((id) => {
@@ -113,8 +159,9 @@ export class Waiting {
 
   /** The transaction is on disk. */
   settle(fed: Fed[], told: Told[]): Reply[] {
-    this.#fresh.clear()
-    for (const { request } of fed) this.#hungry.delete(request.input.worker)
+    this.#fresh.workers.clear()
+    this.#fresh.jobs.clear()
+    for (const { request } of fed) this.forgetWorker(request.input.worker)
     for (const { id } of told) this.#waits.delete(id)
     return [...fed.map(({ request, jobs }) => ({ seq: request.seq, value: jobs })), ...told.flatMap((t) => t.replies)]
   }
