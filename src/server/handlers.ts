@@ -144,8 +144,8 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
     remove: async ({ params: { id } }) => (await store.call('remove', id)) ?? none,
     register: async ({ body, host }) => ({ worker: await store.call('register', { ...body, remote: host }) }),
     async unregister({ params: { id } }) {
-      await store.call('unregister', id)
-      workers.forget(id)
+      const worker = await workers.forget(/^\d+$/.test(`${id}`) ? Number(id) : id)
+      if (worker !== undefined) await store.call('unregister', worker)
       return none
     },
     async lease({ body, host, until }) {
@@ -243,7 +243,7 @@ class Specs {
 /** Workers by the name with which they ask, and the latest request of each. */
 class Workers {
   readonly #store: Store
-  readonly #names = new Map<string, Promise<number>>()
+  readonly #names = new Map<string, { said: string; id: Promise<number> }>()
   readonly #turns = new Map<number, number>()
   readonly #earlier: Promise<void>
 
@@ -251,25 +251,33 @@ class Workers {
   constructor(store: Store) {
     this.#store = store
     this.#earlier = store.call('stats', null).then(({ workers }) => {
-      for (const { id, name, pid } of workers) if (pid === null) this.#names.set(name, Promise.resolve(id))
+      for (const { id, name, pid } of workers) if (pid === null) this.#names.set(name, { said: '', id: Promise.resolve(id) }) // biome-ignore format: long
     })
     this.#earlier.catch(() => undefined)
   }
 
-  /** By its id, or signed on by its name. */
+  /** By its id, or signed on by its name; what it takes is brought up to date. */
   async of(worker: number | string, sources: Source[], slots: number, host: string): Promise<number> {
     if (typeof worker === 'number') return worker
     await this.#earlier
+    const said = JSON.stringify([sources, slots, host])
+    const before = this.#names.get(worker)
+    if (before?.said === said) return before.id
     const registration = { name: worker, sources, slots, remote: host }
-    const known = this.#names.get(worker) ?? this.#store.call('register', registration)
-    this.#names.set(worker, known)
-    known.catch(() => this.#names.delete(worker))
-    return known
+    const again = async (known: number) => this.#store.call('register', { ...registration, known })
+    const id = before ? before.id.then(again) : this.#store.call('register', registration)
+    this.#names.set(worker, { said, id })
+    id.catch(() => this.#names.delete(worker))
+    return id
   }
 
-  forget(id: number): void {
-    this.#turns.delete(id)
-    for (const [name, known] of this.#names) known.then((one) => one === id && this.#names.delete(name))
+  /** Its id, if there is such a worker. */
+  async forget(worker: number | string): Promise<number | undefined> {
+    await this.#earlier
+    const id = typeof worker === 'number' ? worker : await this.#names.get(worker)?.id
+    for (const [name, known] of this.#names) if ((await known.id) === id) this.#names.delete(name)
+    if (id !== undefined) this.#turns.delete(id)
+    return id
   }
 
   isStale(worker: number, turn = 0): boolean {

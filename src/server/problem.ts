@@ -45,6 +45,7 @@ const titleOf = (code: string): string => `${code[0]}${code.slice(1).toLowerCase
 /** What the framework refuses before any of our code runs: nothing has happened then. */
 function ofFramework({ statusCode = 500, message, code }: FastifyError): GopherQueueError {
   if (statusCode === 413) return refusal('PAYLOAD_TOO_LARGE', 'The body is too large.')
+  if (statusCode === 415) return refusal('INVALID_ARGUMENT', 'The header Content-Type must be application/json.')
   if (statusCode === 404) return refusal('NOT_FOUND', message)
   if (statusCode < 500) return refusal('INVALID_ARGUMENT', `${message.replace(/\.?$/, '.')}`)
   return new GopherQueueError(

@@ -141,6 +141,8 @@ export interface WorkerRegistration {
   slots: number
   /** Its host, if it is reached over the network: then nobody here renews its leases. */
   remote?: string
+  /** As it was signed on before, if its row is to be brought up to date. */
+  known?: number
 }
 
 /** One worker, of any process, that has not signed off. */

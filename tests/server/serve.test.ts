@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
 import { serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
@@ -61,5 +62,54 @@ test('a server that goes away and comes back: nothing is lost, each result is ha
   assert.deepEqual(await Promise.all(all.map(({ id }) => queue.wait(id, { timeout: '20s' }))), [0, 1, 2])
   assert.deepEqual(runs.sort(), [0, 1, 2])
   await queue.close()
+  await server.close()
+})
+
+const json = async (url: string, method: string, body?: object): Promise<Record<string, unknown>> => {
+  const headers = body ? { 'content-type': 'application/json' } : {}
+  return (await (await fetch(url, { method, headers, ...(body && { body: JSON.stringify(body) }) })).json()) as never
+}
+
+test('a worker that asks by a name: what it takes is brought up to date, also after a restart, and it signs off by its name', async () => {
+  using folder = temporaryFolder()
+  let server = await start(folder.file('jobs.db'))
+  const ask = async (types: string[], slots = 2) =>
+    (await json(`${server.url}/v1/leases`, 'POST', { worker: 'by-name', types, slots, waitMs: 0 })).jobs as object[]
+  const workers = async () =>
+    ((await json(`${server.url}/v1/stats`, 'GET')).workers as Record<string, unknown>[]).map(
+      ({ id, sources, running }) => [id, (sources as { type: string }[]).map(({ type }) => type), running],
+    )
+  assert.deepEqual(await ask(['a']), [])
+  assert.deepEqual(await ask(['a', 'b']), [])
+  assert.deepEqual(await workers(), [[1, ['a', 'b'], 0]])
+  await server.close()
+  server = await start(folder.file('jobs.db'))
+  await json(`${server.url}/v1/jobs`, 'POST', { type: 'c' })
+  assert.equal((await ask(['c'])).length, 1)
+  assert.deepEqual(await workers(), [[1, ['c'], 1]])
+  for (const name of ['nobody', 'by-name', 'by-name'])
+    assert.equal(await json(`${server.url}/v1/workers/${name}`, 'DELETE'), null)
+  assert.deepEqual(await workers(), [])
+  const { state, attempt } = await json(`${server.url}/v1/jobs/1`, 'GET')
+  assert.deepEqual([state, attempt], ['ready', 0])
+  await server.close()
+})
+
+test('a poll whose worker asks for no more, or signs off, is answered at once', async () => {
+  using folder = temporaryFolder()
+  const server = await start(folder.file('jobs.db'))
+  const poll = async (slots: number, waitMs: number) => {
+    const before = server.waiting
+    const answer = json(`${server.url}/v1/leases`, 'POST', { worker: 'w', types: ['a'], slots, waitMs })
+    while (waitMs > 0 && server.waiting === before) await setImmediate()
+    return { answer }
+  }
+  const first = await poll(1, 60_000)
+  const second = await poll(0, 0)
+  assert.deepEqual(await first.answer, { jobs: [], replaced: true })
+  assert.deepEqual(await second.answer, { jobs: [], replaced: false })
+  const third = await poll(1, 60_000)
+  await json(`${server.url}/v1/workers/w`, 'DELETE')
+  assert.deepEqual(await third.answer, { jobs: [], replaced: true })
   await server.close()
 })

@@ -162,7 +162,7 @@ export interface Endpoint {
 
 const ofJob = closed({ id: int({ minimum: 1 }) })
 const ofName = closed({ name: name('Its name') })
-const ofWorker = closed({ id: int({ minimum: 1 }) })
+const ofWorker = closed({ id: either([int({ minimum: 1 }), name('Its name: one of digits alone is an id')]) })
 const waitMs = may(int({ minimum: 0, maximum: 60_000, description: 'Longest wait in ms. Default 30000' }))
 
 const report = <K extends ReportKind, R extends TSchema>(event: K, summary: string, response: R) => ({
@@ -243,14 +243,17 @@ export const api = {
   },
   unregister: {
     ...{ method: 'DELETE', url: '/v1/workers/:id', scope: 'work', params: ofWorker, response: nothing() },
-    summary: 'Sign off; what the worker still holds goes back, uncharged',
+    summary: 'Sign off, by id or name; what the worker still holds goes back, uncharged',
   },
   lease: {
     ...{ method: 'POST', url: '/v1/leases', scope: 'work' },
     summary:
       'The first ready jobs; waits for one up to waitMs. A newer request of the same worker takes the place of an older one',
     body: closed({
-      worker: either([int({ minimum: 1 }), name('A name of its own: it is signed on by that')]),
+      worker: either([
+        int({ minimum: 1 }),
+        name('A name of its own: it is signed on by that. No other loop may use it'),
+      ]),
       types: may(list(type)),
       queue: may(name("Of `types`. Default 'default'")),
       sources: may(list(source, { description: 'In place of types and queue' })),
@@ -259,7 +262,10 @@ export const api = {
       turn: may(int({ description: 'Of two requests that cross on the way, the higher one counts' })),
       waitMs,
     }),
-    response: object({ jobs: list(LeasedJob), replaced: bool({ description: 'Another request took its place' }) }),
+    response: object({
+      jobs: list(LeasedJob),
+      replaced: bool({ description: 'A newer request of the worker took its place, or it was signed off' }),
+    }),
   },
   report: {
     ...{ method: 'POST', url: '/v1/reports', scope: 'work', large: true },

@@ -113,6 +113,11 @@ export function prune(db: Db): boolean {
     `DELETE FROM gq_requests WHERE request IN (SELECT request FROM gq_requests WHERE expires_at <= ?1 LIMIT 1000)`,
     db.now,
   )
+  // Of a worker on the network nobody hears that it is gone; one that comes back is there again.
+  db.run(
+    `UPDATE gq_workers SET ended_at = ?1 WHERE pid IS NULL AND ended_at IS NULL AND seen_at <= ?1 - 3600000`,
+    db.now,
+  )
   db.run(`DELETE FROM gq_workers WHERE ended_at <= ?1`, db.now - 7 * 86_400_000)
   return jobsLeft || keysLeft
 }
@@ -128,7 +133,7 @@ export function reap(db: Db, workers: number[], terms: Terms, monotonic: number)
   const behind = prune(db)
   const { host } = db.processes.me
   db.run(
-    `UPDATE gq_workers SET seen_at = ?1 WHERE (host = ?3 OR pid IS NULL) AND seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))`,
+    `UPDATE gq_workers SET seen_at = ?1, ended_at = NULL WHERE (host = ?3 OR pid IS NULL) AND seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))`,
     db.now,
     JSON.stringify(workers),
     host,

@@ -89,8 +89,11 @@ export class Terms {
   }
 }
 
-/** Whether a lease could be renewed still: then it has all its time from when it is first seen, whatever the wall clock says. */
+/**
+ * Whether a lease could be renewed still: then it has all its time from when it is first seen, whatever the wall clock says.
+ * A worker of a server could not while that was away.
+ */
 function isAlive(db: Db, worker: number): boolean {
   const row = db.get<WorkerRow>(`SELECT * FROM gq_workers WHERE id = ?1 AND ended_at IS NULL`, worker)
-  return row !== undefined && db.processes.isAlive(row) === true
+  return row !== undefined && (row.pid === null || db.processes.isAlive(row) === true)
 }

@@ -80,14 +80,16 @@ export const isSame = (a: Identity, b: Identity): boolean =>
 
 export const isWorking = (db: Db, row: WorkerRow): boolean => db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000
 
-export function register(db: Db, { name, sources, slots, remote }: WorkerRegistration): number {
+export function register(db: Db, { name, sources, slots, remote, known }: WorkerRegistration): number {
   const nobody = { pid: null, pid_started: null, boot: null, pid_space: null }
   const me = remote === undefined ? db.processes.me : { host: remote, ...nobody }
   const row = db.get<{ id: number }>(
-    `INSERT INTO gq_workers (name, sources, slots, host, pid, pid_started, boot, pid_space, started_at, seen_at)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
+    `INSERT INTO gq_workers (id, name, sources, slots, host, pid, pid_started, boot, pid_space, started_at, seen_at)
+     VALUES (?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
+     ON CONFLICT (id) DO UPDATE SET sources = ?2, slots = ?3, host = ?4, seen_at = ?9, ended_at = NULL
      RETURNING id`,
     ...[name, JSON.stringify(sources), slots, me.host, me.pid, me.pid_started, me.boot, me.pid_space, db.now],
+    known ?? null,
   )
   return row!.id
 }

@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { jobSpec } from '../../src/model/job.ts'
+import { Engine } from '../../src/store/sqlite/commit.ts'
+import type { Input, Lease, LeasedJob, Operation, Output } from '../../src/store/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
+import { temporaryFolder } from '../support/folder.ts'
+
+// A server's store: what it does for workers that it knows by the network alone.
+
+const sources = [{ queue: 'default', type: 'a' }]
+
+class Rig {
+  readonly clock = new VirtualClock()
+  readonly #path: string
+  #engine: Engine
+
+  constructor(t: TestContext) {
+    const folder = temporaryFolder()
+    this.#path = folder.file('jobs.db')
+    this.#engine = new Engine(this.#path, this.clock, { tends: true })
+    t.after(() => {
+      this.#engine.close()
+      folder[Symbol.dispose]()
+    })
+  }
+
+  /** The server goes and comes back after some ms. */
+  restart(after: number): void {
+    this.#engine.close()
+    this.clock.advance(after)
+    this.#engine = new Engine(this.#path, this.clock, { tends: true })
+  }
+
+  pass(ms: number): void {
+    for (let passed = 0; passed < ms; passed += 1000) {
+      this.clock.advance(1000)
+      this.#engine.tick()
+    }
+  }
+
+  ask<K extends Operation>(operation: K, input: Input<K>): Output<K> {
+    const reply = this.#engine.execute([{ seq: 1, operation, input }]).find(({ seq }) => seq === 1)
+    if (!reply) throw new Error(`${operation} waits`)
+    if ('error' in reply) throw reply.error
+    return reply.value as Output<K>
+  }
+
+  /** A worker on the network, with a job. */
+  work(): { worker: number; job: LeasedJob } {
+    const worker = this.ask('register', { name: 'w', sources, slots: 1, remote: '10.0.0.7' })
+    this.ask('submit', { specs: jobSpec('a', {}), payloads: ['1'], keys: null, trace: null })
+    const [job] = this.ask('lease', { worker, sources, slots: 1, exclude: [] })
+    return { worker, job: job! }
+  }
+}
+
+const leaseOf = ({ id, token, queue, type }: LeasedJob): Lease => ({ id, token, queue, type })
+
+test('a job that ran all through an outage of its server is still its worker’s, for as long as a lease lasts', (t) => {
+  const rig = new Rig(t)
+  const { job } = rig.work()
+  rig.restart(5 * 60_000)
+  rig.pass(29_000)
+  assert.equal(rig.ask('succeed', { lease: leaseOf(job), result: '2' }).state, 'succeeded')
+})
+
+test('and no longer: a worker that is gone has its job taken after that', (t) => {
+  const rig = new Rig(t)
+  const { job } = rig.work()
+  rig.restart(5 * 60_000)
+  rig.pass(31_000)
+  assert.deepEqual([rig.ask('job', job.id)!.state, rig.ask('attempts', job.id)[0]!.outcome], ['ready', 'lost'])
+})
+
+test('a worker that nobody has seen for an hour is no longer listed, until it comes back', (t) => {
+  const rig = new Rig(t)
+  const { worker } = rig.work()
+  const listed = () => rig.ask('stats', null).workers.map(({ id, slots }) => [id, slots])
+  rig.pass(59 * 60_000)
+  assert.deepEqual(listed(), [[worker, 1]])
+  rig.pass(2 * 60_000)
+  rig.ask('submit', { specs: jobSpec('a', { delay: 1000 }), payloads: ['1'], keys: null, trace: null })
+  rig.pass(2000)
+  assert.deepEqual(listed(), [])
+  const again = { name: 'w', sources, slots: 2, remote: '10.0.0.7', known: worker }
+  assert.equal(rig.ask('register', again), worker)
+  assert.deepEqual(listed(), [[worker, 2]])
+})
