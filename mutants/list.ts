@@ -18,6 +18,7 @@ const leases = 'store/sqlite/leases.ts'
 const operator = 'store/sqlite/operator.ts'
 const reaper = 'store/sqlite/reaper.ts'
 const terms = 'store/sqlite/terms.ts'
+const round = 'store/sqlite/round.ts'
 const schema = 'store/sqlite/schema.ts'
 const submit = 'store/sqlite/submit.ts'
 const workers = 'store/sqlite/workers.ts'
@@ -63,7 +64,7 @@ export const mutants: Mutant[] = [
     breaks: 'answers before COMMIT, which follows a little later',
     edits: [
       [
-        commit,
+        round,
         commitsThenAnswers,
         `setTimeout(() => db.connection.isTransaction && db.commit(), 5)
         return { answers, fed, told, behind }`,
@@ -79,7 +80,7 @@ export const mutants: Mutant[] = [
   {
     name: 'early-memory',
     breaks: 'takes a lease request for answered before COMMIT: when that fails, nobody ever answers',
-    edits: [[commit, commitsThenAnswers, `this.#waiting.settle(fed, told)\n        ${commitsThenAnswers}`]],
+    edits: [[round, commitsThenAnswers, `this.#waiting.settle(fed, told)\n        ${commitsThenAnswers}`]],
     tests: faultyDisk,
   },
   {
@@ -285,8 +286,8 @@ export const mutants: Mutant[] = [
     breaks: "takes this process's job before an urgent one of another process",
     edits: [
       [
-        commit,
-        'const everywhere = lookAround || this.#versionOutside() !== this.#dataVersion',
+        round,
+        'const everywhere = lookAround || this.#versionOutside(db) !== this.#dataVersion',
         'const everywhere = lookAround',
       ],
     ],
@@ -371,19 +372,19 @@ export const mutants: Mutant[] = [
   {
     name: 'late-prune',
     breaks: 'leaves what a step of retention did not get to for a quarter of a second',
-    edits: [[commit, 'done.behind ? this.#clock.monotonic() + pruneEvery : Number', 'Number']],
+    edits: [[round, 'done.behind ? this.#clock.monotonic() + pruneEvery : Number', 'Number']],
     tests: contract,
   },
   {
     name: 'kept-space',
     breaks: 'never gives the space that retention frees back to the disk',
-    edits: [[commit, 'if (shrinking) giveBack(db)', '']],
+    edits: [[round, 'if (shrinking) giveBack(db)', '']],
     tests: space,
   },
   {
     name: 'blind-shrinking',
     breaks: 'moves pages to the front while a reader keeps the WAL from being emptied',
-    edits: [[commit, 'sparePages(db) > 0 && db.checkpoint())', 'sparePages(db) > 0)']],
+    edits: [[round, 'sparePages(db) > 0 && db.checkpoint())', 'sparePages(db) > 0)']],
     tests: space,
   },
 
@@ -507,7 +508,7 @@ export const mutants: Mutant[] = [
   {
     name: 'untold-lease',
     breaks: 'keeps a job to itself that no handler was told of, because its COMMIT was reported as failed',
-    edits: [[commit, 'this.#leases.giveBackUntold(this.#db, [...this.#workers])\n', '\n']],
+    edits: [[round, 'this.#leases.giveBackUntold(db, [...this.#workers])\n', '\n']],
     tests: ['tests/contract/found.test.ts'],
   },
   {

@@ -65,6 +65,8 @@ export interface LeasedJob extends Lease {
   trace: string | null
   createdAt: Instant
   startedAt: Instant
+  /** Ms from when it became ready to this lease; null where that is not known: a delayed job, or not its first lease. */
+  waited?: number | null
 }
 
 export interface Failure {
@@ -189,6 +191,23 @@ export interface Stats {
   file: FileStats | null
 }
 
+/** Numbers by size: `counts[i]` of them are at most `bounds[i]` and above the bound before; the last count is of the rest. */
+export interface Histogram {
+  bounds: readonly number[]
+  counts: number[]
+  sum: number
+}
+
+/** How the store itself does, in this process, since it was opened. */
+export interface Vitals {
+  /** A lease request waits although a job is there that it could have. Only something that is broken lasts longer than a moment. */
+  starving: boolean
+  /** Ms that COMMIT took, which is its fsync above all, and now and then a checkpoint. */
+  commits: Histogram
+  /** Operations that shared one transaction and its fsync. */
+  groups: Histogram
+}
+
 /** Limits of a queue; undefined leaves as it is, null takes the limit away. Durations in ms. */
 export interface QueueSettings {
   queue: string
@@ -279,6 +298,8 @@ export interface Operations {
   attempts(id: number): Attempt[]
   stats(input: null): Stats
   why(id: number): string
+  /** Answers when a transaction has held the write lock: it proves that this store is not stuck. Writes nothing. */
+  vitals(input: null): Vitals
 }
 
 export type Operation = keyof Operations

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../model/clock.ts'
-import { GopherQueueError } from '../../model/errors.ts'
+import { GopherQueueError, invalid } from '../../model/errors.ts'
 import { type Job, priorities } from '../../model/job.ts'
 import type {
   Input,
@@ -85,6 +85,8 @@ export class HttpStore implements Store {
     const given = <K extends Operation>(_: K): Input<K> => input as Input<K>
     const client = this.#client
     switch (operation) {
+      case 'vitals':
+        throw invalid('The vitals of a store are known in its own process: ask the server for /metrics and /readyz.')
       case 'submit':
         return this.#submit(given('submit'))
       case 'lease':

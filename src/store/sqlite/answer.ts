@@ -29,7 +29,10 @@ export const writes = {
   unregister,
 }
 type Immediate = {
-  [K in Exclude<Operation, 'lease' | 'wait' | 'progress'>]: (db: Db, input: Input<K>) => ReturnType<Operations[K]>
+  [K in Exclude<Operation, 'lease' | 'wait' | 'progress' | 'vitals'>]: (
+    db: Db,
+    input: Input<K>,
+  ) => ReturnType<Operations[K]>
 }
 const immediate: Immediate = { ...writes, job, jobs, attempts, stats, schedules, why }
 

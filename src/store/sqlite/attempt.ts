@@ -19,11 +19,7 @@ export function lease(
   { worker, sources, slots, exclude }: LeaseRequest,
   dry: (source: Source) => void,
 ): LeasedJob[] | null {
-  const { held } = db.get<{ held: number }>(
-    `SELECT COUNT(*) AS held FROM gq_jobs WHERE state = 'running' AND worker_id = ?1`,
-    worker,
-  )!
-  const limit = slots - held
+  const limit = slots - heldBy(db, worker)
   if (limit <= 0) return null
   const found: { id: number; priority: number; source: Source }[] = []
   const spent = new Set(sources) // what has nothing left, for no worker: not even what this one passes over
@@ -62,13 +58,19 @@ export function lease(
      WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'
      RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
                backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace,
-               created_at AS createdAt`,
+               created_at AS createdAt, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?4 - created_at) END`,
     ...[JSON.stringify(taken), token, worker, db.now],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
   jobs.sort((a, b) => a.priority - b.priority || a.id - b.id)
   for (const job of jobs) db.moved(job.queue, job.type, 'ready', 'running')
   return jobs
+}
+
+/** How many jobs a worker holds. */
+export function heldBy(db: Db, worker: number): number {
+  const sql = `SELECT COUNT(*) AS held FROM gq_jobs WHERE state = 'running' AND worker_id = ?1`
+  return db.get<{ held: number }>(sql, worker)!.held
 }
 
 /** How many more jobs of a queue may run, over all processes. */
@@ -79,9 +81,22 @@ function roomIn({ paused, max_running, counts }: QueueRow): number {
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */
 function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob {
   const [id, queue, type, priority, payload, attempt, tries, ...rest] = row
-  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt] = rest
+  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt, waited] = rest
   const policy = { maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace }
-  return { id, queue, type, priority, payload, attempt, tries, ...policy, createdAt, token, startedAt } as LeasedJob
+  return {
+    id,
+    queue,
+    type,
+    priority,
+    payload,
+    attempt,
+    tries,
+    ...policy,
+    createdAt,
+    waited,
+    token,
+    startedAt,
+  } as LeasedJob
 }
 
 export const succeeded: Fate = { state: 'succeeded', runAt: null, reason: null }

@@ -1,16 +1,12 @@
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
-import type { Input, Lease, Operation, StoreEvent, StoreHealth } from '../store.ts'
-import { answerAll, outcomes, writes } from './answer.ts'
+import type { Input, Operation, StoreEvent, StoreHealth } from '../store.ts'
+import { outcomes, writes } from './answer.ts'
 import { Condition } from './condition.ts'
-import { abandon, connect, errorInUse, isStorageFault, whileBusy } from './connection.ts'
+import { abandon, connect, errorInUse, isStorageFault } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
-import { Leases } from './leases.ts'
-import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
-import { giveBack, sparePages } from './space.ts'
-import { Terms } from './terms.ts'
-import { Waiting } from './waiting.ts'
+import { plain, type Round, Rounds } from './round.ts'
 
 export interface Request<K extends Operation = Operation> {
   seq: number
@@ -19,19 +15,6 @@ export interface Request<K extends Operation = Operation> {
   input: Input<K>
 }
 export type Reply = { seq: number; value: unknown } | { seq: number; error: GopherQueueError }
-
-/** How often at least the reaper looks, while this process works. */
-const reapEvery = 250
-
-/** What one transaction does besides what it was asked for. */
-interface Round {
-  reaping: boolean
-  /** Another process may have changed anything. */
-  lookAround: boolean
-  /** The last write failed: finds out whether the next would not, also when nobody wants to write. */
-  probing: boolean
-}
-const plain: Round = { reaping: false, lookAround: false, probing: false }
 
 export interface EngineOptions {
   disk?: Disk
@@ -50,23 +33,11 @@ export interface EngineOptions {
  */
 export class Engine {
   #db: Db
-  readonly #clock: Clock
   readonly #connect: () => Db
   readonly #condition: Condition
-  readonly #waiting = new Waiting()
+  readonly #rounds: Rounds
   /** Outcomes that could not be made durable yet. */
   #held: Request[] = []
-  readonly #workers = new Set<number>()
-  readonly #tends: boolean
-  /** Workers reached over the network: what they run is theirs to renew. */
-  readonly #remotes = new Set<number>()
-  readonly #leases = new Leases()
-  readonly #terms = new Terms()
-  #dataVersion = 0
-  /** When to look at the reaper's work next, on the monotonic clock: a wall clock set back must not put it off. */
-  #wakeAt = 0
-  /** When retention's next step is due, since the last one left some; infinity when it left none. On the monotonic clock. */
-  #pruneAt = Number.POSITIVE_INFINITY
   /** The connection failed: what it remembers of the file is worth nothing. */
   #distrusted = false
   /** What happened besides the answers; the caller takes and clears it. */
@@ -78,10 +49,9 @@ export class Engine {
     clock: Clock,
     { disk = noDisk, diskReserve = 0, open = connect, tends = false }: EngineOptions = {},
   ) {
-    this.#clock = clock
-    this.#tends = tends
     this.#connect = () => open(path, clock)
     this.#condition = new Condition(clock, disk, diskReserve)
+    this.#rounds = new Rounds(clock, this.#condition, tends, (events) => this.events.push(...events))
     this.#db = this.#condition.open(this.#connect)
     this.#attempt([], { ...plain, reaping: true })
     if (this.#condition.failed) throw this.#condition.refusal()
@@ -95,14 +65,7 @@ export class Engine {
   execute(requests: Request[]): Reply[] {
     this.#look()
     const replies: Reply[] = []
-    const now: Request[] = []
-    for (const request of requests) {
-      const settled = this.#waiting.take(request)
-      if (settled) replies.push(...settled)
-      else if (request.operation === 'progress') replies.push(this.#leases.progress(request as Request<'progress'>))
-      else if (request.operation === 'unregister') replies.push(...this.#waiting.forgetWorker(request.input as number))
-      if (!settled && request.operation !== 'progress') now.push(request)
-    }
+    const now = requests.filter((request) => !this.#rounds.takes(request, replies))
     replies.push(...this.#attempt(now, plain))
     this.#tellHealth()
     return replies
@@ -119,59 +82,24 @@ export class Engine {
   #tick(): Reply[] {
     const held = this.#held
     this.#held = []
-    let changed = false
-    let reaping = false
+    let round: Round
     try {
       if (this.#distrusted) this.#reconnect()
-      changed = whileBusy(() => this.#changedOutside())
-      const now = this.#clock.monotonic()
-      const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping()))
-      reaping = this.#isAtWork && due
-      if (changed || reaping)
-        this.events.push(...whileBusy(() => this.#leases.news(this.#db, [...this.#workers, ...this.#remotes])))
+      round = this.#rounds.look(this.#db)
     } catch (error) {
       return this.#refuse(held, error)
     }
-    const probing = this.#condition.blocked
-    const worthIt = reaping || changed || held.length > 0 || probing
-    return worthIt ? this.#attempt(held, { reaping, lookAround: changed, probing }) : []
+    const worthIt = held.length > 0 || Object.values(round).includes(true)
+    return worthIt ? this.#attempt(held, round) : []
   }
 
   /** Ms until `tick` is worth a call, at most `most`; infinity when nobody here would want to know. */
   tickIn(most: number): number {
-    const watching = this.#isAtWork || this.#waiting.size + this.#held.length > 0
-    if (!watching) return this.#condition.ok ? Number.POSITIVE_INFINITY : reapEvery
-    const next = Math.min(this.#wakeAt, this.#pruneAt)
-    return this.#isAtWork ? Math.max(1, Math.min(most, next - this.#clock.monotonic())) : most
+    return this.#rounds.lookIn(most, this.#held.length)
   }
 
   close(): void {
     if (this.#db.connection.isOpen) this.#db.connection.close()
-  }
-
-  /** Another process committed since this was last asked. */
-  #changedOutside(): boolean {
-    const version = this.#versionOutside()
-    const changed = version !== this.#dataVersion
-    this.#dataVersion = version
-    return changed
-  }
-
-  #versionOutside(): number {
-    return this.#db.get<{ data_version: number }>('PRAGMA data_version')!.data_version
-  }
-
-  /** Asked on a read, so that an idle process takes no write lock. */
-  #lookAtReaping(): boolean {
-    const db = this.#db
-    db.begin('read')
-    try {
-      this.#wakeAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
-      const due = reapIsDue(db, this.#present, this.#terms, this.#clock.monotonic())
-      return due || (this.#condition.ok && sparePages(db) > 0)
-    } finally {
-      db.rollback()
-    }
   }
 
   /** Runs what can be run now in one transaction; tells or holds the rest. On a full disk `ways` to make room are tried first. */
@@ -188,7 +116,7 @@ export class Engine {
       return false
     })
     try {
-      return [...replies, ...this.#transaction(now, { ...how, reaping: how.reaping && !resting }, !resting)]
+      return [...replies, ...this.#rounds.run(this.#db, now, { ...how, reaping: how.reaping && !resting }, !resting)]
     } catch (error) {
       const failure = errorInUse(error, 'no')
       if (failure.code === 'STORAGE_FULL') {
@@ -203,88 +131,6 @@ export class Engine {
     }
   }
 
-  #transaction(requests: Request[], { reaping, lookAround, probing }: Round, mayWrite: boolean): Reply[] {
-    const asked = reaping || probing || requests.some(({ operation }) => operation in writes)
-    const writing = asked || (mayWrite && whileBusy(() => this.#waiting.mayFeed(this.#db, lookAround)))
-    const proving = writing && this.#condition.blocked
-    const db = this.#db
-    const at = this.#clock.monotonic()
-    const pruning = !reaping && asked && at >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
-    // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
-    const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.ok
-    const shrinking = mayShrink && whileBusy(() => sparePages(db) > 0 && db.checkpoint())
-    const done = whileBusy(() => {
-      try {
-        db.begin(writing ? 'write' : 'read')
-        // What another process made ready since the last tick goes first if its class is higher: every line counts then.
-        const everywhere = lookAround || this.#versionOutside() !== this.#dataVersion
-        if (proving) this.#probe()
-        if (asked) this.#leases.writeProgress(db)
-        const answers = answerAll(db, requests)
-        let behind = pruning && prune(db)
-        if (reaping) behind = reap(db, this.#present, this.#terms, at) // after held outcomes: their attempts were over in time
-        if (shrinking) giveBack(db)
-        const fed = writing ? this.#waiting.feed(db, everywhere) : []
-        const told = this.#waiting.tell(db, lookAround)
-        db.commit()
-        if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
-        return { answers, fed, told, behind }
-      } catch (error) {
-        db.rollback()
-        throw error
-      }
-    })
-    // All of it is on disk: only now does memory follow.
-    if (asked) this.#leases.progressWritten()
-    this.#follow(requests, done.answers)
-    for (const { jobs } of done.fed) for (const job of jobs) this.#leases.add(job)
-    if (reaping) this.#terms.renewed(at)
-    if (reaping || pruning)
-      this.#pruneAt = done.behind ? this.#clock.monotonic() + pruneEvery : Number.POSITIVE_INFINITY
-    for (const { request, jobs } of done.fed)
-      if (this.#workers.has(request.input.worker)) for (const job of jobs) this.#terms.add(job, at)
-    this.events.push(...db.events)
-    this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
-    if (proving) this.#condition.unblock()
-    return [...done.answers, ...this.#waiting.settle(done.fed, done.told)]
-  }
-
-  #probe(): void {
-    this.#db.nextSequence() // only what is written proves that writing works
-    this.#leases.giveBackUntold(this.#db, [...this.#workers])
-  }
-
-  #follow(requests: Request[], answers: Reply[]): void {
-    for (const [i, { operation, input }] of requests.entries()) {
-      const answer = answers[i]!
-      if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
-      else if (operation === 'release') this.#leases.end(input as Lease)
-      else if (operation === 'register' && 'value' in answer)
-        this.#startWork(answer.value as number, (input as Input<'register'>).remote !== undefined)
-      else if (operation === 'unregister') this.#forget(input as number)
-    }
-  }
-
-  #startWork(worker: number, isRemote: boolean): void {
-    if (isRemote) this.#remotes.add(worker)
-    else this.#workers.add(worker)
-    this.#condition.lookSoon() // space is set aside before the first job runs
-  }
-
-  #forget(worker: number): void {
-    this.#workers.delete(worker)
-    this.#remotes.delete(worker)
-  }
-
-  get #isAtWork(): boolean {
-    return this.#tends || this.#workers.size > 0
-  }
-
-  /** Those that are known to be there: of this process, or with a request that waits. */
-  get #present(): number[] {
-    return [...this.#workers, ...this.#waiting.workers()]
-  }
-
   /** Storage failed: nothing of the transaction is believed. Outcomes are held, the rest is told so. */
   #refuse(requests: Request[], error: unknown): Reply[] {
     const cause = errorInUse(error, 'no')
@@ -293,7 +139,7 @@ export class Engine {
     const fault = isStorageFault(error) || error instanceof GopherQueueError
     if (fault) this.#condition.block(cause)
     if (fault && !full) this.#distrusted = true
-    this.#dataVersion = -1 // the next tick tries all that waits again
+    this.#rounds.lookAnew() // the next tick tries all that waits again
     const replies: Reply[] = []
     for (const request of requests) {
       if (fault && outcomes.has(request.operation)) this.#held.push(request)
@@ -308,7 +154,7 @@ export class Engine {
   #refuseAll(requests: Request[]): Reply[] {
     const seqs = [...this.#held.splice(0), ...requests].map(({ seq }) => seq)
     const error = this.#condition.refusal()
-    return [...seqs, ...this.#waiting.giveUp()].map((seq) => ({ seq, error }))
+    return [...seqs, ...this.#rounds.giveUp()].map((seq) => ({ seq, error }))
   }
 
   #reconnect(): void {
@@ -316,13 +162,13 @@ export class Engine {
     const fresh = this.#connect()
     this.#db.connection.close()
     this.#db = fresh
-    this.#dataVersion = -1 // each connection counts from its own start: what it says now could be what the last one said
+    this.#rounds.lookAnew()
     this.#db.checkpointOften(this.#condition.has('STORAGE_FULL'))
     this.#distrusted = false
   }
 
   #look(): void {
-    if (this.#condition.failed || !this.#condition.look(this.#isAtWork)) return
+    if (this.#condition.failed || !this.#condition.look(this.#rounds.isAtWork)) return
     this.#distrusted = true
     this.#db.restartWal() // what the WAL holds reaches the file while both are open: the WAL may have lost its name
   }

@@ -63,6 +63,8 @@ export class Db {
   events: StoreEvent[] = []
   /** COMMIT was begun and has not returned: if it throws, a crash may yet bring the transaction to light. */
   committing = false
+  /** Ms that the last COMMIT took. */
+  commitMs = 0
   readonly clock: Clock
   readonly processes: Processes
   #statements = new Map<string, StatementSync>()
@@ -95,7 +97,9 @@ export class Db {
   commit(): void {
     this.writeCounts()
     this.committing = true
+    const begun = this.clock.monotonic()
     this.run('COMMIT')
+    this.commitMs = this.clock.monotonic() - begun
     this.committing = false
   }
 

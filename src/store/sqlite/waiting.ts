@@ -1,5 +1,5 @@
 import type { LeasedJob, LeaseRequest } from '../store.ts'
-import { lease } from './attempt.ts'
+import { heldBy, lease } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { type Db, line, sourceOf } from './db.ts'
 import { notFound } from './operator.ts'
@@ -14,6 +14,9 @@ export interface Told {
   id: number
   replies: Reply[]
 }
+
+/** How many workers of a line are looked at for one that starves: it is asked once a second. */
+const looked = 100
 
 interface Hungry extends Request<'lease'> {
   /** Its place among all that ask. */
@@ -142,6 +145,19 @@ export class Waiting {
       if (request.place > last) yield request // else it stands in two rows
       last = request.place
     }
+  }
+
+  /** Whether a request waits that could have a job. True after `feed` only if that passed one over. */
+  starving(db: Db, fed: Fed[]): boolean {
+    const served = new Set(fed.map(({ request }) => request.input.worker))
+    for (const [key, workers] of this.#lines) {
+      if (!mayLease(db, sourceOf(key))) continue
+      for (const worker of [...workers].slice(0, looked)) {
+        const { slots, exclude } = this.#hungry.get(worker)!.input
+        if (!served.has(worker) && exclude.length === 0 && slots > heldBy(db, worker)) return true
+      }
+    }
+    return false
   }
 
   /** What those are told whose job has ended or is gone. */

@@ -1,0 +1,220 @@
+import type { Clock } from '../../model/clock.ts'
+import type { Histogram, Input, Lease, StoreEvent, Vitals } from '../store.ts'
+import { answerAll, writes } from './answer.ts'
+import type { Reply, Request } from './commit.ts'
+import type { Condition } from './condition.ts'
+import { whileBusy } from './connection.ts'
+import type { Db } from './db.ts'
+import { Leases } from './leases.ts'
+import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
+import { giveBack, sparePages } from './space.ts'
+import { Terms } from './terms.ts'
+import { Waiting } from './waiting.ts'
+
+/** How often at least the reaper looks, while this process works. */
+const reapEvery = 250
+
+/** What one transaction does besides what it was asked for. */
+export interface Round {
+  reaping: boolean
+  /** Another process may have changed anything. */
+  lookAround: boolean
+  /** The last write failed: finds out whether the next would not, also when nobody wants to write. */
+  probing: boolean
+}
+export const plain: Round = { reaping: false, lookAround: false, probing: false }
+
+/** The transactions of an engine, and what memory knows by them: who waits, who works, and when to look again. */
+export class Rounds {
+  readonly #clock: Clock
+  readonly #condition: Condition
+  readonly #emit: (events: StoreEvent[]) => void
+  readonly #waiting = new Waiting()
+  readonly #workers = new Set<number>()
+  readonly #tends: boolean
+  /** Workers reached over the network: what they run is theirs to renew. */
+  readonly #remotes = new Set<number>()
+  readonly #leases = new Leases()
+  readonly #terms = new Terms()
+  readonly #commits = histogram([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000])
+  readonly #groups = histogram([1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000])
+  /** Seqs of those that ask for the vitals. */
+  #watchers: number[] = []
+  #dataVersion = 0
+  /** When to look at the reaper's work next, on the monotonic clock: a wall clock set back must not put it off. */
+  #wakeAt = 0
+  /** When retention's next step is due, since the last one left some; infinity when it left none. On the monotonic clock. */
+  #pruneAt = Number.POSITIVE_INFINITY
+
+  constructor(clock: Clock, condition: Condition, tends: boolean, emit: (events: StoreEvent[]) => void) {
+    this.#clock = clock
+    this.#condition = condition
+    this.#tends = tends
+    this.#emit = emit
+  }
+
+  get isAtWork(): boolean {
+    return this.#tends || this.#workers.size > 0
+  }
+
+  /** Those that are known to be there: of this process, or with a request that waits. */
+  get #present(): number[] {
+    return [...this.#workers, ...this.#waiting.workers()]
+  }
+
+  /** Takes what needs no transaction now; what it settles is added to `replies`. False for all else. */
+  takes(request: Request, replies: Reply[]): boolean {
+    const settled = this.#waiting.take(request)
+    if (settled) replies.push(...settled)
+    else if (request.operation === 'vitals') this.#watchers.push(request.seq)
+    else if (request.operation === 'progress') replies.push(this.#leases.progress(request as Request<'progress'>))
+    else if (request.operation === 'unregister') replies.push(...this.#waiting.forgetWorker(request.input as number))
+    return settled !== null || request.operation === 'progress' || request.operation === 'vitals'
+  }
+
+  /** Finds out, on reads, what another process or time has made necessary. */
+  look(db: Db): Round {
+    const lookAround = whileBusy(() => this.#changedOutside(db))
+    const now = this.#clock.monotonic()
+    const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)))
+    const reaping = this.isAtWork && due
+    if (lookAround || reaping) this.#emit(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
+    return { reaping, lookAround, probing: this.#condition.blocked }
+  }
+
+  /** Ms until the next look is worth it, at most `most`; infinity when nobody here would want to know. */
+  lookIn(most: number, held: number): number {
+    const watching = this.isAtWork || this.#waiting.size + held > 0
+    if (!watching) return this.#condition.ok ? Number.POSITIVE_INFINITY : reapEvery
+    const next = Math.min(this.#wakeAt, this.#pruneAt)
+    return this.isAtWork ? Math.max(1, Math.min(most, next - this.#clock.monotonic())) : most
+  }
+
+  /** Each connection counts the changes of others from its own start: the next look takes all of the file for new. */
+  lookAnew(): void {
+    this.#dataVersion = -1
+  }
+
+  /** Lets go of those that wait for a job's end or the vitals: their seqs. */
+  giveUp(): number[] {
+    return [...this.#waiting.giveUp(), ...this.#watchers.splice(0)]
+  }
+
+  /** Another process committed since this was last asked. */
+  #changedOutside(db: Db): boolean {
+    const version = this.#versionOutside(db)
+    const changed = version !== this.#dataVersion
+    this.#dataVersion = version
+    return changed
+  }
+
+  #versionOutside(db: Db): number {
+    return db.get<{ data_version: number }>('PRAGMA data_version')!.data_version
+  }
+
+  /** Asked on a read, so that an idle process takes no write lock. */
+  #lookAtReaping(db: Db): boolean {
+    db.begin('read')
+    try {
+      this.#wakeAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
+      const due = reapIsDue(db, this.#present, this.#terms, this.#clock.monotonic())
+      return due || (this.#condition.ok && sparePages(db) > 0)
+    } finally {
+      db.rollback()
+    }
+  }
+
+  /** Runs requests in one transaction, with what the round is for, and feeds who waits. */
+  run(db: Db, requests: Request[], { reaping, lookAround, probing }: Round, mayWrite: boolean): Reply[] {
+    const asked = reaping || probing || requests.some(({ operation }) => operation in writes)
+    const watched = mayWrite && this.#watchers.length > 0
+    const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayFeed(db, lookAround)))
+    const proving = writing && this.#condition.blocked
+    const at = this.#clock.monotonic()
+    const pruning = !reaping && asked && at >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
+    // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
+    const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.ok
+    const shrinking = mayShrink && whileBusy(() => sparePages(db) > 0 && db.checkpoint())
+    let starving = false
+    const done = whileBusy(() => {
+      try {
+        db.begin(writing ? 'write' : 'read')
+        // What another process made ready since the last tick goes first if its class is higher: every line counts then.
+        const everywhere = lookAround || this.#versionOutside(db) !== this.#dataVersion
+        if (proving) this.#probe(db)
+        if (asked) this.#leases.writeProgress(db)
+        const answers = answerAll(db, requests)
+        let behind = pruning && prune(db)
+        if (reaping) behind = reap(db, this.#present, this.#terms, at) // after held outcomes: their attempts were over in time
+        if (shrinking) giveBack(db)
+        const fed = writing ? this.#waiting.feed(db, everywhere) : []
+        const told = this.#waiting.tell(db, lookAround)
+        starving = watched && this.#waiting.starving(db, fed)
+        db.commit()
+        if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
+        return { answers, fed, told, behind }
+      } catch (error) {
+        db.rollback()
+        throw error
+      }
+    })
+    // All of it is on disk: only now does memory follow.
+    if (asked) this.#leases.progressWritten()
+    this.#follow(requests, done.answers)
+    for (const { jobs } of done.fed) for (const job of jobs) this.#leases.add(job)
+    if (reaping) this.#terms.renewed(at)
+    if (reaping || pruning)
+      this.#pruneAt = done.behind ? this.#clock.monotonic() + pruneEvery : Number.POSITIVE_INFINITY
+    for (const { request, jobs } of done.fed)
+      if (this.#workers.has(request.input.worker)) for (const job of jobs) this.#terms.add(job, at)
+    this.#emit(db.events)
+    this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
+    if (proving) this.#condition.unblock()
+    const operations = requests.length + done.fed.length
+    if (asked || done.fed.length > 0) count(this.#commits, db.commitMs)
+    if (writing && operations > 0) count(this.#groups, operations)
+    const vitals = watched ? this.#vitals(starving) : []
+    return [...done.answers, ...this.#waiting.settle(done.fed, done.told), ...vitals]
+  }
+
+  #vitals(starving: boolean): Reply[] {
+    const value: Vitals = { starving, commits: this.#commits, groups: this.#groups } // copied on their way out of here
+    return this.#watchers.splice(0).map((seq) => ({ seq, value }))
+  }
+
+  #probe(db: Db): void {
+    db.nextSequence() // only what is written proves that writing works
+    this.#leases.giveBackUntold(db, [...this.#workers])
+  }
+
+  #follow(requests: Request[], answers: Reply[]): void {
+    for (const [i, { operation, input }] of requests.entries()) {
+      const answer = answers[i]!
+      if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
+      else if (operation === 'release') this.#leases.end(input as Lease)
+      else if (operation === 'register' && 'value' in answer)
+        this.#startWork(answer.value as number, (input as Input<'register'>).remote !== undefined)
+      else if (operation === 'unregister') this.#forget(input as number)
+    }
+  }
+
+  #startWork(worker: number, isRemote: boolean): void {
+    if (isRemote) this.#remotes.add(worker)
+    else this.#workers.add(worker)
+    this.#condition.lookSoon() // space is set aside before the first job runs
+  }
+
+  #forget(worker: number): void {
+    this.#workers.delete(worker)
+    this.#remotes.delete(worker)
+  }
+}
+
+const histogram = (bounds: number[]): Histogram => ({ bounds, counts: [...bounds, 0].fill(0), sum: 0 })
+
+function count(into: Histogram, value: number): void {
+  let i = 0
+  while (value > into.bounds[i]!) i++ // false of what is beyond the last
+  into.counts[i]!++
+  into.sum += value
+}
