@@ -23,6 +23,7 @@ const schema = 'store/sqlite/schema.ts'
 const submit = 'store/sqlite/submit.ts'
 const workers = 'store/sqlite/workers.ts'
 const handlers = 'queue/attempt.ts'
+const tracing = 'queue/trace.ts'
 const worker = 'queue/worker.ts'
 
 const contract = ['tests/contract/memory.test.ts']
@@ -336,6 +337,12 @@ export const mutants: Mutant[] = [
     breaks: 'lets a handler run on after its timeout',
     edits: [[handlers, "this.#decide(this.#failed(error, 'timeout'))\n", '\n']],
     tests: ['tests/queue/timeout.test.ts'],
+  },
+  {
+    name: 'tracing-throws',
+    breaks: 'lets what tracing throws take a submission or an outcome with it',
+    edits: [[tracing, 'told = true\n    return undefined', 'throw error']],
+    tests: ['tests/queue/trace.test.ts'],
   },
   {
     name: 'beside-itself',

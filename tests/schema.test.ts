@@ -106,8 +106,36 @@ test('the same from the sqlite3 shell', async (t) => {
   await using queue = await GopherQueue.open(folder.file('app.db'))
   assert.equal(shell(folder.file('app.db'), submissions[0]!), '1\n')
   assert.throws(() => shell(folder.file('app.db'), `INSERT INTO gq_jobs (type, payload) VALUES ('email', 'no JSON')`))
+  assert.throws(() =>
+    shell(folder.file('app.db'), `INSERT INTO gq_jobs (type, payload, blocked) VALUES ('email', '1', 1)`),
+  )
   for (const sql of queries) shell(folder.file('app.db'), sql)
   assert.equal((await queue.jobs()).jobs.length, 1)
+})
+
+test('concurrency keys hold for what the sqlite3 shell submits, as for the rest', async (t) => {
+  if (spawnSync('sqlite3', ['--version']).error) return t.skip('sqlite3 is not installed')
+  using folder = temporaryFolder()
+  const file = folder.file('app.db')
+  await using queue = await GopherQueue.open(file)
+  await queue.configure('default', { maxRunningPerKey: 2 })
+  let [running, most, firstToRun] = [0, 0, '']
+  const task = queue.define<string>('email', {}, async ({ payload }) => {
+    firstToRun ||= payload
+    most = Math.max(most, ++running)
+    await new Promise(setImmediate)
+    running--
+  })
+  const key = 'Zoë 顧客 '.repeat(32)
+  const insert = (payload: string, priority: number) =>
+    `INSERT INTO gq_jobs (type, payload, concurrency_key, priority) VALUES ('email', '"${payload}"', '${key}', ${priority});`
+  const shell = (sql: string) => execFileSync('sqlite3', ['-bail', '-cmd', '.timeout 5000', file, sql])
+  shell(insert('first', 2).repeat(3))
+  const { id } = await task.submit('second', { concurrencyKey: key })
+  shell(`PRAGMA recursive_triggers = ON; ${insert('urgent', 0)}`)
+  queue.work()
+  await task.wait(id)
+  assert.deepEqual([most, firstToRun], [2, 'urgent'])
 })
 
 test('every table and column is described', async () => {

@@ -205,12 +205,22 @@ function percentOf(percent: number): number {
 
 /** An error as the history keeps it: name, message, stack with its causes, each cut at 8 KiB. */
 export function describe(error: unknown): JobError {
-  if (!(error instanceof Error)) return { name: 'NonError', message: cut(inspect(error)), stack: null }
-  const cause =
-    error.cause === undefined
-      ? ''
-      : `\nCaused by: ${error.cause instanceof Error ? error.cause.stack : inspect(error.cause)}`
-  return { name: cut(error.name), message: cut(error.message), stack: cut(`${error.stack}${cause}`) }
+  const { name, message, stack } = inWords(error)
+  return { name: cut(name), message: cut(message), stack: stack && cut(stack) }
+}
+
+const words = (value: unknown): string => (typeof value === 'string' ? value : inspect(value))
+
+/** Whatever was thrown: its name and message may be anything, and to look at it may throw. */
+export function inWords(error: unknown): JobError {
+  try {
+    if (!(error instanceof Error)) return { name: 'NonError', message: inspect(error), stack: null }
+    const { name, message, stack, cause } = error
+    const from = cause === undefined ? '' : `\nCaused by: ${cause instanceof Error ? cause.stack : inspect(cause)}`
+    return { name: words(name), message: words(message), stack: stack ? words(stack) + from : null }
+  } catch {
+    return { name: 'NonError', message: 'What was thrown throws when it is looked at.', stack: null }
+  }
 }
 
 /** At most 8 KiB of a text. */

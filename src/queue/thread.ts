@@ -3,7 +3,7 @@ import { PermanentError, TemporaryError } from '../model/errors.ts'
 import { toJson } from '../model/job.ts'
 import { unpackError } from '../store/sqlite/wire.ts'
 import type { Store } from '../store/store.ts'
-import { contextOf, describe } from './attempt.ts'
+import { contextOf, inWords } from './attempt.ts'
 import type { Handler } from './definition.ts'
 import type { FromThread, ToThread } from './threads.ts'
 import { within } from './trace.ts'
@@ -49,7 +49,8 @@ async function run({ file, job, lease, carrier }: Extract<ToThread, { file: stri
   } catch (error) {
     const permanent = returned || error instanceof PermanentError // running it again gives the same that is no JSON
     const retryAfter = error instanceof TemporaryError ? error.retryAfter : undefined
-    const code = (error as { code?: unknown } | null | undefined)?.code
-    send({ thrown: { ...describe(error), code, permanent, retryAfter }, loaded })
+    const { code } = Object(error) as { code?: unknown }
+    const plain = typeof code === 'string' || typeof code === 'number' ? code : undefined // anything else may not be copied
+    send({ thrown: { ...inWords(error), code: plain, permanent, retryAfter }, loaded })
   }
 }

@@ -11,7 +11,11 @@ import { carried } from './trace.ts'
 const patience = 5000
 
 /** An error taken apart in the thread: a copy of the object would lose its name, class and code. */
-type Thrown = Failure['error'] & { code: unknown; permanent: boolean; retryAfter: number | string | undefined }
+type Thrown = Failure['error'] & {
+  code: string | number | undefined
+  permanent: boolean
+  retryAfter: number | string | undefined
+}
 export type ToThread =
   | { file: string; job: ActiveJob; lease: Lease; carrier: Record<string, string> }
   | { reason: { name: string; message: string } }

@@ -1,4 +1,5 @@
 import { channel, tracingChannel } from 'node:diagnostics_channel'
+import { inspect } from 'node:util'
 import type { Attributes, Context, ContextManager, Span, TextMapPropagator, TracerProvider } from '@opentelemetry/api'
 import type { GopherQueueError } from '../model/errors.ts'
 import type { JobError } from '../model/job.ts'
@@ -27,11 +28,42 @@ function openTelemetry(): OpenTelemetry | null {
   return found?.trace && found.context ? (found as OpenTelemetry) : null
 }
 
+let told = false
+/** What tracing throws harms no job: it is told, once, and the work goes on without. */
+function harmless<T>(trace: () => T): T | undefined {
+  try {
+    return trace()
+  } catch (error) {
+    if (!told) process.emitWarning(`Jobs go on without tracing, which throws: ${inspect(error)}`, 'GopherQueueTracing')
+    told = true
+    return undefined
+  }
+}
+
+/** Does the work once, inside of what `trace` puts around it, or without. */
+function inside<T>(trace: (work: () => void) => void, work: () => T): T {
+  let outcome: (() => T) | undefined
+  const once = () => (outcome ??= settled(work))
+  harmless(() => trace(once))
+  return once()()
+}
+
+function settled<T>(work: () => T): () => T {
+  try {
+    const value = work()
+    return () => value
+  } catch (error) {
+    return () => {
+      throw error // the work's own, and none of tracing's
+    }
+  }
+}
+
 /** The context that is active, as it crosses to another process or thread. */
 export function carried(carrier: Carrier = {}): Carrier {
   const otel = openTelemetry()
-  const set = (into: Carrier, key: string, value: string) => Object.assign(into, { [key]: value })
-  otel?.propagation?.inject(otel.context.active(), carrier, { set })
+  const set = (into: Carrier, key: string, value: string) => Object.assign(into, { [key]: `${value}` })
+  harmless(() => otel?.propagation?.inject(otel.context.active(), carrier, { set }))
   return carrier
 }
 
@@ -44,31 +76,39 @@ function contextIn(otel: OpenTelemetry, carrier: Carrier): Context {
 /** Runs something in the context that came from elsewhere. */
 export function within<T>(carrier: Carrier, run: () => T): T {
   const otel = openTelemetry()
-  return otel ? otel.context.with(contextIn(otel, carrier), run) : run()
+  return otel ? inside((work) => otel.context.with(contextIn(otel, carrier), work), run) : run()
 }
 
-/** Starts a span, which the work ends, and does the work in its context. */
+/** Starts a span, which the work ends, and does the work in its context: the active one, or that of a job's carrier. */
 function inSpan<T>(
   otel: OpenTelemetry,
   kind: 'publish' | 'process',
   { queue, type }: Source,
   more: Attributes,
-  context: Context,
-  work: (span: Span) => T,
+  carrier: Carrier | null,
+  work: (span?: Span) => T,
 ): T {
-  const producer = kind === 'publish'
   const attributes = {
     'messaging.system': 'gopherqueue',
     'messaging.operation.name': kind,
-    'messaging.operation.type': producer ? 'send' : 'process',
+    'messaging.operation.type': carrier ? 'process' : 'send',
     'messaging.destination.name': queue,
     'gopherqueue.job.type': type,
     ...more,
   }
-  // A job that brings no context starts a trace, whatever was active when its worker was made.
-  const root = !producer && context === otel.context.active()
-  const options = { kind: producer ? 3 : 4, attributes, root } // SpanKind.PRODUCER, CONSUMER
-  return otel.trace.getTracer('gopherqueue').startActiveSpan(`${kind} ${type}`, options, context, work)
+  let span: Span | undefined
+  const start = (run: () => void) => {
+    const active = otel.context.active()
+    const context = carrier ? contextIn(otel, carrier) : active
+    // A job that brings no context starts a trace, whatever was active when its worker was made.
+    const root = carrier !== null && context === active
+    const options = { kind: carrier ? 4 : 3, attributes, root } // SpanKind.CONSUMER, PRODUCER
+    otel.trace.getTracer('gopherqueue').startActiveSpan(`${kind} ${type}`, options, context, (started) => {
+      span = started
+      run()
+    })
+  }
+  return inside(start, () => work(span))
 }
 
 function endFailed(span: Span, { name, message, stack }: JobError, type = name): void {
@@ -92,16 +132,19 @@ export function publishing<T extends Submitted | Promise<Submitted>>(
   const carrier: Carrier = {}
   const submit = () => {
     carried(carrier)
-    return store(Object.keys(carrier).length > 0 ? { ...submission, trace: JSON.stringify(carrier) } : submission)
+    const trace = harmless(() => Object.keys(carrier).length > 0 && JSON.stringify(carrier))
+    return store(trace ? { ...submission, trace } : submission)
   }
-  const spanned = (span: Span): T => {
+  const spanned = (span?: Span): T => {
     const end = (submitted: Submitted) => {
-      if (count === 1) span.setAttribute('messaging.message.id', String(submitted.ids[0]))
-      span.end()
+      harmless(() => {
+        if (count === 1) span?.setAttribute('messaging.message.id', String(submitted.ids[0]))
+        span?.end()
+      })
       return submitted
     }
     const fail = (error: GopherQueueError): never => {
-      endFailed(span, error as JobError, error.code)
+      harmless(() => span && endFailed(span, error as JobError, error.code))
       throw error
     }
     try {
@@ -112,7 +155,7 @@ export function publishing<T extends Submitted | Promise<Submitted>>(
     }
   }
   const batch = count > 1 ? { 'messaging.batch.message_count': count } : {}
-  const work = () => (otel ? inSpan(otel, 'publish', { queue, type }, batch, otel.context.active(), spanned) : submit())
+  const work = () => (otel ? inSpan(otel, 'publish', { queue, type }, batch, null, spanned) : submit())
   return submits[how](work as () => never, { type, queue, count, carrier }) as unknown as T
 }
 
@@ -120,15 +163,17 @@ export function publishing<T extends Submitted | Promise<Submitted>>(
 export function processing(leased: LeasedJob, job: ActiveJob, run: (span?: Span) => unknown): unknown {
   const otel = openTelemetry()
   if (!otel && !runs.hasSubscribers) return run()
-  const carrier = JSON.parse(leased.trace ?? '{}') as Carrier
+  const carrier: Carrier = harmless(() => Object(JSON.parse(leased.trace ?? '{}'))) ?? {}
   const more = { 'messaging.message.id': String(job.id), 'gopherqueue.job.attempt': job.attempt }
-  const work = () => (otel ? inSpan(otel, 'process', job, more, contextIn(otel, carrier), run) : run())
+  const work = () => (otel ? inSpan(otel, 'process', job, more, carrier, run) : run())
   return runs.hasSubscribers ? runs.tracePromise(async () => work(), { job, carrier }) : work()
 }
 
 /** Ends the span of an attempt: what it came to. */
 export function endSpan(span: Span, outcome: Outcome): void {
-  span.setAttribute('gopherqueue.job.outcome', outcome.kind)
-  if ('error' in outcome) endFailed(span, outcome.error)
-  else span.end()
+  harmless(() => {
+    span.setAttribute('gopherqueue.job.outcome', outcome.kind)
+    if ('error' in outcome) endFailed(span, outcome.error)
+    else span.end()
+  })
 }

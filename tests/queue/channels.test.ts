@@ -67,6 +67,16 @@ test('each submission and each run of a handler can be watched, and a context se
   assert.equal(runs.heard.filter(([step]) => step === 'error').length, 1)
 })
 
+test('a subscriber that leaves something in the carrier that is no text harms no job', async (t) => {
+  t.mock.method(process, 'emitWarning', () => undefined)
+  const { queue } = virtualQueue()
+  await using _ = queue
+  using _submits = watched('gopherqueue:submit', ({ carrier }) => Object.assign(carrier, { big: 1n }))
+  const task = queue.define('email', {}, () => 'sent')
+  queue.work()
+  assert.equal(await task.wait((await task.submit(null)).id), 'sent')
+})
+
 test('submitWith is watched as the synchronous call that it is', async () => {
   using folder = temporaryFolder()
   await using queue = await GopherQueue.open(folder.file('jobs.db'))

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
+import { inspect } from 'node:util'
 import { type DefinitionOptions, GopherQueue, type Handler, PermanentError, TemporaryError } from '../../src/index.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { gate, next, virtualQueue } from './support.ts'
@@ -41,6 +42,14 @@ test('an error carries its causes; what is no error is told as it is', async () 
   const odd = await once(boom({ status: 503 }))
   assert.deepEqual([odd.state, odd.error], ['scheduled', { name: 'NonError', message: '{ status: 503 }', stack: null }])
   assert.equal((await once(boom(undefined))).error?.message, 'undefined')
+  const half = await once(boom(Object.assign(new Error(), { name: undefined, message: { status: 503 } })))
+  assert.deepEqual([half.error?.name, half.error?.message], ['undefined', '{ status: 503 }'])
+  const evil = {
+    [inspect.custom](): never {
+      throw this
+    },
+  }
+  assert.equal((await once(boom(evil))).error?.message, 'What was thrown throws when it is looked at.')
 })
 
 test('PermanentError ends the job at once, also a subclass and one from a promise', async () => {

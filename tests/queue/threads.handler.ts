@@ -18,6 +18,12 @@ const deeds: Record<string, (job: ActiveJob, context: Context) => unknown> = {
   text: () => {
     throw 'only text'
   },
+  long: () => {
+    throw new Error('x'.repeat(20_000))
+  },
+  odd: () => {
+    throw Object.assign(new Error(), { name: undefined, message: { status: 503 }, code: () => 'no copy' })
+  },
   bigint: () => 1n,
   steps: async ({ checkpoint }, { progress, heartbeat, checkpoint: keep }) => {
     if (checkpoint) return checkpoint

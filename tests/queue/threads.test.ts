@@ -84,7 +84,11 @@ test('errors keep name, message, stack and meaning on their way', async () => {
   assert.equal(plain.fate.runAt, store.clock.now() + 5000) // the default backoff
 
   const text = await failed('text', 'retrying')
-  assert.deepEqual([text.error.name, text.error.message], ['NonError', "'only text'"])
+  assert.deepEqual(text.error, { name: 'NonError', message: "'only text'", stack: null })
+  const long = await failed('long', 'retrying')
+  assert.match(long.error.message, /^x+… \[cut: 20000 bytes in all\]$/)
+  const odd = await failed('odd', 'retrying')
+  assert.deepEqual([odd.error.name, odd.error.message], ['undefined', '{ status: 503 }'])
   const bigint = await failed('bigint', 'dead')
   assert.deepEqual([bigint.error.name, bigint.fate.reason], ['GopherQueueError', 'permanent'])
 })

@@ -183,3 +183,80 @@ test('a job without a context starts a trace of its own, wherever its worker was
   await succeeded
   assert.equal(ended('process tidy')[0]!.parentSpanContext, undefined)
 })
+
+/** An SDK of which one function throws; '...after' when its work is done. */
+function faulty(fault: string): { sdk: object; thrown: () => number } {
+  let thrown = 0
+  const does =
+    (name: string, work: (...args: never[]) => unknown = () => undefined) =>
+    (...args: never[]) => {
+      const fails = (when: string) => {
+        if (when !== fault) return
+        thrown++
+        throw new Error(`${fault} is broken`)
+      }
+      fails(name)
+      const value = work(...args)
+      fails(`${name} after`)
+      return value
+    }
+  const span = Object.fromEntries(
+    ['setAttribute', 'recordException', 'setStatus', 'end'].map((name) => [name, does(name)]),
+  )
+  const startActiveSpan = does('startActiveSpan', (_name, _options, _context, work: (started: object) => unknown) =>
+    work(span),
+  )
+  const sdk = {
+    context: { active: does('active', () => ({})), with: does('with', (_, work: () => unknown) => work()) },
+    propagation: {
+      inject: does('inject', (_, carrier: object, { set }: { set: (...args: unknown[]) => void }) =>
+        set(carrier, 'traceparent', 'x'),
+      ),
+      extract: does('extract', () => ({})),
+    },
+    trace: { getTracer: does('getTracer', () => ({ startActiveSpan })) },
+  }
+  return { sdk, thrown: () => thrown }
+}
+
+const faults = ['active', 'inject', 'extract', 'getTracer', 'startActiveSpan', 'startActiveSpan after']
+for (const fault of [...faults, 'setAttribute', 'recordException', 'setStatus', 'end'])
+  test(`no job is harmed by tracing that throws: ${fault}`, async (t) => {
+    const globals = globalThis as Record<symbol, object>
+    const registry = Symbol.for('opentelemetry.js.api.1')
+    const sound = globals[registry]!
+    const { sdk, thrown } = faulty(fault)
+    globals[registry] = sdk
+    t.after(() => Object.assign(globals, { [registry]: sound }))
+    t.mock.method(process, 'emitWarning', () => undefined)
+    const { queue } = virtualQueue()
+    await using _ = queue
+    const runs: number[] = []
+    const task = queue.define<string>('email', { maxAttempts: 1 }, ({ id, payload }) => {
+      runs.push(id)
+      if (payload === 'bad') throw new Error('broken')
+      return payload
+    })
+    await queue.configure('default', { maxDepth: 2 })
+    const [{ id: good }, { id: bad }] = [await task.submit('good'), await task.submit('bad')]
+    await assert.rejects(task.submit('one too many'), { code: 'QUEUE_FULL' })
+    queue.work()
+    assert.equal(await task.wait(good), 'good')
+    await assert.rejects(task.wait(bad), { code: 'JOB_FAILED', message: /broken/ })
+    assert.deepEqual(runs, [good, bad])
+    assert.equal((await queue.stats()).queues[0]!.counts.succeeded, 1)
+    assert.ok(thrown() > 0)
+  })
+
+test('what is in the column of the trace harms no job', async () => {
+  using folder = temporaryFolder()
+  await using queue = await GopherQueue.open(folder.file('jobs.db'))
+  const task = queue.define('email', { maxAttempts: 1 }, () => 'sent')
+  const db = new DatabaseSync(folder.file('jobs.db'))
+  for (const trace of ['null', '17', '[{}]', '{"traceparent":{"a":1}}'])
+    db.prepare(`INSERT INTO gq_jobs (type, payload, max_attempts, trace) VALUES ('email', '1', 1, ?)`).run(trace)
+  db.close()
+  const worker = queue.work()
+  for (const id of [1, 2, 3, 4]) assert.equal(await task.wait(id), 'sent')
+  await worker.stop()
+})

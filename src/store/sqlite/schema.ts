@@ -71,7 +71,7 @@ const migrations: string[] = [
      by_sql              INTEGER NOT NULL DEFAULT 1,
      idempotency_key     TEXT,
      concurrency_key     TEXT,
-     blocked             INTEGER NOT NULL DEFAULT 0 CHECK (blocked IN (0, 1)),
+     blocked             INTEGER NOT NULL DEFAULT 0 CHECK (blocked = 0 OR (blocked = 1 AND concurrency_key IS NOT NULL)),
      trace               TEXT    CHECK (trace IS NULL OR json_valid(trace)),
      ready_seq           INTEGER,
      lease_seq           INTEGER,
