@@ -31,6 +31,8 @@ function unaccounted(original: string, saved: string, report: Salvage): { silent
     ['gq_keys', `json_array(queue, type, key)`],
     ['gq_queues', 'name'],
     ['gq_schedules', 'name'],
+    ['gq_tokens', 'name'],
+    ['gq_audit', 'id'],
   ] as const
   const listed = new Set(report.lostJobs)
   const told = [...report.lostRows, ...report.refused].join('\n')
@@ -41,14 +43,19 @@ function unaccounted(original: string, saved: string, report: Salvage): { silent
       after.delete(name)
       if (found === row) continue
       const gone = (job: number) => listed.has(job) || report.unreadable.some(([a, b]) => a <= job && job <= b)
+      const entries = [...told.matchAll(/audit entries (\d+) to (\d+)/g)]
       const named =
-        table === 'gq_jobs'
-          ? gone(Number(name))
-          : table === 'gq_attempts'
-            ? gone(Number(name.split(' ').at(-1))) ||
-              told.includes(`attempt ${name}`) ||
-              told.includes(`${table} ${name}`)
-            : told.includes(name)
+        table === 'gq_audit'
+          ? entries.some(([, a, b]) => Number(a) <= Number(name) && Number(name) <= Number(b)) ||
+            told.includes(`row ${name} of gq_audit`) ||
+            report.damage.some((line) => line.startsWith('gq_audit'))
+          : table === 'gq_jobs'
+            ? gone(Number(name))
+            : table === 'gq_attempts'
+              ? gone(Number(name.split(' ').at(-1))) ||
+                told.includes(`attempt ${name}`) ||
+                told.includes(`${table} ${name}`)
+              : told.includes(name)
       if (found === undefined && !named) silent.push(`${table} ${name}`)
       if (found !== undefined && !named) altered.push(`${table} ${name}: ${row} -> ${found}`)
     }

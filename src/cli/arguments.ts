@@ -9,8 +9,13 @@ export async function open(command: Command, absent: 'create' | 'refuse'): Promi
   const token = process.env.GOPHERQUEUE_TOKEN
   if (url) return GopherQueue.open(url, { ...(token && { token }) })
   const db = fileOf(command)
-  if (absent === 'create' || existsSync(db) || db.includes('://')) return GopherQueue.open(db)
-  throw new GopherQueueError('NOT_A_QUEUE', `There is no file ${db}. Nothing was created: correct the name.`)
+  if (absent === 'refuse' && !db.includes('://')) mustExist(db)
+  return GopherQueue.open(db)
+}
+
+export function mustExist(db: string): void {
+  if (!existsSync(db))
+    throw new GopherQueueError('NOT_A_QUEUE', `There is no file ${db}. Nothing was created: correct the name.`)
 }
 
 /** The file that --db names. */

@@ -2,6 +2,7 @@ import { styleText } from 'node:util'
 import { systemClock } from '../model/clock.ts'
 import { formatMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
+import { dangerous, escaped } from '../model/text.ts'
 
 /** Known before the arguments are parsed, because what is wrong with them is told in JSON too. */
 export const json = process.argv.includes('--json')
@@ -9,16 +10,13 @@ export const json = process.argv.includes('--json')
 /** A person reads: tables cut to the screen, ages, colours. Else a row is a line, its cells divided by tabs. */
 export const forPeople = process.stdout.isTTY === true && !json
 
-// Control characters (C0, DEL, C1), line separators, and those that change the direction of writing.
-const dangerous = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu
 const hex = (char: string, digits: number) => char.charCodeAt(0).toString(16).padStart(digits, '0')
 
 /** Text of unknown origin as one harmless line: a terminal shows what is in it and obeys nothing. */
 export const safe = (text: string): string =>
   text.replace(dangerous, (char) => (char < '\u0100' ? `\\x${hex(char, 2)}` : `\\u${hex(char, 4)}`))
 
-export const toLine = (value: unknown): string =>
-  JSON.stringify(value).replace(dangerous, (char) => `\\u${hex(char, 4)}`)
+export const toLine = (value: unknown): string => escaped(JSON.stringify(value))
 
 export const print = (line: string): boolean => process.stdout.write(`${line}\n`)
 

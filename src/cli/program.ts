@@ -8,6 +8,7 @@ import { report, show, table } from './output.ts'
 import { recoverCommands } from './recover.ts'
 import { serveCommand } from './serve.ts'
 import { submitCommand } from './submit.ts'
+import { tokenCommand } from './token.ts'
 import { workCommand } from './work.ts'
 
 /** Runs the command line. The exit code is left in process.exitCode: 0 ok, 1 failed, 2 usage. */
@@ -54,6 +55,7 @@ function program(): Command {
     submitCommand,
     workCommand,
     serveCommand,
+    tokenCommand,
     inspectCommands,
     operateCommands,
     doctorCommand,

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { GopherQueueError } from '../model/errors.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
 import { fileOf, whole } from './arguments.ts'
 import { print } from './output.ts'
@@ -7,8 +8,10 @@ export function serveCommand(root: Command): void {
   root
     .command('serve')
     .description('serve the file over HTTP, to submitters and workers on this and other machines')
-    .option('--host <address>', 'where to listen', '127.0.0.1')
+    .option('--host <address>', 'where to listen; other than loopback it takes a token first', '127.0.0.1')
     .option('--port <n>', '0 takes a free one', whole, 7420)
+    .option('--tls-cert <file>', 'PEM; serve HTTPS. SIGHUP reads both files again')
+    .option('--tls-key <file>', 'PEM')
     .option(
       '--log-level <level>',
       'fatal, error, warn, info, debug, trace or silent; a JSON line each on stdout',
@@ -18,15 +21,22 @@ export function serveCommand(root: Command): void {
     .action(serveFile)
 }
 
-type Flags = { host: string; port: number; logLevel: string }
+type Flags = { host: string; port: number; logLevel: string; tlsCert?: string; tlsKey?: string }
 
-async function serveFile(flags: Flags, command: Command): Promise<void> {
+async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command): Promise<void> {
+  if ((tlsCert === undefined) !== (tlsKey === undefined))
+    throw new GopherQueueError('INVALID_ARGUMENT', '--tls-cert and --tls-key go together. Nothing was started.')
+  const tls = tlsCert !== undefined && tlsKey !== undefined && { cert: tlsCert, key: tlsKey }
   const { serve } = await import('../server/server.ts') // no other command needs what it brings along
   const asked = new Promise((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT']) process.on(name, resolve)
   })
   const store = await SqliteStore.open(fileOf(command), { tends: true })
-  const server = await serve(store, flags)
+  const server = await serve(store, { ...flags, ...(tls && { tls }) }).catch(async (error) => {
+    await store.close()
+    throw error
+  })
+  if (tls) process.on('SIGHUP', () => server.reload()) // else it ends the process, as usual when a terminal goes
   print(`serving ${fileOf(command)} at ${server.url}\n`)
   await asked
   await server.close()

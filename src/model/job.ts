@@ -170,7 +170,7 @@ export interface Attempt {
 }
 
 /** Checks a queue or type name: 1 to 128 characters, no control characters. */
-export function checkName(kind: 'queue' | 'type' | 'worker' | 'schedule', name: string): string {
+export function checkName(kind: 'queue' | 'type' | 'worker' | 'schedule' | 'token', name: string): string {
   if (typeof name !== 'string' || name.length === 0 || name.length > limits.nameLength || /\p{Cc}/u.test(name))
     throw invalid(
       `A ${kind} name must have 1 to ${limits.nameLength} characters and no control characters; got ${JSON.stringify(name)}.`,

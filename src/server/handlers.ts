@@ -22,6 +22,8 @@ export interface Incoming<K extends Call> {
   /** Address of the client. */
   host: string
   requestId: string
+  /** For the audit log. */
+  who: string
   /**
    * Calls `end` after some time, when the client goes away, or when the server stops. Answers with what takes that back
    * and says whether the client is still there.
@@ -139,9 +141,9 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
         stop()
       }
     },
-    cancel: async ({ params: { id } }) => store.call('cancel', id),
-    retry: async ({ params: { id } }) => store.call('retry', id),
-    remove: async ({ params: { id } }) => (await store.call('remove', id)) ?? none,
+    cancel: async ({ params: { id }, who }) => store.call('cancel', id, undefined, who),
+    retry: async ({ params: { id }, who }) => store.call('retry', id, undefined, who),
+    remove: async ({ params: { id }, who }) => (await store.call('remove', id, undefined, who)) ?? none,
     register: async ({ body, host }) => ({ worker: await store.call('register', { ...body, remote: host }) }),
     async unregister({ params: { id } }) {
       const worker = await workers.forget(/^\d+$/.test(`${id}`) ? Number(id) : id)
@@ -156,15 +158,19 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
       if (workers.isStale(worker, turn)) return { jobs: [], replaced: true }
       const request = { worker, sources, slots, exclude }
       let replaced = true
-      const asked = store.call('lease', request)
+      let asked: Promise<LeasedJob[]> | undefined
       const stop = until(waitMs, () => {
         // Not taken back, which could cross with jobs on their way, but replaced by a request that gets none.
         replaced = false
         const done = new AbortController()
         store.call('lease', { ...request, slots: 0 }, done.signal).catch(() => undefined)
-        asked.finally(() => done.abort()).catch(() => undefined)
+        asked?.finally(() => done.abort()).catch(() => undefined)
       })
-      const jobs = await asked.finally(() => undefined)
+      asked = store.call('lease', request)
+      const jobs = await asked.catch((error) => {
+        stop()
+        throw error
+      })
       if (!stop()) for (const job of jobs) store.call('release', job).catch(() => undefined) // nobody would hear of them
       for (const job of jobs) {
         leases.set(job.id, { id: job.id, queue: job.queue, type: job.type, token: job.token })
@@ -183,21 +189,23 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
     progress: single('progress'),
     checkpoint: single('checkpoint'),
     queues: async () => ({ queues: (await store.call('stats', null)).queues }),
-    async setQueue({ params: { name }, body: { paused, ...options } }) {
+    async setQueue({ params: { name }, body: { paused, ...options }, who }) {
       const settings = queueSettings(name, options)
       if (paused !== undefined) settings.paused = paused
-      return (await store.call('setQueue', settings)) ?? none
+      return (await store.call('setQueue', settings, undefined, who)) ?? none
     },
     schedules: async () => ({ schedules: await store.call('schedules', null) }),
-    async setSchedule({ params: { name }, body: { cron, type, payload, ...options } }) {
+    async setSchedule({ params: { name }, body: { cron, type, payload, ...options }, who }) {
       const settings = await makeSchedule(name, cron, type, undefined, payload, options as object)
-      return (await store.call('setSchedule', settings)) ?? none
+      return (await store.call('setSchedule', settings, undefined, who)) ?? none
     },
-    pauseSchedule: async ({ params: { name }, body: { paused } }) =>
-      (await store.call('pauseSchedule', { name, paused })) ?? none,
-    removeSchedule: async ({ params: { name } }) => (await store.call('removeSchedule', name)) ?? none,
+    pauseSchedule: async ({ params: { name }, body: { paused }, who }) =>
+      (await store.call('pauseSchedule', { name, paused }, undefined, who)) ?? none,
+    removeSchedule: async ({ params: { name }, who }) =>
+      (await store.call('removeSchedule', name, undefined, who)) ?? none,
     stats: async () => store.call('stats', null),
     health: async () => healthOf(store, clock, 0),
+    audit: async ({ query }) => store.call('auditLog', query),
   }
 }
 

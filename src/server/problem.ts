@@ -14,6 +14,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   RESULT_TOO_LARGE: 413,
   INVALID_PAYLOAD: 422,
   QUEUE_FULL: 429,
+  OVERLOADED: 503,
 }
 
 /** An RFC 9457 problem document. */

@@ -1,3 +1,5 @@
+import { createServer, type Server as HttpServer, type RequestListener } from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
@@ -9,19 +11,31 @@ import { Value } from 'typebox/value'
 import { type Clock, systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
+import { escaped } from '../model/text.ts'
 import { api, type Call, type Endpoint, Problem } from '../store/http/api.ts'
 import type { Store } from '../store/store.ts'
+import { Tokens } from './auth.ts'
+import { guard, isLoopback, refuseConnection, securityHeaders } from './guard.ts'
 import { type Handlers, type Incoming, makeHandlers } from './handlers.ts'
 import { Hub, type Told } from './hub.ts'
 import { problem } from './problem.ts'
+import { readPair, type TlsFiles } from './tls.ts'
 
 export interface ServeOptions {
-  /** Default 127.0.0.1. */
+  /** Default 127.0.0.1. Any but the machine's own loopback is refused while the file has no token. */
   host?: string
   /** Default 7420; 0 takes a free one. */
   port?: number
   /** Of the log: 'fatal' to 'trace', or 'silent'. Default 'info'. */
   logLevel?: string
+  /** Takes each line of the log. Default: stdout. */
+  log?: (line: string) => void
+  /** Default: plain HTTP. */
+  tls?: TlsFiles
+  /** Connections at once; more are closed. Default 30,000. */
+  mostConnections?: number
+  /** Requests that wait, and listeners, at once; more are refused with OVERLOADED. Default 20,000. */
+  mostWaiting?: number
   version?: string
   clock?: Clock
 }
@@ -32,6 +46,8 @@ export interface Server {
   url: string
   /** Requests that wait for something to happen: long polls and listeners. */
   readonly waiting: number
+  /** Reads the certificate and key again, for connections from now on. Keeps those it has when they cannot be used. */
+  reload(): void
   /** Answers what waits, finishes what was begun, and closes the store. */
   close(): Promise<void>
 }
@@ -39,20 +55,32 @@ export interface Server {
 /** Bodies of one job: its payload and what goes with it. */
 const bodyBytes = limits.payloadBytes + 64 * 1024
 
-/** Serves a store over HTTP. An SQLite one is to be opened with `tends`. */
+/** Serves a store over HTTP. An SQLite one is to be opened with `tends`. Throws INVALID_ARGUMENT. */
 export async function serve(store: Store, options: ServeOptions = {}): Promise<Server> {
   const { host = '127.0.0.1', port = 7420, logLevel = 'info', version = '0', clock = systemClock } = options
+  const { log = (line) => process.stdout.write(line), tls, mostConnections = 30_000, mostWaiting = 20_000 } = options
+  const tokens = new Tokens(store, clock)
+  await tokens.read()
+  if (!isLoopback(host) && tokens.none)
+    throw new GopherQueueError(
+      'INVALID_ARGUMENT',
+      `Without a token only this machine may be served (127.0.0.1, ::1 or localhost), not ${host}. Nothing was started: 'gopherqueue token create NAME --scope submit,work' first.`,
+    )
   const hub = new Hub(clock.now())
   const ends = new Set<() => void>()
+  const listeners: (HttpServer | TlsServer)[] = [] // for 'localhost' there are two
   const app = Fastify({
-    logger: logLevel === 'silent' ? false : { level: logLevel },
-    disableRequestLogging: true,
+    logger: logLevel === 'silent' ? false : { level: logLevel, stream: { write: (line) => log(oneLine(line)) } },
+    disableRequestLogging: logLevel !== 'debug' && logLevel !== 'trace',
+    // As on a file: a payload may have any keys, and nothing here copies them into an object that has a prototype.
+    onProtoPoisoning: 'ignore',
+    onConstructorPoisoning: 'ignore',
     bodyLimit: bodyBytes,
-    requestTimeout: 30_000,
-    keepAliveTimeout: 65_000,
-    maxParamLength: 256,
-    http: { maxHeaderSize: 16 * 1024, headersTimeout: 10_000, connectionsCheckingInterval: 2000 },
+    routerOptions: { maxParamLength: limits.nameLength * 9 }, // a character of a name may be nine in a URL
     forceCloseConnections: true,
+    serverFactory: listenerOf,
+    clientErrorHandler: refuseConnection,
+    frameworkErrors: (error, request, reply) => answerProblem(error, request, reply.headers(securityHeaders)),
   })
   app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
     const compiled = Compile(schema)
@@ -63,6 +91,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       return { error: new Error(`${httpPart}${first?.instancePath ?? ''} ${first?.message ?? 'is not as described'}`) }
     }
   })
+  guard(app, tokens, host)
   app.setErrorHandler((error, request, reply) => answerProblem(error, request, reply))
   app.setNotFoundHandler((request, reply) =>
     answerProblem(
@@ -82,22 +111,54 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
         license: { name: 'MIT' },
       },
       servers: [{ url: '/' }],
+      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
+      security: [{}, { token: [] }],
     },
     refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json.title ?? json.$id ?? `schema${i}`) },
   })
   const handlers = makeHandlers(store, clock, hub)
   for (const call of Object.keys(api) as Call[]) route(app, call, handlers[call] as Handlers['submit'])
-  app.get('/v1/events', { schema: { hide: true } }, events(hub, ends))
-  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
+  const heard = { schema: { hide: true }, config: { scope: ['read', 'work'] as const } }
+  app.get('/v1/events', heard, events(hub, ends, mustHaveRoom))
+  app.get('/openapi.json', { schema: { hide: true }, config: { scope: 'any' } }, () => app.swagger())
+  app.log.level = 'silent' // it would say this once for each of the machine's addresses
   await app.listen({ host, port })
+  app.log.level = logLevel
   const { address, family, port: bound } = app.server.address() as AddressInfo
   const name = family === 'IPv6' ? `[${address}]` : address
+  const url = `${tls ? 'https' : 'http'}://${name}:${bound}`
+  app.log.info({ url, version, tokens: !tokens.none }, 'started')
+  if (!isLoopback(host) && !tls)
+    app.log.warn('Plain HTTP: who is on the way can read tokens and payloads. See --tls-cert and --tls-key.')
+  store.onEvent((told) => {
+    if (told.event === 'health') app.log[told.health.status === 'ok' ? 'info' : 'warn'](told.health, 'health')
+  })
+
+  function listenerOf(handle: RequestListener): HttpServer {
+    const options = {
+      ...{ maxHeaderSize: 16 * 1024, headersTimeout: 10_000, connectionsCheckingInterval: 2000 },
+      ...{ requestTimeout: 30_000, keepAliveTimeout: 65_000, handshakeTimeout: 10_000 },
+    }
+    const listener = tls ? createTlsServer({ ...options, ...readPair(tls) }, handle) : createServer(options, handle)
+    listener.maxConnections = mostConnections
+    listeners.push(listener)
+    return listener
+  }
+
+  function mustHaveRoom(): void {
+    if (ends.size >= mostWaiting)
+      throw new GopherQueueError(
+        'OVERLOADED',
+        `${ends.size} requests wait at this server, as many as it takes. Nothing was accepted: try again later.`,
+      )
+  }
 
   function route(server: FastifyInstance, call: Call, handle: Handlers['submit']): void {
-    const { method, url, summary, params, query, body, response, status = 200, large }: Endpoint = api[call]
+    const { method, url, scope, summary, params, query, body, response, status = 200, large }: Endpoint = api[call]
     server.route({
       method,
       url,
+      config: { scope },
       bodyLimit: large ? limits.bulkBytes + bodyBytes : bodyBytes,
       schema: {
         operationId: call,
@@ -109,6 +170,8 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       },
       async handler(request, reply) {
         const answer = await handle(incoming(request, reply) as Incoming<'submit'>)
+        if (scope === 'admin' && method !== 'GET')
+          request.log.info({ who: request.who, action: call, target: Object.values(request.params as object)[0] }, 'audit') // biome-ignore format: long
         return reply
           .code(status)
           .type('application/json')
@@ -128,7 +191,9 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       key: key ?? null,
       host: request.ip,
       requestId: request.id,
+      who: request.who,
       until(ms, end) {
+        if (ms > 0) mustHaveRoom()
         const stopTimer = clock.timer(ms, end)
         const gone = () => reply.raw.writableFinished || end()
         reply.raw.once('close', gone)
@@ -147,22 +212,36 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     const told = problem(error, request.id)
     if (told.status >= 500) request.log.error({ err: error }, told.code)
     if (told.status === 503 || told.status === 429) reply.header('retry-after', '1')
+    if (told.status === 401) reply.header('www-authenticate', 'Bearer')
     reply.code(told.status).type('application/problem+json').send(JSON.stringify(told))
   }
 
   return {
-    url: `http://${name}:${bound}`,
+    url,
     get waiting() {
       return ends.size
+    },
+    reload() {
+      if (!tls) return
+      try {
+        const pair = readPair(tls)
+        for (const listener of listeners as TlsServer[]) listener.setSecureContext(pair)
+        app.log.info('certificate read again')
+      } catch (error) {
+        app.log.error({ err: error }, 'the certificate from before stays')
+      }
     },
     async close() {
       const closed = app.close() // takes no more; what waits is answered
       for (const end of ends) end()
       await closed
       await store.close()
+      app.log.info('stopped')
     },
   }
 }
+
+const oneLine = (line: string): string => `${escaped(line.trimEnd())}\n`
 
 /** Jobs, one a line, as the body of a bulk. */
 async function lines(body: Readable): Promise<unknown> {
@@ -186,14 +265,15 @@ function parsed(line: string, number: number): unknown {
 }
 
 /** Server-sent events; with Last-Event-ID from where the client was. `?events=a,b` tells only those. */
-function events(hub: Hub, ends: Set<() => void>) {
+function events(hub: Hub, ends: Set<() => void>, mustHaveRoom: () => void) {
   return (request: FastifyRequest, reply: FastifyReply): void => {
     const { events: wanted } = request.query as { events?: string }
     const only = wanted === undefined ? null : new Set(wanted.split(','))
     const last = request.headers['last-event-id']
+    mustHaveRoom()
     reply.hijack()
     const { raw } = reply
-    raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+    raw.writeHead(200, { ...securityHeaders, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' })
     const write = ({ seq, event, ...fields }: Told) => {
       if (only && !only.has(event)) return
       if (raw.writableLength > 1024 * 1024)

@@ -2,6 +2,7 @@ import type { Instant } from '../model/clock.ts'
 import type { ErrorCode } from '../model/errors.ts'
 import type { Attempt, DeadReason, Job, JobError, JobSpec } from '../model/job.ts'
 import type { State } from '../model/lifecycle.ts'
+import type { Scope } from '../model/token.ts'
 
 /** Jobs to store together: all or none. `keys[i]` is the idempotency key of `payloads[i]`. */
 export interface Submission {
@@ -269,6 +270,40 @@ export interface Schedule {
   inCode: boolean
 }
 
+/** Lets its holder call a server. Only its hash is kept. */
+export interface NewToken {
+  name: string
+  scopes: Scope[]
+  /** SHA-256, in hex. */
+  hash: string
+}
+export interface Token extends NewToken {
+  createdAt: Instant
+  /** To the minute. */
+  lastUsedAt: Instant | null
+  revokedAt: Instant | null
+}
+
+/** What an operator did. */
+export interface AuditEntry {
+  id: number
+  at: Instant
+  /** 'token:NAME', 'loopback' on a server without tokens, 'cli:USER' on the file itself. */
+  who: string
+  /** The operation. */
+  action: string
+  /** Id of the job, or name of the queue, schedule or token. */
+  target: string
+  /** What else was asked, without payloads. */
+  details: unknown
+}
+export interface AuditPage {
+  /** Newest first. */
+  entries: AuditEntry[]
+  /** The next call's cursor; null when this is the last page. */
+  next: number | null
+}
+
 /** Everything a store can be asked: one entry for each event of the lifecycle, plus reads. Each is atomic and durable when it answers. */
 export interface Operations {
   submit(submission: Submission): Submitted
@@ -300,6 +335,11 @@ export interface Operations {
   why(id: number): string
   /** Answers when a transaction has held the write lock: it proves that this store is not stuck. Writes nothing. */
   vitals(input: null): Vitals
+  tokens(input: null): Token[]
+  createToken(token: NewToken): null
+  revokeToken(name: string): null
+  tokenUsed(name: string): null
+  auditLog(page: { limit?: number; cursor?: number | null }): AuditPage
 }
 
 export type Operation = keyof Operations
@@ -327,7 +367,8 @@ export interface StoreHealth {
 
 /** Where jobs live. SQLite, memory, HTTP and PostgreSQL each implement this and nothing more. */
 export interface Store {
-  call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>>
+  /** `who` is the operator whose doing it is: with it goes an entry of the audit log, in the same transaction. */
+  call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal, who?: string): Promise<Output<K>>
   /**
    * Stores jobs through a connection of the app's own, inside the transaction that is open on it, where a store can.
    * Refuses a connection that it cannot use with INVALID_ARGUMENT.

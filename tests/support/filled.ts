@@ -42,6 +42,10 @@ export async function fill(path: string, jobs: number): Promise<void> {
   const sources = [{ queue: 'default', type: 'never' }]
   engine.execute([{ seq: 1, operation: 'register', input: { name: 'w', sources, slots: 5 } }])
   const [{ id }] = rowsOf(path, 'SELECT MAX(id) AS id FROM gq_workers') as [{ id: number }]
+  for (let i = 0; i < 20; i++) {
+    const input = { name: `token ${i}`, scopes: ['work' as const], hash: `${i}`.padStart(64, '0') }
+    engine.execute([{ seq: 3 + i, operation: 'createToken', input, who: `cli:operator ${i}` }])
+  }
   engine.execute([{ seq: 2, operation: 'lease', input: { worker: id, sources, slots: 5, exclude: [] } }])
   engine.close()
 }
@@ -92,6 +96,8 @@ export function digest(path: string): string {
     'gq_attempts',
     'gq_workers',
     'gq_schedules',
+    'gq_tokens',
+    'gq_audit',
     'sqlite_sequence',
   ])
     hash.update(JSON.stringify(rowsOf(path, `SELECT * FROM ${table} ORDER BY 1, 2`)))

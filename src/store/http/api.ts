@@ -1,6 +1,7 @@
 import { type Static, type TObject, type TSchema, Type } from 'typebox'
 import { priorities } from '../../model/job.ts'
 import { states } from '../../model/lifecycle.ts'
+import type { Scope } from '../../model/token.ts'
 
 // The HTTP API: each request and response is said once, here. The server checks by it and makes the OpenAPI document of
 // it, and the client's types are read from it.
@@ -144,12 +145,11 @@ export interface Report {
 /** A Fate, what `heartbeat` answers, null, or a Problem. */
 const Reported = any({ description: 'As the single call answers, or a problem' })
 
-export type Scope = 'read' | 'submit' | 'work' | 'admin'
 export interface Endpoint {
   method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   url: string
-  /** What a token must allow. */
-  scope: Scope
+  /** What a token must allow; 'any' takes each. */
+  scope: Scope | 'any'
   summary: string
   params?: TObject
   query?: TObject
@@ -337,9 +337,19 @@ export const api = {
   health: {
     method: 'GET',
     url: '/v1/health',
-    scope: 'read',
+    scope: 'any',
     summary: 'State of storage and work, with causes',
     response: Health,
+  },
+  audit: {
+    ...{ method: 'GET', url: '/v1/audit', scope: 'admin', summary: 'What operators did, newest first' },
+    query: closed({ limit: may(int({ minimum: 1, maximum: 1000 })), cursor: may(int({ minimum: 0 })) }),
+    response: object({
+      entries: list(
+        object({ ...{ id: int(), at: instant, who: string(), action: string(), target: string() }, details: any() }),
+      ),
+      next: maybe(int()),
+    }),
   },
 } as const satisfies Record<string, Endpoint>
 

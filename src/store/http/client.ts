@@ -37,7 +37,7 @@ export class Client {
       try {
         return (await this.#once(call, given, signal)) as Answer<K>
       } catch (error) {
-        const again = error instanceof GopherQueueError ? error.code === 'STORAGE_UNAVAILABLE' : true
+        const again = error instanceof GopherQueueError ? mayPass.includes(error.code) : true
         if (!(error instanceof GopherQueueError)) reached ||= !isRefused(error)
         if (signal?.aborted || this.#closing.signal.aborted) throw signal?.aborted ? signal.reason : closed()
         const goesOn = patience === 'patient' || (patience === 'brief' && this.#clock.monotonic() + pause < end)
@@ -108,6 +108,9 @@ export class Client {
   }
 }
 
+/** Nothing is wrong with what was asked. */
+const mayPass: ErrorCode[] = ['STORAGE_UNAVAILABLE', 'OVERLOADED']
+
 /** The request never got there. */
 const isRefused = (error: unknown): boolean =>
   ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN'].includes(
@@ -124,7 +127,7 @@ const closed = () =>
   )
 
 function unreachable(url: string, reached: boolean, cause: unknown): GopherQueueError {
-  const what = `The server at ${url} cannot be reached (${(cause as Error).message}).`
+  const what = `The server at ${url} cannot be reached (${(((cause as Error).cause as Error | undefined) ?? (cause as Error)).message}).`
   const safe = reached
     ? 'Whether this took effect is not known: look before you send it again.'
     : 'It never got there; nothing was accepted: send it again when the server is back.'

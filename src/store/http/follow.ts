@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline'
 import { Readable } from 'node:stream'
 import type { Clock } from '../../model/clock.ts'
+import { GopherQueueError } from '../../model/errors.ts'
 import type { StoreEvent } from '../store.ts'
 import type { Client } from './client.ts'
 
@@ -25,8 +26,9 @@ export async function follow(
         else if (field === 'event') event = value!
         else if (field === 'data' && wanted.includes(event)) tell({ event, ...JSON.parse(value!) } as StoreEvent)
       }
-    } catch {
-      // The server is away, or the token is not for this: heartbeats say the same, later.
+    } catch (error) {
+      // The server is away: heartbeats say the same, later. A token that is not for this will never be.
+      if (error instanceof GopherQueueError && error.code === 'FORBIDDEN') return
     }
     if (!signal.aborted) await new Promise<void>((resolve) => clock.timer(1000, resolve))
   }

@@ -162,6 +162,15 @@ export class HttpStore implements Store {
       }
       case 'stats':
         return client.call('stats', {}, 'brief')
+      case 'auditLog': {
+        const { cursor, ...page } = given('auditLog')
+        return client.call('audit', { query: { ...page, ...(cursor == null ? {} : { cursor }) } }, 'brief')
+      }
+      case 'tokens':
+      case 'createToken':
+      case 'revokeToken':
+      case 'tokenUsed':
+        throw invalid('Tokens are made and revoked where the file is: gopherqueue --db FILE token.')
       case 'why':
         return (await client.call('why', { params: { id: given('why') } }, 'brief')).why
     }

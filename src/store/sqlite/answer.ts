@@ -8,6 +8,7 @@ import { cancel, remove, retry, setQueue } from './operator.ts'
 import { attempts, job, jobs, stats } from './queries.ts'
 import { pauseSchedule, removeSchedule, schedules, setSchedule } from './schedules.ts'
 import { alikeFrom, submit } from './submit.ts'
+import { auditLog, createToken, record, revokeToken, tokens, tokenUsed } from './tokens.ts'
 import { why } from './why.ts'
 import { register, unregister } from './workers.ts'
 
@@ -27,6 +28,9 @@ export const writes = {
   removeSchedule,
   register,
   unregister,
+  createToken,
+  revokeToken,
+  tokenUsed,
 }
 type Immediate = {
   [K in Exclude<Operation, 'lease' | 'wait' | 'progress' | 'vitals'>]: (
@@ -34,7 +38,7 @@ type Immediate = {
     input: Input<K>,
   ) => ReturnType<Operations[K]>
 }
-const immediate: Immediate = { ...writes, job, jobs, attempts, stats, schedules, why }
+const immediate: Immediate = { ...writes, job, jobs, attempts, stats, schedules, why, tokens, auditLog }
 
 /** What a running handler reports is never refused for want of storage: it is held and tried again. */
 export const outcomes = new Set<string>(['succeed', 'fail', 'release', 'unregister'])
@@ -62,10 +66,12 @@ function submitTogether(db: Db, run: Request<'submit'>[]): Reply[] {
   }
 }
 
-function answer(db: Db, { seq, operation, input }: Request): Reply {
+function answer(db: Db, { seq, operation, input, who }: Request): Reply {
   try {
     const run = immediate[operation as keyof Immediate] as (db: Db, input: unknown) => unknown
-    return { seq, value: run(db, input) }
+    const value = run(db, input)
+    if (who !== undefined) record(db, who, operation as Operation, input)
+    return { seq, value }
   } catch (error) {
     if (error instanceof GopherQueueError) return { seq, error }
     if (isStorageFault(error) || !db.connection.isTransaction) throw error // the whole group fails

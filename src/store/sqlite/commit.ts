@@ -13,6 +13,8 @@ export interface Request<K extends Operation = Operation> {
   /** 'forget' takes back the request whose seq is its input; 'close' ends the thread. */
   operation: K | 'forget' | 'close'
   input: Input<K>
+  /** The operator whose doing it is, for the audit log. */
+  who?: string
 }
 export type Reply = { seq: number; value: unknown } | { seq: number; error: GopherQueueError }
 

@@ -9,6 +9,7 @@ import { backup } from './backup.ts'
 import { connect, isDamage, isSqlite, isStorageFault, storageError } from './connection.ts'
 import { first, foldedCopy, mendContents, type Row } from './damaged.ts'
 import { digestOf } from './submit.ts'
+import { mostEntries } from './tokens.ts'
 import { systemProcesses } from './workers.ts'
 
 /** What a salvage could read, and what it could not. */
@@ -78,12 +79,14 @@ class Transfer {
     this.#moveAttempts()
     this.#moveKeys()
     this.#moveSchedules()
+    this.#moveTokens()
+    this.#moveAudit()
     this.#standInForWorkers()
     const lost =
       'SELECT id FROM known WHERE id BETWEEN 1 AND ?1 AND id NOT IN (SELECT id FROM main.gq_jobs) ORDER BY id'
     this.#report.lostJobs = this.#rows(lost, last).map(({ id }) => Number(id))
     this.#rows(`UPDATE main.sqlite_sequence SET seq = MAX(?1, (${newestNumber})) WHERE name = 'gq_jobs'`, last)
-    for (const table of ['jobs', 'attempts', 'schedules', 'queues', 'keys'])
+    for (const table of ['jobs', 'attempts', 'schedules', 'queues', 'keys', 'tokens', 'audit'])
       saved[`gq_${table}`] = Number(this.#rows(`SELECT COUNT(*) AS rows FROM main.gq_${table}`)[0]!.rows)
     const check = this.#db.prepare('PRAGMA bad.integrity_check(100)')
     const failure = this.#failure(() => {
@@ -128,6 +131,26 @@ class Transfer {
     this.#learn('the index of gq_schedules', `INSERT INTO schedules SELECT name ${index}`)
     for (const { name } of this.#rows('SELECT name FROM schedules EXCEPT SELECT name FROM main.gq_schedules'))
       this.#report.lostRows.push(`schedule ${name}`)
+  }
+
+  /** A server on the new file asks for the same ones as before: without any it would ask for none. */
+  #moveTokens(): void {
+    const index = 'FROM bad.gq_tokens INDEXED BY sqlite_autoindex_gq_tokens_1'
+    const newest = this.#number('SELECT MAX(rowid) FROM bad.gq_tokens NOT INDEXED')
+    this.#copy('gq_tokens', newest || this.#number(`SELECT MAX(rowid) ${index}`))
+    this.#db.exec('CREATE TEMP TABLE tokens (name)')
+    this.#learn('the index of gq_tokens', `INSERT INTO tokens SELECT name ${index}`)
+    for (const { name } of this.#rows('SELECT name FROM tokens EXCEPT SELECT name FROM main.gq_tokens'))
+      this.#report.lostRows.push(`token ${name}`)
+  }
+
+  /** Its ids have no gaps: those that it has now are lost. */
+  #moveAudit(): void {
+    this.#learn('gq_audit', 'SELECT MAX(+id) FROM bad.gq_audit')
+    const newest = this.#number('SELECT MAX(+id) FROM bad.gq_audit') || this.#number('SELECT MAX(id) FROM bad.gq_audit')
+    this.#copy('gq_audit', newest)
+    for (const { first, last } of this.#rows(gaps, newest, Math.max(0, newest - mostEntries)))
+      this.#report.lostRows.push(`audit entries ${first} to ${last}`)
   }
 
   /** None of them works on the new file: what they ran is taken back when it is opened. */
@@ -239,6 +262,11 @@ const keysMadeAnew = `INSERT INTO main.gq_keys (queue, type, key, job_id, digest
   WHERE idempotency_key IS NOT NULL AND by_sql = 0 AND NOT EXISTS (
     SELECT 1 FROM main.gq_keys WHERE queue = j.queue AND type = j.type AND key = j.idempotency_key)
   RETURNING queue, type, key`
+const gaps = `SELECT before + 1 AS first, id - 1 AS last
+  FROM (
+    SELECT id, LAG(id, 1, ?2) OVER (ORDER BY id) AS before
+    FROM (SELECT id FROM main.gq_audit UNION ALL SELECT ?1 + 1))
+  WHERE id > before + 1`
 const missingAttempts = `WITH RECURSIVE expected (id, attempt) AS (
     SELECT id, MIN(attempt, 10000) - (state IN ('running', 'succeeded')) FROM main.gq_jobs
     UNION ALL SELECT id, attempt - 1 FROM expected WHERE attempt > 1)

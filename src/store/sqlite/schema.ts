@@ -198,6 +198,26 @@ const migrations: string[] = [
    ) STRICT;
    CREATE INDEX gq_schedules_next ON gq_schedules (next_at) WHERE paused = 0 AND next_at IS NOT NULL;
 
+   -- Who may call a server. Hashes are of 256 random bits, which no one can guess: they need no salt.
+   CREATE TABLE gq_tokens (
+     id           INTEGER PRIMARY KEY,
+     name         TEXT    NOT NULL UNIQUE,
+     scopes       TEXT    NOT NULL,
+     hash         TEXT    NOT NULL CHECK (length(hash) = 64),
+     created_at   INTEGER NOT NULL,
+     last_used_at INTEGER,
+     revoked_at   INTEGER
+   ) STRICT;
+
+   CREATE TABLE gq_audit (
+     id      INTEGER PRIMARY KEY,
+     at      INTEGER NOT NULL,
+     who     TEXT    NOT NULL,
+     action  TEXT    NOT NULL,
+     target  TEXT    NOT NULL,
+     details TEXT    CHECK (details IS NULL OR json_valid(details))
+   ) STRICT;
+
    INSERT INTO sqlite_sequence (name, seq) VALUES ('gq_jobs', 0);`,
 ]
 

@@ -80,7 +80,7 @@ export class SqliteStore implements Store {
     return new SqliteStore(full, port1, thread)
   }
 
-  call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>> {
+  call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal, who?: string): Promise<Output<K>> {
     if (this.#closing) return Promise.reject(closed())
     if (signal?.aborted) return Promise.reject(signal.reason)
     const bytes = operation === 'submit' ? sizeOf(input as Submission) : 0
@@ -100,7 +100,7 @@ export class SqliteStore implements Store {
       this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject, bytes })
       this.#bytes += bytes
       if (this.#callers.size === 1) this.#hold()
-      this.#post({ seq, operation, input })
+      this.#post(who === undefined ? { seq, operation, input } : { seq, operation, input, who })
       signal?.addEventListener('abort', () => this.#forget(seq, signal.reason), { once: true })
     })
   }
@@ -128,6 +128,11 @@ export class SqliteStore implements Store {
       this.#flush()
     })
     await this.#closing
+  }
+
+  /** For `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
   }
 
   #post(request: Request): void {

@@ -1,0 +1,71 @@
+import { userInfo } from 'node:os'
+import { type Command, InvalidArgumentError } from 'commander'
+import { checkName } from '../model/job.ts'
+import { type Scope, scopes } from '../model/token.ts'
+import { makeToken } from '../server/auth.ts'
+import { SqliteStore } from '../store/sqlite/store.ts'
+import { fileOf, mustExist } from './arguments.ts'
+import { forPeople, json, print, show, table, toLine, when } from './output.ts'
+
+/** Who may call a server on the file. It is the file's owner who says so, not the server. */
+export function tokenCommand(root: Command): void {
+  const group = root.command('token').description('who may call a server on this file: create, list, revoke')
+  group
+    .command('create')
+    .description('make a token and show it, this once; the file, created if need be, keeps a hash of it')
+    .argument('<name>', 'whose it is, for the list and the audit log')
+    .requiredOption('--scope <scopes>', `what it is for: some of ${scopes} (which includes the others)`, scopesOf)
+    .addHelpText('after', '\nFrom the first token on, a running server asks for one within a second.')
+    .action(create)
+  group.command('list').description('show all tokens, without the tokens themselves').action(list)
+  group
+    .command('revoke')
+    .description('refuse a token for ever; a running server does within a second')
+    .argument('<name>', 'as it was created')
+    .action(revoke)
+}
+
+function who(): string {
+  try {
+    return `cli:${userInfo().username}`
+  } catch {
+    return `cli:${process.getuid?.()}` // a container's user need not have a name
+  }
+}
+
+async function create(name: string, { scope }: { scope: Scope[] }, command: Command): Promise<void> {
+  await using store = await SqliteStore.open(fileOf(command))
+  const { token, hash } = makeToken()
+  await store.call('createToken', { name: checkName('token', name), scopes: scope, hash }, undefined, who())
+  show({ name, scopes: scope, token }, () => print(token))
+  if (forPeople) process.stderr.write('It is not shown again: keep it as a secret, in GOPHERQUEUE_TOKEN of its user.\n')
+}
+
+async function list(_: unknown, command: Command): Promise<void> {
+  await using store = await openFile(command)
+  const tokens = (await store.call('tokens', null)).map(({ hash: _, ...shown }) => shown)
+  if (json) return void tokens.map((token) => print(toLine(token)))
+  const rows = tokens.map(({ name, scopes, ...at }) => [
+    ...[name, `${scopes}`],
+    ...[at.createdAt, at.lastUsedAt, at.revokedAt].map((instant) => (instant === null ? '-' : when(instant))),
+  ])
+  table(['NAME', 'SCOPES', 'CREATED', 'LAST USED', 'REVOKED'], rows)
+}
+
+async function revoke(name: string, _: unknown, command: Command): Promise<void> {
+  await using store = await openFile(command)
+  await store.call('revokeToken', name, undefined, who())
+  show({ name, revoked: true }, () => table([], [[name, 'revoked']]))
+}
+
+function openFile(command: Command): Promise<SqliteStore> {
+  mustExist(fileOf(command))
+  return SqliteStore.open(fileOf(command))
+}
+
+function scopesOf(text: string): Scope[] {
+  const given = text.split(',')
+  const unknown = given.find((one) => !scopes.includes(one as Scope))
+  if (unknown !== undefined) throw new InvalidArgumentError(`There is no scope '${unknown}'; choose from ${scopes}.`)
+  return scopes.filter((scope) => given.includes(scope))
+}

@@ -1,0 +1,25 @@
+import { readFileSync } from 'node:fs'
+import { createSecureContext } from 'node:tls'
+import { GopherQueueError } from '../model/errors.ts'
+
+/** Paths of PEM files. */
+export interface TlsFiles {
+  /** The certificate, and those between it and the root. */
+  cert: string
+  key: string
+}
+
+/** What the files hold, after proof that it can be used. Throws INVALID_ARGUMENT. */
+export function readPair({ cert, key }: TlsFiles): { cert: Buffer; key: Buffer } {
+  try {
+    const pair = { cert: readFileSync(cert), key: readFileSync(key) }
+    createSecureContext(pair)
+    return pair
+  } catch (cause) {
+    throw new GopherQueueError(
+      'INVALID_ARGUMENT',
+      `The certificate ${cert} and the key ${key} cannot be used together (${(cause as Error).message}). Nothing was changed: correct the files.`,
+      { cause },
+    )
+  }
+}

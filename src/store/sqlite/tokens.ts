@@ -1,0 +1,66 @@
+import { GopherQueueError } from '../../model/errors.ts'
+import type { Scope } from '../../model/token.ts'
+import type { AuditEntry, AuditPage, NewToken, Operation, Token } from '../store.ts'
+import type { Db } from './db.ts'
+
+// Who may call a server on this file, and what its operators did.
+
+/** All of them, also revoked ones, by age. */
+export function tokens(db: Db): Token[] {
+  const rows = db.all<Omit<Token, 'scopes'> & { scopes: string }>(
+    `SELECT name, scopes, hash, created_at AS createdAt, last_used_at AS lastUsedAt, revoked_at AS revokedAt
+     FROM gq_tokens
+     ORDER BY id`,
+  )
+  return rows.map(({ scopes, ...token }) => ({ ...token, scopes: scopes.split(' ') as Scope[] }))
+}
+
+/** A name is used once, so that the audit log says who it was for ever. Refuses with INVALID_STATE. */
+export function createToken(db: Db, { name, scopes, hash }: NewToken): null {
+  const made = db.run(
+    `INSERT INTO gq_tokens (name, scopes, hash, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO NOTHING`,
+    ...[name, scopes.join(' '), hash, db.now],
+  )
+  if (made === 1) return null
+  throw new GopherQueueError(
+    'INVALID_STATE',
+    `There is or was a token '${name}', and names are not used again. Nothing was made: choose another.`,
+  )
+}
+
+/** For ever; a second time changes nothing. Refuses with NOT_FOUND. */
+export function revokeToken(db: Db, name: string): null {
+  if (db.run(`UPDATE gq_tokens SET revoked_at = COALESCE(revoked_at, ?2) WHERE name = ?1`, name, db.now) === 1)
+    return null
+  throw new GopherQueueError('NOT_FOUND', `There is no token '${name}'. Nothing was changed: see 'token list'.`)
+}
+
+export function tokenUsed(db: Db, name: string): null {
+  db.run(`UPDATE gq_tokens SET last_used_at = ?2 WHERE name = ?1`, name, db.now)
+  return null
+}
+
+/** Of the audit log: some 100 MB. */
+export const mostEntries = 1_000_000
+
+/** Writes down what an operator did, in the transaction that did it. Payloads and hashes stay out. */
+export function record(db: Db, who: string, action: Operation, input: unknown): void {
+  const asked = typeof input === 'object' ? (input as Record<string, unknown>) : { name: input }
+  const { name, queue, payload: _, hash: __, ...rest } = asked
+  const details = Object.keys(rest).length > 0 ? JSON.stringify(rest) : null
+  const id = db.insert(
+    `INSERT INTO gq_audit (at, who, action, target, details) VALUES (?1, ?2, ?3, ?4, ?5)`,
+    ...[db.now, who, action, String(name ?? queue), details],
+  )
+  db.run(`DELETE FROM gq_audit WHERE id <= ?1`, id - mostEntries)
+}
+
+/** Newest first. */
+export function auditLog(db: Db, { limit = 100, cursor }: { limit?: number; cursor?: number | null }): AuditPage {
+  const rows = db.all<Omit<AuditEntry, 'details'> & { details: string | null }>(
+    `SELECT id, at, who, action, target, details FROM gq_audit WHERE id < ?1 ORDER BY id DESC LIMIT ?2`,
+    ...[cursor ?? Number.MAX_SAFE_INTEGER, limit],
+  )
+  const entries = rows.map(({ details, ...entry }) => ({ ...entry, details: details === null ? null : JSON.parse(details) })) // biome-ignore format: long
+  return { entries, next: rows.length === limit ? rows.at(-1)!.id : null }
+}
