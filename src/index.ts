@@ -26,6 +26,7 @@ export type {
   Source,
   Stats,
   StoreHealth,
+  Totals,
   Worker as WorkerStats,
   WorkerRegistration,
 } from './store/store.ts'

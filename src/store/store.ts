@@ -120,6 +120,20 @@ export interface JobPage {
   next: number | null
 }
 
+/** What has happened in a queue since its file was made, by all processes. */
+export interface Totals {
+  /** Jobs stored. */
+  submitted: number
+  /** Jobs that ended well. */
+  succeeded: number
+  /** Attempts that failed: a throw, a timeout, a lost lease. */
+  failed: number
+  /** Jobs that died. */
+  dead: number
+  /** Jobs that were cancelled. */
+  cancelled: number
+}
+
 /** One queue in numbers. */
 export interface QueueStats {
   /** Its name. */
@@ -132,6 +146,8 @@ export interface QueueStats {
   maxRunning: number | null
   /** Its jobs that are kept in the file, by state. */
   counts: Record<State, number>
+  /** Grow for ever: their differences are rates. */
+  totals: Totals
 }
 
 /** What a worker says of itself when it starts. */

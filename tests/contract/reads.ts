@@ -99,6 +99,21 @@ export function reads({ holds, holdsOverTime }: Suite): void {
     assert.deepEqual(await find({ state: 'running', order: 'oldest' }), ids)
   })
 
+  holds('totals count what has happened, also after its jobs are gone; what was refused never happened', async (at) => {
+    await at.store.call('setQueue', { queue: 'default', maxDepth: 5 })
+    await at.submitMany({}, [1, 2, 3, 4, 5])
+    await at.refused('QUEUE_FULL', () => at.submitMany({}, [1, 2], ['a', 'b']))
+    const [done, failed, again, cancelled] = await at.lease(stranger, { slots: 4 })
+    await at.succeed(done!)
+    await at.fail(failed!, 'permanent')
+    await at.fail(again!)
+    await at.store.call('cancel', cancelled!.id)
+    await at.fail(cancelled!)
+    await at.store.call('remove', done!.id)
+    const { queues } = await at.store.call('stats', null)
+    assert.deepEqual(queues[0]!.totals, { submitted: 5, succeeded: 1, failed: 3, dead: 1, cancelled: 1 })
+  })
+
   holds('workers: known while they are there, with slots and what they run', async (at) => {
     const id = await at.worker(7, [source('work'), source('mail', 'out')], 'mule')
     await at.running({}, id)

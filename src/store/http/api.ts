@@ -97,6 +97,7 @@ const counts = object(
 )
 const Queue = object({
   ...{ queue: string(), paused: bool(), maxDepth: maybe(int()), maxRunning: maybe(int()), counts },
+  totals: object({ submitted: int(), succeeded: int(), failed: int(), dead: int(), cancelled: int() }),
 })
 const Worker = object({
   ...{ id: int(), name: string(), sources: list(source), slots: int(), pid: maybe(int()), host: string() },

@@ -170,6 +170,7 @@ export function endAttempt(
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`,
     ...[job.id, job.attempt, job.worker, job.started_at, db.now, recorded, error.name, error.message, error.stack],
   )
+  db.attemptFailed(job.queue)
   if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)
   if (permanent) return end(db, job, 'running', 'giveUp', 'permanent')
   if (outcome === 'timeout' && job.on_timeout === 'dead') return end(db, job, 'running', 'giveUp', 'timeout')

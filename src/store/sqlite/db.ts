@@ -1,7 +1,7 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import type { Clock, Instant } from '../../model/clock.ts'
 import type { State } from '../../model/lifecycle.ts'
-import type { Source, StoreEvent } from '../store.ts'
+import type { Source, StoreEvent, Totals } from '../store.ts'
 import { type Processes, systemProcesses } from './workers.ts'
 
 /** A row of gq_queues as the running transaction sees it; its counts are written back at commit. */
@@ -15,6 +15,8 @@ export interface QueueRow {
   keep_cancelled: number | null
   keep_dead: number | null
   counts: Record<State, number>
+  /** Since the file was made. */
+  totals: Totals
   /** Jobs counted in or out by this transaction; 0: nothing to write back. */
   moves: number
 }
@@ -29,9 +31,20 @@ const settings = {
   keep_cancelled: 604_800_000,
   keep_dead: null,
 }
-const unheardOf = { ...settings, scheduled: 0, ready: 0, running: 0, succeeded: 0, dead: 0, cancelled: 0 }
-
-type Move = { row: QueueRow; from: State | null; to: State | null; count: number }
+const nothing = JSON.stringify({ submitted: 0, succeeded: 0, failed: 0, dead: 0, cancelled: 0 } satisfies Totals)
+const unheardOf = {
+  ...settings,
+  scheduled: 0,
+  ready: 0,
+  running: 0,
+  succeeded: 0,
+  dead: 0,
+  cancelled: 0,
+  totals: nothing,
+}
+/** JSON of a queue's totals. */
+export const totalsOf = `json_object('submitted', all_submitted, 'succeeded', all_succeeded, 'failed', all_failed,
+  'dead', all_dead, 'cancelled', all_cancelled)`
 
 /** Name of a line of jobs: those of one queue and one type. */
 export const line = (queue: string, type: string): string => `${queue}\0${type}`
@@ -69,8 +82,8 @@ export class Db {
   readonly processes: Processes
   #statements = new Map<string, StatementSync>()
   #queues = new Map<string, QueueRow>()
-  /** What the operation in `atomic` has counted so far. */
-  #undo: Move[] | null = null
+  /** Takes back what the operation in `atomic` has counted so far. */
+  #undo: (() => void)[] | null = null
 
   /** On a connection of its own to a file, or on one that is there. */
   constructor(on: string | DatabaseSync, clock: Clock, processes = systemProcesses) {
@@ -108,10 +121,15 @@ export class Db {
     for (const row of this.#queues.values()) {
       if (row.moves === 0) continue
       const { scheduled, ready, running, succeeded, dead, cancelled } = row.counts
+      const { totals } = row
       this.run(
-        `INSERT INTO gq_queues (name, scheduled, ready, running, succeeded, dead, cancelled) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT DO UPDATE SET scheduled = ?2, ready = ?3, running = ?4, succeeded = ?5, dead = ?6, cancelled = ?7`,
+        `INSERT INTO gq_queues (name, scheduled, ready, running, succeeded, dead, cancelled,
+                                all_submitted, all_succeeded, all_failed, all_dead, all_cancelled)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         ON CONFLICT DO UPDATE SET scheduled = ?2, ready = ?3, running = ?4, succeeded = ?5, dead = ?6, cancelled = ?7,
+           all_submitted = ?8, all_succeeded = ?9, all_failed = ?10, all_dead = ?11, all_cancelled = ?12`,
         ...[row.name, scheduled, ready, running, succeeded, dead, cancelled],
+        ...[totals.submitted, totals.succeeded, totals.failed, totals.dead, totals.cancelled],
       )
     }
   }
@@ -161,7 +179,7 @@ export class Db {
       }
       this.ended.length = ended
       this.events.length = events
-      for (const { row, from, to, count } of this.#undo) this.#count(row, to, from, -count)
+      for (const undo of this.#undo) undo()
       // A row that this operation made is gone again: forget those that hold no other operation's counts.
       for (const [name, row] of this.#queues) if (row.moves === 0) this.#queues.delete(name)
       throw error
@@ -174,7 +192,7 @@ export class Db {
   moved(queue: string, type: string, from: State | null, to: State | null, count = 1): void {
     const row = this.queue(queue)
     this.#count(row, from, to, count)
-    this.#undo?.push({ row, from, to, count })
+    this.#undo?.push(() => this.#count(row, to, from, -count))
     const key = line(queue, type)
     if (to === 'ready') this.readied.add(key)
     else if (from === 'running' || from === 'ready') this.left.set(key, { queue, type })
@@ -184,25 +202,39 @@ export class Db {
     }
   }
 
+  /** An attempt has failed, whatever becomes of its job. */
+  attemptFailed(queue: string): void {
+    const { totals } = this.queue(queue)
+    totals.failed++
+    this.#undo?.push(() => totals.failed--)
+  }
+
   #count(row: QueueRow, from: State | null, to: State | null, count: number): void {
     const jobs = Math.abs(count)
     if (from) row.counts[from] -= jobs
     if (to) row.counts[to] += jobs
     row.moves += count
+    const [before, after] = count > 0 ? [from, to] : [to, from] // taken back
+    if (before === null) row.totals.submitted += count
+    else if (after === 'succeeded' || after === 'dead' || after === 'cancelled') row.totals[after] += count
   }
 
   /** The queue's row; one that was never heard of is all zeros, and is written when its first job is counted. */
   queue(name: string): QueueRow {
     const known = this.#queues.get(name)
     if (known) return known
-    const found = this.get<Omit<QueueRow, 'counts' | 'moves'> & QueueRow['counts']>(
+    const found = this.get<Omit<QueueRow, 'counts' | 'totals' | 'moves'> & QueueRow['counts'] & { totals: string }>(
       `SELECT name, paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead,
-         scheduled, ready, running, succeeded, dead, cancelled
+         scheduled, ready, running, succeeded, dead, cancelled, ${totalsOf} AS totals
        FROM gq_queues WHERE name = ?1`,
       name,
     )
-    const { scheduled, ready, running, succeeded, dead, cancelled, ...settings } = found ?? { ...unheardOf, name }
-    const row = { ...settings, counts: { scheduled, ready, running, succeeded, dead, cancelled }, moves: 0 }
+    const { scheduled, ready, running, succeeded, dead, cancelled, totals, ...settings } = found ?? {
+      ...unheardOf,
+      name,
+    }
+    const counts = { scheduled, ready, running, succeeded, dead, cancelled }
+    const row = { ...settings, counts, totals: JSON.parse(totals) as Totals, moves: 0 }
     this.#queues.set(name, row)
     return row
   }

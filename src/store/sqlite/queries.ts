@@ -1,8 +1,8 @@
 import { parseBackoff } from '../../model/backoff.ts'
 import { type Attempt, type Job, priorities } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
-import type { JobFilter, JobPage, QueueStats, Source, Stats, Worker } from '../store.ts'
-import type { Db } from './db.ts'
+import type { JobFilter, JobPage, QueueStats, Source, Stats, Totals, Worker } from '../store.ts'
+import { type Db, totalsOf } from './db.ts'
 import { fileStats } from './space.ts'
 import { isWorking, type WorkerRow } from './workers.ts'
 
@@ -164,12 +164,15 @@ export function workers(db: Db): Worker[] {
 
 /** Counts come from the queues' own counters: the cost does not depend on how many jobs there are. */
 export function stats(db: Db): Stats {
-  const rows = db.all<Omit<QueueStats, 'paused' | 'counts'> & { paused: number } & Record<State, number>>(
-    `SELECT name AS queue, paused, max_depth AS maxDepth, max_running AS maxRunning, scheduled, ready, running, succeeded, dead, cancelled
+  const rows = db.all<
+    Omit<QueueStats, 'paused' | 'counts' | 'totals'> & { paused: number; totals: string } & Record<State, number>
+  >(
+    `SELECT name AS queue, paused, max_depth AS maxDepth, max_running AS maxRunning, scheduled, ready, running, succeeded, dead, cancelled,
+            ${totalsOf} AS totals
      FROM gq_queues ORDER BY name`,
   )
-  const queues = rows.map(({ queue, paused, maxDepth, maxRunning, ...counts }) => {
-    return { queue, paused: paused === 1, maxDepth, maxRunning, counts }
+  const queues = rows.map(({ queue, paused, maxDepth, maxRunning, totals, ...counts }) => {
+    return { queue, paused: paused === 1, maxDepth, maxRunning, counts, totals: JSON.parse(totals) as Totals }
   })
   const alive = workers(db)
   const handled = new Set(alive.filter((w) => w.alive).flatMap((w) => w.sources.map((s) => `${s.queue}\0${s.type}`)))

@@ -48,7 +48,12 @@ const migrations: string[] = [
      running        INTEGER NOT NULL DEFAULT 0 CHECK (running >= 0),
      succeeded      INTEGER NOT NULL DEFAULT 0 CHECK (succeeded >= 0),
      dead           INTEGER NOT NULL DEFAULT 0 CHECK (dead >= 0),
-     cancelled      INTEGER NOT NULL DEFAULT 0 CHECK (cancelled >= 0)
+     cancelled      INTEGER NOT NULL DEFAULT 0 CHECK (cancelled >= 0),
+     all_submitted  INTEGER NOT NULL DEFAULT 0,
+     all_succeeded  INTEGER NOT NULL DEFAULT 0,
+     all_failed     INTEGER NOT NULL DEFAULT 0,
+     all_dead       INTEGER NOT NULL DEFAULT 0,
+     all_cancelled  INTEGER NOT NULL DEFAULT 0
    ) STRICT, WITHOUT ROWID;
 
    CREATE TABLE gq_jobs (
@@ -107,7 +112,8 @@ const migrations: string[] = [
    -- A job that somebody inserts with plain SQL is counted here; the queue's own submissions say by_sql = 0 and count in bulk.
    CREATE TRIGGER gq_jobs_by_sql AFTER INSERT ON gq_jobs WHEN NEW.by_sql = 1 BEGIN
      INSERT INTO gq_queues (name) VALUES (NEW.queue) ON CONFLICT DO NOTHING;
-     UPDATE gq_queues SET ready = ready + (NEW.state = 'ready'), scheduled = scheduled + (NEW.state = 'scheduled')
+     UPDATE gq_queues SET ready = ready + (NEW.state = 'ready'), scheduled = scheduled + (NEW.state = 'scheduled'),
+       all_submitted = all_submitted + 1
      WHERE name = NEW.queue;
    END;
 
