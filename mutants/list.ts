@@ -93,7 +93,7 @@ export const mutants: Mutant[] = [
   {
     name: 'counted-for-nothing',
     breaks: 'counts jobs of a bulk that was refused',
-    edits: [[db, 'for (const { row, from, to, count } of this.#undo) this.#count(row, to, from, -count)\n', '\n']],
+    edits: [[db, 'for (const undo of this.#undo) undo()', '']],
     tests: contract,
   },
   {
