@@ -18,7 +18,10 @@ export interface OpenOptions {
 export interface QueueOptions {
   /** Jobs that may wait; more are refused with QUEUE_FULL. Default: no limit. */
   maxDepth?: number | null
-  /** Jobs that may run at once, over all processes; it takes effect on what is leased from then on. Default: no limit. */
+  /**
+   * Jobs that may run at once, over all processes; it takes effect on what is leased from then on. A handler that goes on
+   * after its timeout does not count. Default: no limit.
+   */
   maxRunning?: number | null
   /** Jobs of one type and `concurrencyKey` that may run at once. Default 1. */
   maxRunningPerKey?: number
