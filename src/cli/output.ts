@@ -46,7 +46,7 @@ const widthOf = (char: string) =>
 const width = (text: string) => [...text].reduce((sum, char) => sum + widthOf(char), 0)
 
 /** Exactly `columns` wide: padded, or cut with a mark. */
-function fit(text: string, columns: number, right = false): string {
+export function fit(text: string, columns: number, right = false): string {
   const chars = [...text]
   let used = width(text)
   if (used > columns) while (used >= columns && chars.length > 0) used -= widthOf(chars.pop()!)

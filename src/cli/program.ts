@@ -9,6 +9,7 @@ import { recoverCommands } from './recover.ts'
 import { serveCommand } from './serve.ts'
 import { submitCommand } from './submit.ts'
 import { tokenCommand } from './token.ts'
+import { topCommand } from './top.ts'
 import { workCommand } from './work.ts'
 
 /** Runs the command line. The exit code is left in process.exitCode: 0 ok, 1 failed, 2 usage. */
@@ -55,6 +56,7 @@ function program(): Command {
     submitCommand,
     workCommand,
     serveCommand,
+    topCommand,
     tokenCommand,
     inspectCommands,
     operateCommands,
