@@ -3,6 +3,7 @@ import { type ActiveJob, type Context, PermanentError, TemporaryError } from '..
 
 /** Heard in every thread of the process, also from a handler that never comes back to its event loop. */
 const said = new BroadcastChannel('threads.test')
+said.unref() // a test queue imports this into the test's own thread, which must end
 
 const deeds: Record<string, (job: ActiveJob, context: Context) => unknown> = {
   tell: ({ payload, attempt, type, checkpoint }) => ({ payload, attempt, type, checkpoint, threadId }),
