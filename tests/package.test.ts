@@ -65,6 +65,7 @@ test('it installs with its few dependencies', () => {
     'commander',
     'croner',
     'fastify',
+    'prom-client',
     'typebox',
   ])
 })

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { systemClock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
 import { fileOf, whole } from './arguments.ts'
@@ -21,6 +22,10 @@ export function serveCommand(root: Command): void {
     .action(serveFile)
 }
 
+const signals = ['SIGTERM', 'SIGINT']
+/** How long to stop may take, in ms. */
+const grace = 30_000
+
 type Flags = { host: string; port: number; logLevel: string; tlsCert?: string; tlsKey?: string }
 
 async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command): Promise<void> {
@@ -29,15 +34,25 @@ async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command)
   const tls = tlsCert !== undefined && tlsKey !== undefined && { cert: tlsCert, key: tlsKey }
   const { serve } = await import('../server/server.ts') // no other command needs what it brings along
   const asked = new Promise((resolve) => {
-    for (const name of ['SIGTERM', 'SIGINT']) process.on(name, resolve)
+    for (const name of signals) process.once(name, resolve)
   })
+  const version = command.parent!.version()!
   const store = await SqliteStore.open(fileOf(command), { tends: true })
-  const server = await serve(store, { ...flags, ...(tls && { tls }) }).catch(async (error) => {
+  const server = await serve(store, { ...flags, version, ...(tls && { tls }) }).catch(async (error) => {
     await store.close()
     throw error
   })
   if (tls) process.on('SIGHUP', () => server.reload()) // else it ends the process, as usual when a terminal goes
   print(`serving ${fileOf(command)} at ${server.url}\n`)
   await asked
+  const hurry = (why: string) => {
+    process.stderr.write(
+      `${why}: it ends at once. What was acknowledged is on disk; running jobs go on when it is back.\n`,
+    )
+    process.exit(1)
+  }
+  for (const name of signals) process.on(name, () => hurry('Asked twice to stop'))
+  const stop = systemClock.timer(grace, () => hurry(`Not done after ${grace / 1000} s`))
   await server.close()
+  stop()
 }

@@ -1,5 +1,5 @@
 import { parseBackoff } from '../model/backoff.ts'
-import type { Clock } from '../model/clock.ts'
+import type { Clock, Instant } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { type Job, type JobOptions, type JobSpec, jobSpec, limits, priorities, toJson } from '../model/job.ts'
@@ -32,13 +32,17 @@ export interface Incoming<K extends Call> {
 }
 export type Handlers = { [K in Call]: (incoming: Incoming<K>) => Promise<Answer<K>> }
 
+interface Running extends Lease {
+  startedAt: Instant
+}
+
 const none = null as never
 const defaultWait = 30_000
 
 /** What each call of the API does: what comes in is put into the store's words, and its answer into the API's. */
 export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
   const workers = new Workers(store)
-  const leases = new Map<number, Lease>()
+  const leases = new Map<number, Running>()
   store.onEvent(({ event, ...fields }) => {
     if (event === 'leaseLost' && 'token' in fields && leases.get(fields.id)?.token === fields.token)
       leases.delete(fields.id)
@@ -47,9 +51,9 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
   const specs = new Specs()
 
   /** Its queue and type: known from its lease, unless this server was not there then. */
-  async function leaseOf(id: number, token: number): Promise<Lease> {
+  async function leaseOf(id: number, token: number): Promise<Running> {
     const known = leases.get(id) ?? (await store.call('job', id))
-    return { id, token, queue: known?.queue ?? '', type: known?.type ?? '' }
+    return { id, token, queue: known?.queue ?? '', type: known?.type ?? '', startedAt: known?.startedAt ?? clock.now() }
   }
 
   async function report({ id, token, event, ...told }: Report): Promise<unknown> {
@@ -75,9 +79,9 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
     }
   }
 
-  function ended(event: string, { id, queue, type, token }: Lease, fate: Fate): Fate {
+  function ended(event: string, { id, queue, type, token, startedAt }: Running, fate: Fate): Fate {
     if (leases.get(id)?.token === token) leases.delete(id)
-    hub.tell(event, { id, queue, type, ...fate })
+    hub.tell(event, { id, queue, type, ...fate, runMs: Math.max(0, clock.now() - startedAt) })
     return fate
   }
 
@@ -173,8 +177,9 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
       })
       if (!stop()) for (const job of jobs) store.call('release', job).catch(() => undefined) // nobody would hear of them
       for (const job of jobs) {
-        leases.set(job.id, { id: job.id, queue: job.queue, type: job.type, token: job.token })
-        hub.tell('started', { id: job.id, queue: job.queue, type: job.type, attempt: job.attempt })
+        const { id, queue, type, token, attempt, startedAt, waited } = job
+        leases.set(id, { id, queue, type, token, startedAt })
+        hub.tell('started', { id, queue, type, attempt, waitMs: waited })
       }
       return { jobs: jobs.map(publicJob), replaced: jobs.length === 0 && replaced }
     },

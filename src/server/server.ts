@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import swagger from '@fastify/swagger'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import type { TSchema } from 'typebox'
+import { type Static, type TSchema, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Value } from 'typebox/value'
 import { type Clock, systemClock } from '../model/clock.ts'
@@ -15,11 +15,15 @@ import { escaped } from '../model/text.ts'
 import { api, type Call, type Endpoint, Problem } from '../store/http/api.ts'
 import type { Store } from '../store/store.ts'
 import { Tokens } from './auth.ts'
+import { Drain } from './drain.ts'
+import { events } from './events.ts'
 import { guard, isLoopback, refuseConnection, securityHeaders } from './guard.ts'
 import { type Handlers, type Incoming, makeHandlers } from './handlers.ts'
-import { Hub, type Told } from './hub.ts'
+import { Hub } from './hub.ts'
+import { Metrics } from './metrics.ts'
 import { problem } from './problem.ts'
 import { readPair, type TlsFiles } from './tls.ts'
+import { Watchdog } from './watchdog.ts'
 
 export interface ServeOptions {
   /** Default 127.0.0.1. Any but the machine's own loopback is refused while the file has no token. */
@@ -37,6 +41,8 @@ export interface ServeOptions {
   /** Requests that wait, and listeners, at once; more are refused with OVERLOADED. Default 20,000. */
   mostWaiting?: number
   version?: string
+  /** Ms after which what storage has not proved is not taken for well. Default 5000. */
+  patience?: number
   clock?: Clock
 }
 
@@ -55,10 +61,15 @@ export interface Server {
 /** Bodies of one job: its payload and what goes with it. */
 const bodyBytes = limits.payloadBytes + 64 * 1024
 
+const ReadyQuery = Type.Object({
+  for: Type.Optional(Type.Union([Type.Literal('submit'), Type.Literal('lease'), Type.Literal('complete')])),
+})
+
 /** Serves a store over HTTP. An SQLite one is to be opened with `tends`. Throws INVALID_ARGUMENT. */
 export async function serve(store: Store, options: ServeOptions = {}): Promise<Server> {
   const { host = '127.0.0.1', port = 7420, logLevel = 'info', version = '0', clock = systemClock } = options
   const { log = (line) => process.stdout.write(line), tls, mostConnections = 30_000, mostWaiting = 20_000 } = options
+  const { patience = 5000 } = options
   const tokens = new Tokens(store, clock)
   await tokens.read()
   if (!isLoopback(host) && tokens.none)
@@ -69,6 +80,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   const hub = new Hub(clock.now())
   const ends = new Set<() => void>()
   const listeners: (HttpServer | TlsServer)[] = [] // for 'localhost' there are two
+  const drain = new Drain(ends, clock)
   const app = Fastify({
     logger: logLevel === 'silent' ? false : { level: logLevel, stream: { write: (line) => log(oneLine(line)) } },
     disableRequestLogging: logLevel !== 'debug' && logLevel !== 'trace',
@@ -77,6 +89,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     onConstructorPoisoning: 'ignore',
     bodyLimit: bodyBytes,
     routerOptions: { maxParamLength: limits.nameLength * 9 }, // a character of a name may be nine in a URL
+    return503OnClosing: false,
     forceCloseConnections: true,
     serverFactory: listenerOf,
     clientErrorHandler: refuseConnection,
@@ -92,6 +105,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     }
   })
   guard(app, tokens, host)
+  drain.guard(app)
   app.setErrorHandler((error, request, reply) => answerProblem(error, request, reply))
   app.setNotFoundHandler((request, reply) =>
     answerProblem(
@@ -116,14 +130,29 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     },
     refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json.title ?? json.$id ?? `schema${i}`) },
   })
+  const watchdog = new Watchdog(store, clock, patience, (readiness) => app.log.warn(readiness, 'readiness changed'))
+  const metrics = new Metrics(store, clock, hub, watchdog, version)
   const handlers = makeHandlers(store, clock, hub)
   for (const call of Object.keys(api) as Call[]) route(app, call, handlers[call] as Handlers['submit'])
   const heard = { schema: { hide: true }, config: { scope: ['read', 'work'] as const } }
   app.get('/v1/events', heard, events(hub, ends, mustHaveRoom))
   app.get('/openapi.json', { schema: { hide: true }, config: { scope: 'any' } }, () => app.swagger())
+  app.get('/metrics', { schema: { hide: true } }, async (_request, reply) => {
+    reply.type('text/plain; version=0.0.4; charset=utf-8')
+    return metrics.text()
+  })
+  const open = { schema: { hide: true, querystring: ReadyQuery }, config: { scope: 'none' } } as const
+  app.get('/healthz', open, async () => ({ lives: true }))
+  app.get('/readyz', open, async ({ query }, reply) => {
+    const { for: only } = query as Static<typeof ReadyQuery>
+    const { readiness } = watchdog
+    const ready = Object.entries(readiness).every(([name, { works }]) => works || (only ?? name) !== name)
+    return reply.code(ready ? 200 : 503).send({ ready, ...readiness })
+  })
   app.log.level = 'silent' // it would say this once for each of the machine's addresses
   await app.listen({ host, port })
   app.log.level = logLevel
+  watchdog.start()
   const { address, family, port: bound } = app.server.address() as AddressInfo
   const name = family === 'IPv6' ? `[${address}]` : address
   const url = `${tls ? 'https' : 'http'}://${name}:${bound}`
@@ -142,6 +171,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     const listener = tls ? createTlsServer({ ...options, ...readPair(tls) }, handle) : createServer(options, handle)
     listener.maxConnections = mostConnections
     listeners.push(listener)
+    drain.watch(listener)
     return listener
   }
 
@@ -210,6 +240,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
 
   function answerProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
     const told = problem(error, request.id)
+    metrics.refused(told.code)
     if (told.status >= 500) request.log.error({ err: error }, told.code)
     if (told.status === 503 || told.status === 429) reply.header('retry-after', '1')
     if (told.status === 401) reply.header('www-authenticate', 'Bearer')
@@ -232,9 +263,8 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       }
     },
     async close() {
-      const closed = app.close() // takes no more; what waits is answered
-      for (const end of ends) end()
-      await closed
+      await app.close()
+      watchdog.stop()
       await store.close()
       app.log.info('stopped')
     },
@@ -261,35 +291,5 @@ function parsed(line: string, number: number): unknown {
     return JSON.parse(line)
   } catch (error) {
     throw invalid(`Line ${number} is not JSON: ${(error as Error).message}.`)
-  }
-}
-
-/** Server-sent events; with Last-Event-ID from where the client was. `?events=a,b` tells only those. */
-function events(hub: Hub, ends: Set<() => void>, mustHaveRoom: () => void) {
-  return (request: FastifyRequest, reply: FastifyReply): void => {
-    const { events: wanted } = request.query as { events?: string }
-    const only = wanted === undefined ? null : new Set(wanted.split(','))
-    const last = request.headers['last-event-id']
-    mustHaveRoom()
-    reply.hijack()
-    const { raw } = reply
-    raw.writeHead(200, { ...securityHeaders, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' })
-    const write = ({ seq, event, ...fields }: Told) => {
-      if (only && !only.has(event)) return
-      if (raw.writableLength > 1024 * 1024)
-        raw.destroy() // it reads too slowly: it may come back where it was
-      else raw.write(`id: ${seq}\nevent: ${event}\ndata: ${JSON.stringify(fields)}\n\n`)
-    }
-    raw.write(': welcome\n\n')
-    const { complete, stop } = hub.listen(last === undefined ? null : Number(last), write)
-    if (!complete) raw.write('event: missed\ndata: {}\n\n')
-    const beat = setInterval(() => raw.write(': beat\n\n'), 15_000)
-    const end = () => raw.end()
-    ends.add(end)
-    raw.once('close', () => {
-      stop()
-      clearInterval(beat)
-      ends.delete(end)
-    })
   }
 }

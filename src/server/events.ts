@@ -1,0 +1,33 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { securityHeaders } from './guard.ts'
+import type { Hub, Told } from './hub.ts'
+
+/** Server-sent events; with Last-Event-ID from where the client was. `?events=a,b` tells only those. */
+export function events(hub: Hub, ends: Set<() => void>, mustHaveRoom: () => void) {
+  return (request: FastifyRequest, reply: FastifyReply): void => {
+    const { events: wanted } = request.query as { events?: string }
+    const only = wanted === undefined ? null : new Set(wanted.split(','))
+    const last = request.headers['last-event-id']
+    mustHaveRoom()
+    reply.hijack()
+    const { raw } = reply
+    raw.writeHead(200, { ...securityHeaders, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' })
+    const write = ({ seq, event, ...fields }: Told) => {
+      if (only && !only.has(event)) return
+      if (raw.writableLength > 1024 * 1024)
+        raw.destroy() // it reads too slowly: it may come back where it was
+      else raw.write(`id: ${seq}\nevent: ${event}\ndata: ${JSON.stringify(fields)}\n\n`)
+    }
+    raw.write(': welcome\n\n')
+    const { complete, stop } = hub.listen(last === undefined ? null : Number(last), write)
+    if (!complete) raw.write('event: missed\ndata: {}\n\n')
+    const beat = setInterval(() => raw.write(': beat\n\n'), 15_000)
+    const end = () => raw.end()
+    ends.add(end)
+    raw.once('close', () => {
+      stop()
+      clearInterval(beat)
+      ends.delete(end)
+    })
+  }
+}

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { type TestContext, test } from 'node:test'
+import { GopherQueue } from '../../src/index.ts'
+import { main } from '../cli/support.ts'
+import { Child, folderFor, lookInto, start, until } from '../crash/processes.ts'
+
+// The end of `gopherqueue serve`, as service managers bring it about.
+
+async function served(t: TestContext, file: string, port = '0'): Promise<{ server: Child; url: string }> {
+  const server = new Child(process.execPath, [main, '--db', file, 'serve', '--port', port, '--log-level', 'warn'])
+  t.after(() => server.kill())
+  const url = await until('it serves', 20, () => / at (http:\S+)/.exec(server.output)?.[1])
+  return { server, url }
+}
+
+test('SIGTERM under load: what was acknowledged is in the file, nobody hangs, and it ends well', async (t) => {
+  const file = join(folderFor(t), 'jobs.db')
+  const { server, url } = await served(t, file)
+  const queue = await GopherQueue.open(url)
+  queue.on('warning', () => undefined)
+  const done: number[] = []
+  queue.define('work', {}, () => 'done')
+  queue.on('succeeded', ({ id }) => done.push(id))
+  for (let i = 0; i < 3; i++) queue.work({ concurrency: 5 })
+  const idle = fetch(`${url}/v1/leases`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ worker: 'idle', types: ['nothing'], waitMs: 60_000 }),
+  }).then((response) => response.json())
+  const submitters = [1, 2].map(() => start(t, '../server/submit.child.ts', { url, many: 25 }))
+  await until('a thousand are acknowledged', 60, () =>
+    submitters.every(({ output }) => output.split('\n').length > 500),
+  )
+  await until('some were worked', 20, () => done.length > 50)
+
+  const begun = performance.now()
+  process.kill(server.pid, 'SIGTERM')
+  assert.equal(await server.ended, 0, server.complaints)
+  const took = performance.now() - begun
+  assert.ok(took < 5000, `it took ${Math.round(took)} ms to end`)
+  assert.deepEqual(await idle, { jobs: [], replaced: false }, 'a long poll is answered')
+  for (const { ended } of submitters) assert.equal(await ended, 0)
+  const told = submitters.map(({ output }) => output.trimEnd().split('\n'))
+  for (const lines of told) {
+    const { refused, longest } = JSON.parse(lines.pop()!) as { refused: Record<string, number>; longest: number }
+    assert.ok(longest < 5000, `a request took ${longest} ms`)
+    for (const how of Object.keys(refused))
+      assert.match(how, /^(STORAGE_UNAVAILABLE no|ECONNREFUSED|UND_ERR_SOCKET|ECONNRESET)$/)
+  }
+  const acknowledged = told.flat().map(Number)
+  const db = lookInto(file)
+  const ids = new Set(
+    db
+      .prepare('SELECT id FROM gq_jobs')
+      .all()
+      .map(({ id }) => Number(id)),
+  )
+  assert.deepEqual(acknowledged.filter((id) => !ids.has(id)), [], 'acknowledged and lost') // biome-ignore format: short
+  const succeeded = db.prepare(`SELECT state FROM gq_jobs WHERE id = ?`)
+  for (const id of done) assert.equal(succeeded.get(id)!.state, 'succeeded')
+  assert.equal(db.prepare('PRAGMA integrity_check').get()!.integrity_check, 'ok')
+  assert.equal(ids.size, new Set(acknowledged).size, 'each that is stored was acknowledged: none was cut off')
+  db.close()
+  t.diagnostic(`${acknowledged.length} acknowledged, ${done.length} worked, ended in ${Math.round(took)} ms`)
+
+  const next = await served(t, file, new URL(url).port) // it hears what the workers came to meanwhile
+  await queue.close()
+  process.kill(next.server.pid, 'SIGTERM')
+  assert.equal(await next.server.ended, 0, next.server.complaints)
+})
+
+test('a second SIGTERM ends it at once, also while the file is held by another process', async (t) => {
+  const file = join(folderFor(t), 'jobs.db')
+  const { server, url } = await served(t, file)
+  using other = new DatabaseSync(file)
+  other.exec('BEGIN IMMEDIATE')
+  const hanging = request(`${url}/v1/jobs`, { method: 'POST', headers: { 'content-type': 'application/json' } })
+  const cut = once(hanging, 'error')
+  hanging.end('{"type":"work"}')
+  await once(hanging, 'finish')
+  await fetch(`${url}/healthz`) // what was sent before is there
+  process.kill(server.pid, 'SIGTERM')
+  while (await fetch(`${url}/healthz`).then((response) => response.ok, () => false)); // biome-ignore format: short
+  assert.ok(server.alive, 'it waits for what was begun')
+  process.kill(server.pid, 'SIGTERM')
+  assert.equal(await server.ended, 1)
+  assert.match(server.complaints, /Asked twice to stop.*acknowledged is on disk/)
+  await cut // its client is not left waiting
+})
