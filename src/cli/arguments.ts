@@ -1,13 +1,17 @@
 import { existsSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
-import { GopherQueueError } from '../model/errors.ts'
+import { systemClock } from '../model/clock.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 
 /** Opens the server that --url names, or the file of --db. Only commands that bring jobs or wait for them create it: others would by a typo. */
 export async function open(command: Command, absent: 'create' | 'refuse'): Promise<GopherQueue> {
-  const { url } = command.optsWithGlobals<{ url?: string }>()
-  const token = process.env.GOPHERQUEUE_TOKEN
-  if (url) return GopherQueue.open(url, { ...(token && { token }) })
+  const { url, token } = serverOf(command)
+  if (url) {
+    const tell = () => process.stderr.isTTY && process.stderr.write(`waiting for the server at ${url}\n`)
+    const untell = systemClock.timer(1000, tell)
+    return await GopherQueue.open(url, { ...(token && { token }) }).finally(untell)
+  }
   const db = fileOf(command)
   if (absent === 'refuse' && !db.includes('://')) mustExist(db)
   return GopherQueue.open(db)
@@ -18,9 +22,22 @@ export function mustExist(db: string): void {
     throw new GopherQueueError('NOT_A_QUEUE', `There is no file ${db}. Nothing was created: correct the name.`)
 }
 
+/** The server that --url names, or the environment when no --db stands against it. */
+function serverOf(command: Command): { url?: string; token?: string } {
+  const { url } = command.optsWithGlobals<{ url?: string }>()
+  const [db, by] = ['db', 'url'].map((name) => command.getOptionValueSourceWithGlobals(name))
+  if (!url || (by === 'env' && db === 'cli')) return {}
+  if (by === 'cli' && db === 'cli') throw invalid('Name one queue: either --db or --url.')
+  if (!/^https?:\/\//.test(url)) throw invalid(`--url takes http://HOST:PORT or https://...; got '${url}'.`)
+  const token = process.env.GOPHERQUEUE_TOKEN
+  return token ? { url, token } : { url }
+}
+
 /** The file that --db names. */
 export function fileOf(command: Command): string {
-  const { db } = command.optsWithGlobals<{ db?: string }>()
+  const { db, url } = command.optsWithGlobals<{ db?: string; url?: string }>()
+  if (url && (!db || command.getOptionValueSourceWithGlobals('url') === 'cli'))
+    throw invalid(`This command works on the file itself: name it with --db FILE, on its server's machine.`)
   if (!db)
     throw new GopherQueueError(
       'INVALID_ARGUMENT',

@@ -29,10 +29,14 @@ export class Bench {
   }
 
   start(...args: string[]): Running {
-    const { GOPHERQUEUE_DB: _, ...env } = process.env
+    return this.startWith({}, ...args)
+  }
+
+  startWith(environment: Record<string, string>, ...args: string[]): Running {
+    const { GOPHERQUEUE_DB: _, GOPHERQUEUE_URL: __, ...env } = process.env
     const child = spawn(process.execPath, [main, ...args], {
       cwd: this.folder,
-      env: { ...env, GOPHERQUEUE_DB: this.file },
+      env: { ...env, GOPHERQUEUE_DB: this.file, ...environment },
     })
     this.#test.after(() => child.kill('SIGKILL'))
     return new Running(child)

@@ -64,7 +64,9 @@ export class HttpStore implements Store {
   /** Throws what the server refuses, or STORAGE_UNAVAILABLE when there is none. */
   static async open(url: string, { token }: { token?: string }, clock: Clock): Promise<HttpStore> {
     const store = new HttpStore(new Client(url, token, clock), clock)
-    store.health = (await store.#client.call('health', {}, 'brief')) as StoreHealth
+    const { status, causes, works } = (await store.#client.call('health', {}, 'brief')) as StoreHealth
+    const own = causes.filter(({ code }) => code !== 'NO_WORKER') // jobs without workers are looked for when health is asked
+    store.health = { status: status === 'failed' ? status : own.length > 0 ? 'degraded' : 'ok', causes: own, works }
     follow(store.#client, store.#closing.signal, clock, (event) => store.#tell(event))
     return store
   }
