@@ -47,10 +47,10 @@ export function fileOf(command: Command): string {
 }
 
 /** The action of a command on an existing file. Commander calls it with the arguments, then the options and the command. */
-export function action<First>(act: (queue: GopherQueue, first: First) => Promise<unknown>) {
-  return async (first: First, ...rest: unknown[]): Promise<void> => {
-    await using queue = await open(rest.at(-1) as Command, 'refuse')
-    await act(queue, first)
+export function action<Given extends unknown[]>(act: (queue: GopherQueue, ...given: Given) => Promise<unknown>) {
+  return async (...given: [...Given, ...unknown[]]): Promise<void> => {
+    await using queue = await open(given.at(-1) as Command, 'refuse')
+    await act(queue, ...(given as unknown as Given))
   }
 }
 

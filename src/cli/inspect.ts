@@ -1,9 +1,12 @@
 import { styleText } from 'node:util'
 import { type Command, Option } from 'commander'
+import { retryTimes } from '../model/backoff.ts'
+import { systemClock } from '../model/clock.ts'
 import { formatMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import type { Attempt, Job } from '../model/job.ts'
-import { states } from '../model/lifecycle.ts'
+import { isTerminal, states } from '../model/lifecycle.ts'
+import { escaped } from '../model/text.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import { action, whole } from './arguments.ts'
 import { forPeople, json, paint, print, safe, show, table, toLine, when } from './output.ts'
@@ -24,11 +27,21 @@ export function inspectCommands(root: Command): void {
     .command('job')
     .description('show a job, its attempts with their errors, and what happens next')
     .argument('<id>', 'job id', whole)
+    .option('--evidence', 'all that is known of it as one JSON document, to be kept or sent')
     .action(
-      action(async (queue, id: number) => {
+      action(async (queue, id: number, { evidence }: { evidence?: true }) => {
         const { job, why } = await find(queue, id)
         const history = await queue.history(id)
-        show({ ...job, history, why }, () => describe(job, history, why))
+        const at = systemClock.now()
+        const known = { job, why, history, retryTimes: isTerminal(job.state) ? [] : retryTimes(job, job.runAt ?? at) }
+        if (evidence)
+          return print(
+            JSON.stringify({ evidenceOf: id, at, ...known }, null, 2)
+              .split('\n')
+              .map(escaped)
+              .join('\n'),
+          )
+        return show({ ...job, history, why }, () => describe(job, history, why))
       }),
     )
   root

@@ -2,10 +2,13 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { GopherQueueError } from '../model/errors.ts'
 import { doctorCommand } from './doctor.ts'
+import { helpCommands } from './help.ts'
 import { inspectCommands } from './inspect.ts'
+import { maintainCommands } from './maintain.ts'
 import { operateCommands } from './operate.ts'
 import { report, show, table } from './output.ts'
 import { recoverCommands } from './recover.ts'
+import { scheduleCommand } from './schedule.ts'
 import { serveCommand } from './serve.ts'
 import { submitCommand } from './submit.ts'
 import { tokenCommand } from './token.ts'
@@ -62,6 +65,9 @@ function program(): Command {
     operateCommands,
     doctorCommand,
     recoverCommands,
+    scheduleCommand,
+    maintainCommands,
+    helpCommands,
   ]
   for (const add of groups) add(root)
   root

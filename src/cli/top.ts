@@ -56,18 +56,20 @@ export function screen(now: Look, before: Look | null, selected: number, columns
   const wide = columns >= 110
   const cells = (parts: [text: string, width: number, right?: boolean][]) =>
     parts.map(([text, width, right]) => fit(safe(text), width, right)).join(' ')
-  const title = (text: string) => out.push(styleText(['bold', 'underline'], fit(text, columns)))
+  const title = (text: string) => out.push(styleText(['bold', 'underline'], fit(` ${text}`, columns)))
   let row = 0
+  let chosen = 0
   const put = (text: string) => {
-    const line = fit(text, columns)
-    out.push(row++ === selected ? styleText('inverse', line) : line)
+    if (row === selected) chosen = out.length
+    const line = fit(`${row++ === selected ? '>' : ' '}${text}`, columns)
+    out.push(line.startsWith('>') ? styleText('inverse', line) : line)
   }
   const states = `${sum(({ counts }) => counts.ready)} ready${oldest} · ${sum(({ counts }) => counts.running)} running · ${sum(({ counts }) => counts.scheduled)} scheduled · ${sum(({ counts }) => counts.dead)} dead`
   out.push(`${paint(health.status)}  ${fit(states, columns - health.status.length - 2)}`)
   const slots = busy.reduce((all, { slots }) => all + slots, 0)
   out.push(fit(`${busy.length} workers, ${slots} slots · ${new Date(now.at).toISOString()}`, columns))
   for (const { code, message } of health.causes.slice(0, 2)) out.push(fit(safe(`${code}: ${message}`), columns))
-  const name = wide ? 36 : 20
+  const name = wide ? 36 : 19
   title(cells([['QUEUE', name], ['STATE', 7], ['READY', 8, true], ['RUN', 5, true], ['LATER', 6, true], ['DEAD', 6, true], ['IN/S', 7, true], ['DONE/S', 7, true], ['FAIL/S', 6, true]])) // biome-ignore format: one row
   for (const queue of stats.queues) {
     const { counts } = queue
@@ -100,7 +102,7 @@ export function screen(now: Look, before: Look | null, selected: number, columns
   for (const job of dead)
     put(cells([[`${job.id}`, 10], [job.type, name], [job.reason ?? '', 10], [age(job.finishedAt), 8], [JSON.stringify(job.payload).slice(0, columns), columns]])) // biome-ignore format: one row
   const room = lines - 1
-  const from = Math.max(0, Math.min(out.length - room, out.findIndex((line) => line.includes('\u001B[7m')) - room + 3))
+  const from = Math.max(0, Math.min(out.length - room, chosen - room + 3))
   return [...out.slice(from, from + room), styleText('dim', fit(help, columns))]
 }
 

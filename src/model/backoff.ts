@@ -1,5 +1,7 @@
+import type { Instant } from './clock.ts'
 import { type Duration, toMs } from './duration.ts'
 import { invalid } from './errors.ts'
+import type { Job } from './job.ts'
 
 /**
  * When to try again after a failed attempt. Delays in ms or strings.
@@ -85,6 +87,30 @@ export function backoffDelay(backoff: StoredBackoff, attempt: number, id: number
     case 'custom':
       return backoffDelay(defaultBackoff, attempt, id)
   }
+}
+
+/**
+ * When a job's attempts would start from `from` on, were each to fail as soon as it starts: Unix ms, the first of them
+ * `from` itself, or a running job's next retry. A `custom` backoff is shown as the default one.
+ */
+export function retryTimes(
+  {
+    id,
+    backoff,
+    maxAttempts,
+    attemptsLeft,
+    state,
+  }: Pick<Job, 'id' | 'backoff' | 'maxAttempts' | 'attemptsLeft' | 'state'>,
+  from: Instant,
+): Instant[] {
+  const times: Instant[] = []
+  let tries = maxAttempts - attemptsLeft
+  let at = state === 'running' ? from + backoffDelay(backoff, tries, id) : from
+  for (; tries < maxAttempts; at += backoffDelay(backoff, tries, id)) {
+    times.push(at)
+    tries++
+  }
+  return times
 }
 
 /** Shortens or lengthens by up to `jitter` of the delay, by a hash of (id, attempt): spread out, yet repeatable. */

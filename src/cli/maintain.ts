@@ -1,0 +1,84 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import { systemClock } from '../model/clock.ts'
+import { toMs } from '../model/duration.ts'
+import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueue } from '../queue/gopherqueue.ts'
+import { action, fileOf, whole } from './arguments.ts'
+import { print, show } from './output.ts'
+
+/** What an operator does to a file as a whole. */
+export function maintainCommands(root: Command): void {
+  root
+    .command('prune')
+    .description('delete ended jobs now, of one state and older than some time; retention does it by itself')
+    .addOption(new Option('--state <state>').choices(['succeeded', 'dead', 'cancelled']).makeOptionMandatory())
+    .requiredOption('--older-than <duration>', 'since their end, such as 0s or 30d')
+    .option('--queue <name>', 'only jobs of this queue')
+    .option('--type <type>', 'only jobs of this type')
+    .action(action(prune))
+  root
+    .command('bench')
+    .description('measure submissions and work on the disk of --db, in a file of its own beside it')
+    .option('--jobs <n>', 'jobs of each measurement', whole, 20_000)
+    .action(bench)
+}
+
+type Choice = { state: 'succeeded' | 'dead' | 'cancelled'; olderThan: string; queue?: string; type?: string }
+
+async function prune(queue: GopherQueue, { olderThan, ...filter }: Choice): Promise<void> {
+  const before = systemClock.now() - toMs(olderThan, '--older-than')
+  let removed = 0
+  for (let cursor: number | null = 0; cursor !== null; ) {
+    const page = await queue.jobs({ ...filter, order: 'oldest', limit: 1000, cursor })
+    const old = page.jobs.filter(({ finishedAt }) => finishedAt !== null && finishedAt <= before)
+    for (const { status, reason } of (await Promise.allSettled(
+      old.map(({ id }) => queue.remove(id)),
+    )) as PromiseRejectedResult[])
+      if (status !== 'rejected') removed++
+      else if (!(reason instanceof GopherQueueError && /NOT_FOUND|INVALID_STATE/.test(reason.code))) throw reason // another was first
+    cursor = page.next
+  }
+  show({ removed }, () => print(`${removed} removed`))
+}
+
+/** Each beside the others on the same disk; who wants a raw limit and other queues beside it runs the repository's bench. */
+async function bench({ jobs }: { jobs: number }, command: Command): Promise<void> {
+  const folder = mkdtempSync(join(dirname(resolve(fileOf(command))), 'gopherqueue-bench-'))
+  try {
+    await using queue = await GopherQueue.open(join(folder, 'bench.db'))
+    const { promise: done, resolve: end } = Promise.withResolvers<void>()
+    let left = jobs
+    queue.define('bench', {}, () => void (--left === 0 && end()))
+    const timed = async (count: number, work: () => Promise<unknown>) => {
+      const start = systemClock.monotonic()
+      await work()
+      return Math.round((count / (systemClock.monotonic() - start)) * 1000)
+    }
+    const payload = { to: 'someone@example.com', body: 'x'.repeat(160) }
+    const few = Math.min(1000, jobs)
+    const oneByOne = await timed(few, async () => {
+      for (let i = 0; i < few; i++) await queue.submit('bench', payload)
+    })
+    const rest = jobs - few
+    const by100 = await timed(rest, () => {
+      let next = 0
+      const submitter = async () => {
+        while (next++ < rest) await queue.submit('bench', payload)
+      }
+      return Promise.all(Array.from({ length: 100 }, submitter))
+    })
+    const worked = await timed(jobs, async () => {
+      queue.work({ concurrency: 100 })
+      await done
+    })
+    const figures = { submitOneByOne: oneByOne, submitBy100: by100, work: worked }
+    show(figures, () => {
+      for (const [what, rate] of Object.entries(figures))
+        print(`${what.padEnd(16)}${rate.toLocaleString('en').padStart(9)} jobs/s`)
+    })
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { test } from 'node:test'
+import { stripVTControlCharacters } from 'node:util'
+import { rowsOf, screen } from '../../src/cli/top.ts'
+import { PermanentError } from '../../src/index.ts'
+import { retryTimes } from '../../src/model/backoff.ts'
+import { testQueue } from '../../src/testing/index.ts'
+import { Bench } from './support.ts'
+
+test('schedules are listed, looked ahead, paused, resumed and removed; what is not there is said so', async (t) => {
+  const bench = new Bench(t)
+  const queue = await bench.open()
+  await queue.schedule('nightly', '0 3 * * *', 'report', {}, { timezone: 'Europe/Berlin' })
+  assert.match((await bench.run('schedule')).stdout, /^nightly\t\S.*\t0 3 \* \* \*\tEurope\/Berlin\t/)
+  const { stdout } = await bench.run('schedule', 'next', 'nightly', '--count', '3', '--json')
+  const times = JSON.parse(stdout) as number[]
+  assert.deepEqual([times.length, times.every((at) => [1, 2].includes(new Date(at).getUTCHours()))], [3, true])
+  for (const [act, paused] of [['pause', true], ['resume', false]] as const) {
+    assert.equal((await bench.run('schedule', act, 'nightly')).code, 0)
+    assert.equal((await queue.schedules())[0]?.paused, paused)
+  } // biome-ignore format: a table
+  assert.equal((await bench.run('schedule', 'rm', 'nightly')).code, 0)
+  assert.deepEqual(await queue.schedules(), [])
+  const gone = await bench.run('schedule', 'next', 'nightly')
+  assert.deepEqual([gone.code, gone.stderr], [1, "gopherqueue: NOT_FOUND: There is no schedule 'nightly'.\n"])
+})
+
+test('the times of retries are known before anything fails, and are those at which it is retried', async (t) => {
+  const bench = new Bench(t)
+  await bench.run('submit', 'charge', '1', '--max-attempts', '4', '--backoff', '{"kind":"table","delays":["1s","1m"]}')
+  const { times } = JSON.parse((await bench.run('schedule', '--retries', 'charge', '--json')).stdout)
+  assert.deepEqual(times.map((at: number) => at - times[0]), [0, 1000, 61_000, 121_000]) // biome-ignore format: short
+  await using queue = testQueue()
+  const started: number[] = []
+  const charge = queue.define('charge', { maxAttempts: 5 }, (job) => {
+    started.push(job.startedAt)
+    throw new Error('the bank is closed')
+  })
+  const { id } = await charge.submit(null)
+  const expected = retryTimes((await queue.job(id))!, queue.clock.now())
+  await queue.drain()
+  await queue.advance('1h')
+  assert.deepEqual(started, expected)
+})
+
+test('evidence is all of a job in one document; prune deletes only what is old enough and of the state', async (t) => {
+  const bench = new Bench(t)
+  const queue = await bench.open()
+  queue.define('mail', {}, ({ payload }) => {
+    if (payload === 'bad') throw new PermanentError('550 no such\nmailbox')
+  })
+  const [bad, good] = await queue.submitMany('mail', ['bad', 'good'])
+  const worker = queue.work({ name: 'mailer' })
+  await Promise.allSettled([queue.wait(bad!.id), queue.wait(good!.id)])
+  await worker.stop()
+  const evidence = JSON.parse((await bench.run('job', `${bad!.id}`, '--evidence')).stdout)
+  assert.deepEqual([evidence.evidenceOf, evidence.job.state, evidence.retryTimes], [bad!.id, 'dead', []])
+  assert.equal(evidence.history[0].worker, 'mailer')
+  assert.match(evidence.history[0].error.stack, /550 no such\nmailbox/)
+  assert.equal((await bench.run('prune', '--state', 'dead', '--older-than', '1h')).stdout, '0 removed\n')
+  assert.equal((await bench.run('prune', '--state', 'dead', '--older-than', '0s')).stdout, '1 removed\n')
+  assert.deepEqual([await queue.job(bad!.id), (await queue.job(good!.id))?.state], [null, 'succeeded'])
+})
+
+test('bench measures on the disk of the file, beside it, and leaves nothing', async (t) => {
+  const bench = new Bench(t)
+  const { code, stdout } = await bench.run('bench', '--jobs', '1200', '--json')
+  const { submitOneByOne, submitBy100, work } = JSON.parse(stdout)
+  assert.ok(code === 0 && Math.min(submitOneByOne, submitBy100, work) > 0, stdout)
+  assert.deepEqual(spawnSync('ls', [bench.folder], { encoding: 'utf8' }).stdout, '')
+})
+
+test('the completion knows commands, subcommands and options; the manual is well-formed', async (t) => {
+  const bench = new Bench(t)
+  const { stdout: script } = await bench.run('completion', 'bash')
+  const complete = (...words: string[]) =>
+    spawnSync('bash', ['-c', `${script}\nCOMP_WORDS=(gopherqueue ${words.join(' ')}); COMP_CWORD=${words.length}; _gopherqueue; echo "\${COMPREPLY[@]}"`], { encoding: 'utf8' }).stdout.trim() // biome-ignore format: short
+  assert.equal(complete('sch'), 'schedule')
+  assert.equal(complete('schedule', 'pa'), 'pause')
+  assert.equal(complete('--db', 'x.db', 'jobs', '--st'), '--state')
+  for (const shell of ['zsh', 'fish']) assert.match((await bench.run('completion', shell)).stdout, /gopherqueue/)
+  const { stdout: page } = await bench.run('man')
+  assert.match(page, /^\.TH GOPHERQUEUE 1 .*\n[\s\S]*\.SS schedule next <name>\n/)
+  assert.doesNotMatch(page, /^\.(?!TH|SH|SS|TP|B )/m)
+})
+
+test('top shows what there is in any width: queues with rates, running jobs, dead letters, what is selected', async () => {
+  await using queue = testQueue()
+  const fail = queue.define<string>('mail', { priority: 'high' }, ({ payload }) => {
+    throw new PermanentError(payload)
+  })
+  const look = async () => {
+    const [running, dead] = await Promise.all([queue.jobs({ state: 'running' }), queue.jobs({ state: 'dead' })])
+    return {
+      at: queue.clock.now(),
+      stats: await queue.stats(),
+      health: await queue.health(),
+      running: running.jobs,
+      dead: dead.jobs,
+    }
+  }
+  await fail.submit(`\u001b[31m${'x'.repeat(300)}`)
+  const before = await look()
+  await queue.drain()
+  await fail.submitMany(['y', 'z'])
+  queue.clock.jump(2000)
+  const now = await look()
+  for (const columns of [40, 80, 160]) {
+    const lines = screen(now, before, 1, columns, 24)
+    const plain = lines.map((line) => stripVTControlCharacters(line))
+    assert.ok(
+      plain.every((line) => [...line].length <= columns),
+      plain.join('\n'),
+    )
+    assert.equal(plain.filter((line) => line.startsWith('>1 ')).length, 1)
+    if (columns >= 80) assert.match(plain.join('\n'), /default +open +2 +0 +0 +1 +1\.0 +0\.0 +0\.5/)
+  }
+  assert.deepEqual(rowsOf(now), [
+    { kind: 'queue', name: 'default', paused: false },
+    { kind: 'job', id: 1, state: 'dead' },
+  ])
+})
