@@ -61,6 +61,25 @@ export function order({ holds, holdsOverTime, holdsTogether }: Suite): void {
     assert.deepEqual(ids(await at.lease(stranger, { ...all, slots: 8 })), submitted.slice(3))
   })
 
+  holds('a worker of hundreds of types finds what is ready among them, and nothing else', async (at) => {
+    const types = Array.from({ length: 300 }, (_, i) => `type ${i}`)
+    const asked = { types, queues: ['a', 'b', 'paused'], slots: 10 }
+    await at.store.call('setQueue', { queue: 'paused', paused: true })
+    await at.submit({ queue: 'a', type: 'of another' })
+    await at.submit({ queue: 'paused', type: 'type 7' })
+    await at.submit({ queue: 'a', type: 'type 7', delay: '1h' })
+    const low = await at.submit({ queue: 'b', type: 'type 299', priority: 'low' })
+    const [first, blocked] = await Promise.all([1, 2].map(() => at.submit({ queue: 'a', type: 'type 0', concurrencyKey: 'k' }))) // biome-ignore format: one line
+    const leased = await at.lease(stranger, asked)
+    assert.deepEqual(ids(leased), [first, low])
+    const waiting = at.ask(stranger, asked)
+    await at.settle()
+    assert.equal(waiting.jobs, undefined)
+    await at.succeed(leased[0]!)
+    await at.settle()
+    assert.deepEqual(waiting.jobs && ids(waiting.jobs), [blocked])
+  })
+
   holds('the first n, never more than the slots that are free', async (at) => {
     const { ids: submitted } = await at.submitMany({}, [1, 2, 3, 4, 5])
     const first = await at.lease(stranger, { slots: 2 })

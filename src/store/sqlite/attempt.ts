@@ -4,6 +4,7 @@ import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
 import type { Db, QueueRow } from './db.ts'
+import { readyAmong } from './queries.ts'
 
 // The events of one attempt, from its lease to its outcome: each function is the SQL of its event and what it means.
 
@@ -24,7 +25,7 @@ export function lease(
   const found: { id: number; priority: number; source: Source }[] = []
   const spent = new Set(sources) // what has nothing left, for no worker: not even what this one passes over
   const room = new Map(sources.map(({ queue }) => [queue, roomIn(db.queue(queue))]))
-  for (const source of sources) {
+  for (const source of readyAmong(db, sources)) {
     const most = Math.min(limit, room.get(source.queue)!) + exclude.length
     const rows = db.all<{ id: number; priority: number }>(
       // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline

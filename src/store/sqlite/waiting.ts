@@ -3,7 +3,7 @@ import { heldBy, lease } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { type Db, line, sourceOf } from './db.ts'
 import { notFound } from './operator.ts'
-import { endedAmong, isKeyed, job, mayLease } from './queries.ts'
+import { endedAmong, isKeyed, job, mayLease, readyAmong } from './queries.ts'
 import { ripen } from './reaper.ts'
 
 export interface Fed {
@@ -92,7 +92,7 @@ export class Waiting {
   /** Whether a transaction could feed someone, so that an idle worker takes no write lock in vain. */
   mayFeed(db: Db, lookAround: boolean): boolean {
     if (this.#fresh.workers.size > 0) return true
-    return lookAround && [...this.#lines.keys()].some((key) => mayLease(db, sourceOf(key)))
+    return lookAround && readyAmong(db, [...this.#lines.keys()].map(sourceOf)).some((source) => mayLease(db, source))
   }
 
   /** Gives ready jobs to the workers that wait for them, in the order in which they asked. */
