@@ -3,7 +3,7 @@
  * @module gopherqueue
  */
 
-export type { Backoff, CustomBackoff, StoredBackoff } from './model/backoff.ts'
+export { type Backoff, type CustomBackoff, retryTimes, type StoredBackoff } from './model/backoff.ts'
 export type { Instant } from './model/clock.ts'
 export { nextTimes } from './model/cron.ts'
 export type { Duration } from './model/duration.ts'
