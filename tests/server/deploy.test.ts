@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { serve } from '../../src/server/server.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { temporaryFolder } from '../support/folder.ts'
+
+// What stands in deploy/ fits the server: each metric it names is one that the server tells, under those labels.
+
+const root = join(import.meta.dirname, '../..')
+const read = (name: string) => readFileSync(join(root, name), 'utf8')
+const tools = { promtool: 'promtool', systemd: 'systemd-analyze' }
+const missing = (tool: string) => spawnSync(tool, ['--version']).error !== undefined && `${tool} is not installed`
+const run = (tool: string, ...args: string[]) => spawnSync(tool, args, { cwd: root, encoding: 'utf8' })
+
+/** What is wrong with the metrics that an expression names. `known` are those that the server says it has. */
+function unknown(expression: string, known: ReadonlyMap<string, string>): string[] {
+  const wrong: string[] = []
+  for (const [, name] of expression.matchAll(/\b((?:gopherqueue|process)_\w+)/g)) {
+    const base = name!.replace(/_(bucket|sum|count)$/, '')
+    const type = known.get(name!) ?? (known.get(base) === 'histogram' ? 'histogram' : undefined)
+    if (!type) wrong.push(`there is no ${name}`)
+    else if (/_total$/.test(name!) && !/(rate|increase)\([^)]*$/.test(expression.slice(0, expression.indexOf(name!))))
+      wrong.push(`${name} only grows`)
+  }
+  return wrong
+}
+
+/** Metrics by their type. */
+async function metrics(): Promise<Map<string, string>> {
+  using folder = temporaryFolder()
+  const store = await SqliteStore.open(folder.file('jobs.db'), { tends: true })
+  const server = await serve(store, { port: 0, logLevel: 'silent' })
+  for (;;) {
+    const text = await (await fetch(`${server.url}/metrics`)).text()
+    const known = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name!, type!]))
+    if (!known.has('gopherqueue_commit_operations')) continue // the storage thread has not told them yet
+    await server.close()
+    return known
+  }
+}
+
+test('dashboard, alerts and docs name only metrics that exist, and each one is somewhere', async () => {
+  const known = await metrics()
+  assert.deepEqual(unknown('rate(gopherqueue_job_wait_seconds_bucket[5m]) / gopherqueue_nonsense', known), ['there is no gopherqueue_nonsense']) // biome-ignore format: long
+  assert.deepEqual(unknown('sum(gopherqueue_attempts_total)', known), ['gopherqueue_attempts_total only grows'])
+  const dashboard = JSON.parse(read('deploy/grafana.json')) as { panels: { id: number; targets: { expr: string }[] }[] }
+  const shown = dashboard.panels.flatMap(({ targets }) => targets.map(({ expr }) => expr))
+  const alerts = [...read('deploy/alerts.yml').matchAll(/expr: (.*(?:\n {10,}.*)*)/g)].map(([, expr]) => expr!)
+  assert.ok(shown.length > 15 && alerts.length > 10)
+  assert.deepEqual([...shown, ...alerts].flatMap((expression) => unknown(expression, known)), []) // biome-ignore format: short
+  assert.equal(new Set(dashboard.panels.map(({ id }) => id)).size, dashboard.panels.length)
+
+  const docs = read('docs/operations.md')
+  const documented = new Set([...docs.matchAll(/`((?:gopherqueue|process)_\w+)/g)].map(([, name]) => name))
+  assert.deepEqual([...documented].sort(), [...known.keys()].sort(), 'docs/operations.md lists each metric')
+  const named = [...read('deploy/alerts.yml').matchAll(/alert: (\w+)/g)].map(([, name]) => name)
+  const explained = [...docs.matchAll(/^\| `(GopherQueue\w+)` \|/gm)].map(([, name]) => name)
+  assert.deepEqual(explained, named, 'docs/operations.md explains each alert, in their order')
+})
+
+test('the alert rules are valid, and each fires when it should and not otherwise', {
+  skip: missing(tools.promtool),
+}, () => {
+  for (const what of [
+    ['check', 'rules', 'deploy/alerts.yml'],
+    ['test', 'rules', 'deploy/alerts.test.yml'],
+  ]) {
+    const { status, stdout, stderr } = run(tools.promtool, ...what)
+    assert.equal(status, 0, stdout + stderr)
+  }
+})
+
+test('the systemd unit is valid and hardened', { skip: missing(tools.systemd) }, () => {
+  const unit = 'deploy/gopherqueue.service'
+  const { stderr } = run(tools.systemd, 'verify', unit)
+  const complaints = stderr.split('\n').filter((line) => line && !line.includes('gopherqueue is not executable'))
+  assert.deepEqual(complaints, [])
+  const { status, stdout } = run(tools.systemd, 'security', '--offline=true', '--threshold=20', unit)
+  assert.equal(status, 0, stdout.split('\n').slice(-3).join('\n')) // 2.0 of 10; it is 1.4
+})
+
+test('the Containerfile copies what is there', () => {
+  const file = read('deploy/Containerfile')
+  const copied = [...file.matchAll(/^COPY (?!--from)(.*) \S+$/gm)].flatMap(([, sources]) => sources!.split(' '))
+  assert.deepEqual(copied, ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', 'src'])
+  for (const name of copied) assert.ok(run('ls', name).status === 0, name)
+})
