@@ -1,0 +1,246 @@
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
+import { test } from 'node:test'
+import { GopherQueue } from '../../src/index.ts'
+import { type Scope, scopes } from '../../src/model/token.ts'
+import { serve } from '../../src/server/server.ts'
+import { api, type Call, type Endpoint } from '../../src/store/http/api.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
+import { Bench } from '../cli/support.ts'
+import { rowsOf } from '../support/filled.ts'
+import { temporaryFolder } from '../support/folder.ts'
+import { serving } from './support.ts'
+
+const all = [...scopes]
+/** Who may call what, written a second time: by the calls' names, and what is no call of the API by its path. */
+const allowed = {
+  submit: ['submit'],
+  submitMany: ['submit'],
+  jobs: ['read'],
+  job: ['read'],
+  attempts: ['read'],
+  why: ['read'],
+  wait: ['read'],
+  cancel: [],
+  retry: [],
+  remove: [],
+  register: ['work'],
+  unregister: ['work'],
+  lease: ['work'],
+  report: ['work'],
+  succeed: ['work'],
+  fail: ['work'],
+  release: ['work'],
+  heartbeat: ['work'],
+  progress: ['work'],
+  checkpoint: ['work'],
+  queues: ['read'],
+  setQueue: [],
+  schedules: ['read'],
+  setSchedule: [],
+  pauseSchedule: [],
+  removeSchedule: [],
+  stats: ['read'],
+  health: all,
+  audit: [],
+  '/openapi.json': all,
+  '/v1/nothing': all,
+} as const satisfies Record<Call, readonly Scope[]> & Record<string, readonly Scope[]>
+
+const outside: Partial<Record<string, Pick<Endpoint, 'method' | 'url'>>> = {
+  '/openapi.json': { method: 'GET', url: '/openapi.json' },
+  '/v1/nothing': { method: 'GET', url: '/v1/nothing' },
+}
+
+test('each endpoint is open to exactly the tokens that it should be', async (t) => {
+  const clock = new VirtualClock()
+  const at = await serving(t, { logLevel: 'silent', clock, tokens: [...all.map((one) => [one, one] as [string, Scope]), ['gone', 'admin']] }) // biome-ignore format: short
+  await at.store.call('revokeToken', 'gone')
+  clock.advance(1000) // then the server looks again
+  const bearers: [string, string | undefined][] = [
+    ...all.map((scope): [string, string] => [scope, `Bearer ${at.secrets[scope]}`]),
+    ['none', undefined],
+    ['revoked', `Bearer ${at.secrets.gone}`],
+    ['wrong', `Bearer gq_${'A'.repeat(43)}`],
+    ['cut', `Bearer ${at.secrets.admin!.slice(0, -1)}`],
+    ['other scheme', `Basic ${at.secrets.admin}`],
+    ['no scheme', at.secrets.admin],
+    ['two', `Bearer ${at.secrets.read} ${at.secrets.admin}`],
+  ]
+  let checked = 0
+  for (const [name, scopesOf] of Object.entries(allowed)) {
+    const { method, url }: Pick<Endpoint, 'method' | 'url'> = outside[name] ?? api[name as Call]
+    const path = url.replace(':id', '999').replace(':name', 'x')
+    for (const [who, authorization] of bearers) {
+      const body = method === 'GET' || method === 'DELETE' ? {} : { body: {} }
+      const { status, json, headers } = await at.ask(method, path, { headers: authorization === undefined ? {} : { authorization }, ...body }) // biome-ignore format: long
+      const isKnown = all.includes(who as Scope)
+      const may = who === 'admin' || (scopesOf as readonly string[]).includes(who)
+      const what = `${name} by ${who}: ${status}`
+      if (!isKnown)
+        assert.deepEqual([status, json.code, json.accepted, headers['www-authenticate']], [401, 'UNAUTHORIZED', 'no', 'Bearer'], what) // biome-ignore format: short
+      else if (!may) assert.deepEqual([status, json.code, json.accepted], [403, 'FORBIDDEN', 'no'], what)
+      else assert.ok(status !== 401 && status !== 403, what)
+      checked++
+    }
+  }
+  assert.equal(checked, Object.keys(allowed).length * bearers.length)
+  const { status } = await at.ask('GET', '/v1/events', { token: at.secrets.submit! })
+  assert.equal(status, 403)
+})
+
+test('without a token the machine itself may do all, and nobody else is served', async (t) => {
+  const at = await serving(t, { logLevel: 'silent' })
+  assert.equal((await at.ask('POST', '/v1/jobs', { body: { type: 'x' } })).status, 201)
+  assert.equal((await at.ask('POST', '/v1/jobs/1/cancel')).status, 200)
+  using folder = temporaryFolder()
+  const store = await SqliteStore.open(folder.file('jobs.db'))
+  for (const host of ['0.0.0.0', '::', '192.0.2.1', 'example.com', '127.0.0.1.example.com', '128.0.0.1'])
+    await assert.rejects(serve(store, { host, port: 0 }), { code: 'INVALID_ARGUMENT', message: /token create/ }, host)
+  await store.call('createToken', { name: 'x', scopes: ['read'], hash: '0'.repeat(64) })
+  const log: string[] = []
+  const server = await serve(store, { host: '0.0.0.0', port: 0, log: (line) => log.push(line) })
+  assert.match(log.join(''), /"level":40.*Plain HTTP/)
+  const { port } = new URL(server.url)
+  const answer = await fetch(`http://127.0.0.1:${port}/v1/stats`)
+  assert.equal(answer.status, 401)
+  await server.close()
+})
+
+test('a token that is made or revoked counts within a second; revoking the last one opens nothing', async (t) => {
+  const clock = new VirtualClock()
+  const at = await serving(t, { logLevel: 'silent', clock })
+  const stats = async (token?: string) => (await at.ask('GET', '/v1/stats', token ? { token } : {})).status
+  assert.equal(await stats(), 200)
+  const token = await at.token('reader', 'read')
+  clock.advance(1000)
+  assert.deepEqual([await stats(), await stats(token)], [401, 200])
+  await at.store.call('revokeToken', 'reader')
+  clock.advance(1000)
+  assert.deepEqual([await stats(), await stats(token)], [401, 401])
+})
+
+test('its last use is written down, at most once a minute', async (t) => {
+  const clock = new VirtualClock(Date.now())
+  const at = await serving(t, { logLevel: 'silent', clock, tokens: [['reader', 'read'], ['other', 'read']] }) // biome-ignore format: short
+  const writes: unknown[] = []
+  const { call } = at.store
+  t.mock.method(at.store, 'call', function (this: SqliteStore, ...given: Parameters<typeof call>) {
+    if (given[0] === 'tokenUsed') writes.push(given[1])
+    return call.apply(this, given)
+  })
+  const use = () => at.ask('GET', '/v1/stats', { token: at.secrets.reader! })
+  for (let i = 0; i < 5; i++) await use()
+  clock.advance(30_000)
+  await use()
+  assert.deepEqual(writes, ['reader'])
+  clock.advance(40_000) // by the file, which has the system's time, too
+  await use()
+  assert.deepEqual(writes, ['reader', 'reader'])
+  const used = (await at.store.call('tokens', null)).map(({ name, lastUsedAt }) => [name, lastUsedAt !== null])
+  assert.deepEqual(used, [['reader', true], ['other', false]]) // biome-ignore format: pairs
+})
+
+test('what operators do is written down with who it was, when it took effect, without payloads', async (t) => {
+  const at = await serving(t, { tokens: [['ops', 'admin'], ['app', 'submit']] }) // biome-ignore format: short
+  const before = Date.now()
+  const by = (name: string, method: string, path: string, body?: unknown) =>
+    at.ask(method, path, { token: at.secrets[name]!, ...(body !== undefined && { body }) })
+  await by('app', 'POST', '/v1/jobs', { type: 'x', payload: 'secret' })
+  assert.equal((await by('ops', 'POST', '/v1/jobs/1/cancel')).status, 200)
+  assert.equal((await by('ops', 'POST', '/v1/jobs/1/cancel')).status, 409) // took no effect
+  assert.equal((await by('app', 'POST', '/v1/jobs/1/retry')).status, 403)
+  assert.equal((await by('ops', 'POST', '/v1/jobs/1/retry')).status, 200)
+  await by('ops', 'POST', '/v1/jobs/1/cancel')
+  await by('ops', 'DELETE', '/v1/jobs/1')
+  await by('ops', 'PATCH', '/v1/queues/mail', { paused: true, maxDepth: 5 })
+  await by('ops', 'PUT', '/v1/schedules/nightly', { cron: '0 0 * * *', type: 'x', payload: 'secret' })
+  await by('ops', 'PATCH', '/v1/schedules/nightly', { paused: true })
+  await by('ops', 'DELETE', '/v1/schedules/nightly')
+  const { json } = await by('ops', 'GET', '/v1/audit')
+  const entries = (json.entries as { id: number; at: number; who: string; action: string; target: string; details: Record<string, unknown> }[]).reverse() // biome-ignore format: long
+  assert.deepEqual(entries.map(({ who, action, target }) => [who, action, target]), [
+    ['token:ops', 'cancel', '1'],
+    ['token:ops', 'retry', '1'],
+    ['token:ops', 'cancel', '1'],
+    ['token:ops', 'remove', '1'],
+    ['token:ops', 'setQueue', 'mail'],
+    ['token:ops', 'setSchedule', 'nightly'],
+    ['token:ops', 'pauseSchedule', 'nightly'],
+    ['token:ops', 'removeSchedule', 'nightly'],
+  ]) // biome-ignore format: a table
+  assert.deepEqual(entries[4]!.details, { paused: true, maxDepth: 5 })
+  assert.equal(entries[5]!.details.cron, '0 0 * * *')
+  assert.equal(entries[0]!.details, null)
+  assert.ok(entries.every(({ at: when }) => when >= before && when <= Date.now()))
+  assert.equal(JSON.stringify(rowsOf(at.file, 'SELECT * FROM gq_audit')).includes('secret'), false)
+  const page = await by('ops', 'GET', `/v1/audit?limit=2&cursor=${entries[5]!.id}`)
+  assert.deepEqual((page.json.entries as { id: number }[]).map(({ id }) => id), [entries[4]!.id, entries[3]!.id]) // biome-ignore format: short
+  assert.equal(page.json.next, entries[3]!.id)
+
+  const lines = at.log.map((line) => JSON.parse(line)).filter(({ msg }) => msg === 'audit')
+  assert.deepEqual(lines.map(({ who, action, target }) => [who, action, `${target}`]), entries.map(({ who, action, target }) => [who, action, target])) // biome-ignore format: short
+})
+
+test('an operation and its entry are one: neither stands without the other', async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  await using store = await SqliteStore.open(file)
+  await store.call('setQueue', { queue: 'a', paused: true }, undefined, 'one')
+  const db = new DatabaseSync(file)
+  db.exec(`CREATE TRIGGER no BEFORE INSERT ON gq_audit BEGIN SELECT RAISE(ROLLBACK, 'no'); END`)
+  await assert.rejects(store.call('setQueue', { queue: 'b', paused: true }, undefined, 'two'))
+  db.close()
+  const { queues } = await store.call('stats', null)
+  assert.deepEqual(queues.map(({ queue }) => queue), ['a']) // biome-ignore format: short
+  assert.deepEqual(rowsOf(file, 'SELECT who, target FROM gq_audit').map((row) => ({ ...row })), [{ who: 'one', target: 'a' }]) // biome-ignore format: short
+})
+
+test('GopherQueue.open with a token: what it allows works, all else says why not', async (t) => {
+  const at = await serving(t, { logLevel: 'silent', tokens: [['app', 'submit'], ['hand', 'work']] }) // biome-ignore format: short
+  const refused = (code: string, message: RegExp) => ({ name: 'GopherQueueError', code, accepted: 'no', message })
+  await assert.rejects(GopherQueue.open(at.server.url), refused('UNAUTHORIZED', /asks for a token.*\{ token \}/))
+  await assert.rejects(GopherQueue.open(at.server.url, { token: 'gq_no' }), refused('UNAUTHORIZED', /does not know/))
+  await using app = await GopherQueue.open(at.server.url, { token: at.secrets.app! })
+  await using hand = await GopherQueue.open(at.server.url, { token: at.secrets.hand! })
+  const { id } = await app.submit('double', 21)
+  await assert.rejects(app.job(id), refused('FORBIDDEN', /'app' is for submit; this takes read\./))
+  await assert.rejects(app.cancel(id), refused('FORBIDDEN', /takes admin/))
+  hand.define<number>('double', {}, ({ payload }) => payload * 2)
+  hand.work()
+  await using queue = await GopherQueue.open(at.file)
+  assert.equal(await queue.wait(id, { timeout: '20s' }), 42)
+  await assert.rejects(hand.submit('double', 1), refused('FORBIDDEN', /takes submit/))
+})
+
+test('the command line: made and shown once, listed, revoked; the file holds a hash', async (t) => {
+  const bench = new Bench(t)
+  const usage = await bench.run('token', 'create', 'app', '--scope', 'submit,fly')
+  assert.deepEqual([usage.code, /no scope 'fly'/.test(usage.stderr)], [2, true])
+  assert.equal((await bench.run('token', 'create', 'app')).code, 2)
+  assert.equal((await bench.run('token', 'list')).code, 1) // there is no file, and none is made
+  assert.equal(existsSync(bench.file), false)
+  const refused = await bench.run('serve', '--host', '0.0.0.0', '--port', '0')
+  assert.deepEqual([refused.code, /token create/.test(refused.stderr)], [2, true])
+
+  const made = await bench.run('token', 'create', 'app', '--scope', 'work,submit')
+  const token = made.stdout.trim()
+  assert.match(token, /^gq_[\w-]{43}$/)
+  assert.equal((await bench.run('token', 'create', 'app', '--scope', 'read')).code, 1)
+  const [listed] = (await bench.run('token', 'list', '--json')).stdout.trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: short
+  assert.deepEqual([listed.name, listed.scopes, listed.lastUsedAt, listed.revokedAt], ['app', ['submit', 'work'], null, null]) // biome-ignore format: short
+  assert.equal('hash' in listed, false)
+  assert.match((await bench.run('token', 'list')).stdout, /^app\tsubmit,work\t\S+\t-\t-\n$/)
+  for (const name of [bench.file, `${bench.file}-wal`])
+    if (existsSync(name)) assert.equal(readFileSync(name).includes(token.slice(3)), false)
+
+  assert.equal((await bench.run('token', 'revoke', 'nobody')).code, 1)
+  assert.equal((await bench.run('token', 'revoke', 'app')).code, 0)
+  assert.doesNotMatch((await bench.run('token', 'list')).stdout, /-\n$/)
+  const audit = rowsOf(bench.file, 'SELECT who, action, target, details FROM gq_audit')
+  assert.deepEqual(audit.map(({ action, target }) => [action, target]), [['createToken', 'app'], ['revokeToken', 'app']]) // biome-ignore format: short
+  assert.match(String(audit[0]!.who), /^cli:./)
+  assert.equal(audit[0]!.details, '{"scopes":["submit","work"]}')
+})
