@@ -23,6 +23,8 @@ export const limits = {
   bulkJobs: 10_000,
   /** Bytes of all payloads of one submitMany. */
   bulkBytes: 64 * 1024 * 1024,
+  /** Arrays and objects of a payload, result or checkpoint inside each other: SQLite reads no deeper JSON. */
+  depth: 1000,
   /** Characters of a queue or type name. */
   nameLength: 128,
   /** Characters of an idempotency or concurrency key. */
@@ -269,6 +271,8 @@ export function toJson(kind: 'payload' | 'result' | 'checkpoint', value: unknown
   } catch (cause) {
     throw new GopherQueueError('INVALID_PAYLOAD', `The ${kind} cannot be written as JSON: ${String(cause)}.`, { cause })
   }
+  if (json !== undefined && json.length > 2 * limits.depth && depthOf(json) > limits.depth)
+    throw new GopherQueueError('INVALID_PAYLOAD', `The ${kind} is nested deeper than ${limits.depth}, which SQLite does not read as JSON.`) // biome-ignore format: long
   if (json === undefined)
     throw new GopherQueueError('INVALID_PAYLOAD', `The ${kind} is a ${typeof value}, which JSON does not have.`)
   const [code, most] = tooLarge[kind]
@@ -278,4 +282,17 @@ export function toJson(kind: 'payload' | 'result' | 'checkpoint', value: unknown
       `The ${kind} has ${Buffer.byteLength(json)} bytes of JSON; at most ${most} are taken. Keep large things elsewhere and pass their name.`,
     )
   return json
+}
+
+/** How many arrays and objects stand in each other. */
+function depthOf(json: string): number {
+  let depth = 0
+  let most = 0
+  for (let i = 0; i < json.length; i++) {
+    const char = json[i]
+    if (char === '"') for (i++; json[i] !== '"'; i++) if (json[i] === '\\') i++
+    if (char === '[' || char === '{') most = Math.max(most, ++depth)
+    else if (char === ']' || char === '}') depth--
+  }
+  return most
 }

@@ -73,7 +73,11 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
       case 'heartbeat':
         return store.call('heartbeat', lease)
       case 'progress':
-        return store.call('progress', { lease, percent: told.percent!, message: told.message ?? null })
+        return store.call('progress', {
+          lease,
+          percent: told.percent!,
+          message: told.message == null ? null : cut(told.message),
+        })
       case 'checkpoint':
         return store.call('checkpoint', { lease, state: toJson('checkpoint', told.state) })
     }

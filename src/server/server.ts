@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import swagger from '@fastify/swagger'
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { type Static, type TSchema, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Value } from 'typebox/value'
@@ -83,7 +83,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   const drain = new Drain(ends, clock)
   const app = Fastify({
     logger: logLevel === 'silent' ? false : { level: logLevel, stream: { write: (line) => log(oneLine(line)) } },
-    disableRequestLogging: logLevel !== 'debug' && logLevel !== 'trace',
+    logController: new LogController({ disableRequestLogging: logLevel !== 'debug' && logLevel !== 'trace' }),
     // As on a file: a payload may have any keys, and nothing here copies them into an object that has a prototype.
     onProtoPoisoning: 'ignore',
     onConstructorPoisoning: 'ignore',

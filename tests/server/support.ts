@@ -86,7 +86,7 @@ export async function raw(base: string, bytes = ''): Promise<{ socket: Socket; a
     heard += text
   })
   socket.on('error', () => undefined) // a connection that is reset has said all
-  const all = once(socket, 'close').then(() => heard)
+  const all = new Promise<string>((resolve) => socket.once('close', () => resolve(heard)))
   await once(socket, 'connect')
   socket.write(bytes)
   return { socket, all }

@@ -14,13 +14,15 @@ const closed = <T extends Record<string, TSchema>>(fields: T, description?: stri
 const { Array: list, Boolean: bool, Integer: int, Null: nothing, Number: number, Optional: may, String: string } = Type
 const { Union: either, Unknown: any, Object: object, Record: record } = Type
 
-const name = (description: string) => string({ minLength: 1, maxLength: 128, description })
+/** No control characters. Not maxLength, which counts what a reader sees: one such may be a thousand characters. */
+const named = '^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$'
+const name = (description: string) => string({ pattern: named, description })
 const id = int({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Id of a job' })
 const instant = int({ description: 'Unix ms' })
 const duration = either([number({ minimum: 0 }), string()], { description: "Milliseconds, or a string such as '5m'" })
 const token = int({ description: 'Of the lease: as `leases` gave it' })
 const accepted = texts(['no', 'yes', 'unknown'], 'Whether the submission or change took effect')
-const key = string({ minLength: 1, maxLength: 256 })
+const key = string({ pattern: '^[\\s\\S]{1,256}$' })
 
 export const Problem = object(
   {

@@ -61,7 +61,7 @@ function submitTogether(db: Db, run: Request<'submit'>[]): Reply[] {
     const { ids } = submit(db, { ...run[0]!.input, payloads })
     return run.map(({ seq }, i) => ({ seq, value: { ids: [ids[i]!], duplicates: [] } }))
   } catch (error) {
-    if (!(error instanceof GopherQueueError)) throw error
+    if (isStorageFault(error) || !db.connection.isTransaction) throw error
     return run.map((request) => answer(db, request))
   }
 }
