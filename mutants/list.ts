@@ -23,10 +23,13 @@ const schema = 'store/sqlite/schema.ts'
 const submit = 'store/sqlite/submit.ts'
 const workers = 'store/sqlite/workers.ts'
 const handlers = 'queue/attempt.ts'
+const auth = 'server/auth.ts'
+const guard = 'server/guard.ts'
 const tracing = 'queue/trace.ts'
 const worker = 'queue/worker.ts'
 
 const contract = ['tests/contract/memory.test.ts']
+const door = ['tests/server/auth.test.ts']
 const faultyDisk = ['tests/store/disk.test.ts']
 const recovery = ['tests/contract/recovery.test.ts']
 const space = ['tests/store/space.test.ts']
@@ -529,5 +532,35 @@ export const mutants: Mutant[] = [
     breaks: 'goes on writing into a file that was removed',
     edits: [[disk, 'if (!now && (before || name === path)) return ', 'if (!now) return null && ']],
     tests: faultyDisk,
+  },
+  {
+    name: 'revoked-token',
+    breaks: 'goes on taking a token that was revoked',
+    edits: [[auth, '!found || found.revokedAt !== null', '!found']],
+    tests: door,
+  },
+  {
+    name: 'any-scope',
+    breaks: 'lets any token do anything',
+    edits: [[auth, "!scopes.includes('admin') && !sufficient.some(", 'scopes.length === 0 && !sufficient.some(']],
+    tests: door,
+  },
+  {
+    name: 'rebinding',
+    breaks: 'answers on loopback to any name that leads there',
+    edits: [[guard, 'if (onLoopback && (name', 'if (!onLoopback && (name']],
+    tests: ['tests/server/limits.test.ts'],
+  },
+  {
+    name: 'foreign-origin',
+    breaks: 'does what a page of another origin asks for',
+    edits: [[guard, 'hostOf(origin) !== host.toLowerCase()', 'hostOf(origin) === null']],
+    tests: ['tests/server/limits.test.ts'],
+  },
+  {
+    name: 'unaudited',
+    breaks: 'does what operators ask for and keeps no record of it',
+    edits: [['store/sqlite/answer.ts', 'if (who !== undefined) record(', 'if (who === null) record(']],
+    tests: door,
   },
 ]

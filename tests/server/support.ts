@@ -3,10 +3,12 @@ import { type IncomingHttpHeaders, request as plain, type RequestOptions } from 
 import { request as secure } from 'node:https'
 import { connect, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import type { Scope } from '../../src/model/token.ts'
 import { makeToken } from '../../src/server/auth.ts'
 import { type ServeOptions, type Server, serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 export interface Serving {
@@ -43,7 +45,16 @@ export async function serving(t: TestContext, options: ServeOptions & { tokens?:
   const { tokens: _, ...given } = options
   const server = await serve(store, { port: 0, log: (line) => log.push(line), ...given })
   t.after(async () => {
-    await server.close()
+    let closed = false
+    const closing = server.close().finally(() => {
+      closed = true
+    })
+    const { clock } = options
+    while (clock instanceof VirtualClock && !closed) {
+      clock.advance(1)
+      await setImmediate()
+    }
+    await closing
     folder[Symbol.dispose]()
   })
   const made: Serving = { file, store, server, log, token, ask: (...asked) => ask(server.url, ...asked) }
