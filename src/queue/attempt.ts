@@ -126,6 +126,7 @@ export class Attempt {
     if (!schema) return run()
     return validated(schema, this.job.payload, type, '').then(
       (payload) => {
+        this.#controller?.signal.throwIfAborted() // over, or asked to stop, while the validator took its time
         Object.assign(this.job, { payload })
         return run()
       },

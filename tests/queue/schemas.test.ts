@@ -5,7 +5,7 @@ import * as v from 'valibot'
 import { z } from 'zod'
 import { type GopherQueue, GopherQueueError, type Task } from '../../src/index.ts'
 import { is } from '../support/types.ts'
-import { next, virtualQueue } from './support.ts'
+import { gate, next, virtualQueue } from './support.ts'
 
 type Input = { to: string; copies: string }
 type Output = { to: string; copies: number }
@@ -82,3 +82,32 @@ for (const [name, define] of Object.entries(validators))
       )
     })
   })
+
+test('a handler whose validator answers when the attempt is over does not start any more', async () => {
+  const { queue, store } = virtualQueue()
+  await using _ = queue
+  const [asked, answer] = [gate(), gate()]
+  const slow = z.number().refine(async () => {
+    asked.open()
+    await answer.opened
+    return true
+  })
+  await queue.submit('slow', 1, { timeout: '1s', maxAttempts: 1 })
+  let started = false
+  queue.define('slow', { payload: slow }, () => {
+    started = true
+  })
+  const worker = queue.work()
+  await asked.opened
+  const dead = next(queue, 'dead')
+  store.advance(1000)
+  assert.equal((await dead)[1].name, 'Timeout')
+  answer.open()
+  await until(() => worker.overdue === 0)
+  assert.equal(started, false)
+})
+
+/** Lets what is under way go on until something is so. */
+async function until(is: () => boolean): Promise<void> {
+  while (!is()) await new Promise(setImmediate)
+}
