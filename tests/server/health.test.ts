@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { GopherQueue, PermanentError } from '../../src/index.ts'
 import { serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { lookInto } from '../crash/processes.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 const promtool = 'promtool'
@@ -101,7 +101,7 @@ test('while another process holds the file the server lives, is not ready and sa
     }
   }
   assert.equal((await comes(200)).told.submit!.works, true)
-  using other = new DatabaseSync(folder.file('jobs.db'))
+  using other = lookInto(folder.file('jobs.db'))
   other.exec('BEGIN IMMEDIATE')
   const { told } = await comes(503)
   for (const { works, cause } of [told.submit!, told.lease!, told.complete!])

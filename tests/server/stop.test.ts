@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { request } from 'node:http'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
 import { main } from '../cli/support.ts'
@@ -76,7 +75,7 @@ test('SIGTERM under load: what was acknowledged is in the file, nobody hangs, an
 test('a second SIGTERM ends it at once, also while the file is held by another process', async (t) => {
   const file = join(folderFor(t), 'jobs.db')
   const { server, url } = await served(t, file)
-  using other = new DatabaseSync(file)
+  using other = lookInto(file)
   other.exec('BEGIN IMMEDIATE')
   const hanging = request(`${url}/v1/jobs`, { method: 'POST', headers: { 'content-type': 'application/json' } })
   const cut = once(hanging, 'error')
