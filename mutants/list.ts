@@ -563,4 +563,22 @@ export const mutants: Mutant[] = [
     edits: [['store/sqlite/answer.ts', 'if (who !== undefined) record(', 'if (who === null) record(']],
     tests: door,
   },
+  {
+    name: 'cut-off',
+    breaks: 'cuts off requests that were begun when the server stops',
+    edits: [['server/drain.ts', '    await promise\n', '    resolve()\n']],
+    tests: ['tests/server/stop.test.ts'],
+  },
+  {
+    name: 'always-ready',
+    breaks: 'says that all works although storage does not answer',
+    edits: [['server/watchdog.ts', 'return since !== null && ', 'return since === Number.NaN && ']],
+    tests: ['tests/server/watchdog.test.ts'],
+  },
+  {
+    name: 'unproved-lock',
+    breaks: 'answers the watchdog while nobody can write',
+    edits: [[round, 'const writing = asked || watched || ', 'const writing = asked || ']],
+    tests: ['tests/server/health.test.ts'],
+  },
 ]
