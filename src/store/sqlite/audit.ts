@@ -110,23 +110,24 @@ function checksIn(sql: string): string[] {
  */
 export function auditOrder(db: DatabaseSync): Audited {
   const { leases } = db.prepare('SELECT COUNT(lease_seq) AS leases FROM gq_jobs').get() as { leases: number }
-  // All jobs of one request are taken before each is compared: their order among each other says nothing.
+  // All jobs of one request are taken before each is compared: their order among each other says nothing. A job that gets
+  // a place of its concurrency key has the number of the event that came before: it waits from then on.
   const events = db.prepare(
     `WITH leased AS (
        SELECT id, COALESCE(ready_seq, id) AS ready_seq, lease_seq, DENSE_RANK() OVER (ORDER BY queue, type, priority) AS line,
               ROW_NUMBER() OVER (ORDER BY queue, type, priority, id) - 1 AS place
        FROM gq_jobs WHERE lease_seq IS NOT NULL)
-     SELECT 0 AS event, id, place, line, ready_seq AS at FROM leased
+     SELECT 0 AS event, id, place, line, lease_seq AS at FROM leased
      UNION ALL SELECT 1, id, place, line, lease_seq FROM leased
-     UNION ALL SELECT 2, id, place, line, lease_seq FROM leased
+     UNION ALL SELECT 2, id, place, line, ready_seq FROM leased
      ORDER BY line, at, event`,
   )
   const size = 2 ** Math.ceil(Math.log2(leases + 1))
   const waiting = new Int32Array(2 * size) // a tree: how many wait among the places below each node
   const broken: string[] = []
   for (const { event, id, place } of events.iterate() as Iterable<Record<'event' | 'id' | 'place', number>>) {
-    if (event < 2) {
-      for (let node = size + place; node > 0; node >>= 1) waiting[node]! += event === 0 ? 1 : -1
+    if (event !== 1) {
+      for (let node = size + place; node > 0; node >>= 1) waiting[node]! += event === 2 ? 1 : -1
       continue
     }
     let first = 1
