@@ -56,7 +56,9 @@ const refusal = (message: string) => new GopherQueueError('FORBIDDEN', `${messag
 
 /** What cannot be parsed as HTTP, or takes too long: none of it is repeated, neither to the client nor in the log. */
 export function refuseConnection(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  // Where a connection broke within a request, nobody may be told that the request was wrong.
+  if (error.code === 'ECONNRESET' || error.code === 'HPE_INVALID_EOF_STATE' || !socket.writable)
+    return void socket.destroy()
   const [status, text, message] =
     error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
       ? [408, 'Request Timeout', 'The request took too long to arrive.']

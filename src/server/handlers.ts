@@ -89,6 +89,11 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
     return fate
   }
 
+  /** Nobody has heard that it was given. Perhaps it is over. */
+  function giveBack({ id, token }: Lease): void {
+    report({ id, token, event: 'release' }).catch(() => undefined)
+  }
+
   const single =
     <K extends Report['event']>(event: K) =>
     async ({ params, body }: { params: { id: number }; body: unknown }) =>
@@ -159,17 +164,22 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
       return none
     },
     async lease({ body, host, until }) {
-      const { types = [], queue = 'default', slots = 1, exclude = [], waitMs = defaultWait, turn } = body
+      const { types = [], queue = 'default', slots = 1, exclude = [], waitMs = defaultWait, turn, since } = body
       const sources = body.sources ?? types.map((type) => ({ queue, type }))
       if (sources.length === 0) throw invalid('Name the types (or sources) to take jobs of.')
       const worker = await workers.of(body.worker, sources, slots, host)
-      if (workers.isStale(worker, turn)) return { jobs: [], replaced: true }
+      const unheard = workers.asks(worker, turn, since)
+      if (!unheard) return { jobs: [], replaced: true }
+      for (const lease of unheard) giveBack(lease)
       const request = { worker, sources, slots, exclude }
       let replaced = true
+      let answered = false
       let asked: Promise<LeasedJob[]> | undefined
-      const stop = until(waitMs, () => {
+      const stop = until(waitMs, async () => {
         // Not taken back, which could cross with jobs on their way, but replaced by a request that gets none.
         replaced = false
+        await store.call('job', 0).catch(() => undefined) // once it has been tried
+        if (answered) return
         const done = new AbortController()
         store.call('lease', { ...request, slots: 0 }, done.signal).catch(() => undefined)
         asked?.finally(() => done.abort()).catch(() => undefined)
@@ -179,12 +189,13 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
         stop()
         throw error
       })
-      if (!stop()) for (const job of jobs) store.call('release', job).catch(() => undefined) // nobody would hear of them
-      for (const job of jobs) {
-        const { id, queue, type, token, attempt, startedAt, waited } = job
-        leases.set(id, { id, queue, type, token, startedAt })
-        hub.tell('started', { id, queue, type, attempt, waitMs: waited })
+      answered = true
+      for (const { id, queue, type, token, startedAt } of jobs) leases.set(id, { id, queue, type, token, startedAt })
+      if (!stop() || !workers.gives(worker, turn, jobs)) {
+        for (const job of jobs) giveBack(job)
+        return { jobs: [], replaced: true }
       }
+      for (const { id, queue, type, attempt, waited } of jobs) hub.tell('started', { id, queue, type, attempt, waitMs: waited }) // biome-ignore format: long
       return { jobs: jobs.map(publicJob), replaced: jobs.length === 0 && replaced }
     },
     async report({ body: { reports }, requestId }) {
@@ -257,11 +268,19 @@ class Specs {
   }
 }
 
+/** The latest request of a worker, since when it has been sent in vain, and what it was given last, at which turn. */
+interface Turns {
+  last: number
+  since: number
+  at: number
+  given: Lease[]
+}
+
 /** Workers by the name with which they ask, and the latest request of each. */
 class Workers {
   readonly #store: Store
   readonly #names = new Map<string, { said: string; id: Promise<number> }>()
-  readonly #turns = new Map<number, number>()
+  readonly #turns = new Map<number, Turns>()
   readonly #earlier: Promise<void>
 
   /** Knows those that asked an earlier server. */
@@ -297,9 +316,20 @@ class Workers {
     return id
   }
 
-  isStale(worker: number, turn = 0): boolean {
-    const last = this.#turns.get(worker) ?? 0
-    this.#turns.set(worker, Math.max(last, turn))
-    return turn < last
+  /** What earlier sendings of this request were given and did not hear of; null when a newer request was here before. */
+  asks(worker: number, turn = 0, since = Number.POSITIVE_INFINITY): Lease[] | null {
+    const { last, at, given } = this.#turns.get(worker) ?? { last: 0, at: 0, given: [] }
+    if (turn < last) return null
+    this.#turns.set(worker, { last: turn, since, at, given: at >= since ? [] : given })
+    return at >= since ? given : []
+  }
+
+  /** False when the worker no longer listens for the answer to this: it has sent its request again. */
+  gives(worker: number, turn = 0, jobs: Lease[]): boolean {
+    const { last, since } = this.#turns.get(worker) ?? { last: 0, since: Number.POSITIVE_INFINITY }
+    if (since <= turn && turn < last) return false
+    const given = jobs.map(({ id, token, queue, type }) => ({ id, token, queue, type }))
+    this.#turns.set(worker, { last, since, at: turn, given })
+    return true
   }
 }

@@ -167,6 +167,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     const options = {
       ...{ maxHeaderSize: 16 * 1024, headersTimeout: 10_000, connectionsCheckingInterval: 2000 },
       ...{ requestTimeout: 30_000, keepAliveTimeout: 65_000, handshakeTimeout: 10_000 },
+      requireHostHeader: false, // the guard says more
     }
     const listener = tls ? createTlsServer({ ...options, ...readPair(tls) }, handle) : createServer(options, handle)
     listener.maxConnections = mostConnections

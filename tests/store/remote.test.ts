@@ -39,6 +39,11 @@ class Rig {
     }
   }
 
+  /** Jobs whose workers were told that their lease is over. */
+  lost(): number[] {
+    return this.#engine.events.flatMap((event) => (event.event === 'leaseLost' ? [event.id] : []))
+  }
+
   ask<K extends Operation>(operation: K, input: Input<K>): Output<K> {
     const reply = this.#engine.execute([{ seq: 1, operation, input }]).find(({ seq }) => seq === 1)
     if (!reply) throw new Error(`${operation} waits`)
@@ -86,4 +91,18 @@ test('a worker that nobody has seen for an hour is no longer listed, until it co
   const again = { name: 'w', sources, slots: 2, remote: '10.0.0.7', known: worker }
   assert.equal(rig.ask('register', again), worker)
   assert.deepEqual(listed(), [[worker, 2]])
+})
+
+test('a worker that signed on with an earlier server is not told that its new leases are over', (t) => {
+  const rig = new Rig(t)
+  const { worker, job } = rig.work()
+  rig.ask('succeed', { lease: leaseOf(job), result: '2' })
+  rig.restart(1000)
+  rig.ask('submit', { specs: jobSpec('a', { timeout: '20s' }), payloads: ['1'], keys: null, trace: null })
+  const [next] = rig.ask('lease', { worker, sources, slots: 1, exclude: [] })
+  rig.ask('submit', { specs: jobSpec('b', { delay: 500 }), payloads: ['1'], keys: null, trace: null })
+  rig.pass(5000)
+  assert.deepEqual(rig.lost(), [])
+  rig.pass(30_000)
+  assert.deepEqual(rig.lost(), [next!.id])
 })

@@ -263,6 +263,11 @@ export const api = {
       slots: may(int({ minimum: 0, maximum: 10_000, description: 'Most jobs it may hold at once. Default 1' })),
       exclude: may(list(id)),
       turn: may(int({ description: 'Of two requests that cross on the way, the higher one counts' })),
+      since: may(
+        int({
+          description: 'Sent again: the first turn whose answer was not heard. What it gave goes back first, uncharged',
+        }),
+      ),
       waitMs,
     }),
     response: object({

@@ -11,8 +11,9 @@ export type Patience = 'once' | 'brief' | 'patient'
 const briefMs = 10_000
 /** Longest pause between two tries. */
 const longestPause = 2000
-/** No answer takes longer, not even of a long poll. */
-const answerWithin = 75_000
+/** No answer takes longer, and none of a call that waits for something. */
+const answerWithin = 20_000
+const pollWithin = 45_000
 
 type Given<K extends Call> = { params?: Params<K>; query?: Query<K>; body?: Body<K>; key?: string }
 
@@ -37,12 +38,13 @@ export class Client {
       try {
         return (await this.#once(call, given, signal)) as Answer<K>
       } catch (error) {
-        const again = error instanceof GopherQueueError ? mayPass.includes(error.code) : true
-        if (!(error instanceof GopherQueueError)) reached ||= !isRefused(error)
+        const refused = error instanceof GopherQueueError ? error : null
         if (signal?.aborted || this.#closing.signal.aborted) throw signal?.aborted ? signal.reason : closed()
+        if (refused && !isAway(refused)) throw refused
+        reached ||= !refused && !isRefused(error)
         const goesOn = patience === 'patient' || (patience === 'brief' && this.#clock.monotonic() + pause < end)
-        if (!again) throw error
-        if (!goesOn) throw error instanceof GopherQueueError ? error : unreachable(this.#base, reached, error)
+        if (!goesOn)
+          throw refused && (!reached || refused.accepted !== 'no') ? refused : unreachable(this.#base, reached, error)
       }
       await this.#pause(pause)
     }
@@ -54,7 +56,7 @@ export class Client {
       headers: { ...this.#headers(), ...headers },
       signal: this.#closing.signal,
     })
-    if (!response.ok || !response.body) throw Client.errorOf(await response.json())
+    if (!response.ok || !response.body) throw new Error(`status ${response.status}`)
     return response.body
   }
 
@@ -83,11 +85,16 @@ export class Client {
         ...(key !== undefined && { 'idempotency-key': key }),
       },
       ...(body !== undefined && { body: JSON.stringify(body) }),
-      signal: AbortSignal.any([this.#closing.signal, AbortSignal.timeout(answerWithin), ...(signal ? [signal] : [])]),
+      signal: AbortSignal.any([
+        this.#closing.signal,
+        AbortSignal.timeout(call === 'lease' || call === 'wait' ? pollWithin : answerWithin),
+        ...(signal ? [signal] : []),
+      ]),
     })
-    const answer = await response.json()
-    if (!response.ok) throw Client.errorOf(answer)
-    return answer
+    const answer = (await response.json()) as { code?: unknown }
+    if (response.ok) return answer
+    const judged = typeof answer?.code === 'string' && response.status !== 408 // which came too slowly, or not at all
+    throw judged ? Client.errorOf(answer) : new Error(`status ${response.status}`)
   }
 
   #headers(): Record<string, string> {
@@ -108,8 +115,9 @@ export class Client {
   }
 }
 
-/** Nothing is wrong with what was asked. */
-const mayPass: ErrorCode[] = ['STORAGE_UNAVAILABLE', 'OVERLOADED']
+/** The server is there and cannot do it now: its file is away, it has too much to do, or it stops. */
+export const isAway = ({ code }: GopherQueueError) =>
+  code === 'STORAGE_UNAVAILABLE' || code === 'OVERLOADED' || code === 'CLOSED'
 
 /** The request never got there. */
 const isRefused = (error: unknown): boolean =>

@@ -16,7 +16,7 @@ import type {
   WorkerRegistration,
 } from '../store.ts'
 import type { Answer, Report } from './api.ts'
-import { Client, type Patience } from './client.ts'
+import { Client, isAway, type Patience } from './client.ts'
 import { follow } from './follow.ts'
 import { optionsOf, policyOf } from './options.ts'
 
@@ -38,6 +38,8 @@ interface Pending {
 }
 
 const pollMs = 30_000
+/** How often at most one request for jobs is sent. */
+const mostTurns = 2 ** 20
 /** How often to look whether leases are to be renewed. */
 const beat = 250
 
@@ -227,9 +229,15 @@ export class HttpStore implements Store {
   }
 
   async #poll({ worker, sources, slots, exclude }: LeaseRequest, waitMs: number): Promise<LeasedJob[]> {
-    const turn = ++this.#turn
+    let turn = ++this.#turn * mostTurns
     for (;;) {
-      const body = { worker, sources, slots, exclude, turn, waitMs }
+      const body = {
+        ...{ worker, sources, slots, exclude, waitMs, since: turn },
+        // One more each time it is sent: what was sent before may still be on its way, or its answer may be lost.
+        get turn() {
+          return turn++
+        },
+      }
       const { jobs, replaced } = await this.#client.call('lease', { body }, 'patient')
       if (jobs.length > 0 || replaced || waitMs === 0) return jobs.map((job) => this.#hold(job))
     }
@@ -252,17 +260,24 @@ export class HttpStore implements Store {
     }
   }
 
-  /** Reported until the server has heard of it, however long that takes. */
+  /** Reported until the server has heard of it, however long that takes; until then the lease is renewed. */
   #end(lease: Lease, told: Omit<Report, 'id' | 'token'>): Promise<unknown> {
-    if (this.#held.get(lease.id)?.lease.token === lease.token) this.#held.delete(lease.id)
-    return this.#report(lease, told, 'patient')
+    const reported = this.#report(lease, told, 'patient')
+    const heard = () => {
+      if (this.#held.get(lease.id)?.lease.token === lease.token) this.#held.delete(lease.id)
+    }
+    reported.then(heard, heard)
+    return reported
   }
 
   #report({ id, token }: Lease, told: Omit<Report, 'id' | 'token'>, patience: Patience): Promise<unknown> {
     const { promise, resolve, reject } = Promise.withResolvers<never>()
-    if (this.#pending.push({ report: { id, token, ...told }, patience, resolve, reject }) === 1)
-      setImmediate(() => this.#send())
+    this.#enqueue({ report: { id, token, ...told }, patience, resolve, reject })
     return promise
+  }
+
+  #enqueue(report: Pending): void {
+    if (this.#pending.push(report) === 1) setImmediate(() => this.#send())
   }
 
   #send(): void {
@@ -271,10 +286,11 @@ export class HttpStore implements Store {
       if (group.length === 0) continue
       this.#client.call('report', { body: { reports: group.map(({ report }) => report) } }, patience).then(
         ({ answers }) => {
-          for (const [i, { resolve, reject }] of group.entries()) {
+          for (const [i, pending] of group.entries()) {
             const error = problemIn(answers[i])
-            if (error) reject(error)
-            else resolve(answers[i] as never)
+            if (!error) pending.resolve(answers[i] as never)
+            else if (patience === 'patient' && isAway(error)) this.#clock.timer(1000, () => this.#enqueue(pending))
+            else pending.reject(error)
           }
         },
         (error) => {

@@ -167,6 +167,7 @@ export class Rounds {
       this.#pruneAt = done.behind ? this.#clock.monotonic() + pruneEvery : Number.POSITIVE_INFINITY
     for (const { request, jobs } of done.fed)
       if (this.#workers.has(request.input.worker)) for (const job of jobs) this.#terms.add(job, at)
+      else this.#remotes.add(request.input.worker) // it may have signed on with an earlier server
     this.#emit(db.events)
     this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
     if (proving) this.#condition.unblock()
