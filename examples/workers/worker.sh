@@ -36,10 +36,13 @@ call() {
   case $status in 2*) return 0 ;; 429 | 5*) return 2 ;; *) return 1 ;; esac
 }
 
+# alive: whether this script is, whose background commands outlive a SIGKILL of it.
+alive() { kill -0 $$ 2>/dev/null; }
+
 # until_heard METHOD PATH BODY: as call, but sends it again, however long the server is away.
 until_heard() {
   local pause=1 code
-  while :; do
+  while alive; do
     call "$@" && return 0 || code=$?
     [[ $code = 1 ]] && return 1
     sleep $pause
@@ -50,7 +53,7 @@ until_heard() {
 # beat ID TOKEN MS HANDLER: renews the lease; ends the handler when the job is cancelled or no longer ours.
 beat() {
   local answer code
-  while sleep "$(($3 / 3000)).$(printf %03d $(($3 / 3 % 1000)))"; do
+  while sleep "$(($3 / 3000)).$(printf %03d $(($3 / 3 % 1000)))" && alive; do
     answer=$(limit=10 call POST "/v1/jobs/$1/heartbeat" "{\"token\":$2}") && code=0 || code=$?
     [[ $code = 1 || $answer = *'"cancelRequested":true'* ]] && kill -TERM -- -"$4" 2>/dev/null
   done

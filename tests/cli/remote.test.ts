@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
@@ -87,11 +86,7 @@ test('work runs commands for the jobs of a server, and signs off', async (t) => 
 test('work waits for a server that is away, and hands over what it has', async (t) => {
   const bench = new Bench(t)
   let server = bench.start('serve', '--port', '0', '--log-level', 'warn')
-  const where = async () => {
-    while (!/ at (http\S+)/.test(server.stdout)) await once(server.child.stdout, 'data')
-    return / at (http\S+)/.exec(server.stdout)![1]!
-  }
-  const url = await where()
+  const url = await server.serves()
   const worker = bench.start('--url', url, 'work', 'slow', '--exec', 'echo > begun; while [ ! -e go ]; do sleep 0.02; done; echo done') // biome-ignore format: long
   assert.equal((await bench.run('--url', url, 'submit', 'slow', '1')).stdout, '1\n')
   await bench.appears('begun')
@@ -99,7 +94,7 @@ test('work waits for a server that is away, and hands over what it has', async (
   await server.ended
   bench.write('go')
   server = bench.start('serve', '--port', new URL(url).port, '--log-level', 'warn')
-  await where()
+  await server.serves()
   await worker.says(/job 1 succeeded: attempt 1 of 12/)
   assert.match((await bench.run('--url', url, 'job', '1')).stdout, /^result\t"?done"?$/m)
 })

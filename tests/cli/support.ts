@@ -107,6 +107,17 @@ export class Running {
     return this.stdout.trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: short
   }
 
+  /** The address of a server, when it serves; rejects when it ends without. */
+  async serves(): Promise<string> {
+    const over = this.ended.then(() => true)
+    for (;;) {
+      const [, url] = /^serving .* at (\S+)$/m.exec(this.stdout) ?? []
+      if (url) return url
+      if (await Promise.race([over, once(this.child.stdout, 'data').then(() => false)]))
+        throw new Error(`It ended without serving: ${this.stderr}`)
+    }
+  }
+
   /** Resolves when stderr has the pattern; rejects when the process ends without it. */
   async says(pattern: RegExp): Promise<void> {
     const over = this.ended.then(() => true)

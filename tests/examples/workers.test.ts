@@ -95,8 +95,7 @@ class Stage {
     const port = this.url === '' ? '0' : new URL(this.url).port
     const server = this.bench.start('serve', '--port', port, '--log-level', 'warn')
     this.#server = server
-    while (!/^serving .* at (\S+)$/m.test(server.stdout)) await once(server.child.stdout, 'data')
-    this.url = /^serving .* at (\S+)$/m.exec(server.stdout)![1]!
+    this.url = await server.serves()
   }
 
   async kill(): Promise<void> {
