@@ -260,7 +260,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return healthOf(this.#store, this.#clock, overdue)
   }
 
-  /** Stops this queue's workers as `worker.stop` does, then closes the file. */
+  /** Stops this queue's workers as `worker.stop` does, then closes the file, also when that throws. Throws as `worker.stop`. */
   async close(options?: StopOptions): Promise<void> {
     try {
       await Promise.all([...this.#workers].map((worker) => worker.stop(options)))

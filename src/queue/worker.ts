@@ -24,8 +24,11 @@ export interface StopOptions {
   grace?: Duration
 }
 
-/** How long an aborted or timed-out handler may take to stop before its slot and its job are free for others. */
-const patience = { afterTimeout: 30_000, afterAbort: 10_000 }
+/**
+ * How long an aborted or timed-out handler may take to stop before its slot and its job are free for others, and how long
+ * storage may take to hear a worker's last word.
+ */
+const patience = { afterTimeout: 30_000, afterAbort: 10_000, lastWord: 10_000 }
 
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
 export class Worker {
@@ -95,7 +98,8 @@ export class Worker {
 
   /**
    * Takes no more jobs, waits for running handlers, gives the rest back uncharged, and resolves when all of that is on disk.
-   * A second call with `drain: false` ends the first one's waiting. Throws INVALID_ARGUMENT.
+   * A second call with `drain: false` ends the first one's waiting. Throws INVALID_ARGUMENT, and STORAGE_UNAVAILABLE when
+   * storage has not taken its last word within 10 s.
    */
   stop({ drain = true, grace = 30_000 }: StopOptions = {}): Promise<void> {
     const wait = toMs(grace, 'grace')
@@ -244,17 +248,41 @@ export class Worker {
 
   async #stop(wait: number): Promise<void> {
     this.#stopping = true
-    await this.#registration
+    if (this.#id === undefined) await this.#inTime(this.#registration)
     this.#ask() // for no slots: replaces the request that waits
     if (wait > 0 && !this.#hurried) await this.#idle(wait)
     for (const attempt of this.#running) attempt.giveBack()
     await this.#idle(patience.afterAbort)
     await this.#around.threads.close()
+    try {
+      await this.#inTime(this.#signOff())
+    } finally {
+      this.#signedOff = true
+      for (const attempt of this.#running) attempt.lose('The worker has stopped.')
+      for (const stopTimer of this.#blocking.values()) stopTimer()
+    }
+  }
+
+  async #signOff(): Promise<void> {
     if (this.#reporting > 0) await new Promise<void>((resolve) => (this.#onReported = resolve))
     this.#signedOff = true
     if (this.#id !== undefined) await this.#store.call('unregister', this.#id) // with it goes back what still runs
-    for (const attempt of this.#running) attempt.lose('The worker has stopped.')
-    for (const stopTimer of this.#blocking.values()) stopTimer()
+  }
+
+  /** Storage that is away may never come back: then the leases end by themselves. */
+  #inTime(work: Promise<void> | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const stopTimer = this.#around.clock.timer(patience.lastWord, () =>
+        reject(
+          new GopherQueueError(
+            'STORAGE_UNAVAILABLE',
+            `Worker '${this.name}' has stopped, but storage did not answer for ${patience.lastWord / 1000} s. Whether its last outcomes are stored is not known: jobs without one run again when their leases are over.`,
+            { accepted: 'unknown' },
+          ),
+        ),
+      )
+      Promise.resolve(work).finally(stopTimer).then(resolve, reject)
+    })
   }
 
   /** Resolves when no handler runs, after `most` ms, or when a second stop is in a hurry. */
