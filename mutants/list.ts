@@ -196,6 +196,18 @@ export const mutants: Mutant[] = [
     tests: recovery,
   },
   {
+    name: 'outage-ends-leases',
+    breaks: 'ends leases of workers on the network that ran out while their server was away',
+    edits: [[terms, 'row.pid === null || ', '']],
+    tests: ['tests/store/remote.test.ts'],
+  },
+  {
+    name: 'workers-for-ever',
+    breaks: 'lists workers on the network for ever',
+    edits: [[reaper, 'seen_at <= ?1 - 3600000', 'seen_at < 0']],
+    tests: ['tests/store/remote.test.ts'],
+  },
+  {
     name: 'no-renewal',
     breaks: 'does not renew the leases of running handlers',
     edits: [[reaper, '  terms.renew(db, monotonic)\n', '']],

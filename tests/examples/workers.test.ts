@@ -61,6 +61,7 @@ class Stage {
   #server: Running | undefined
   url = ''
   site = ''
+  token = ''
   /** Requests that the site has had, by path. */
   readonly asked = new Map<string, number>()
   readonly #held = new Set<ServerResponse>()
@@ -112,7 +113,10 @@ class Stage {
   }
 
   async ask(method: string, path: string, body?: object): Promise<Answer> {
-    const headers = body ? { 'content-type': 'application/json' } : {}
+    const headers = {
+      ...(body && { 'content-type': 'application/json' }),
+      ...(this.token && { authorization: `Bearer ${this.token}` }),
+    }
     const response = await fetch(this.url + path, { method, headers, ...(body && { body: JSON.stringify(body) }) })
     assert.ok(response.ok, `${path} ${await response.clone().text()}`)
     return (await response.json()) as Answer
@@ -268,6 +272,23 @@ for (const language of languages)
       stage.letGo()
       const { state, attempt } = await stage.ended(id!)
       assert.deepEqual([state, attempt], ['succeeded', 1])
+    })
+
+    test('a token: one that the server does not know ends the worker, which says so; a right one works', async (t) => {
+      const stage = await Stage.open(t, language)
+      const token = async (scope: string) => (await stage.bench.run('token', 'create', scope, '--scope', scope)).stdout.trim() // biome-ignore format: long
+      const [admin, work] = [await token('admin'), await token('work')]
+      while ((await fetch(`${stage.url}/v1/stats`)).ok) await pause(50) // it asks for one within a second
+      stage.token = admin
+      const stranger = stage.work({ GOPHERQUEUE_TOKEN: 'gq_unknown' })
+      assert.equal(await stranger.ended, 1)
+      assert.match(stranger.output, /UNAUTHORIZED/)
+      const [id] = await stage.submit(['/ok/1'])
+      const worker = stage.work({ GOPHERQUEUE_TOKEN: work })
+      assert.equal((await stage.ended(id!)).state, 'succeeded')
+      worker.process.kill('SIGTERM')
+      assert.equal(await worker.ended, 0)
+      assert.deepEqual(await stage.workers(), [])
     })
 
     test('a job that is cancelled while it runs is stopped', { skip: language.cannotStop }, async (t) => {
