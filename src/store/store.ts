@@ -144,6 +144,8 @@ export interface QueueStats {
   maxDepth: number | null
   /** Jobs that may run at once, or null for no limit. */
   maxRunning: number | null
+  /** Jobs of one type and concurrency key that may run at once. */
+  maxRunningPerKey: number
   /** Its jobs that are kept in the file, by state. */
   counts: Record<State, number>
   /** Grow for ever: their differences are rates. */

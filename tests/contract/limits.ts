@@ -71,11 +71,14 @@ export function limits({ holds, holdsOverTime }: Suite): void {
 
   holds('settings not named stay as they are', async (at) => {
     await at.store.call('setQueue', { queue: 'q', paused: true, maxDepth: 7 })
+    await at.store.call('setQueue', { queue: 'q', maxRunning: 3, maxRunningPerKey: 2 })
     await at.store.call('setQueue', { queue: 'q', keepDead: 5 })
     const { queues } = await at.store.call('stats', null)
     assert.deepEqual(
-      queues.map(({ queue, paused, maxDepth }) => [queue, paused, maxDepth]),
-      [['q', true, 7]],
+      queues.map(({ queue, paused, maxDepth, maxRunning, maxRunningPerKey }) => [
+        ...[queue, paused, maxDepth, maxRunning, maxRunningPerKey],
+      ]),
+      [['q', true, 7, 3, 2]],
     )
   })
 

@@ -98,7 +98,14 @@ const counts = object(
   Object.fromEntries(states.map((state) => [state, int()])) as Record<string, ReturnType<typeof int>>,
 )
 const Queue = object({
-  ...{ queue: string(), paused: bool(), maxDepth: maybe(int()), maxRunning: maybe(int()), counts },
+  ...{
+    queue: string(),
+    paused: bool(),
+    maxDepth: maybe(int()),
+    maxRunning: maybe(int()),
+    maxRunningPerKey: int(),
+    counts,
+  },
   totals: object({ submitted: int(), succeeded: int(), failed: int(), dead: int(), cancelled: int() }),
 })
 const Worker = object({

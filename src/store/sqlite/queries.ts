@@ -184,12 +184,21 @@ export function stats(db: Db): Stats {
   const rows = db.all<
     Omit<QueueStats, 'paused' | 'counts' | 'totals'> & { paused: number; totals: string } & Record<State, number>
   >(
-    `SELECT name AS queue, paused, max_depth AS maxDepth, max_running AS maxRunning, scheduled, ready, running, succeeded, dead, cancelled,
+    `SELECT name AS queue, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS maxRunningPerKey,
+            scheduled, ready, running, succeeded, dead, cancelled,
             ${totalsOf} AS totals
      FROM gq_queues ORDER BY name`,
   )
-  const queues = rows.map(({ queue, paused, maxDepth, maxRunning, totals, ...counts }) => {
-    return { queue, paused: paused === 1, maxDepth, maxRunning, counts, totals: JSON.parse(totals) as Totals }
+  const queues = rows.map(({ queue, paused, maxDepth, maxRunning, maxRunningPerKey, totals, ...counts }) => {
+    return {
+      queue,
+      paused: paused === 1,
+      maxDepth,
+      maxRunning,
+      maxRunningPerKey,
+      counts,
+      totals: JSON.parse(totals) as Totals,
+    }
   })
   const alive = workers(db)
   const handled = new Set(alive.filter((w) => w.alive).flatMap((w) => w.sources.map((s) => `${s.queue}\0${s.type}`)))
