@@ -2,11 +2,21 @@
 // Node is needed around it: it is Node's own binary with this program inside (https://nodejs.org/api/single-executable-applications.html).
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { build, type Plugin } from 'esbuild'
+import { buildSite } from '../docs/site/build.ts'
 
 const root = fileURLToPath(new URL('../', import.meta.url))
 const { out } = parseArgs({ options: { out: { type: 'string', default: join(root, 'dist-binary') } } }).values
@@ -23,6 +33,13 @@ const edits: Record<string, [find: string, replace: string][]> = {
   ],
   'src/cli/program.ts': [
     [`JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))`, JSON.stringify({ version })],
+  ],
+  'src/server/static.ts': [
+    [
+      'files = built(name)',
+      `files = new Map(require('node:sea').getAssetKeys().filter((key) => key.startsWith(name + '/')).map((key) =>
+        [key.slice(name.length + 1), Buffer.from(require('node:sea').getAsset(key))]))`,
+    ],
   ],
   'src/cli/doctor.ts': [['process.argv[1]!, ', '']],
 }
@@ -51,12 +68,16 @@ rmSync(out, { recursive: true, force: true })
 mkdirSync(out, { recursive: true })
 await bundle('src/store/sqlite/thread.ts', 'thread.cjs')
 await bundle('binary/main.ts', 'main.cjs')
+buildSite(join(out, 'docs'))
+const pages = readdirSync(join(out, 'docs'))
+  .sort()
+  .map((name) => `docs/${name}`)
 // By names within the folder: the blob holds them.
 const config = {
   main: 'main.cjs',
   output: 'blob',
   disableExperimentalSEAWarning: true,
-  assets: { thread: 'thread.cjs' },
+  assets: { thread: 'thread.cjs', ...Object.fromEntries(pages.map((page) => [page, page])) },
 }
 writeFileSync(join(out, 'sea.json'), JSON.stringify(config))
 execFileSync(process.execPath, ['--experimental-sea-config', 'sea.json'], { cwd: out, stdio: 'pipe' })
@@ -74,5 +95,5 @@ await inject(binary, 'NODE_SEA_BLOB', readFileSync(join(out, 'blob')), {
 const bytes = readFileSync(binary)
 const sum = createHash('sha256').update(bytes).digest('hex')
 writeFileSync(`${binary}.sha256`, `${sum}  gopherqueue\n`)
-for (const file of ['thread.cjs', 'main.cjs', 'blob', 'sea.json']) rmSync(join(out, file))
+for (const file of ['thread.cjs', 'main.cjs', 'blob', 'sea.json', 'docs']) rmSync(join(out, file), { recursive: true })
 console.log(`${binary}: ${version}, ${Math.round(bytes.length / 1e6)} MB, sha256 ${sum}`)

@@ -62,6 +62,8 @@ test('it serves where there is nothing but libc', {
   const body = JSON.stringify({ type: 'mail', payload: { to: 'ada@example.com' } })
   const submitted = await fetch(`${url}/v1/jobs`, { method: 'POST', headers, body })
   assert.deepEqual([submitted.status, await submitted.json()], [201, { id: 1, duplicate: false }])
+  const page = await fetch(`${url}/docs/concepts.html`)
+  assert.deepEqual([page.status, /<h1 id="concepts">/.test(await page.text())], [200, true])
   server.kill('SIGTERM')
   assert.deepEqual(await once(server, 'exit'), [0, null])
 })

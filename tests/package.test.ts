@@ -25,7 +25,7 @@ function run(source: string) {
 before(() => {
   // A copy, so that the build does not replace a dist that something else runs from.
   const source = folder.file('source')
-  const without = new Set(['.git', 'dist', 'node_modules', 'docs'].map((name) => join(root, name)))
+  const without = new Set(['.git', 'dist', 'node_modules', 'docs/api'].map((name) => join(root, name)))
   cpSync(root, source, { recursive: true, filter: (path) => !without.has(path) })
   symlinkSync(join(root, 'node_modules'), join(source, 'node_modules'))
   const [tarball] = JSON.parse(npm(source, 'pack', '--json', '--pack-destination', folder.file('.'))) as [
@@ -39,7 +39,7 @@ before(() => {
 after(() => folder[Symbol.dispose]())
 
 test('the tarball holds what is built and what explains it, and nothing else', () => {
-  const rest = packed.filter((path) => !/^dist\/.+\.(js|d\.ts)$/.test(path))
+  const rest = packed.filter((path) => !/^dist\/(.+\.(js|d\.ts)|docs\/[\w.-]+\.(html|css|svg))$/.test(path))
   assert.deepEqual(rest.sort(), ['LICENSE', 'README.md', 'package.json'])
   for (const needed of [
     'index.js',
@@ -49,6 +49,7 @@ test('the tarball holds what is built and what explains it, and nothing else', (
     'queue/thread.js',
     'testing/index.js',
     'testing/index.d.ts',
+    'docs/index.html',
   ])
     assert.ok(packed.includes(`dist/${needed}`), needed)
 })

@@ -22,6 +22,7 @@ import { type Handlers, type Incoming, makeHandlers } from './handlers.ts'
 import { Hub } from './hub.ts'
 import { Metrics } from './metrics.ts'
 import { problem } from './problem.ts'
+import { serveStatic } from './static.ts'
 import { readPair, type TlsFiles } from './tls.ts'
 import { Watchdog } from './watchdog.ts'
 
@@ -149,6 +150,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     const ready = Object.entries(readiness).every(([name, { works }]) => works || (only ?? name) !== name)
     return reply.code(ready ? 200 : 503).send({ ready, ...readiness })
   })
+  serveStatic(app, 'docs', '/docs/', "default-src 'none'; style-src 'self'; img-src 'self'")
   app.log.level = 'silent' // it would say this once for each of the machine's addresses
   await app.listen({ host, port })
   app.log.level = logLevel
