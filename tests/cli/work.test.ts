@@ -68,7 +68,7 @@ describe('work', { concurrency: 3 }, () => {
     assert.deepEqual(permanent.history[0]!.error, {
       name: 'PermanentError',
       message: 'Exit code 65: no such customer',
-      stack: '',
+      stack: null,
     })
     const temporary = await run(2)
     assert.deepEqual([temporary.reason, temporary.history.length], ['exhausted', 2])
