@@ -3,7 +3,6 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { AddressInfo } from 'node:net'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
-import swagger from '@fastify/swagger'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { type Static, type TSchema, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
@@ -21,6 +20,7 @@ import { guard, isLoopback, refuseConnection, securityHeaders } from './guard.ts
 import { type Handlers, type Incoming, makeHandlers } from './handlers.ts'
 import { Hub } from './hub.ts'
 import { Metrics } from './metrics.ts'
+import { openapi } from './openapi.ts'
 import { problem } from './problem.ts'
 import { serveStatic } from './static.ts'
 import { readPair, type TlsFiles } from './tls.ts'
@@ -116,33 +116,18 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     ),
   )
   app.addContentTypeParser('application/x-ndjson', (_request: unknown, body: Readable) => lines(body))
-  await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: {
-        title: 'GopherQueue',
-        description: 'Background jobs that are never lost',
-        version,
-        license: { name: 'MIT' },
-      },
-      servers: [{ url: '/' }],
-      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
-      security: [{}, { token: [] }],
-    },
-    refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json.title ?? json.$id ?? `schema${i}`) },
-  })
   const watchdog = new Watchdog(store, clock, patience, (readiness) => app.log.warn(readiness, 'readiness changed'))
   const metrics = new Metrics(store, clock, hub, watchdog, version)
   const handlers = makeHandlers(store, clock, hub)
   for (const call of Object.keys(api) as Call[]) route(app, call, handlers[call] as Handlers['submit'])
-  const heard = { schema: { hide: true }, config: { scope: ['read', 'work'] as const } }
+  const heard = { config: { scope: ['read', 'work'] as const } }
   app.get('/v1/events', heard, events(hub, ends, mustHaveRoom))
-  app.get('/openapi.json', { schema: { hide: true }, config: { scope: 'any' } }, () => app.swagger())
-  app.get('/metrics', { schema: { hide: true } }, async (_request, reply) => {
+  app.get('/openapi.json', { config: { scope: 'any' } }, async () => openapi(version))
+  app.get('/metrics', async (_request, reply) => {
     reply.type('text/plain; version=0.0.4; charset=utf-8')
     return metrics.text()
   })
-  const open = { schema: { hide: true, querystring: ReadyQuery }, config: { scope: 'none' } } as const
+  const open = { schema: { querystring: ReadyQuery }, config: { scope: 'none' } } as const
   app.get('/healthz', open, async () => ({ lives: true }))
   app.get('/readyz', open, async ({ query }, reply) => {
     const { for: only } = query as Static<typeof ReadyQuery>
@@ -187,15 +172,13 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   }
 
   function route(server: FastifyInstance, call: Call, handle: Handlers['submit']): void {
-    const { method, url, scope, summary, params, query, body, response, status = 200, large }: Endpoint = api[call]
+    const { method, url, scope, params, query, body, response, status = 200, large }: Endpoint = api[call]
     server.route({
       method,
       url,
       config: { scope },
       bodyLimit: large ? limits.bulkBytes + bodyBytes : bodyBytes,
       schema: {
-        operationId: call,
-        summary,
         ...(params && { params }),
         ...(query && { querystring: query }),
         ...(body && { body }),

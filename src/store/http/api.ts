@@ -64,7 +64,7 @@ const Bulk = closed({
   trace,
 })
 
-const error = closed({ name: string(), message: string(), stack: maybe(string()) })
+const error = object({ name: string(), message: string(), stack: maybe(string()) }, { title: 'JobError' })
 const backoff = object({ kind: string() }, { additionalProperties: true })
 export const Job = object(
   {
@@ -88,40 +88,49 @@ const LeasedJob = object(
   },
   { title: 'LeasedJob' },
 )
-const Attempt = object({
-  ...{ attempt: int(), worker: maybe(string()), startedAt: instant, finishedAt: maybe(instant), outcome: string() },
-  error: maybe(error),
-})
+const Attempt = object(
+  {
+    ...{ attempt: int(), worker: maybe(string()), startedAt: instant, finishedAt: maybe(instant), outcome: string() },
+    error: maybe(error),
+  },
+  { title: 'Attempt' },
+)
 const Fate = object({ state: texts(states), runAt: maybe(instant), reason: maybe(string()) }, { title: 'Fate' })
 const source = closed({ queue: name('Queue'), type })
 const counts = object(
   Object.fromEntries(states.map((state) => [state, int()])) as Record<string, ReturnType<typeof int>>,
 )
-const Queue = object({
-  ...{
-    queue: string(),
-    paused: bool(),
-    maxDepth: maybe(int()),
-    maxRunning: maybe(int()),
-    maxRunningPerKey: int(),
-    counts,
+const Queue = object(
+  {
+    ...{ queue: string(), paused: bool(), maxDepth: maybe(int()), maxRunning: maybe(int()) },
+    ...{ maxRunningPerKey: int(), counts },
+    totals: object({ submitted: int(), succeeded: int(), failed: int(), dead: int(), cancelled: int() }),
   },
-  totals: object({ submitted: int(), succeeded: int(), failed: int(), dead: int(), cancelled: int() }),
-})
-const Worker = object({
-  ...{ id: int(), name: string(), sources: list(source), slots: int(), pid: maybe(int()), host: string() },
-  ...{ startedAt: instant, seenAt: instant, alive: bool(), running: int() },
-})
-const Schedule = object({
-  ...{ name: string(), cron: string(), timezone: string(), queue: string(), type: string(), payload: any() },
-  ...{ missed: string(), overlap: string(), paused: bool(), nextAt: maybe(instant), lastAt: maybe(instant) },
-  ...{ lastJob: maybe(int()), definedAt: instant, inCode: bool() },
-})
-const Health = object({
-  status: texts(['ok', 'degraded', 'failed']),
-  causes: list(object({ code: string(), message: string(), since: instant })),
-  works: object({ submit: bool(), lease: bool(), complete: bool() }),
-})
+  { title: 'Queue' },
+)
+const Worker = object(
+  {
+    ...{ id: int(), name: string(), sources: list(source), slots: int(), pid: maybe(int()), host: string() },
+    ...{ startedAt: instant, seenAt: instant, alive: bool(), running: int() },
+  },
+  { title: 'Worker' },
+)
+const Schedule = object(
+  {
+    ...{ name: string(), cron: string(), timezone: string(), queue: string(), type: string(), payload: any() },
+    ...{ missed: string(), overlap: string(), paused: bool(), nextAt: maybe(instant), lastAt: maybe(instant) },
+    ...{ lastJob: maybe(int()), definedAt: instant, inCode: bool() },
+  },
+  { title: 'Schedule' },
+)
+const Health = object(
+  {
+    status: texts(['ok', 'degraded', 'failed']),
+    causes: list(object({ code: string(), message: string(), since: instant })),
+    works: object({ submit: bool(), lease: bool(), complete: bool() }),
+  },
+  { title: 'Health' },
+)
 
 /** What a worker reports of a job that it runs. */
 const reports = {
