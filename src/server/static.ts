@@ -26,8 +26,7 @@ function built(name: string): Map<string, Buffer> {
  * in memory, so nothing that a client names is looked up on the disk. `policy` is what they may load.
  */
 export function serveStatic(app: FastifyInstance, name: string, at: string, policy: string, files = built(name)): void {
-  const config = { scope: 'none' } as const
-  const options = { schema: { hide: true }, config }
+  const options = { config: { scope: 'none' } } as const
   const headers = {
     'content-security-policy': `${policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
   }

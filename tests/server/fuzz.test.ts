@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { Agent, type IncomingHttpHeaders, request } from 'node:http'
-import { connect, type Socket } from 'node:net'
+import { connect } from 'node:net'
 import { after, before, test } from 'node:test'
 import fc from 'fast-check'
 import type { TSchema } from 'typebox'
@@ -13,7 +13,6 @@ import { temporaryFolder } from '../support/folder.ts'
 
 // FUZZ_REQUESTS=100000 node --test tests/server/fuzz.test.ts
 const requests = fromEnvironment('FUZZ_REQUESTS', 2000)
-const loris = fromEnvironment('LORIS_CONNECTIONS', 1000)
 
 const folder = temporaryFolder()
 const main = new URL('../../src/main.ts', import.meta.url).pathname
@@ -217,7 +216,6 @@ test('requests that are nearly right are answered as the API says, or with a pro
   )
   assert.equal(server.alive, true)
   assert.equal(server.complaints.replace(/^.*Warning.*$/gm, '').trim(), '')
-  if (process.env.SHOW) console.error(sizes.map(Math.round).join())
   const [before, after] = [Math.max(...sizes.slice(5, 10)), Math.max(...sizes.slice(-5))]
   assert.ok(after - before < 50, `memory grows (MB): ${sizes.map(Math.round)}`)
 })
@@ -264,22 +262,4 @@ test('bytes that are no HTTP are answered with a problem, or by hanging up', asy
     { numRuns: requests / 4 },
   )
   assert.equal(server.alive, true)
-})
-
-test(`${loris} connections that send a byte now and then do not keep others from being served`, async () => {
-  const sockets: Socket[] = []
-  for (let n = 0; n < loris; n++) {
-    const socket = connect(Number(url.port), url.hostname).on('error', () => undefined)
-    socket.write('POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Slow: ')
-    sockets.push(socket)
-  }
-  const dripping = setInterval(() => {
-    for (const socket of sockets) socket.write('a')
-  }, 1000)
-  const began = performance.now()
-  for (let n = 0; n < 100; n++) check('submit', await ask('POST', '/v1/jobs', {}, '{"type":"t"}'))
-  const took = performance.now() - began
-  assert.ok(took < 5000, `100 submissions took ${took} ms`)
-  await Promise.all(sockets.map((socket) => (socket.resume().closed ? null : once(socket, 'close')))) // they are cut off
-  clearInterval(dripping)
 })
