@@ -12,7 +12,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { build, type Plugin } from 'esbuild'
@@ -69,9 +69,13 @@ mkdirSync(out, { recursive: true })
 await bundle('src/store/sqlite/thread.ts', 'thread.cjs')
 await bundle('binary/main.ts', 'main.cjs')
 buildSite(join(out, 'docs'))
-const pages = readdirSync(join(out, 'docs'))
-  .sort()
-  .map((name) => `docs/${name}`)
+execFileSync(process.execPath, [join(root, 'node_modules/vite/bin/vite.js'), 'build', 'dashboard', '--outDir', join(out, 'dashboard'), '--logLevel', 'error'], { cwd: root }) // biome-ignore format: one command
+const pages = ['docs', 'dashboard'].flatMap((folder) =>
+  readdirSync(join(out, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(out, join(entry.parentPath, entry.name)))
+    .sort(),
+)
 // By names within the folder: the blob holds them.
 const config = {
   main: 'main.cjs',
@@ -95,5 +99,6 @@ await inject(binary, 'NODE_SEA_BLOB', readFileSync(join(out, 'blob')), {
 const bytes = readFileSync(binary)
 const sum = createHash('sha256').update(bytes).digest('hex')
 writeFileSync(`${binary}.sha256`, `${sum}  gopherqueue\n`)
-for (const file of ['thread.cjs', 'main.cjs', 'blob', 'sea.json', 'docs']) rmSync(join(out, file), { recursive: true })
+for (const file of ['thread.cjs', 'main.cjs', 'blob', 'sea.json', 'docs', 'dashboard'])
+  rmSync(join(out, file), { recursive: true })
 console.log(`${binary}: ${version}, ${Math.round(bytes.length / 1e6)} MB, sha256 ${sum}`)

@@ -39,7 +39,9 @@ before(() => {
 after(() => folder[Symbol.dispose]())
 
 test('the tarball holds what is built and what explains it, and nothing else', () => {
-  const rest = packed.filter((path) => !/^dist\/(.+\.(js|d\.ts)|docs\/[\w.-]+\.(html|css|svg))$/.test(path))
+  const rest = packed.filter(
+    (path) => !/^dist\/(.+\.(js|d\.ts)|docs\/[\w.-]+\.(html|css|svg)|dashboard\/.+)$/.test(path),
+  )
   assert.deepEqual(rest.sort(), ['LICENSE', 'README.md', 'package.json'])
   for (const needed of [
     'index.js',
@@ -50,6 +52,8 @@ test('the tarball holds what is built and what explains it, and nothing else', (
     'testing/index.js',
     'testing/index.d.ts',
     'docs/index.html',
+    'dashboard/index.html',
+    'dashboard/licences.md',
   ])
     assert.ok(packed.includes(`dist/${needed}`), needed)
 })

@@ -20,6 +20,14 @@ export function serveCommand(root: Command): void {
     )
     .addHelpText('after', '\nUntil SIGTERM or SIGINT; then what waits is answered, and what was begun is finished.')
     .action(serveFile)
+  root
+    .command('dashboard')
+    .description("serve the file's dashboard, and its API, to this machine")
+    .option('--port <n>', 'default: a free one', whole, 0)
+    .addHelpText('after', "\nUntil SIGTERM or SIGINT. 'serve' has it too, at / .")
+    .action((flags: { port: number }, command: Command) =>
+      serveFile({ ...flags, host: '127.0.0.1', logLevel: 'silent' }, command),
+    )
 }
 
 const signals = ['SIGTERM', 'SIGINT']

@@ -198,7 +198,14 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** One page of jobs, newest first unless asked otherwise. Throws INVALID_ARGUMENT. */
   async jobs(filter: JobFilter = {}): Promise<JobPage> {
-    return this.#store.call('jobs', checkFilter(filter))
+    const page = await this.#store.call('jobs', checkFilter(filter))
+    for (const { limit = 100 } = filter; page.jobs.length < limit && page.next !== null; ) {
+      const rest = { ...filter, limit: limit - page.jobs.length, cursor: page.next }
+      const { jobs, next } = await this.#store.call('jobs', rest)
+      page.jobs.push(...jobs)
+      page.next = next
+    }
+    return page
   }
 
   /** Every attempt of a job, oldest first; empty for a job that is not there. Throws INVALID_ARGUMENT. */

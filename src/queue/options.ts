@@ -61,11 +61,14 @@ export function checkOpenOptions(options: OpenOptions): OpenOptions {
 }
 
 export function checkFilter(filter: JobFilter): JobFilter {
-  checkNames('job filter', filter, ['state', 'queue', 'type', 'order', 'limit', 'cursor'])
-  const { state, queue, type, order, limit, cursor } = filter
+  const names = ['state', 'queue', 'type', 'text', 'error', 'since', 'until', 'order', 'limit', 'cursor']
+  checkNames('job filter', filter, names)
+  const { state, queue, type, since, until, order, limit, cursor } = filter
   if (state !== undefined) oneOf(state, states, 'state')
   if (queue !== undefined) checkName('queue', queue)
   if (type !== undefined) checkName('type', type)
+  if (since !== undefined) wholeNumber(since, 0, Number.MAX_SAFE_INTEGER, 'since')
+  if (until !== undefined) wholeNumber(until, 0, Number.MAX_SAFE_INTEGER, 'until')
   if (order !== undefined) oneOf(order, ['oldest', 'newest'], 'order')
   if (limit !== undefined) wholeNumber(limit, 1, 1000, 'limit')
   if (cursor !== undefined && cursor !== null) wholeNumber(cursor, 0, Number.MAX_SAFE_INTEGER, 'cursor')

@@ -1,14 +1,18 @@
-import { parseBackoff } from '../model/backoff.ts'
+import { parseBackoff, retryTimes } from '../model/backoff.ts'
 import type { Clock, Instant } from '../model/clock.ts'
+import { nextTimes } from '../model/cron.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { type Job, type JobOptions, type JobSpec, jobSpec, limits, priorities, toJson } from '../model/job.ts'
+import { isTerminal } from '../model/lifecycle.ts'
+import { scopes } from '../model/token.ts'
 import { cut } from '../queue/attempt.ts'
 import { healthOf } from '../queue/health.ts'
 import { checkFilter, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
 import type { Answer, Body, Call, Params, Query, Report } from '../store/http/api.ts'
 import type { Fate, Lease, LeasedJob, Source, Store } from '../store/store.ts'
+import type { History } from './history.ts'
 import type { Hub } from './hub.ts'
 import { problem } from './problem.ts'
 
@@ -40,7 +44,7 @@ const none = null as never
 const defaultWait = 30_000
 
 /** What each call of the API does: what comes in is put into the store's words, and its answer into the API's. */
-export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
+export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: History): Handlers {
   const workers = new Workers(store)
   const leases = new Map<number, Running>()
   store.onEvent(({ event, ...fields }) => {
@@ -137,9 +141,15 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
       return { jobs: jobs as Answer<'job'>[], next }
     },
     job: async ({ params: { id } }) => (await found(store, id)) as Answer<'job'>,
+    deadLetters: async ({ query: { cursor = null } }) => store.call('deadLetters', cursor),
+    many: async ({ body: { event, filter }, who }) =>
+      store.call('many', { event, filter: checkFilter(filter) }, undefined, who),
     async attempts({ params: { id } }) {
-      await found(store, id)
-      return { attempts: await store.call('attempts', id) }
+      const job = await found(store, id)
+      return {
+        attempts: await store.call('attempts', id),
+        retries: isTerminal(job.state) ? [] : retryTimes(job, job.runAt ?? clock.now()).slice(0, 20),
+      }
     },
     why: async ({ params: { id } }) => ({ why: await store.call('why', id) }),
     async wait({ params: { id }, query: { waitMs = defaultWait }, until }) {
@@ -214,7 +224,11 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
       if (paused !== undefined) settings.paused = paused
       return (await store.call('setQueue', settings, undefined, who)) ?? none
     },
-    schedules: async () => ({ schedules: await store.call('schedules', null) }),
+    async schedules() {
+      const all = await store.call('schedules', null)
+      return { schedules: all.map((one) => ({ ...one, ticks: nextTimes(one.cron, one.timezone, 5, clock.now()) })) }
+    },
+    runSchedule: async ({ params: { name }, who }) => ({ id: await store.call('runSchedule', name, undefined, who) }),
     async setSchedule({ params: { name }, body: { cron, type, payload, ...options }, who }) {
       const settings = await makeSchedule(name, cron, type, undefined, payload, options as object)
       return (await store.call('setSchedule', settings, undefined, who)) ?? none
@@ -224,6 +238,15 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub): Handlers {
     removeSchedule: async ({ params: { name }, who }) =>
       (await store.call('removeSchedule', name, undefined, who)) ?? none,
     stats: async () => store.call('stats', null),
+    history: async ({ query: { since = 0 } }) => ({ samples: history.since(since) }),
+    vitals: async () => {
+      const { commits, groups } = await store.call('vitals', null)
+      return { commits: { ...commits, bounds: [...commits.bounds] }, groups: { ...groups, bounds: [...groups.bounds] } }
+    },
+    async access({ who }) {
+      const token = (await store.call('tokens', null)).find(({ name }) => who === `token:${name}`)
+      return { scopes: token && !token.scopes.includes('admin') ? token.scopes : [...scopes] }
+    },
     health: async () => healthOf(store, clock, 0),
     audit: async ({ query }) => store.call('auditLog', query),
   }

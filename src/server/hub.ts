@@ -19,6 +19,10 @@ export class Hub {
     this.#seq = start
   }
 
+  get listeners(): number {
+    return this.#listeners.size
+  }
+
   tell(event: string, fields: Record<string, unknown>): void {
     const told = { seq: ++this.#seq, event, ...fields }
     if (this.#events.push(told) > kept * 2) this.#events.splice(0, kept)

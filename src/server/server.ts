@@ -18,11 +18,12 @@ import { Drain } from './drain.ts'
 import { events } from './events.ts'
 import { guard, isLoopback, refuseConnection, securityHeaders } from './guard.ts'
 import { type Handlers, type Incoming, makeHandlers } from './handlers.ts'
+import { History } from './history.ts'
 import { Hub } from './hub.ts'
 import { Metrics } from './metrics.ts'
 import { openapi } from './openapi.ts'
 import { problem } from './problem.ts'
-import { serveStatic } from './static.ts'
+import { built, serveStatic } from './static.ts'
 import { readPair, type TlsFiles } from './tls.ts'
 import { Watchdog } from './watchdog.ts'
 
@@ -44,6 +45,8 @@ export interface ServeOptions {
   version?: string
   /** Ms after which what storage has not proved is not taken for well. Default 5000. */
   patience?: number
+  /** Folder of the built dashboard. Default: where `npm run build` puts it. */
+  dashboard?: string
   clock?: Clock
 }
 
@@ -118,7 +121,8 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   app.addContentTypeParser('application/x-ndjson', (_request: unknown, body: Readable) => lines(body))
   const watchdog = new Watchdog(store, clock, patience, (readiness) => app.log.warn(readiness, 'readiness changed'))
   const metrics = new Metrics(store, clock, hub, watchdog, version)
-  const handlers = makeHandlers(store, clock, hub)
+  const history = new History(store, clock, hub)
+  const handlers = makeHandlers(store, clock, hub, history)
   for (const call of Object.keys(api) as Call[]) route(app, call, handlers[call] as Handlers['submit'])
   const heard = { config: { scope: ['read', 'work'] as const } }
   app.get('/v1/events', heard, events(hub, ends, mustHaveRoom))
@@ -136,6 +140,8 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     return reply.code(ready ? 200 : 503).send({ ready, ...readiness })
   })
   serveStatic(app, 'docs', '/docs/', "default-src 'none'; style-src 'self'; img-src 'self'")
+  const pages = options.dashboard === undefined ? undefined : built('dashboard', options.dashboard)
+  serveStatic(app, 'dashboard', '/', "default-src 'self'", pages)
   app.log.level = 'silent' // it would say this once for each of the machine's addresses
   await app.listen({ host, port })
   app.log.level = logLevel
@@ -251,6 +257,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     async close() {
       await app.close()
       watchdog.stop()
+      history.stop()
       await store.close()
       app.log.info('stopped')
     },

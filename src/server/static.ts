@@ -11,11 +11,14 @@ const types: Record<string, string> = {
   '.svg': 'image/svg+xml; charset=utf-8',
   '.png': 'image/png',
   '.webp': 'image/webp',
+  '.md': 'text/markdown; charset=utf-8',
 }
 
 /** What `npm run build` made of `name`, by the path of each file in its folder: the same from source and when built. */
-function built(name: string): Map<string, Buffer> {
-  const folder = fileURLToPath(new URL(`../../dist/${name}/`, import.meta.url))
+export function built(
+  name: string,
+  folder = fileURLToPath(new URL(`../../dist/${name}/`, import.meta.url)),
+): Map<string, Buffer> {
   const paths = existsSync(folder) ? readdirSync(folder, { recursive: true, encoding: 'utf8' }) : []
   const known = paths.filter((path) => extname(path) in types)
   return new Map(known.map((path) => [path.replaceAll('\\', '/'), readFileSync(join(folder, path))]))

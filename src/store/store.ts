@@ -1,6 +1,6 @@
 import type { Instant } from '../model/clock.ts'
 import type { ErrorCode } from '../model/errors.ts'
-import type { Attempt, DeadReason, Job, JobError, JobSpec } from '../model/job.ts'
+import type { Attempt, DeadReason, Job, JobError, JobSpec, Priority } from '../model/job.ts'
 import type { State } from '../model/lifecycle.ts'
 import type { Scope } from '../model/token.ts'
 
@@ -104,6 +104,14 @@ export interface JobFilter {
   queue?: string
   /** Default: any. */
   type?: string
+  /** In its payload or one of its keys, whatever the case. Default: any. */
+  text?: string
+  /** Of the group of errors that `deadLetters` names so: its latest attempt failed with one of those. Default: any. */
+  error?: string
+  /** Submitted then or later (Unix ms), by the order of ids. Default: any. */
+  since?: Instant
+  /** Submitted before (Unix ms), by the order of ids. Default: any. */
+  until?: Instant
   /** Newest first by default. */
   order?: 'oldest' | 'newest'
   /** Most jobs in the page: 1 to 1000, default 100. */
@@ -132,6 +140,18 @@ export interface Totals {
   dead: number
   /** Jobs that were cancelled. */
   cancelled: number
+}
+
+/** Dead jobs of one queue and type whose last errors differ in numbers and addresses at most. */
+export interface DeadGroup extends Source {
+  /** For people, and for `JobFilter.error`. */
+  error: string
+  count: number
+  /** Ids: all of the group lie between them. */
+  newest: number
+  oldest: number
+  /** When the newest died. */
+  lastAt: Instant
 }
 
 /** One queue in numbers. */
@@ -194,6 +214,10 @@ export interface FileStats {
   walBytes: number
   /** False for a file that another program made without incremental vacuum: its free space stays in it. */
   shrinks: boolean
+  /** Set aside on the disk for the outcomes of running jobs. */
+  reserveBytes: number
+  /** Free on its disk, besides what is set aside. */
+  diskFreeBytes: number
 }
 
 /** What waits and who works, as of one instant. Its cost does not grow with the number of jobs. */
@@ -206,6 +230,8 @@ export interface Stats {
   unhandled: Source[]
   /** Ms since the oldest ready job was submitted; null when none is ready. */
   oldestReadyMs: number | null
+  /** The same for each class of each queue and type that has ready jobs, none of them blocked by its concurrency key. */
+  waiting: (Source & { priority: Priority; oldestReadyMs: number })[]
   /** Null in memory. */
   file: FileStats | null
 }
@@ -336,10 +362,14 @@ export interface Operations {
   cancel(id: number): Fate
   retry(id: number): Fate
   remove(id: number): null
+  /** The event for each job of one page of the filter that it fits. */
+  many(input: { event: 'cancel' | 'retry' | 'remove'; filter: JobFilter }): { changed: number; next: number | null }
   setQueue(settings: QueueSettings): null
   setSchedule(settings: ScheduleSettings): null
   pauseSchedule(input: { name: string; paused: boolean }): null
   removeSchedule(name: string): null
+  /** A job of the schedule at once, besides its ticks: its id. */
+  runSchedule(name: string): number
   schedules(input: null): Schedule[]
   register(worker: WorkerRegistration): number
   /** Gives back what the worker still holds, uncharged. */
@@ -347,7 +377,10 @@ export interface Operations {
   /** Answers when the job has ended. */
   wait(id: number): Job
   job(id: number): Job | null
+  /** A page may be short of its limit, or empty, when much had to be looked through: its `next` leads on. */
   jobs(filter: JobFilter): JobPage
+  /** Groups of the newest dead jobs before the cursor, as many as it looks at in a moment. */
+  deadLetters(cursor: number | null): { groups: DeadGroup[]; next: number | null }
   attempts(id: number): Attempt[]
   stats(input: null): Stats
   why(id: number): string

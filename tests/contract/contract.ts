@@ -8,6 +8,7 @@ import { limits } from './limits.ts'
 import { order } from './order.ts'
 import { reads } from './reads.ts'
 import { retention } from './retention.ts'
+import { search } from './search.ts'
 import { transitions } from './transitions.ts'
 
 type Body = (subject: Subject) => Promise<void>
@@ -39,7 +40,7 @@ export function contract(
     holdsTogether: remote ? () => undefined : holds,
   }
   describe(name, () => {
-    for (const part of [transitions, order, leases, attempts, keys, limits, batches, retention, reads])
+    for (const part of [transitions, order, leases, attempts, keys, limits, batches, retention, reads, search])
       describe(part.name, () => part(suite))
   })
 }

@@ -1,6 +1,6 @@
 import { type Static, type TObject, type TSchema, Type } from 'typebox'
 import { priorities } from '../../model/job.ts'
-import { states } from '../../model/lifecycle.ts'
+import { type State, states } from '../../model/lifecycle.ts'
 import type { Scope } from '../../model/token.ts'
 
 // The HTTP API: each request and response is said once, here. The server checks by it and makes the OpenAPI document of
@@ -98,7 +98,7 @@ const Attempt = object(
 const Fate = object({ state: texts(states), runAt: maybe(instant), reason: maybe(string()) }, { title: 'Fate' })
 const source = closed({ queue: name('Queue'), type })
 const counts = object(
-  Object.fromEntries(states.map((state) => [state, int()])) as Record<string, ReturnType<typeof int>>,
+  Object.fromEntries(states.map((state) => [state, int()])) as Record<State, ReturnType<typeof int>>,
 )
 const Queue = object(
   {
@@ -120,6 +120,7 @@ const Schedule = object(
     ...{ name: string(), cron: string(), timezone: string(), queue: string(), type: string(), payload: any() },
     ...{ missed: string(), overlap: string(), paused: bool(), nextAt: maybe(instant), lastAt: maybe(instant) },
     ...{ lastJob: maybe(int()), definedAt: instant, inCode: bool() },
+    ticks: list(instant, { description: 'The next ones, as the cron line gives them' }),
   },
   { title: 'Schedule' },
 )
@@ -130,6 +131,11 @@ const Health = object(
     works: object({ submit: bool(), lease: bool(), complete: bool() }),
   },
   { title: 'Health' },
+)
+
+const tally = object(
+  { bounds: list(number()), counts: list(int()), sum: number() },
+  { description: 'counts[i] are at most bounds[i] and above the bound before; the last count is of the rest' },
 )
 
 /** What a worker reports of a job that it runs. */
@@ -163,6 +169,21 @@ export interface Report {
 }
 /** A Fate, what `heartbeat` answers, null, or a Problem. */
 const Reported = any({ description: 'As the single call answers, or a problem' })
+
+const cursor = may(int({ minimum: 0, description: 'The `next` of the page before' }))
+const next = maybe(
+  int({
+    description: 'Cursor of the next page, null after the last; a page may be short where much was looked through',
+  }),
+)
+const filter = closed({
+  ...{ state: may(texts(states)), queue: may(string()), type: may(string()), order: may(texts(['oldest', 'newest'])) },
+  text: may(string({ minLength: 1, maxLength: 256, description: 'In the payload or a key, whatever the case' })),
+  error: may(string({ description: 'Of the group of dead letters that is named so' })),
+  since: may(int({ minimum: 0, description: 'Submitted then or later, Unix ms' })),
+  until: may(int({ minimum: 0, description: 'Submitted before, Unix ms' })),
+  ...{ limit: may(int({ minimum: 1, maximum: 1000, description: 'Default 100' })), cursor },
+})
 
 export interface Endpoint {
   method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
@@ -213,21 +234,38 @@ export const api = {
   },
   jobs: {
     ...{ method: 'GET', url: '/v1/jobs', scope: 'read', summary: 'One page of jobs' },
-    query: closed({
-      ...{
-        state: may(texts(states)),
-        queue: may(string()),
-        type: may(string()),
-        order: may(texts(['oldest', 'newest'])),
-      },
-      ...{ limit: may(int({ minimum: 1, maximum: 1000 })), cursor: may(int({ minimum: 0 })) },
+    query: filter,
+    response: object({ jobs: list(Job), next }),
+  },
+  deadLetters: {
+    ...{ method: 'GET', url: '/v1/dead-letters', scope: 'read', query: closed({ cursor }) },
+    summary: 'The newest dead jobs, grouped by their last error',
+    response: object({
+      groups: list(
+        object({
+          ...{
+            queue: string(),
+            type: string(),
+            error: string({ description: 'For the filter `error`' }),
+            count: int(),
+          },
+          ...{ newest: id, oldest: id, lastAt: instant },
+        }),
+      ),
+      next,
     }),
-    response: object({ jobs: list(Job), next: maybe(int()) }),
+  },
+  many: {
+    ...{ method: 'POST', url: '/v1/jobs/many', scope: 'admin' },
+    summary: 'Cancel, retry or delete the jobs of one page that this fits. Go on with `next` until it is null',
+    body: closed({ event: texts(['cancel', 'retry', 'remove']), filter }),
+    response: object({ changed: int(), next }),
   },
   job: { method: 'GET', url: '/v1/jobs/:id', scope: 'read', summary: 'One job', params: ofJob, response: Job },
   attempts: {
-    ...{ method: 'GET', url: '/v1/jobs/:id/attempts', scope: 'read', summary: 'Its history', params: ofJob },
-    response: object({ attempts: list(Attempt) }),
+    ...{ method: 'GET', url: '/v1/jobs/:id/attempts', scope: 'read', params: ofJob },
+    summary: 'Its history, and when it would be tried again if each attempt failed at once',
+    response: object({ attempts: list(Attempt), retries: list(instant) }),
   },
   why: {
     ...{ method: 'GET', url: '/v1/jobs/:id/why', scope: 'read', params: ofJob },
@@ -351,12 +389,56 @@ export const api = {
     ...{ method: 'DELETE', url: '/v1/schedules/:name', scope: 'admin', params: ofName, response: nothing() },
     summary: 'Remove a schedule; its jobs stay',
   },
+  runSchedule: {
+    ...{ method: 'POST', url: '/v1/schedules/:name/run', scope: 'admin', params: ofName, status: 201 },
+    summary: 'Submit its job now, besides its ticks',
+    response: object({ id }),
+  },
   stats: {
     ...{ method: 'GET', url: '/v1/stats', scope: 'read', summary: 'Counts, workers, and types that nobody handles' },
     response: object({
       ...{ queues: list(Queue), workers: list(Worker), unhandled: list(source), oldestReadyMs: maybe(int()) },
-      file: maybe(object({ bytes: int(), freeBytes: int(), walBytes: int(), shrinks: bool() })),
+      waiting: list(object({ ...source.properties, priority: texts(priorities), oldestReadyMs: int() })),
+      file: maybe(
+        object({
+          ...{ bytes: int(), freeBytes: int(), walBytes: int(), shrinks: bool(), reserveBytes: int() },
+          diskFreeBytes: int(),
+        }),
+      ),
     }),
+  },
+  history: {
+    ...{ method: 'GET', url: '/v1/history', scope: 'read', query: closed({ since: may(int({ minimum: 0 })) }) },
+    summary: 'The last hours, as this server saw them: a sample every 10 s. Totals only grow',
+    response: object({
+      samples: list(
+        object({
+          ...{
+            at: instant,
+            submitted: int(),
+            succeeded: int(),
+            failed: int(),
+            ready: int(),
+            running: int(),
+            dead: int(),
+          },
+          oldestReadyMs: maybe(int()),
+        }),
+      ),
+    }),
+  },
+  vitals: {
+    ...{
+      method: 'GET',
+      url: '/v1/vitals',
+      scope: 'read',
+      summary: 'How storage does in this process, since its start',
+    },
+    response: object({ commits: tally, groups: tally }),
+  },
+  access: {
+    ...{ method: 'GET', url: '/v1/access', scope: 'read', summary: 'What the caller may do' },
+    response: object({ scopes: list(texts(['read', 'submit', 'work', 'admin'])) }),
   },
   health: {
     method: 'GET',

@@ -145,7 +145,9 @@ export class HttpStore implements Store {
       case 'removeSchedule':
         return client.call('removeSchedule', { params: { name: given('removeSchedule') } }, 'once')
       case 'schedules':
-        return (await client.call('schedules', {}, 'brief')).schedules
+        return (await client.call('schedules', {}, 'brief')).schedules.map(({ ticks: _, ...schedule }) => schedule)
+      case 'runSchedule':
+        return (await client.call('runSchedule', { params: { name: given('runSchedule') } }, 'once')).id
       case 'register':
         return this.#register(given('register'))
       case 'unregister':
@@ -157,6 +159,19 @@ export class HttpStore implements Store {
       case 'jobs': {
         const { cursor, ...filter } = given('jobs')
         return client.call('jobs', { query: { ...filter, ...(cursor == null ? {} : { cursor }) } }, 'brief')
+      }
+      case 'deadLetters': {
+        const cursor = given('deadLetters')
+        return client.call('deadLetters', { query: cursor === null ? {} : { cursor } }, 'brief')
+      }
+      case 'many': {
+        const { event, filter } = given('many')
+        const { cursor, ...rest } = filter
+        return client.call(
+          'many',
+          { body: { event, filter: { ...rest, ...(cursor == null ? {} : { cursor }) } } },
+          'once',
+        )
       }
       case 'attempts': {
         const found = await client

@@ -4,9 +4,10 @@ import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
-import { cancel, remove, retry, setQueue } from './operator.ts'
+import { cancel, many, remove, retry, setQueue } from './operator.ts'
 import { attempts, job, jobs, stats } from './queries.ts'
-import { pauseSchedule, removeSchedule, schedules, setSchedule } from './schedules.ts'
+import { pauseSchedule, removeSchedule, runSchedule, schedules, setSchedule } from './schedules.ts'
+import { deadLetters } from './search.ts'
 import { alikeFrom, submit } from './submit.ts'
 import { auditLog, createToken, record, revokeToken, tokens, tokenUsed } from './tokens.ts'
 import { why } from './why.ts'
@@ -22,10 +23,12 @@ export const writes = {
   cancel,
   retry,
   remove,
+  many,
   setQueue,
   setSchedule,
   pauseSchedule,
   removeSchedule,
+  runSchedule,
   register,
   unregister,
   createToken,
@@ -38,7 +41,8 @@ type Immediate = {
     input: Input<K>,
   ) => ReturnType<Operations[K]>
 }
-const immediate: Immediate = { ...writes, job, jobs, attempts, stats, schedules, why, tokens, auditLog }
+const reads = { job, jobs, deadLetters, attempts, stats, schedules, why, tokens, auditLog }
+const immediate: Immediate = { ...writes, ...reads }
 
 /** What a running handler reports is never refused for want of storage: it is held and tried again. */
 export const outcomes = new Set<string>(['succeed', 'fail', 'release', 'unregister'])

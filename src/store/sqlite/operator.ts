@@ -1,8 +1,9 @@
 import { GopherQueueError } from '../../model/errors.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
-import type { Fate, QueueSettings } from '../store.ts'
+import type { Fate, Input, Output, QueueSettings } from '../store.ts'
 import { end, makeReady, type Placed } from './attempt.ts'
 import type { Db } from './db.ts'
+import { pick } from './search.ts'
 
 // What people ask for: each event refuses with NOT_FOUND or INVALID_STATE and then changes nothing.
 
@@ -35,10 +36,13 @@ export function notFound(id: number): GopherQueueError {
 /** Cancels at once what is not running; asks a running one to stop. */
 export function cancel(db: Db, id: number): Fate {
   const job = find(db, id)
-  if (job.state !== 'running') {
-    mustFit(job, 'cancel')
-    return end(db, job, job.state, 'cancel', null)
-  }
+  if (job.state !== 'running') mustFit(job, 'cancel')
+  return cancelFound(db, job)
+}
+
+function cancelFound(db: Db, job: Found): Fate {
+  const { id, state } = job
+  if (state !== 'running') return end(db, job, state, 'cancel', null)
   db.run(`UPDATE gq_jobs SET cancel_requested_at = COALESCE(cancel_requested_at, ?2) WHERE id = ?1`, id, db.now)
   db.events.push({ event: 'cancelRequested', id, token: job.token! })
   return { state: 'running', runAt: null, reason: null }
@@ -61,6 +65,24 @@ export function remove(db: Db, id: number): null {
     deleteJob(db, job)
   })
   return null
+}
+
+/** What each event of `many` does to a job that it fits. */
+const events = {
+  cancel: cancelFound,
+  retry: (db: Db, job: Found) => makeReady(db, job, job.state, 'retry'),
+  remove: deleteJob,
+}
+
+/** An event for each job of a page that it fits; the others stay as they are. */
+export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
+  return db.atomic(() => {
+    const { ids, next: on } = pick(db, filter)
+    const jobs = ids.map((id) => find(db, id))
+    const fitting = jobs.filter(({ state }) => next(state, state === 'running' && event === 'cancel' ? 'requestCancel' : event) !== undefined) // biome-ignore format: long
+    for (const job of fitting) events[event](db, job)
+    return { changed: fitting.length, next: on }
+  })
 }
 
 /** Its key goes with it only if the key's window is over. */

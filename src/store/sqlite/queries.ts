@@ -3,6 +3,7 @@ import { type Attempt, type Job, priorities } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { JobFilter, JobPage, QueueStats, Source, Stats, Totals, Worker } from '../store.ts'
 import { type Db, totalsOf } from './db.ts'
+import { pick } from './search.ts'
 import { fileStats } from './space.ts'
 import { isWorking, type WorkerRow } from './workers.ts'
 
@@ -113,25 +114,11 @@ export function runningOf(
 }
 
 /** One page of jobs by id, from the end or the start. */
-export function jobs(db: Db, { state, queue, type, order = 'newest', limit = 100, cursor = null }: JobFilter): JobPage {
-  // The few states have indexes of their own (gq_jobs_ended, gq_jobs_running); the planner takes one when the query
-  // says the very words of the index.
-  const few =
-    state === 'dead' || state === 'cancelled'
-      ? `AND j.state = '${state}' AND j.state IN ('dead', 'cancelled')`
-      : state === 'running'
-        ? `AND j.id IN (SELECT id FROM gq_jobs WHERE state = 'running')`
-        : ''
-  const [after, direction, start] = order === 'newest' ? ['<', 'DESC', Number.MAX_SAFE_INTEGER] : ['>', 'ASC', 0]
-  const rows = db.all<JobRow>(
-    `${selectJob}
-     WHERE j.id ${after} ?5 AND (?1 IS NULL OR j.state = ?1) ${few} AND (?2 IS NULL OR j.queue = ?2) AND (?3 IS NULL OR j.type = ?3)
-     ORDER BY j.id ${direction}
-     LIMIT ?4`,
-    ...[state ?? null, queue ?? null, type ?? null, limit + 1, cursor ?? start],
-  )
-  const page = rows.slice(0, limit).map(toJob)
-  return { jobs: page, next: rows.length > limit ? page.at(-1)!.id : null }
+export function jobs(db: Db, filter: JobFilter): JobPage {
+  const { ids, next } = pick(db, filter)
+  const rows = db.all<JobRow>(`${selectJob} WHERE j.id IN (SELECT value FROM json_each(?1))`, JSON.stringify(ids))
+  const found = new Map(rows.map((row) => [row.id, toJob(row)]))
+  return { jobs: ids.map((id) => found.get(id)!), next }
 }
 
 /** A job's history: each failed attempt as recorded, then the present or successful one, which stands in the job itself. */
@@ -210,13 +197,16 @@ export function stats(db: Db): Stats {
     workers: alive,
     unhandled: [...new Map(unhandled.map(({ queue, type }) => [`${queue}\0${type}`, { queue, type }])).values()],
     oldestReadyMs: oldest === null ? null : Math.max(0, db.now - oldest),
+    waiting: lines.map(({ queue, type, priority, oldest }) => {
+      return { queue, type, priority: priorities[priority]!, oldestReadyMs: Math.max(0, db.now - oldest) }
+    }),
     file: fileStats(db),
   }
 }
 
 /** Each (queue, type, class) that has ready jobs, by hopping over index gq_jobs_ready from one to the next. */
-function readyLines(db: Db): (Source & { oldest: number })[] {
-  const lines: (Source & { priority: number; oldest: number })[] = []
+function readyLines(db: Db): (Source & { priority: number; oldest: number })[] {
+  const lines: ReturnType<typeof readyLines> = []
   for (;;) {
     const at = lines.at(-1) ?? { queue: '', type: '', priority: -1 }
     const row = db.get<(typeof lines)[number]>(

@@ -1,4 +1,5 @@
-import { statSync } from 'node:fs'
+import { statfsSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import type { FileStats } from '../store.ts'
 import type { Db } from './db.ts'
 import { stepMs } from './reaper.ts'
@@ -48,5 +49,7 @@ export function fileStats(db: Db): FileStats | null {
   if (path === null) return null
   const { size, free, shrinks } = pagesOf(db)
   const bytesOf = (name: string) => statSync(name, { throwIfNoEntry: false })?.size ?? 0
-  return { bytes: bytesOf(path), freeBytes: free * size, walBytes: bytesOf(`${path}-wal`), shrinks }
+  const { bavail, bsize } = statfsSync(dirname(path))
+  const disk = { reserveBytes: bytesOf(`${path}-reserve`), diskFreeBytes: bavail * bsize }
+  return { bytes: bytesOf(path), freeBytes: free * size, walBytes: bytesOf(`${path}-wal`), shrinks, ...disk }
 }

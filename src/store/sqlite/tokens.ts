@@ -50,7 +50,7 @@ export function record(db: Db, who: string, action: Operation, input: unknown): 
   const details = Object.keys(rest).length > 0 ? JSON.stringify(rest) : null
   const id = db.insert(
     `INSERT INTO gq_audit (at, who, action, target, details) VALUES (?1, ?2, ?3, ?4, ?5)`,
-    ...[db.now, who, action, String(name ?? queue), details],
+    ...[db.now, who, action, String(name ?? queue ?? 'jobs'), details],
   )
   db.run(`DELETE FROM gq_audit WHERE id <= ?1`, id - mostEntries)
 }

@@ -1,0 +1,140 @@
+import { useEffect, useState } from 'preact/hooks'
+import type { Answer, Call } from '../src/store/http/api.ts'
+
+// All that the page knows of the server: its HTTP API, and that its events say when to ask again.
+
+export type { Answer }
+export type Stats = Answer<'stats'>
+export type Job = Answer<'job'>
+
+/** What a call failed with; `code` is the server's, or NETWORK. */
+export class CallError extends Error {
+  readonly code: string
+
+  constructor(code: string, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+const key = 'gopherqueue-token' // kept for this tab alone, and never in an address
+
+export const token = {
+  get: () => sessionStorage.getItem(key),
+  set(value: string | null): void {
+    if (value === null) sessionStorage.removeItem(key)
+    else sessionStorage.setItem(key, value)
+    connect()
+    changed()
+  },
+}
+
+async function request(path: string, options: RequestInit = {}): Promise<Response> {
+  const held = token.get()
+  const headers = { ...options.headers, ...(held !== null && { authorization: `Bearer ${held}` }) }
+  const response = await fetch(path, { ...options, headers }).catch((error: Error) => {
+    if (options.signal?.aborted) throw error
+    throw new CallError('NETWORK', 'The server cannot be reached. The page goes on trying; see whether it runs.')
+  })
+  if (response.ok) return response
+  const { code = `HTTP ${response.status}`, detail = response.statusText } = await response.json().catch(() => ({}))
+  throw new CallError(code, detail)
+}
+
+type Query = Record<string, string | number | null | undefined>
+
+export const search = (query: Query): string => {
+  const given = Object.entries(query).filter(([, value]) => value != null && value !== '')
+  return given.length > 0 ? `?${new URLSearchParams(given.map(([name, value]) => [name, `${value}`]))}` : ''
+}
+
+export async function get<K extends Call>(path: string, query: Query = {}): Promise<Answer<K>> {
+  return (await request(`v1/${path}${search(query)}`)).json()
+}
+
+export async function send<K extends Call>(method: string, path: string, body?: unknown): Promise<Answer<K>> {
+  const json = body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }
+  const answer = await (await request(`v1/${path}`, { method, ...json })).json()
+  changed()
+  return answer
+}
+
+const listeners = new Set<() => void>()
+let timer: ReturnType<typeof setTimeout> | undefined
+
+/** For who reads what would move away under the eyes. */
+export const updates = {
+  paused: false,
+  toggle(): void {
+    updates.paused = !updates.paused
+    changed()
+  },
+}
+
+/** Whatever is shown is asked for anew: at most four times a second, and every 10 s when nothing is heard. */
+function changed(): void {
+  clearTimeout(timer)
+  timer = setTimeout(() => {
+    if (!updates.paused) for (const listener of listeners) listener()
+    timer = setTimeout(changed, 10_000)
+  }, 250)
+}
+
+/** Whether the server's events are heard. */
+export let isLive = false
+let connection = new AbortController()
+
+/** Hears from the server that something has changed, and comes back when the connection breaks. */
+export async function connect(): Promise<void> {
+  connection.abort()
+  connection = new AbortController()
+  const { signal } = connection
+  while (!signal.aborted) {
+    try {
+      const { body } = await request('v1/events?events=changed,health', { signal })
+      isLive = true
+      changed()
+      const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
+      for (let read = await reader.read(); !read.done; read = await reader.read())
+        if (read.value.includes('event:')) changed()
+    } catch (error) {
+      if (error instanceof CallError && error.code === 'UNAUTHORIZED') return // until there is another token
+    }
+    if (signal.aborted) return
+    isLive = false
+    await new Promise((resolve) => setTimeout(resolve, 2000))
+  }
+}
+
+export interface Data<T> {
+  value: T | undefined
+  error: CallError | undefined
+}
+
+/** What `load` answers, asked for anew whenever something has changed; `of` names what it asks for. */
+export function useData<T>(of: string, load: () => Promise<T>): Data<T> {
+  const [data, setData] = useState<Data<T> & { of: string }>({ value: undefined, error: undefined, of })
+  useEffect(() => {
+    let asking = false
+    let over = false
+    const ask = async () => {
+      if (asking) return
+      asking = true
+      try {
+        const value = await load()
+        if (!over) setData({ value, error: undefined, of })
+      } catch (error) {
+        if (!over)
+          setData((before) => ({ value: before.of === of ? before.value : undefined, error: error as CallError, of }))
+      }
+      asking = false
+    }
+    ask()
+    listeners.add(ask)
+    return () => {
+      over = true
+      listeners.delete(ask)
+    }
+  }, [of])
+  return data.of === of ? data : { value: undefined, error: undefined }
+}

@@ -1,0 +1,63 @@
+import { get, send, useData } from '../api.ts'
+import type { PageProps } from '../main.tsx'
+import { Act, Loaded, State, Table, Time } from '../parts.tsx'
+
+export function Schedules({ may }: PageProps) {
+  const data = useData('schedules', () => get<'schedules'>('schedules'))
+  return (
+    <Loaded data={data}>
+      {({ schedules }) => (
+        <Table
+          label="Schedules"
+          empty="No schedule. Code defines one: email.schedule('nightly', '0 3 * * *', payload)"
+          heads={[
+            'Schedule',
+            '-State',
+            '-Cron',
+            'Next',
+            '-After that',
+            '-Latest tick',
+            '-Its job',
+            '-Type',
+            ...(may ? [''] : []),
+          ]}
+          rows={schedules.map(({ name, paused, inCode, cron, timezone, ticks, lastAt, lastJob, type, queue }) => [
+            name,
+            <State state={paused ? 'paused' : inCode ? 'open' : 'not in code'} />,
+            <>
+              <code>{cron}</code> <span class="dim">{timezone}</span>
+            </>,
+            <Time at={paused ? null : ticks[0]} none={paused ? 'when resumed' : 'never'} />,
+            <span class="ticks">{paused ? null : ticks.slice(1, 4).map((at) => <Time key={at} at={at} />)}</span>,
+            <Time at={lastAt} none="none yet" />,
+            lastJob === null ? <span class="dim">none yet</span> : <a href={`#/job/${lastJob}`}>{lastJob}</a>,
+            <>
+              {type} <span class="dim">in {queue}</span>
+            </>,
+            ...(may
+              ? [
+                  <span class="actions">
+                    <Act
+                      label={`Run now: ${name}`}
+                      confirm="Its job is submitted at once. The ticks stay as they are."
+                      act={() => send<'runSchedule'>('POST', `schedules/${encodeURIComponent(name)}/run`)}
+                    >
+                      Run now
+                    </Act>
+                    <Act
+                      label={`${paused ? 'Resume' : 'Pause'} schedule ${name}`}
+                      act={() =>
+                        send<'pauseSchedule'>('PATCH', `schedules/${encodeURIComponent(name)}`, { paused: !paused })
+                      }
+                    >
+                      {paused ? 'Resume' : 'Pause'}
+                    </Act>
+                  </span>,
+                ]
+              : []),
+          ])}
+        />
+      )}
+    </Loaded>
+  )
+}

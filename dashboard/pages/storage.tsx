@@ -1,0 +1,66 @@
+import { type Answer, get, useData } from '../api.ts'
+import type { PageProps } from '../main.tsx'
+import { bytes, Facts, Loaded, State, Text } from '../parts.tsx'
+
+export function Storage(_: PageProps) {
+  const data = useData('storage', async () => {
+    const [{ file }, health, { commits }] = await Promise.all([get<'stats'>('stats'), get<'health'>('health'), get<'vitals'>('vitals')]) // biome-ignore format: long
+    return { file, health, commits }
+  })
+  return (
+    <Loaded data={data}>
+      {({ file, health, commits }) => (
+        <>
+          <ul class="plain">
+            <li>
+              <State state={health.works.submit ? 'ok' : 'failed'} /> Submissions are{' '}
+              {health.works.submit ? '' : 'not '}taken.
+            </li>
+            <li>
+              <State state={health.works.lease ? 'ok' : 'failed'} /> New attempts{' '}
+              {health.works.lease ? 'start' : 'do not start'}.
+            </li>
+            <li>
+              <State state={health.works.complete ? 'ok' : 'failed'} /> Outcomes{' '}
+              {health.works.complete ? 'are stored' : 'are held until they can be stored'}.
+            </li>
+          </ul>
+          {file === null ? (
+            <p class="empty">This queue is in memory: nothing of it outlives the process.</p>
+          ) : (
+            <>
+              <Facts
+                facts={[
+                  ['File', bytes(file.bytes)],
+                  ['Free inside it', bytes(file.freeBytes)],
+                  ['Write-ahead log', bytes(file.walBytes)],
+                  ['Fsync, half of them within', within(commits, 0.5)],
+                  ['Fsync, 99 % within', within(commits, 0.99)],
+                  ['Free on the disk', bytes(file.diskFreeBytes)],
+                  ['Set aside for outcomes', bytes(file.reserveBytes)],
+                  ['Gives space back', file.shrinks ? 'yes' : 'no: another program made the file'],
+                ]}
+              />
+              <h2>Backup</h2>
+              <p>
+                Online and consistent, on the server's machine; it needs about {bytes(file.bytes - file.freeBytes)}{' '}
+                there:
+              </p>
+              <Text label="Command for a backup">gopherqueue --db FILE backup /backups/jobs.db</Text>
+              <p>What the file and its disk are worth, fsync measured:</p>
+              <Text label="Command for a check">gopherqueue --db FILE doctor</Text>
+            </>
+          )}
+        </>
+      )}
+    </Loaded>
+  )
+}
+
+/** The bound that so many of the commits are within, of those of this server since its start. */
+function within({ bounds, counts }: Answer<'vitals'>['commits'], part: number): string {
+  const upTo = (end: number) => counts.slice(0, end).reduce((sum, count) => sum + count, 0)
+  const all = upTo(counts.length)
+  const at = counts.findIndex((_, i) => upTo(i + 1) >= all * part)
+  return all === 0 ? 'nothing written yet' : bounds[at] === undefined ? `over ${bounds.at(-1)} ms` : `${bounds[at]} ms`
+}

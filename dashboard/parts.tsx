@@ -1,0 +1,195 @@
+import type { ComponentChildren } from 'preact'
+import { useEffect, useRef, useState } from 'preact/hooks'
+import { CallError, type Data } from './api.ts'
+
+// The few pieces that all pages are made of.
+
+const numbers = new Intl.NumberFormat('en')
+export const number = (value: number): string => numbers.format(value)
+
+export function bytes(value: number): string {
+  const unit = value < 1024 ? 0 : Math.min(4, Math.floor(Math.log2(value) / 10))
+  return `${(value / 1024 ** unit).toFixed(unit > 0 && value / 1024 ** unit < 100 ? 1 : 0)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB'][unit]}`
+}
+
+const units = [['d', 86_400_000], ['h', 3_600_000], ['min', 60_000], ['s', 1000]] as const // biome-ignore format: a table
+
+/** In its two largest units: '3 min 5 s'. */
+export function span(ms: number): string {
+  const at = units.findIndex(([, size]) => Math.abs(ms) >= size)
+  if (at === -1) return `${Math.round(ms)} ms`
+  const [unit, size] = units[at]!
+  if (unit === 's') return `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`
+  const [small, smallSize] = units[at + 1]!
+  const rest = Math.floor((ms % size) / smallSize)
+  return `${Math.floor(ms / size)} ${unit}${rest > 0 ? ` ${rest} ${small}` : ''}`
+}
+
+const exact = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'long' })
+
+/** Relative to now, exact on hover. */
+export function Time({ at, none = '–' }: { at: number | null | undefined; none?: string }) {
+  if (at == null) return <span class="dim">{none}</span>
+  const away = at - Date.now()
+  const said = Math.abs(away) < 1000 ? 'now' : away < 0 ? `${short(-away)} ago` : `in ${short(away)}`
+  return (
+    <time dateTime={new Date(at).toISOString()} title={exact.format(at)}>
+      {said}
+    </time>
+  )
+}
+
+const short = (ms: number): string => span(Math.round(ms / 1000) * 1000).replace(/\.0 s$/, ' s')
+
+/** A state by colour and word. */
+export const State = ({ state, also }: { state: string; also?: string | null }) => (
+  <span class={`state ${state}`}>
+    {state}
+    {also && <small> {also}</small>}
+  </span>
+)
+
+export const Notice = ({ error }: { error: CallError | undefined }) =>
+  error ? (
+    <p class="notice" role="alert">
+      <b>{error.code}</b> {error.message}
+    </p>
+  ) : null
+
+/** What a page shows of a call: its failure, that it is under way, or what it answered (perhaps an older answer). */
+export function Loaded<T>({ data, children }: { data: Data<T>; children: (value: T) => ComponentChildren }) {
+  return (
+    <>
+      <Notice error={data.error} />
+      {data.value !== undefined ? children(data.value) : !data.error && <p class="dim">Loading…</p>}
+    </>
+  )
+}
+
+export type Row = ComponentChildren[]
+/** Column heads: a leading '#' aligns numbers, a leading '-' leaves the column out where there is little room. */
+export function Table({
+  label,
+  heads,
+  rows,
+  empty,
+}: {
+  label: string
+  heads: string[]
+  rows: Row[]
+  empty: ComponentChildren
+}) {
+  if (rows.length === 0) return <p class="empty">{empty}</p>
+  const classes = heads.map((head) => ({ '#': 'number', '-': 'wide', '+': 'number wide' })[head[0]!])
+  return (
+    <section class="scroll" tabIndex={0} aria-label={label}>
+      <table>
+        <thead>
+          <tr>
+            {heads.map((head, i) => (
+              <th key={head} scope="col" class={classes[i]}>
+                {head.replace(/^[#+-]/, '') || <span class="hidden">Actions</span>}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {rows.map((row, y) => (
+            <tr key={y}>
+              {row.map((cell, x) => (
+                <td key={heads[x]} class={classes[x]}>
+                  {cell}
+                </td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  )
+}
+
+export const Facts = ({ facts }: { facts: [string, ComponentChildren][] }) => (
+  <dl class="facts">
+    {facts.map(([name, value]) => (
+      <div key={name}>
+        <dt>{name}</dt>
+        <dd>{value}</dd>
+      </div>
+    ))}
+  </dl>
+)
+
+/** What is shown as it is: text, and never markup. */
+export const Text = ({ label, children }: { label: string; children: string }) => (
+  <section class="text" tabIndex={0} aria-label={label}>
+    <pre>{children}</pre>
+  </section>
+)
+
+export const Json = ({ label, value }: { label: string; value: unknown }) => (
+  <Text label={label}>{JSON.stringify(value, null, 2)}</Text>
+)
+
+interface ActProps {
+  children: ComponentChildren
+  /** Asked before it is done, with what follows from it. */
+  confirm?: string
+  danger?: boolean
+  /** Where more than the label is needed to tell which. */
+  label?: string
+  /** May tell how far it is. */
+  act: (tell: (progress: string) => void) => Promise<unknown>
+}
+
+/** A button that does one thing: asks first where that is wise, shows that it is under way, and what it failed with. */
+export function Act({ children, confirm, danger, label, act }: ActProps) {
+  const [busy, setBusy] = useState<string | null>(null)
+  const [error, setError] = useState<CallError>()
+  const [asking, setAsking] = useState(false)
+  const go = async () => {
+    setAsking(false)
+    setBusy('…')
+    setError(undefined)
+    await act(setBusy).catch((failure) =>
+      setError(failure instanceof CallError ? failure : new CallError('PAGE', String(failure))),
+    )
+    setBusy(null)
+  }
+  return (
+    <>
+      <button
+        type="button"
+        class={danger ? 'danger' : ''}
+        disabled={busy !== null}
+        aria-label={busy === null ? label : undefined}
+        onClick={confirm ? () => setAsking(true) : go}
+      >
+        {busy ?? children}
+      </button>
+      {asking && (
+        <Dialog title={label ?? String(children)} close={() => setAsking(false)}>
+          <p>{confirm}</p>
+          <button type="button" class={danger ? 'danger main' : 'main'} onClick={go}>
+            {children}
+          </button>
+        </Dialog>
+      )}
+      <Notice error={error} />
+    </>
+  )
+}
+
+export function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
+  const dialog = useRef<HTMLDialogElement>(null)
+  useEffect(() => dialog.current!.showModal(), [])
+  return (
+    <dialog ref={dialog} aria-label={title} onClose={close}>
+      <h2>{title}</h2>
+      {children}
+      <button type="button" onClick={close}>
+        Cancel
+      </button>
+    </dialog>
+  )
+}

@@ -1,0 +1,278 @@
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
+import axe from 'axe-core'
+import type { Page } from 'playwright-core'
+import { PermanentError } from '../../src/index.ts'
+import { Desk, skip } from './support.ts'
+
+// The page as an operator uses it: a real browser, server, file and worker. Whatever it waits for is something to be seen.
+
+const row = (page: Page, text: string | RegExp) => page.getByRole('row').filter({ hasText: text }).first()
+const see = (page: Page, text: string | RegExp) => page.getByText(text).filter({ visible: true }).first().waitFor()
+const press = (page: Page, name: string | RegExp) => page.getByRole('button', { name }).first().click()
+const confirm = (page: Page, name: string | RegExp) => page.getByRole('dialog').getByRole('button', { name }).click()
+
+describe('dashboard', { skip }, () => {
+  let desk: Desk
+  before(async () => {
+    desk = await Desk.open()
+  })
+  after(() => desk[Symbol.asyncDispose]())
+
+  test('it is small', () => {
+    const names = readdirSync(desk.page, { recursive: true, encoding: 'utf8' })
+    const packed = names.filter((name) => /\.(html|js|css|svg)$/.test(name)).map((name) => gzipSync(readFileSync(join(desk.page, name))).length) // biome-ignore format: long
+    const total = packed.reduce((sum, bytes) => sum + bytes, 0)
+    assert.ok(names.length >= 4 && total < 80 * 1024, `${total} bytes`)
+  })
+
+  test('a job: submitted, seen live, failed, its error read, retried, succeeded', async () => {
+    const page = await desk.show('#/jobs')
+    await see(page, 'No job fits')
+    let broken = true
+    const mail = desk.queue.define<{ to: string }>('mail', { queue: 'post' }, ({ payload }) => {
+      if (broken) throw new PermanentError(`no postman for ${payload.to}`)
+      return { deliveredTo: payload.to }
+    })
+    const { id } = await mail.submit({ to: 'ada@example.com' })
+    await row(page, 'ada@example.com').getByText('ready').waitFor()
+    const worker = desk.queue.work()
+    await row(page, 'ada@example.com').getByText('dead').waitFor()
+    await page.getByRole('link', { name: `${id}`, exact: true }).click()
+    await see(page, `Job ${id} is dead since`)
+    await see(page, 'no postman for ada@example.com')
+    await page.getByRole('region', { name: 'Stack of attempt 1' }).getByText('dashboard.test.ts').waitFor()
+    await page.getByRole('region', { name: 'Payload' }).getByText('"to": "ada@example.com"').waitFor()
+    broken = false
+    await press(page, 'Retry')
+    await see(page, `Job ${id} succeeded`)
+    await page.getByRole('region', { name: 'Result' }).getByText('"deliveredTo": "ada@example.com"').waitFor()
+    await worker.stop()
+  })
+
+  test('what is ahead of a job is shown, and it is cancelled', async () => {
+    const backoff = { kind: 'table' as const, delays: ['5m', '2h'] }
+    const { id } = await desk.queue.submit('slow', { n: 1 }, { queue: 'slow', delay: '1h', maxAttempts: 3, backoff })
+    const page = await desk.show(`#/job/${id}`)
+    await see(page, 'Next tries')
+    assert.match(
+      (await page.locator('ol.ticks time').allInnerTexts()).join(', '),
+      /, in 1 h [45] min, in 3 h [45] min$/,
+    )
+    await press(page, `Cancel job ${id}`)
+    await confirm(page, 'Cancel job')
+    await see(page, `Job ${id} was cancelled`)
+  })
+
+  test('jobs are found by state, queue, type, text and age, and pages lead through all', async () => {
+    await desk.queue.submitMany('many', Array.from({ length: 120 }, (_, n) => ({ n, mark: n === 7 ? 'needle_7' : '' })), { queue: 'bulk' }) // biome-ignore format: long
+    const page = await desk.show('#/jobs')
+    await page.getByLabel('Queue').selectOption('bulk')
+    await page.getByLabel('State').selectOption('ready')
+    await page.getByLabel('Type').fill('many')
+    await page.waitForURL(/type=many/)
+    await row(page, '"n":119').waitFor()
+    await press(page, 'Older')
+    await row(page, '"n":69').waitFor()
+    await press(page, 'Older')
+    await see(page, 'These are all.')
+    assert.equal(await page.getByRole('row').count(), 21)
+    await page.getByLabel('Text').fill('NEEDLE_')
+    await page.getByRole('row').nth(2).waitFor({ state: 'detached' })
+    await row(page, '"n":7,').waitFor()
+    await page.getByLabel('Submitted').selectOption('over 1 h')
+    await see(page, 'No job fits')
+    await page.goBack()
+    await row(page, '"n":7,').waitFor()
+  })
+
+  test('dead letters: grouped by error, 1,000 retried at once after a confirmation, others removed', async () => {
+    let broken = true
+    const numbers = Array.from({ length: 1000 }, (_, n) => n)
+    const many = desk.queue.define<number>('export', { queue: 'exports' }, ({ payload }) => {
+      if (broken) throw new PermanentError(`row ${payload} is locked by ${payload.toString(16)}-77`)
+    })
+    const odd = desk.queue.define('odd', { queue: 'exports' }, () => {
+      throw new PermanentError('not today')
+    })
+    const jobs = await many.submitMany(numbers)
+    const gone = await odd.submitMany([1, 2])
+    const worker = desk.queue.work({ concurrency: 100 })
+    const page = await desk.show('#/dead')
+    await press(page, /^Retry 1,000 jobs of type export/)
+    await see(page, '1,000 jobs become ready again')
+    await page.keyboard.press('Escape')
+    assert.equal(await page.getByRole('dialog').count(), 0)
+    assert.equal((await desk.queue.job(jobs[0]!.id))?.state, 'dead')
+    broken = false
+    await press(page, /^Retry 1,000 jobs of type export/)
+    await confirm(page, 'Retry 1,000')
+    await row(page, 'is locked by').waitFor({ state: 'detached' })
+    await Promise.all(jobs.map(({ id }) => desk.queue.wait(id, { timeout: '20s' })))
+    await press(page, /^Remove 2 jobs of type odd/)
+    await confirm(page, 'Remove 2')
+    await row(page, 'not today').waitFor({ state: 'detached' })
+    assert.equal(await desk.queue.job(gone[0]!.id), null)
+    await worker.stop()
+  })
+
+  test('queues: paused, resumed, limited', async () => {
+    const page = await desk.show('#/queues')
+    await press(page, 'Pause queue bulk')
+    await confirm(page, 'Pause')
+    await row(page, 'bulk').getByText('paused').waitFor()
+    assert.equal((await desk.queue.stats()).queues.find(({ queue }) => queue === 'bulk')?.paused, true)
+    await press(page, 'Resume queue bulk')
+    await row(page, 'bulk').getByText('open').waitFor()
+    await press(page, 'Limits of queue bulk')
+    await page.getByLabel('Jobs that may wait').fill('500')
+    await press(page, 'Save')
+    await row(page, 'bulk').getByText('500').waitFor()
+    const { queues } = await desk.queue.stats()
+    const { maxDepth, maxRunning, paused } = queues.find(({ queue }) => queue === 'bulk')!
+    assert.deepEqual([maxDepth, maxRunning, paused], [500, null, false])
+  })
+
+  test('schedules: their ticks, run now, paused', async () => {
+    await desk.queue.schedule('nightly', '0 3 * * *', 'report', { for: 'ops' }, { queue: 'reports' })
+    const page = await desk.show('#/schedules')
+    await row(page, 'nightly').waitFor()
+    assert.equal(await row(page, 'nightly').locator('time').count(), 4)
+    await press(page, 'Run now: nightly')
+    await confirm(page, 'Run now')
+    const link = row(page, 'nightly').getByRole('link')
+    const id = Number(await link.textContent())
+    assert.deepEqual((await desk.queue.job(id))?.payload, { for: 'ops' })
+    await press(page, 'Pause schedule nightly')
+    await row(page, 'nightly').getByText('when resumed').waitFor()
+  })
+
+  test('overview, workers and storage tell how it is, and follow', async () => {
+    const started = Promise.withResolvers<void>()
+    const end = Promise.withResolvers<void>()
+    desk.queue.define('long', {}, async (_, { progress }) => {
+      progress(40, 'page 4 of 10')
+      started.resolve()
+      await end.promise
+    })
+    await desk.queue.submit('unheard-of', {})
+    const { id } = await desk.queue.submit('long', {})
+    const worker = desk.queue.work({ concurrency: 7, name: 'mule' })
+    await started.promise
+    const page = await desk.show('#/workers')
+    await row(page, 'mule').getByText('1/7').waitFor()
+    await row(page, `${id}`).getByText('40 % page 4 of 10').waitFor()
+    await page.getByRole('link', { name: 'Overview' }).click()
+    await see(page, "Jobs of type 'unheard-of' wait in queue 'default' and no live worker handles them")
+    await see(page, '1 of 7')
+    await page.getByRole('img', { name: /^Throughput: submitted/ }).waitFor()
+    end.resolve()
+    await see(page, '0 of 7')
+    await worker.stop()
+    await page.getByRole('link', { name: 'Storage' }).click()
+    await see(page, 'Submissions are taken.')
+    await see(page, /^\d+\.\d MiB$/)
+  })
+
+  test('payloads, names and errors are text, and never markup', async () => {
+    const markup = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+    const type = '<b onclick=1>type</b>'
+    desk.queue.define(type, { queue: `<i>${markup}` }, () => {
+      throw Object.assign(new PermanentError(markup), { name: markup, stack: `${markup}\n  at ${markup}` })
+    })
+    const { id } = await desk.queue.submit(type, { [markup]: markup }, { idempotencyKey: markup })
+    const worker = desk.queue.work()
+    await assert.rejects(desk.queue.wait(id), { code: 'JOB_FAILED' })
+    await worker.stop()
+    const page = await desk.show('')
+    for (const hash of [
+      '#/',
+      '#/jobs',
+      `#/job/${id}`,
+      '#/dead',
+      '#/queues',
+      `#/jobs?text=${encodeURIComponent(markup)}&error=${encodeURIComponent(markup)}`,
+    ]) {
+      // biome-ignore format: long
+      await page.goto(`${desk.server.url}/${hash}`)
+      await see(page, hash === '#/' || hash === '#/queues' ? '<i>' : /<img src=x onerror=|<b onclick/)
+      assert.equal(await page.evaluate('window.hacked'), undefined)
+      assert.equal(await page.locator('main img, main script, main b[onclick]').count(), 0, hash)
+    }
+  })
+
+  test('each page at both widths and in both themes: nothing that axe finds, nothing that sticks out', async () => {
+    const [dead] = (await desk.queue.jobs({ state: 'dead' })).jobs
+    const hashes = ['#/', '#/jobs', `#/job/${dead!.id}`, '#/dead', '#/queues', '#/schedules', '#/workers', '#/storage']
+    for (const theme of ['light', 'dark'] as const)
+      for (const width of [360, 1440]) {
+        const page = await desk.show('', { width, theme })
+        for (const hash of hashes) {
+          await page.goto(`${desk.server.url}/${hash}`)
+          await page.locator('main :is(table, dl, .empty)').first().waitFor()
+          await page.evaluate(axe.source)
+          const found = (await page.evaluate(`axe.run().then(({ violations }) =>
+            violations.map(({ id, nodes }) => id + ': ' + nodes[0].html))`)) as string[]
+          if (await page.evaluate('document.documentElement.scrollWidth > innerWidth')) found.push('it sticks out')
+          assert.deepEqual(found, [], `${hash} at ${width} px, ${theme}`)
+        }
+      }
+  })
+
+  test('by keyboard alone: to a page, to its content, and back from a dialog to its button', async () => {
+    const page = await desk.show('')
+    await page.getByRole('heading', { name: 'Overview' }).waitFor()
+    await page.keyboard.press('Tab')
+    assert.equal(await page.evaluate('document.activeElement.textContent'), 'Skip to content')
+    await page.getByRole('link', { name: 'Queues' }).focus()
+    await page.keyboard.press('Enter')
+    await page.getByRole('heading', { name: 'Queues', level: 1 }).waitFor()
+    assert.equal(await page.evaluate('document.activeElement.textContent'), 'Queues')
+    assert.equal(await page.title(), 'Queues · GopherQueue')
+    await page.getByRole('button', { name: 'Pause queue bulk' }).focus()
+    await page.keyboard.press('Enter')
+    await page.getByRole('dialog').waitFor()
+    await page.keyboard.press('Escape')
+    const name = await page.evaluate('document.activeElement.ariaLabel')
+    assert.equal(name, 'Pause queue bulk')
+  })
+
+  test('a server with tokens asks for one; who may only read sees no button that would fail', async () => {
+    const { id } = await desk.queue.submit('later', {}, { delay: '1h' })
+    const [read, submit, admin] = await Promise.all(
+      (['read', 'submit', 'admin'] as const).map((scope) => desk.token(scope)),
+    )
+    const page = await desk.show('#/queues', { complains: false })
+    await page.getByLabel('Token').fill('gq_wrong')
+    await press(page, 'Sign in')
+    await see(page, 'This server does not know the token')
+    await page.getByLabel('Token').fill(submit!)
+    await press(page, 'Sign in')
+    await see(page, "The token 'submit' is for submit; this takes read")
+    await page.getByLabel('Token').fill(read!)
+    await press(page, 'Sign in')
+    await see(page, 'Read only')
+    const common = ['Skip to content', 'Live', 'Sign out', 'Theme: system']
+    for (const hash of ['#/queues', '#/dead', '#/schedules', `#/job/${id}`, '#/workers', '#/storage']) {
+      await page.goto(`${desk.server.url}/${hash}`)
+      await page.locator('main :is(table, dl, .empty)').first().waitFor()
+      assert.deepEqual((await page.getByRole('button').allInnerTexts()).sort(), common.sort(), hash)
+    }
+    assert.ok(!page.url().includes('gq_'))
+    await press(page, 'Sign out')
+    await page.getByLabel('Token').fill(admin!)
+    await press(page, 'Sign in')
+    await page.goto(`${desk.server.url}/#/job/${id}`)
+    await press(page, `Cancel job ${id}`)
+    await confirm(page, 'Cancel job')
+    await see(page, `Job ${id} was cancelled`)
+    assert.equal(await page.evaluate('Object.keys(localStorage).length'), 0)
+  })
+
+  test('no request went to any other host, and the browser had nothing to complain of', () => {
+    assert.deepEqual(desk.complaints, [])
+  })
+})
