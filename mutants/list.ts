@@ -593,4 +593,22 @@ export const mutants: Mutant[] = [
     edits: [[round, 'const writing = asked || watched || ', 'const writing = asked || ']],
     tests: ['tests/server/health.test.ts'],
   },
+  {
+    name: 'forgotten-remotes',
+    breaks: 'tells workers that signed on with an earlier server that their new leases are over',
+    edits: [[round, 'else this.#remotes.add(request.input.worker)', 'else this.#remotes.delete(request.input.worker)']],
+    tests: ['tests/store/remote.test.ts'],
+  },
+  {
+    name: 'unheard-leases',
+    breaks: 'keeps what was given by an answer that its worker never heard',
+    edits: [['server/handlers.ts', 'for (const lease of unheard) giveBack(lease)', 'unheard.length = 0']],
+    tests: ['tests/server/serve.test.ts'],
+  },
+  {
+    name: 'endless-goodbye',
+    breaks: 'waits for storage for ever when a worker stops',
+    edits: [['queue/worker.ts', 'await this.#inTime(this.#signOff())', 'await this.#signOff()']],
+    tests: ['tests/queue/away.test.ts'],
+  },
 ]

@@ -113,3 +113,23 @@ test('a poll whose worker asks for no more, or signs off, is answered at once', 
   assert.deepEqual(await third.answer, { jobs: [], replaced: true })
   await server.close()
 })
+
+test('a request for jobs that is sent again gives what its lost answer gave, uncharged; one that was overtaken gives nothing', async () => {
+  using folder = temporaryFolder()
+  const server = await start(folder.file('jobs.db'))
+  await json(`${server.url}/v1/jobs`, 'POST', { type: 'a' })
+  const ask = async (turn: number, since: number, waitMs = 0) => {
+    const body = { worker: 'w', types: ['a'], slots: 1, turn, since, waitMs }
+    const { jobs, replaced } = await json(`${server.url}/v1/leases`, 'POST', body)
+    return { job: (jobs as { id: number; token: number; attempt: number }[])[0], replaced }
+  }
+  const first = (await ask(10, 10)).job!
+  const { job: second } = await ask(11, 10, 5000)
+  assert.deepEqual([second!.id, second!.attempt, second!.token > first.token], [1, 1, true])
+  assert.deepEqual(await ask(10, 10), { job: undefined, replaced: true })
+  assert.deepEqual(await ask(20, 20), { job: undefined, replaced: false })
+  const succeed = (token: number) => json(`${server.url}/v1/jobs/1/succeed`, 'POST', { token })
+  assert.equal((await succeed(first.token)).code, 'LEASE_LOST')
+  assert.equal((await succeed(second!.token)).state, 'succeeded')
+  await server.close()
+})
