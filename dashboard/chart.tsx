@@ -68,7 +68,7 @@ export function Chart({ title, unit, minutes, at, lines }: ChartProps) {
   }, [])
   useEffect(() => plot.current?.setData(data), [at.at(-1), at.length])
   useEffect(() => plot.current?.redraw(), [document.documentElement.style.colorScheme])
-  const last = (line: Line) => (line.values.at(-1) ?? 0).toLocaleString('en', { maximumFractionDigits: 1 })
+  const last = (line: Line) => line.values.at(-1)?.toLocaleString('en', { maximumFractionDigits: 1 }) ?? '–'
   const summary = `${title}: ${lines.map((line) => `${line.name} ${last(line)} ${unit}`).join(', ')} at last`
   return (
     <figure>

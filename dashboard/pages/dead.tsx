@@ -29,7 +29,8 @@ export function Dead({ may }: PageProps) {
       {({ groups, next }) => (
         <>
           <p class="dim">
-            Jobs that will not run again unless you say so, grouped by their last error; numbers in it are #.
+            Jobs that will not run again unless you say so, grouped by their last error, with # for numbers
+            {next === null ? '.' : '; of the newest, there are more.'}
           </p>
           <Table
             label="Dead letters by error"

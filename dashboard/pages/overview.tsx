@@ -85,12 +85,21 @@ export function Overview(_: PageProps) {
                 />
                 <Chart
                   key={`wait ${minutes}`}
-                  title="Wait of the oldest ready job"
+                  title="Wait"
                   unit="s"
                   minutes={minutes}
                   at={at}
                   lines={[
-                    { name: 'oldest', color: 'running', values: of((sample) => (sample.oldestReadyMs ?? 0) / 1000) },
+                    {
+                      name: 'oldest ready job',
+                      color: 'running',
+                      values: of((sample) => (sample.oldestReadyMs ?? 0) / 1000),
+                    },
+                    {
+                      name: 'started here, mean',
+                      color: 'succeeded',
+                      values: of(({ waitMs }) => waitMs && waitMs / 1000),
+                    },
                   ]}
                 />
                 <Chart

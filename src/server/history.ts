@@ -17,6 +17,8 @@ export class History {
   readonly #hub: Hub
   #samples: Sample[] = []
   #seen = ''
+  /** Of the jobs that were started over this server since the last sample. */
+  #waits = { count: 0, ms: 0 }
   /** Listeners that are no clients. */
   readonly #always: number
   #stop = (): void => undefined
@@ -25,6 +27,9 @@ export class History {
     this.#store = store
     this.#clock = clock
     this.#hub = hub
+    hub.listen(null, ({ waitMs }) => {
+      if (typeof waitMs === 'number') this.#waits = { count: this.#waits.count + 1, ms: this.#waits.ms + waitMs }
+    })
     this.#always = hub.listeners
     this.#look()
   }
@@ -39,7 +44,7 @@ export class History {
   }
 
   #look(): void {
-    const due = this.#clock.now() - (this.#samples.at(-1)?.at ?? 0) >= sampleEvery
+    const due = Math.abs(this.#clock.now() - (this.#samples.at(-1)?.at ?? 0)) >= sampleEvery
     if (due || this.#hub.listeners > this.#always) {
       const at = this.#clock.now()
       this.#store.call('stats', null).then(
@@ -52,11 +57,16 @@ export class History {
 
   #see({ queues, workers, oldestReadyMs }: Stats, at: number | null): void {
     const sum = (pick: (queue: Stats['queues'][number]) => number) => queues.reduce((all, one) => all + pick(one), 0)
-    const [ready, running, dead] = (['ready', 'running', 'dead'] as const).map((state) => sum((q) => q.counts[state]))
     if (at !== null) {
-      const totals = { submitted: sum((q) => q.totals.submitted), succeeded: sum((q) => q.totals.succeeded) }
-      const counts = { ready: ready!, running: running!, dead: dead! }
-      this.#samples.push({ at, ...totals, failed: sum((q) => q.totals.failed), ...counts, oldestReadyMs })
+      const { count, ms } = this.#waits
+      this.#waits = { count: 0, ms: 0 }
+      this.#samples.push({
+        at,
+        ...{ submitted: sum((queue) => queue.totals.submitted), succeeded: sum((queue) => queue.totals.succeeded) },
+        ...{ failed: sum((queue) => queue.totals.failed), dead: sum((queue) => queue.counts.dead) },
+        ...{ ready: sum((queue) => queue.counts.ready), running: sum((queue) => queue.counts.running) },
+        ...{ oldestReadyMs, waitMs: count > 0 ? ms / count : null },
+      })
       if (this.#samples[0]!.at < at - keptMs) this.#samples.shift()
     }
     const seen = JSON.stringify([queues, workers.map(({ seenAt: _, ...worker }) => worker)])

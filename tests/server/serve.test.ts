@@ -5,7 +5,10 @@ import { setImmediate } from 'node:timers/promises'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
 import { serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
+import { Bench } from '../cli/support.ts'
 import { temporaryFolder } from '../support/folder.ts'
+import { serving } from './support.ts'
 
 const start = async (file: string, port = 0) =>
   serve(await SqliteStore.open(file, { tends: true }), { port, logLevel: 'silent' })
@@ -132,4 +135,46 @@ test('a request for jobs that is sent again gives what its lost answer gave, unc
   assert.equal((await succeed(first.token)).code, 'LEASE_LOST')
   assert.equal((await succeed(second!.token)).state, 'succeeded')
   await server.close()
+test('gopherqueue dashboard serves the page and the API of a file to this machine, until it is asked to stop', async (t) => {
+  const bench = new Bench(t)
+  const { id } = await (await bench.open()).submit('mail', {})
+  const running = bench.start('dashboard')
+  while (!running.stdout.includes('\n')) await once(running.child.stdout, 'data')
+  const url = /^serving \S+ at (http:\/\/127\.0\.0\.1:\d+)$/m.exec(running.stdout)?.[1]
+  const page = await fetch(`${url}/`)
+  assert.match(page.headers.get('content-security-policy')!, /^default-src 'self';/)
+  assert.match(await page.text(), /<title>GopherQueue/) // also where it was not built
+  const { jobs } = (await (await fetch(`${url}/v1/jobs`)).json()) as { jobs: { id: number }[] }
+  assert.deepEqual(jobs.map((job) => job.id), [id]) // biome-ignore format: short
+  running.child.kill('SIGTERM')
+  const { code, stderr } = await running.ended
+  assert.deepEqual([code, stderr], [0, ''])
+})
+
+test('what embedded workers do is told to listeners, and sampled for the time before', async (t) => {
+  const clock = new VirtualClock()
+  const at = await serving(t, { logLevel: 'silent', clock })
+  const history = async (since = 0) =>
+    (await at.ask('GET', `/v1/history?since=${since}`)).json.samples as {
+      at: number
+      submitted: number
+      ready: number
+    }[]
+  while ((await history()).length < 1) await setImmediate()
+  const { body } = await fetch(`${at.server.url}/v1/events?events=changed`)
+  const told = (async () => {
+    for await (const text of body!.pipeThrough(new TextDecoderStream())) if (text.includes('event: changed')) return
+  })()
+  const queue = await GopherQueue.open(at.file)
+  await queue.submitMany('mail', [1, 2, 3])
+  while ((await history()).length < 3) {
+    clock.advance(1000)
+    await setImmediate()
+  }
+  await told
+  const [first, second, third] = await history()
+  assert.deepEqual([first!.submitted, second!.submitted, third!.ready], [0, 3, 3])
+  assert.deepEqual([second!.at - first!.at, third!.at - second!.at], [10_000, 10_000])
+  assert.deepEqual(await history(second!.at), [third])
+  await queue.close()
 })

@@ -423,6 +423,7 @@ export const api = {
             dead: int(),
           },
           oldestReadyMs: maybe(int()),
+          waitMs: maybe(number({ description: 'Mean from ready to started, of jobs started over this server' })),
         }),
       ),
     }),
