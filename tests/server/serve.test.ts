@@ -135,6 +135,8 @@ test('a request for jobs that is sent again gives what its lost answer gave, unc
   assert.equal((await succeed(first.token)).code, 'LEASE_LOST')
   assert.equal((await succeed(second!.token)).state, 'succeeded')
   await server.close()
+})
+
 test('gopherqueue dashboard serves the page and the API of a file to this machine, until it is asked to stop', async (t) => {
   const bench = new Bench(t)
   const { id } = await (await bench.open()).submit('mail', {})
