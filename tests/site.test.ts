@@ -97,6 +97,8 @@ test('a server has the site in memory, under its own policy, and says how to bui
   const packed = await app.inject({ url: '/docs/http.html', headers: { 'accept-encoding': 'gzip, br' } })
   assert.equal(packed.headers['content-encoding'], 'gzip')
   assert.ok(packed.rawPayload.length < page!.rawPayload.length / 2)
+  assert.equal((await app.inject('/docs/index.html')).body, html.get('index.html'))
+  assert.equal(page!.headers['cache-control'], 'no-cache')
   for (const url of ['/docs/../package.json', '/docs/%2e%2e/package.json', '/docs/none.html'])
     assert.equal((await app.inject(url)).statusCode, 404, url)
   const missing = await app.inject('/other/')

@@ -164,7 +164,7 @@ function markdown(headings: Heading[]): Marked {
       table(token) {
         const { header, rows } = token
         const row = (tag: string, cells: Tokens.TableCell[]) =>
-          `<tr>${cells.map(({ tokens }) => `<${tag}>${this.parser.parseInline(tokens)}`).join('')}\n`
+          `<tr>${cells.map(({ tokens, text }) => `<${text === '' ? 'td' : tag}>${this.parser.parseInline(tokens)}`).join('')}\n`
         const body = rows.map((cells) => row('td', cells)).join('')
         return `<div class="table" tabindex="0"><table><thead>${row('th', header)}<tbody>\n${body}</table></div>\n`
       },

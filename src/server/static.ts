@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
 const types: Record<string, string> = {
   '.html': 'text/html; charset=utf-8',
@@ -45,13 +45,14 @@ export function serveStatic(app: FastifyInstance, name: string, at: string, poli
     )
   for (const [path, body] of files) {
     let packed: Buffer | undefined
-    const named = /-[\w-]{8}\.\w+$/.test(path) // by its contents
-    const cached = named ? 'public, max-age=31536000, immutable' : 'no-cache'
-    app.get(path === 'index.html' ? at : at + path, options, (request, reply) => {
+    const cached = path.startsWith('assets/') ? 'public, max-age=31536000, immutable' : 'no-cache' // those are named by their contents
+    const serve = (request: FastifyRequest, reply: FastifyReply) => {
       reply.headers({ ...headers, 'cache-control': cached, vary: 'accept-encoding' }).type(types[extname(path)]!)
       if (!/\bgzip\b/.test(String(request.headers['accept-encoding']))) return reply.send(body)
       packed ??= gzipSync(body)
       return reply.header('content-encoding', 'gzip').send(packed)
-    })
+    }
+    app.get(at + path, options, serve)
+    if (path === 'index.html') app.get(at, options, serve)
   }
 }

@@ -10,10 +10,10 @@ import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 const root = join(import.meta.dirname, '../..')
-const executablePath = '/usr/bin/chromium'
+export const executablePath = '/usr/bin/chromium'
 /** Why these tests cannot run here, or false. */
 export const skip = existsSync(executablePath) ? false : `${executablePath} is not installed`
-const flags = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync' // biome-ignore format: long
+export const flags = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync' // biome-ignore format: long
 
 /** The dashboard as `npm run build` makes it, in a folder. */
 export function buildPage(folder: string): string {
