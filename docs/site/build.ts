@@ -19,6 +19,8 @@ interface Page {
 }
 interface Entry {
   path: string
+  /** '' for the page itself, else the # of a part of it. */
+  part: string
   text: string
 }
 
@@ -35,8 +37,9 @@ export function buildSite(out: string, root = join(import.meta.dirname, '../..')
   const hasReference = existsSync(join(root, reference))
   const read = (path: string) => readFileSync(join(root, path), 'utf8')
   const sections = new Marked().lexer(read('docs/README.md')).flatMap(section)
-  const entries = sections.flatMap((part) => (typeof part === 'string' ? [] : part))
-  for (const { path } of entries) link('docs/README.md', `/${path}`)
+  const listed = sections.flatMap((section) => (typeof section === 'string' ? [] : section))
+  const entries = listed.filter(({ part }) => part === '')
+  for (const { path, part } of listed) link('docs/README.md', `/${path}${part}`)
   for (const path of globSync('docs/*.md', { cwd: root }))
     if (path !== 'docs/README.md' && !pages.has(path)) broken.push(`docs/README.md: does not list ${path}`)
   for (const { from, path, id } of anchors)
@@ -53,9 +56,9 @@ export function buildSite(out: string, root = join(import.meta.dirname, '../..')
   function section(token: Token): (string | Entry[])[] {
     if (token.type === 'heading') return token.depth === 2 ? [token.text] : []
     if (token.type !== 'list') return []
-    const links = (token as Tokens.List).items.map(({ text }) => /^\[(.+?)\]\((.+?)\)/.exec(text) ?? [])
-    const listed = links.map(([, text = '', href = '']) => ({ text, path: join('docs', href) }))
-    return [listed.filter(({ path }) => hasReference || !path.startsWith(reference))]
+    const links = (token as Tokens.List).items.map(({ text }) => /^\[(.+?)\]\(([^#)]+)(#[^)]+)?\)/.exec(text) ?? [])
+    const found = links.map(([, text = '', href = '', part = '']) => ({ text, path: join('docs', href), part }))
+    return [found.filter(({ path }) => hasReference || !path.startsWith(reference))]
   }
 
   /** What a link in the file `from` is in the site; null where there is nothing to lead to. */
@@ -94,15 +97,15 @@ export function buildSite(out: string, root = join(import.meta.dirname, '../..')
 
   function document(path: string, { title, headings, html }: Page): string {
     const at = entries.findIndex((entry) => entry.path === path)
-    const item = ({ path: to, text }: Entry) => {
+    const item = ({ path: to, part, text }: Entry) => {
       const within = headings.filter(({ depth }) => depth === 2)
       const list = within.map((heading) => `<li><a href="#${heading.id}">${heading.html}</a>`)
-      const isHere = to === path
+      const isHere = to === path && part === ''
       const more = isHere && list.length > 0 ? `<ul>${list.join('')}</ul>` : ''
-      return `<li><a href="${targetOf(to)}"${isHere ? ' aria-current="page"' : ''}>${escaped(text)}</a>${more}\n`
+      return `<li><a href="${targetOf(to)}${part}"${isHere ? ' aria-current="page"' : ''}>${escaped(text)}</a>${more}\n`
     }
-    const menu = sections.map((part) =>
-      typeof part === 'string' ? `<h2>${part}</h2>\n` : `<ul>\n${part.map(item).join('')}</ul>\n`,
+    const menu = sections.map((section) =>
+      typeof section === 'string' ? `<h2>${section}</h2>\n` : `<ul>\n${section.map(item).join('')}</ul>\n`,
     )
     const step = (entry: Entry | undefined, rel: string, sign: string) =>
       entry && at >= 0
