@@ -103,5 +103,6 @@ test('a server has the site in memory, under its own policy, and says how to bui
     assert.equal((await app.inject(url)).statusCode, 404, url)
   const missing = await app.inject('/other/')
   assert.equal(missing.statusCode, 503)
+  assert.match(String(missing.headers['content-security-policy']), /^default-src 'none'; /)
   assert.match(missing.body, /npm run build/)
 })

@@ -38,6 +38,7 @@ export function serveStatic(app: FastifyInstance, name: string, at: string, poli
     app.get(at, options, (_, reply) =>
       reply
         .code(503)
+        .headers(headers)
         .type(types['.html']!)
         .send(
           `<!doctype html><title>GopherQueue</title><p>The ${name} is not built here: run <code>npm run build</code> and start the server again.`,
