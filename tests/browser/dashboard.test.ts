@@ -230,14 +230,13 @@ describe('dashboard', { skip }, () => {
     await page.getByRole('link', { name: 'Queues' }).focus()
     await page.keyboard.press('Enter')
     await page.getByRole('heading', { name: 'Queues', level: 1 }).waitFor()
-    assert.equal(await page.evaluate('document.activeElement.textContent'), 'Queues')
-    assert.equal(await page.title(), 'Queues · GopherQueue')
+    await page.waitForFunction("document.activeElement.textContent === 'Queues'")
+    await page.waitForFunction("document.title === 'Queues · GopherQueue'")
     await page.getByRole('button', { name: 'Pause queue bulk' }).focus()
     await page.keyboard.press('Enter')
     await page.getByRole('dialog').waitFor()
     await page.keyboard.press('Escape')
-    const name = await page.evaluate('document.activeElement.ariaLabel')
-    assert.equal(name, 'Pause queue bulk')
+    await page.waitForFunction("document.activeElement.ariaLabel === 'Pause queue bulk'")
   })
 
   test('a server with tokens asks for one; who may only read sees no button that would fail', async () => {
