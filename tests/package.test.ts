@@ -40,7 +40,7 @@ after(() => folder[Symbol.dispose]())
 
 test('the tarball holds what is built and what explains it, and nothing else', () => {
   const rest = packed.filter(
-    (path) => !/^dist\/(.+\.(js|d\.ts)|docs\/[\w.-]+\.(html|css|svg)|dashboard\/.+)$/.test(path),
+    (path) => !/^dist\/(.+\.(js|d\.ts)|docs\/[\w.-]+\.(html|css|svg|webp)|dashboard\/.+)$/.test(path),
   )
   assert.deepEqual(rest.sort(), ['LICENSE', 'README.md', 'package.json'])
   for (const needed of [
