@@ -29,6 +29,10 @@ export const token = {
   },
 }
 
+/** The server's clock is this much ahead of this machine's, as far as its answers' seconds tell. */
+let ahead = 0
+export const now = (): number => Date.now() + ahead
+
 async function request(path: string, options: RequestInit = {}): Promise<Response> {
   const held = token.get()
   const headers = { ...options.headers, ...(held !== null && { authorization: `Bearer ${held}` }) }
@@ -36,6 +40,8 @@ async function request(path: string, options: RequestInit = {}): Promise<Respons
     if (options.signal?.aborted) throw error
     throw new CallError('NETWORK', 'The server cannot be reached. The page goes on trying; see whether it runs.')
   })
+  const difference = Date.parse(response.headers.get('date') ?? '') - Date.now()
+  ahead = Math.abs(difference) > 2000 ? difference : 0
   if (response.ok) return response
   const { code = `HTTP ${response.status}`, detail = response.statusText } = await response.json().catch(() => ({}))
   throw new CallError(code, detail)

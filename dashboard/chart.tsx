@@ -1,5 +1,6 @@
 import { useEffect, useRef } from 'preact/hooks'
 import uPlot from 'uplot'
+import { now } from './api.ts'
 import 'uplot/dist/uPlot.min.css'
 
 /** A line over time: its name, the CSS variable of its colour, its values. */
@@ -49,7 +50,7 @@ export function Chart({ title, unit, minutes, at, lines }: ChartProps) {
         padding: [8, 4, 0, 0],
         cursor: { drag: { x: false, y: false } },
         scales: {
-          x: { range: () => [Date.now() / 1000 - minutes * 60, Date.now() / 1000] },
+          x: { range: () => [now() / 1000 - minutes * 60, now() / 1000] },
           y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] },
         },
         axes: [{ ...axis, values: '{HH}:{mm}', space: 60, size: 26 } as uPlot.Axis, { ...axis, size: 44 }],

@@ -77,7 +77,7 @@ function App() {
   if (['UNAUTHORIZED', 'FORBIDDEN'].includes(access.error?.code ?? ''))
     return <SignIn error={token.get() === null ? undefined : access.error} />
   const may = access.value?.scopes.includes('admin') ?? false
-  const status = health.value?.status ?? (health.error ? 'failed' : 'unknown')
+  const status = health.error ? 'unreachable' : (health.value?.status ?? 'unknown')
   return (
     <>
       <button type="button" class="skip" onClick={() => heading.current?.focus()}>
@@ -139,7 +139,10 @@ function SignIn({ error }: { error: CallError | undefined }) {
         <button type="submit" class="main">
           Sign in
         </button>
-        <p class="dim">One that the server was started with. It is kept in this tab until you close it.</p>
+        <p class="dim">
+          Made by <code>gopherqueue token create NAME --scope read</code>, or admin to change things. It is kept in this
+          tab until you close it.
+        </p>
         <Notice error={error} />
       </form>
     </main>

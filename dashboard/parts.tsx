@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { CallError, type Data } from './api.ts'
+import { CallError, type Data, now } from './api.ts'
 
 // The few pieces that all pages are made of.
 
@@ -30,7 +30,7 @@ const exact = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle:
 /** Relative to now, exact on hover. */
 export function Time({ at, none = '–' }: { at: number | null | undefined; none?: string }) {
   if (at == null) return <span class="dim">{none}</span>
-  const away = at - Date.now()
+  const away = at - now()
   const said = Math.abs(away) < 1000 ? 'now' : away < 0 ? `${short(-away)} ago` : `in ${short(away)}`
   return (
     <time dateTime={new Date(at).toISOString()} title={exact.format(at)}>
@@ -66,7 +66,8 @@ export function Loaded<T>({ data, children }: { data: Data<T>; children: (value:
   )
 }
 
-export type Row = ComponentChildren[]
+/** What it is of, whatever moves it to another place, then its cells: a button keeps to its row. */
+export type Row = [key: string | number, ...cells: ComponentChildren[]]
 /** Column heads: a leading '#' aligns numbers, a leading '-' leaves the column out where there is little room. */
 export function Table({
   label,
@@ -94,9 +95,9 @@ export function Table({
           </tr>
         </thead>
         <tbody>
-          {rows.map((row, y) => (
-            <tr key={y}>
-              {row.map((cell, x) => (
+          {rows.map(([key, ...cells]) => (
+            <tr key={key}>
+              {cells.map((cell, x) => (
                 <td key={heads[x]} class={classes[x]}>
                   {cell}
                 </td>
@@ -161,9 +162,9 @@ export function Act({ children, confirm, danger, label, act }: ActProps) {
       <button
         type="button"
         class={danger ? 'danger' : ''}
-        disabled={busy !== null}
+        aria-disabled={busy !== null}
         aria-label={busy === null ? label : undefined}
-        onClick={confirm ? () => setAsking(true) : go}
+        onClick={() => busy === null && (confirm ? setAsking(true) : go())}
       >
         {busy ?? children}
       </button>
@@ -182,7 +183,11 @@ export function Act({ children, confirm, danger, label, act }: ActProps) {
 
 export function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
   const dialog = useRef<HTMLDialogElement>(null)
-  useEffect(() => dialog.current!.showModal(), [])
+  useEffect(() => {
+    const before = document.activeElement as HTMLElement
+    dialog.current!.showModal()
+    return () => before.focus()
+  }, [])
   return (
     <dialog ref={dialog} aria-label={title} onClose={close}>
       <h2>{title}</h2>

@@ -20,6 +20,7 @@ const reaper = 'store/sqlite/reaper.ts'
 const terms = 'store/sqlite/terms.ts'
 const round = 'store/sqlite/round.ts'
 const schema = 'store/sqlite/schema.ts'
+const search = 'store/sqlite/search.ts'
 const submit = 'store/sqlite/submit.ts'
 const workers = 'store/sqlite/workers.ts'
 const handlers = 'queue/attempt.ts'
@@ -610,5 +611,23 @@ export const mutants: Mutant[] = [
     breaks: 'waits for storage for ever when a worker stops',
     edits: [['queue/worker.ts', 'await this.#inTime(this.#signOff())', 'await this.#signOff()']],
     tests: ['tests/queue/away.test.ts'],
+  },
+  {
+    name: 'many-misfits',
+    breaks: 'does to a job of a page what does not fit its state',
+    edits: [[operator, "'requestCancel' : event) !== undefined", "'requestCancel' : event) !== 7"]],
+    tests: contract,
+  },
+  {
+    name: 'endless-look',
+    breaks: 'looks through the whole file for one page, and holds everybody up',
+    edits: [[search, 'db.clock.monotonic() >= end', 'db.clock.monotonic() >= end + 1e9']],
+    tests: ['tests/server/large.test.ts'],
+  },
+  {
+    name: 'older-too',
+    breaks: 'lists jobs that were submitted before the instant asked for',
+    edits: [[search, 'if (!row || row.at >= at) high = middle', 'if (!row || row.at > at + 1000) high = middle']],
+    tests: contract,
   },
 ]

@@ -37,6 +37,7 @@ export function Dead({ may }: PageProps) {
             empty="No dead letters. Jobs whose attempts are used up would be here."
             heads={['#Jobs', 'Error', '-Latest', ...(may ? [''] : [])]}
             rows={groups.map((group) => [
+              JSON.stringify([group.queue, group.type, group.error]),
               <a href={`#/jobs${search({ state: 'dead', queue: group.queue, type: group.type, error: group.error })}`}>
                 {number(group.count)}
               </a>,

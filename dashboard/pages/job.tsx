@@ -1,4 +1,4 @@
-import { type Answer, get, type Job, send, useData } from '../api.ts'
+import { type Answer, get, type Job, now, send, useData } from '../api.ts'
 import { Act, Facts, Json, Loaded, State, span, Text, Time } from '../parts.tsx'
 
 type Attempt = Answer<'attempts'>['attempts'][number]
@@ -135,7 +135,7 @@ function Actions({ job: { id, state, cancelRequestedAt } }: { job: Job }) {
 
 /** Each attempt as a bar in the time from submission to now or the end, with its error below. */
 function Timeline({ job, attempts }: { job: Job; attempts: Attempt[] }) {
-  const end = Math.max(job.finishedAt ?? Date.now(), job.createdAt + 1)
+  const end = Math.max(job.finishedAt ?? now(), job.createdAt + 1)
   const place = (at: number) => (100 * (at - job.createdAt)) / (end - job.createdAt)
   return (
     <ol class="timeline">

@@ -1,17 +1,17 @@
 import { useEffect, useRef } from 'preact/hooks'
-import { get, type Job, search, useData } from '../api.ts'
+import { get, type Job, now, search, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
 import { Loaded, State, Table, Time } from '../parts.tsx'
 
 const states = ['scheduled', 'ready', 'running', 'succeeded', 'dead', 'cancelled']
 const hour = 3_600_000
-const ages: Record<string, [string, (now: number) => { since?: number; until?: number }]> = {
+const ages: Record<string, [string, (at: number) => { since?: number; until?: number }]> = {
   '': ['any', () => ({})],
-  '1h': ['last hour', (now) => ({ since: now - hour })],
-  '1d': ['last day', (now) => ({ since: now - 24 * hour })],
-  over1h: ['over 1 h', (now) => ({ until: now - hour })],
-  over1d: ['over 1 day', (now) => ({ until: now - 24 * hour })],
-  over7d: ['over 7 days', (now) => ({ until: now - 168 * hour })],
+  '1h': ['last hour', (at) => ({ since: at - hour })],
+  '1d': ['last day', (at) => ({ since: at - 24 * hour })],
+  over1h: ['over 1 h', (at) => ({ until: at - hour })],
+  over1d: ['over 1 day', (at) => ({ until: at - 24 * hour })],
+  over7d: ['over 7 days', (at) => ({ until: at - 168 * hour })],
 }
 const pageSize = 50
 
@@ -21,7 +21,7 @@ async function page(query: URLSearchParams): Promise<{ jobs: Job[]; next: number
   const jobs: Job[] = []
   let next: number | null = Number(cursor ?? 0) || null
   for (let asked = 0; asked < 25; asked++) {
-    const given = { ...filter, ...ages[age]?.[1](Date.now()), limit: pageSize - jobs.length, cursor: next }
+    const given = { ...filter, ...ages[age]?.[1](now()), limit: pageSize - jobs.length, cursor: next }
     const answer = await get<'jobs'>('jobs', given)
     jobs.push(...answer.jobs)
     next = answer.next
@@ -144,6 +144,7 @@ function JobTable({ jobs, empty }: { jobs: Job[]; empty: string }) {
       empty={empty}
       heads={['#Job', 'State', 'Type', '-Queue', '-Class', '+Tries', 'Submitted', '-Ended or due', '-Payload']}
       rows={jobs.map((job) => [
+        job.id,
         <a href={`#/job/${job.id}`}>{job.id}</a>,
         <State
           state={job.state}

@@ -1,5 +1,5 @@
 import { useRef, useState } from 'preact/hooks'
-import { type Answer, get, type Stats, useData } from '../api.ts'
+import { type Answer, get, now, type Stats, useData } from '../api.ts'
 import { Chart } from '../chart.tsx'
 import type { PageProps } from '../main.tsx'
 import { Facts, Loaded, number, State, span, Table, Time } from '../parts.tsx'
@@ -40,7 +40,7 @@ export function Overview(_: PageProps) {
             <ul>
               {causes.map(({ code, message, since }) => (
                 <li key={code + message}>
-                  <b>{code}</b> {message} {Date.now() - since > 5000 && <Time at={since} />}
+                  <b>{code}</b> {message} {now() - since > 5000 && <Time at={since} />}
                 </li>
               ))}
             </ul>
@@ -56,7 +56,7 @@ export function Overview(_: PageProps) {
       <Loaded data={stats}>{(value) => <Numbers stats={value} />}</Loaded>
       <Loaded data={history}>
         {(all) => {
-          const shown = all.filter(({ at }) => at > Date.now() - minutes * 60_000)
+          const shown = all.filter(({ at }) => at > now() - minutes * 60_000)
           const at = shown.map((sample) => sample.at)
           const of = (pick: (sample: Sample) => number | null) => shown.map(pick)
           return (
@@ -173,6 +173,7 @@ function QueueTable({ queues, waiting }: Pick<Stats, 'queues' | 'waiting'>) {
           'Oldest ready, by class',
         ]}
         rows={queues.map(({ queue, paused, counts, totals }) => [
+          queue,
           <>
             <a href={`#/jobs?queue=${encodeURIComponent(queue)}`}>{queue}</a> {paused && <State state="paused" />}
           </>,

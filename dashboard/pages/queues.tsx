@@ -18,6 +18,7 @@ export function Queues({ may }: PageProps) {
             empty="No queue yet. One begins with its first job."
             heads={['Queue', 'State', '#Waiting', '+Most waiting', '+Running', '+Most running', ...(may ? [''] : [])]}
             rows={queues.map((queue) => [
+              queue.queue,
               <a href={`#/jobs?queue=${encodeURIComponent(queue.queue)}`}>{queue.queue}</a>,
               <State state={queue.paused ? 'paused' : 'open'} />,
               number(queue.counts.ready + queue.counts.scheduled),

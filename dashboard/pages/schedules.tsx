@@ -23,6 +23,7 @@ export function Schedules({ may }: PageProps) {
           ]}
           rows={schedules.map(({ name, paused, inCode, cron, timezone, ticks, lastAt, lastJob, type, queue }) => [
             name,
+            name,
             <State state={paused ? 'paused' : inCode ? 'open' : 'not in code'} />,
             <>
               <code>{cron}</code> <span class="dim">{timezone}</span>

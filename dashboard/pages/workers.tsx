@@ -1,4 +1,4 @@
-import { get, useData } from '../api.ts'
+import { get, now, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
 import { Loaded, State, span, Table, Time } from '../parts.tsx'
 
@@ -15,7 +15,8 @@ export function Workers(_: PageProps) {
             label="Workers"
             empty="No worker. Start one: queue.work() in code, or gopherqueue work TYPE --exec COMMAND"
             heads={['Worker', 'State', 'Slots in use', 'Heartbeat', '-Started', '-Host', '+Process', '-Handles']}
-            rows={workers.map(({ name, alive, running, slots, seenAt, startedAt, host, pid, sources }) => [
+            rows={workers.map(({ id, name, alive, running, slots, seenAt, startedAt, host, pid, sources }) => [
+              id,
               name,
               <State state={alive ? 'alive' : 'gone'} />,
               <>
@@ -37,10 +38,11 @@ export function Workers(_: PageProps) {
             empty="No job runs now."
             heads={['#Job', 'Type', '-Worker', 'Running for', 'Leased until', '-Progress']}
             rows={jobs.map(({ id, type, worker, startedAt, leaseExpiresAt, progress }) => [
+              id,
               <a href={`#/job/${id}`}>{id}</a>,
               type,
               worker ?? <span class="dim">unknown</span>,
-              startedAt && span(Date.now() - startedAt),
+              startedAt && span(now() - startedAt),
               <Time at={leaseExpiresAt} />,
               progress && `${Math.round(progress.percent)} % ${progress.message ?? ''}`,
             ])}

@@ -236,7 +236,15 @@ describe('dashboard', { skip }, () => {
     await page.keyboard.press('Enter')
     await page.getByRole('dialog').waitFor()
     await page.keyboard.press('Escape')
+    await page.locator('dialog').waitFor({ state: 'detached' })
     await page.waitForFunction("document.activeElement.ariaLabel === 'Pause queue bulk'")
+    await page.keyboard.press('Enter')
+    await desk.queue.submit('first', {}, { queue: 'aaa' }) // a row above it
+    await row(page, 'aaa').waitFor()
+    await page.getByRole('dialog', { name: 'Pause queue bulk' }).getByRole('button', { name: 'Pause' }).focus()
+    await page.keyboard.press('Enter')
+    await row(page, 'bulk').getByText('paused').waitFor()
+    await page.waitForFunction("document.activeElement.ariaLabel === 'Resume queue bulk'")
   })
 
   test('a server with tokens asks for one; who may only read sees no button that would fail', async () => {
