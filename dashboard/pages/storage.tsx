@@ -34,8 +34,8 @@ export function Storage(_: PageProps) {
                   ['File', bytes(file.bytes)],
                   ['Free inside it', bytes(file.freeBytes)],
                   ['Write-ahead log', bytes(file.walBytes)],
-                  ['Fsync, half of them within', within(commits, 0.5)],
-                  ['Fsync, 99 % within', within(commits, 0.99)],
+                  ['Commits, half within', within(commits, 0.5)],
+                  ['Commits, 99 % within', within(commits, 0.99)],
                   ['Free on the disk', bytes(file.diskFreeBytes)],
                   ['Set aside for outcomes', bytes(file.reserveBytes)],
                   ['Gives space back', file.shrinks ? 'yes' : 'no: another program made the file'],
@@ -57,7 +57,7 @@ export function Storage(_: PageProps) {
   )
 }
 
-/** The bound that so many of the commits are within, of those of this server since its start. */
+/** The bound that so many of this server's commits are within since its start; those without a change take no fsync. */
 function within({ bounds, counts }: Answer<'vitals'>['commits'], part: number): string {
   const upTo = (end: number) => counts.slice(0, end).reduce((sum, count) => sum + count, 0)
   const all = upTo(counts.length)
