@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, test } from 'node:test'
@@ -46,22 +46,32 @@ test('it serves where there is nothing but libc', {
 }, async () => {
   const jail = folder.file('jail')
   mkdirSync(join(jail, 'data'), { recursive: true })
-  const libraries = execFileSync('ldd', [binary], { encoding: 'utf8' }).match(/\/[^ ]+/g) ?? []
-  for (const file of libraries) {
-    mkdirSync(join(jail, dirname(file)), { recursive: true })
-    copyFileSync(file, join(jail, file))
+  // Beside the binary a shell and one command, for `work --exec`: all of them need libc alone.
+  for (const [program, place] of [
+    [binary, '/gopherqueue'],
+    ['/bin/sh', '/bin/sh'],
+    ['/usr/bin/tr', '/usr/bin/tr'],
+  ] as const) {
+    const libraries = execFileSync('ldd', [program], { encoding: 'utf8' }).match(/\/[^ ]+/g) ?? []
+    for (const [from, to] of [[program, place], ...libraries.map((file) => [file, file])] as [string, string][]) {
+      mkdirSync(join(jail, dirname(to)), { recursive: true })
+      copyFileSync(from, join(jail, to))
+    }
   }
-  copyFileSync(binary, join(jail, 'gopherqueue'))
-  assert.ok(!existsSync(join(jail, 'bin')))
-  const server = spawn('chroot', [jail, '/gopherqueue', '--db', '/data/jobs.db', 'serve', '--port', '0'], {
-    env: { PATH: process.env.PATH },
-  })
+  const env = { PATH: process.env.PATH }
+  const inside = [jail, '/gopherqueue', '--db', '/data/jobs.db']
+  assert.equal(spawnSync('chroot', [...inside, 'submit', 'shout', '"hello"'], { env, encoding: 'utf8' }).stdout, '1\n')
+  const worker = spawn('chroot', [...inside, 'work', 'shout', '--exec', '/usr/bin/tr a-z A-Z'], { env })
+  for await (const told of worker.stderr) if (/job 1 succeeded/.test(`${told}`)) worker.kill('SIGTERM')
+  const server = spawn('chroot', [...inside, 'serve', '--port', '0'], { env })
   const [line] = (await once(createInterface(server.stdout), 'line')) as [string]
   const url = /http:\S+?(?=["\s]|$)/.exec(line)![0]
   const headers = { 'content-type': 'application/json' }
   const body = JSON.stringify({ type: 'mail', payload: { to: 'ada@example.com' } })
   const submitted = await fetch(`${url}/v1/jobs`, { method: 'POST', headers, body })
-  assert.deepEqual([submitted.status, await submitted.json()], [201, { id: 1, duplicate: false }])
+  assert.equal(submitted.status, 201)
+  const shouted = (await (await fetch(`${url}/v1/jobs/1`)).json()) as { result: string }
+  assert.equal(shouted.result, 'HELLO')
   const page = await fetch(`${url}/docs/concepts.html`)
   assert.deepEqual([page.status, /<h1 id="concepts">/.test(await page.text())], [200, true])
   server.kill('SIGTERM')
