@@ -10,6 +10,7 @@ import { escaped } from '../model/text.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import { action, whole } from './arguments.ts'
 import { forPeople, json, paint, print, safe, show, table, toLine, when } from './output.ts'
+import { scheduleTable } from './schedule.ts'
 
 /** Reading jobs, and all that there is at a glance. */
 export function inspectCommands(root: Command): void {
@@ -94,11 +95,7 @@ async function stats(queue: GopherQueue): Promise<void> {
       sources.map((source) => `${source.queue}:${source.type}`).join(' '),
     ])
     table(['WORKER', 'STATE', 'HOST', 'PID', 'BUSY', 'STARTED', 'HANDLES'], workerRows, 'worker')
-    const scheduleRows = schedules.map(({ name, paused, inCode, cron, timezone, nextAt, type }) => [
-      ...[name, paused ? 'paused' : inCode ? 'open' : 'not in code', cron, timezone],
-      ...[nextAt === null ? 'never' : when(nextAt), type],
-    ])
-    table(['SCHEDULE', 'STATE', 'CRON', 'ZONE', 'NEXT', 'TYPE'], scheduleRows, 'schedule')
+    scheduleTable(schedules, 'schedule')
     const unhandledRows = all.unhandled.map(({ queue: name, type }) => [type, name])
     table(['UNHANDLED TYPE', 'QUEUE'], unhandledRows, 'unhandled')
   })

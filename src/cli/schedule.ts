@@ -4,6 +4,7 @@ import { systemClock } from '../model/clock.ts'
 import { nextTimes } from '../model/cron.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
+import type { Schedule } from '../store/store.ts'
 import { action, whole } from './arguments.ts'
 import { print, show, table, when } from './output.ts'
 
@@ -42,11 +43,16 @@ export function scheduleCommand(root: Command): void {
 
 async function list(queue: GopherQueue): Promise<void> {
   const schedules = await queue.schedules()
+  show(schedules, () => scheduleTable(schedules))
+}
+
+/** `kind` as `table` has it. */
+export function scheduleTable(schedules: Schedule[], kind?: string): void {
   const rows = schedules.map(({ name, paused, inCode, cron, timezone, nextAt, type }) => [
     ...[name, paused ? 'paused' : inCode ? 'open' : 'not in code', cron, timezone],
     ...[nextAt === null ? 'never' : when(nextAt), type],
   ])
-  show(schedules, () => table(['SCHEDULE', 'STATE', 'CRON', 'ZONE', 'NEXT', 'TYPE'], rows))
+  table(['SCHEDULE', 'STATE', 'CRON', 'ZONE', 'NEXT', 'TYPE'], rows, kind)
 }
 
 /** By the policy of its youngest job: policies are in code, and the file knows them by jobs alone. */
