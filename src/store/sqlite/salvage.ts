@@ -78,8 +78,8 @@ class Transfer {
     this.#countQueues()
     this.#moveAttempts()
     this.#moveKeys()
-    this.#moveSchedules()
-    this.#moveTokens()
+    this.#moveNamed('gq_schedules', 'schedule')
+    this.#moveNamed('gq_tokens', 'token') // a server on the new file asks for the same ones: without any it would ask for none
     this.#moveAudit()
     this.#standInForWorkers()
     const lost =
@@ -123,25 +123,15 @@ class Transfer {
     }
   }
 
-  #moveSchedules(): void {
-    const index = 'FROM bad.gq_schedules INDEXED BY sqlite_autoindex_gq_schedules_1'
-    const newest = this.#number('SELECT MAX(rowid) FROM bad.gq_schedules NOT INDEXED')
-    this.#copy('gq_schedules', newest || this.#number(`SELECT MAX(rowid) ${index}`))
-    this.#db.exec('CREATE TEMP TABLE schedules (name)')
-    this.#learn('the index of gq_schedules', `INSERT INTO schedules SELECT name ${index}`)
-    for (const { name } of this.#rows('SELECT name FROM schedules EXCEPT SELECT name FROM main.gq_schedules'))
-      this.#report.lostRows.push(`schedule ${name}`)
-  }
-
-  /** A server on the new file asks for the same ones as before: without any it would ask for none. */
-  #moveTokens(): void {
-    const index = 'FROM bad.gq_tokens INDEXED BY sqlite_autoindex_gq_tokens_1'
-    const newest = this.#number('SELECT MAX(rowid) FROM bad.gq_tokens NOT INDEXED')
-    this.#copy('gq_tokens', newest || this.#number(`SELECT MAX(rowid) ${index}`))
-    this.#db.exec('CREATE TEMP TABLE tokens (name)')
-    this.#learn('the index of gq_tokens', `INSERT INTO tokens SELECT name ${index}`)
-    for (const { name } of this.#rows('SELECT name FROM tokens EXCEPT SELECT name FROM main.gq_tokens'))
-      this.#report.lostRows.push(`token ${name}`)
+  /** A table whose rows have names, which its index knows too. */
+  #moveNamed(table: 'gq_schedules' | 'gq_tokens', what: string): void {
+    const index = `FROM bad.${table} INDEXED BY sqlite_autoindex_${table}_1`
+    const newest = this.#number(`SELECT MAX(rowid) FROM bad.${table} NOT INDEXED`)
+    this.#copy(table, newest || this.#number(`SELECT MAX(rowid) ${index}`))
+    this.#db.exec(`CREATE TEMP TABLE names_of_${table} (name)`)
+    this.#learn(`the index of ${table}`, `INSERT INTO names_of_${table} SELECT name ${index}`)
+    for (const { name } of this.#rows(`SELECT name FROM names_of_${table} EXCEPT SELECT name FROM main.${table}`))
+      this.#report.lostRows.push(`${what} ${name}`)
   }
 
   /** Its ids have no gaps: those that it has now are lost. */
