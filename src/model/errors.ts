@@ -76,3 +76,8 @@ export class TemporaryError extends Error {
 export function invalid(message: string): GopherQueueError {
   return new GopherQueueError('INVALID_ARGUMENT', `${message} Nothing was stored.`)
 }
+
+/** There is no job with this id. */
+export function notFound(id: number): GopherQueueError {
+  return new GopherQueueError('NOT_FOUND', `There is no job ${id}: it never was, or it was removed or pruned.`)
+}

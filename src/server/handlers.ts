@@ -2,7 +2,7 @@ import { parseBackoff, retryTimes } from '../model/backoff.ts'
 import type { Clock, Instant } from '../model/clock.ts'
 import { nextTimes } from '../model/cron.ts'
 import { toMs } from '../model/duration.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
+import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
 import { type Job, type JobOptions, type JobSpec, jobSpec, limits, priorities, toJson } from '../model/job.ts'
 import { isTerminal } from '../model/lifecycle.ts'
 import { scopes } from '../model/token.ts'
@@ -255,7 +255,7 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
 async function found(store: Store, id: number): Promise<Job> {
   const job = await store.call('job', id)
   if (job) return job
-  throw new GopherQueueError('NOT_FOUND', `There is no job ${id}: it never was, or it was removed or pruned.`)
+  throw notFound(id)
 }
 
 function publicJob({

@@ -1,7 +1,6 @@
-import type { JobSpec } from '../../model/job.ts'
-import { priorities } from '../../model/job.ts'
+import { type JobSpec, priorities } from '../../model/job.ts'
 
-/** A policy as the API takes it; what is the default anyway is not sent. */
+/** A policy as the API takes it; no backoff is the default one. */
 export function policyOf(spec: JobSpec) {
   return {
     queue: spec.queue,

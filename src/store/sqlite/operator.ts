@@ -1,4 +1,4 @@
-import { GopherQueueError } from '../../model/errors.ts'
+import { GopherQueueError, notFound } from '../../model/errors.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
 import { end, makeReady, type Placed } from './attempt.ts'
@@ -27,10 +27,6 @@ function mustFit({ id, state }: Found, event: Event): void {
         details: { state },
       },
     )
-}
-
-export function notFound(id: number): GopherQueueError {
-  return new GopherQueueError('NOT_FOUND', `There is no job ${id}: it never was, or it was removed or pruned.`)
 }
 
 /** Cancels at once what is not running; asks a running one to stop. */

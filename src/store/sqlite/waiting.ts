@@ -1,8 +1,8 @@
+import { notFound } from '../../model/errors.ts'
 import type { LeasedJob, LeaseRequest } from '../store.ts'
 import { heldBy, lease } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { type Db, line, sourceOf } from './db.ts'
-import { notFound } from './operator.ts'
 import { endedAmong, isKeyed, job, mayLease, readyAmong } from './queries.ts'
 import { ripen } from './reaper.ts'
 

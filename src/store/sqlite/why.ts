@@ -1,4 +1,5 @@
 import { formatMs } from '../../model/duration.ts'
+import { notFound } from '../../model/errors.ts'
 import { priorities } from '../../model/job.ts'
 import type { Db } from './db.ts'
 import { job as find, workers } from './queries.ts'
@@ -8,7 +9,7 @@ const countedAhead = 10_000
 /** One sentence that says why a job is not running, or what became of it, and what happens next. */
 export function why(db: Db, id: number): string {
   const job = find(db, id)
-  if (!job) return `There is no job ${id}: it never was, or it was removed or pruned.`
+  if (!job) return notFound(id).message
   const at = (instant: number) => `${new Date(instant).toISOString()} (${relative(instant - db.now)})`
   switch (job.state) {
     case 'succeeded':
