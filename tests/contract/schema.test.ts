@@ -43,7 +43,7 @@ const malformed: Record<State, Columns[]> = {
     { finished_at: 1 },
     { reason: 'timeout' },
   ],
-  succeeded: [{ finished_at: null }, { result: null }, { lease_token: 1 }, { reason: 'permanent' }],
+  succeeded: [{ finished_at: null }, { result: null }, { lease_expires_at: 1 }, { reason: 'permanent' }],
   dead: [{ finished_at: null }, { reason: null }, { reason: 'bored' }, { lease_token: 1 }],
   cancelled: [{ finished_at: null }, { lease_token: 1 }, { reason: 'expired' }],
 }

@@ -29,7 +29,7 @@ const rules: Rule[] = [
     name: 'leases',
     holds: 'each running job, and no other, has one, of a worker that has not ended',
     broken: `SELECT 'job ' || j.id FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id
-             WHERE (j.state = 'running') <> (j.lease_token IS NOT NULL)
+             WHERE (j.state = 'running') <> (j.lease_token IS NOT NULL AND j.state <> 'succeeded')
                OR (j.state = 'running' AND (w.id IS NULL OR w.ended_at IS NOT NULL))`,
   },
   {

@@ -145,8 +145,8 @@ class Transfer {
 
   /** None of them works on the new file: what they ran is taken back when it is opened. */
   #standInForWorkers(): void {
-    const workers = `INSERT INTO main.gq_workers (id, name, sources, slots, host, pid, boot, started_at, seen_at)
-      SELECT DISTINCT worker_id, 'salvaged', '[]', 1, ?1, 0, 'salvaged', 0, 0 FROM main.gq_jobs WHERE worker_id IS NOT NULL`
+    const workers = `INSERT INTO main.gq_workers (id, name, sources, slots, host, pid, boot, instance, started_at, seen_at)
+      SELECT DISTINCT worker_id, 'salvaged', '[]', 1, ?1, 0, 'salvaged', 'salvaged', 0, 0 FROM main.gq_jobs WHERE worker_id IS NOT NULL`
     this.#rows(workers, systemProcesses.me.host)
   }
 

@@ -82,7 +82,12 @@ const migrations: string[] = [
      lease_seq           INTEGER,
      lease_token         INTEGER,
      lease_expires_at    INTEGER,
+     renewed_at          INTEGER,
+     over_since          INTEGER,
      worker_id           INTEGER,
+     company             INTEGER CHECK (company >= 0),
+     losses              INTEGER NOT NULL DEFAULT 0,
+     undelivered         INTEGER NOT NULL DEFAULT 0,
      started_at          INTEGER,
      cancel_requested_at INTEGER,
      finished_at         INTEGER,
@@ -91,12 +96,14 @@ const migrations: string[] = [
      progress_message    TEXT,
      checkpoint          TEXT CHECK (checkpoint IS NULL OR json_valid(checkpoint)),
      result              TEXT,
+     warning             TEXT,
+     tick                INTEGER,
      reason              TEXT CHECK (reason IN ('exhausted', 'permanent', 'timeout', 'expired')),
      -- The commonest first: it is evaluated at each change.
      CHECK (CASE state
        WHEN 'running'   THEN lease_token IS NOT NULL AND lease_expires_at IS NOT NULL AND started_at IS NOT NULL
          AND run_at IS NULL AND finished_at IS NULL AND result IS NULL AND reason IS NULL AND attempt > budget_from
-       WHEN 'succeeded' THEN lease_token IS NULL AND lease_expires_at IS NULL
+       WHEN 'succeeded' THEN lease_expires_at IS NULL
          AND run_at IS NULL AND finished_at IS NOT NULL AND result IS NOT NULL AND reason IS NULL
        WHEN 'ready'     THEN lease_token IS NULL AND lease_expires_at IS NULL
          AND run_at IS NULL AND finished_at IS NULL AND result IS NULL AND reason IS NULL
@@ -134,6 +141,8 @@ const migrations: string[] = [
    CREATE INDEX gq_jobs_scheduled ON gq_jobs (run_at, id) WHERE state = 'scheduled';
    -- Few rows: at most the slots of all workers.
    CREATE INDEX gq_jobs_running ON gq_jobs (worker_id, lease_expires_at) WHERE state = 'running';
+   -- Few rows, mostly none: jobs that may run beside a limited number of others.
+   CREATE INDEX gq_jobs_company ON gq_jobs (company) WHERE company IS NOT NULL AND finished_at IS NULL;
    CREATE INDEX gq_jobs_deadline ON gq_jobs (deadline) WHERE deadline IS NOT NULL AND state IN ('scheduled', 'ready');
    CREATE INDEX gq_jobs_prune ON gq_jobs (prune_at) WHERE prune_at IS NOT NULL;
    -- Dead letters and cancelled jobs are few and looked at often; the succeeded are many and read by id.
@@ -166,10 +175,22 @@ const migrations: string[] = [
      started_at    INTEGER NOT NULL,
      finished_at   INTEGER NOT NULL,
      outcome       TEXT    NOT NULL CHECK (outcome IN ('failed', 'timeout', 'lost', 'cancelled')),
+     token         INTEGER,
+     loss_id       INTEGER,
      error_name    TEXT,
      error_message TEXT,
      error_stack   TEXT,
      PRIMARY KEY (job_id, attempt)
+   ) STRICT;
+   CREATE INDEX gq_attempts_loss ON gq_attempts (loss_id) WHERE loss_id IS NOT NULL;
+
+   -- One row each time that a process ended or fell silent while it held jobs: who was there is evidence.
+   CREATE TABLE gq_losses (
+     id      INTEGER PRIMARY KEY AUTOINCREMENT,
+     process TEXT    NOT NULL,
+     at      INTEGER NOT NULL,
+     jobs    INTEGER NOT NULL,
+     names   TEXT    NOT NULL CHECK (json_valid(names))
    ) STRICT;
 
    CREATE TABLE gq_workers (
@@ -182,10 +203,16 @@ const migrations: string[] = [
      pid_started TEXT,
      boot        TEXT,
      pid_space   TEXT,
+     instance    TEXT    NOT NULL,
+     overdue     TEXT    NOT NULL DEFAULT '[]' CHECK (json_valid(overdue)),
+     lost_answers INTEGER NOT NULL DEFAULT 0,
+     loss_id     INTEGER,
      started_at  INTEGER NOT NULL,
      seen_at     INTEGER NOT NULL,
+     stopping_at INTEGER,
      ended_at    INTEGER
    ) STRICT;
+   CREATE INDEX gq_workers_instance ON gq_workers (instance) WHERE ended_at IS NULL;
 
    CREATE TABLE gq_schedules (
      name       TEXT PRIMARY KEY,
@@ -224,7 +251,9 @@ const migrations: string[] = [
      details TEXT    CHECK (details IS NULL OR json_valid(details))
    ) STRICT;
 
-   INSERT INTO sqlite_sequence (name, seq) VALUES ('gq_jobs', 0);`,
+   INSERT INTO sqlite_sequence (name, seq) VALUES ('gq_jobs', 0);
+   -- Names this file: a restored or replaced one gets another, so that tokens and worker ids of the old one fit nothing.
+   INSERT INTO gq_meta (key, value) VALUES ('epoch', lower(hex(randomblob(8))));`,
 ]
 
 export const newestSchema = migrations.length

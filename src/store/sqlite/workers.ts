@@ -15,8 +15,17 @@ export interface WorkerRow {
   pid_started: string | null
   boot: string | null
   pid_space: string | null
+  /** Names its process: all workers of one process have the same. */
+  instance: string
+  /** JSON: ids of jobs whose attempt is over while their handler still runs in this process. */
+  overdue: string
+  /** Answers to lease requests that it did not receive, since it last confirmed one. */
+  lost_answers: number
+  /** The loss in which its process is counted, until it shows a sign of life again. */
+  loss_id: number | null
   started_at: number
   seen_at: number
+  stopping_at: number | null
   ended_at: number | null
 }
 
@@ -75,6 +84,10 @@ function isAlive(row: Identity): boolean | null {
   }
 }
 
+/** One text for what names a process. */
+export const instanceOf = ({ boot, pid_space, pid, pid_started }: Identity): string =>
+  [boot, pid_space, pid, pid_started].join(' ')
+
 export const isSame = (a: Identity, b: Identity): boolean =>
   a.pid === b.pid && a.pid_started === b.pid_started && a.boot === b.boot && a.pid_space === b.pid_space
 
@@ -84,12 +97,13 @@ export function register(db: Db, { name, sources, slots, remote, known }: Worker
   const nobody = { pid: null, pid_started: null, boot: null, pid_space: null }
   const me = remote === undefined ? db.processes.me : { host: remote, ...nobody }
   const row = db.get<{ id: number }>(
-    `INSERT INTO gq_workers (id, name, sources, slots, host, pid, pid_started, boot, pid_space, started_at, seen_at)
-     VALUES (?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
+    `INSERT INTO gq_workers (id, name, sources, slots, host, pid, pid_started, boot, pid_space, started_at, seen_at, instance)
+     VALUES (?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?11)
      ON CONFLICT (id) DO UPDATE SET sources = ?2, slots = ?3, host = ?4, seen_at = ?9, ended_at = NULL
      RETURNING id`,
     ...[name, JSON.stringify(sources), slots, me.host, me.pid, me.pid_started, me.boot, me.pid_space, db.now],
     known ?? null,
+    remote === undefined ? instanceOf(db.processes.me) : `${remote} ${db.sequence()}`,
   )
   return row!.id
 }
