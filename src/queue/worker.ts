@@ -142,8 +142,7 @@ export class Worker {
     const slots = this.#stopping ? 0 : this.concurrency - this.#blocking.size
     if (this.#id === undefined || (this.#running.size >= slots && !this.#stopping)) return
     this.#asking++
-    const exclude = [...this.#blocking.keys()].map((attempt) => attempt.lease.id)
-    this.#store.call('lease', { worker: this.#id, sources: this.sources, slots, exclude }).then(
+    this.#store.call('lease', { worker: this.#id, sources: this.sources, slots, exclude: [] }).then(
       (jobs) => {
         this.#asking--
         for (const job of jobs) this.#start(job)
@@ -178,7 +177,7 @@ export class Worker {
     this.#emit('started', attempt.job)
     attempt.start(
       (outcome) => this.#finish(attempt, outcome),
-      () => this.#overdue.delete(attempt) && this.#unblock(attempt),
+      () => this.#settled(attempt),
     )
   }
 
@@ -193,7 +192,18 @@ export class Worker {
     this.#report(attempt, outcome)
     if (this.#running.size === 0) this.#onIdle?.()
     if (attempt.settled) this.#askAgain()
-    else if (!this.#stopping) this.#ask() // in place of a request that waits and does not know what to exclude
+    else if (!this.#stopping) this.#ask() // in place of a request that waits for a slot too many
+  }
+
+  /** A handler whose attempt was over has ended: its job may start here again. */
+  #settled(attempt: Attempt): void {
+    if (!this.#overdue.delete(attempt)) return
+    this.#unblock(attempt)
+    this.#mayStartAgain(attempt)
+  }
+
+  #mayStartAgain({ lease }: Attempt): void {
+    this.#store.call('settled', lease).catch(() => undefined) // else it may after 30 s
   }
 
   #unblock(attempt: Attempt): void {
@@ -201,22 +211,25 @@ export class Worker {
     if (this.#blocking.delete(attempt) && !this.#stopping) this.#ask()
   }
 
-  #report({ lease, job }: Attempt, outcome: Outcome): void {
+  #report(attempt: Attempt, outcome: Outcome): void {
+    const { lease, job, settled } = attempt
+    const send = (report: Promise<Fate>, onDisk?: (fate: Fate) => void) =>
+      this.#send(report, onDisk, () => this.#mayStartAgain(attempt))
     switch (outcome.kind) {
       case 'lost':
         this.#emit('leaseLost', job)
         break
       case 'released':
-        this.#send(this.#store.call('release', lease), () => this.#emit('released', job))
+        send(this.#store.call('release', lease), () => this.#emit('released', job))
         break
       case 'succeeded': {
         const { result } = outcome
-        this.#send(this.#store.call('succeed', { lease, result }), () => this.#emit('succeeded', job, result))
+        send(this.#store.call('succeed', { lease, result }), () => this.#emit('succeeded', job, result))
         break
       }
       default: {
         const { kind, error, retryAfter } = outcome
-        this.#send(this.#store.call('fail', { lease, kind, error, retryAfter }), (fate) =>
+        send(this.#store.call('fail', { lease, kind, error, retryAfter, goesOn: !settled }), (fate) =>
           this.#emit(
             fate.state === 'scheduled' ? 'retrying' : fate.state === 'dead' ? 'dead' : 'cancelled',
             job,
@@ -229,7 +242,7 @@ export class Worker {
   }
 
   /** Counts what is not yet on disk, so that `stop` can wait for it. */
-  #send(report: Promise<Fate>, onDisk?: (fate: Fate) => void): void {
+  #send(report: Promise<Fate>, onDisk?: (fate: Fate) => void, onLeaseLost?: () => void): void {
     const settled = () => {
       if (--this.#reporting === 0) this.#onReported?.()
     }
@@ -241,6 +254,7 @@ export class Worker {
       },
       (error) => {
         this.#emit('warning', error)
+        if (error instanceof GopherQueueError && error.code === 'LEASE_LOST') onLeaseLost?.()
         settled()
       },
     )
@@ -249,6 +263,7 @@ export class Worker {
   async #stop(wait: number): Promise<void> {
     this.#stopping = true
     if (this.#id === undefined) await this.#inTime(this.#registration)
+    if (this.#id !== undefined) this.#store.call('stopping', this.#id).catch(() => undefined) // else a kill counts as a crash
     this.#ask() // for no slots: replaces the request that waits
     if (wait > 0 && !this.#hurried) await this.#idle(wait)
     for (const attempt of this.#running) attempt.giveBack()

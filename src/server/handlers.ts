@@ -69,11 +69,19 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
         const { name = 'Error', message = 'The worker gave no reason.', stack = null } = told.error ?? {}
         const error = { name: cut(name), message: cut(message), stack: stack === null ? null : cut(stack) }
         const retryAfter = told.retryAfter == null ? null : toMs(told.retryAfter, 'retryAfter')
-        const fate = await store.call('fail', { lease, kind: told.kind ?? 'temporary', error, retryAfter })
+        const fate = await store.call('fail', {
+          lease,
+          kind: told.kind ?? 'temporary',
+          error,
+          retryAfter,
+          goesOn: told.goesOn ?? false,
+        })
         return ended(fate.state === 'scheduled' ? 'retrying' : fate.state, lease, fate)
       }
       case 'release':
         return ended('released', lease, await store.call('release', lease))
+      case 'settled':
+        return store.call('settled', lease)
       case 'heartbeat':
         return store.call('heartbeat', lease)
       case 'progress':
@@ -173,6 +181,11 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
       if (worker !== undefined) await store.call('unregister', worker)
       return none
     },
+    async stopping({ params: { id } }) {
+      const worker = await workers.idOf(/^\d+$/.test(`${id}`) ? Number(id) : id)
+      if (worker !== undefined) await store.call('stopping', worker)
+      return none
+    },
     async lease({ body, host, until }) {
       const { types = [], queue = 'default', slots = 1, exclude = [], waitMs = defaultWait, turn, since } = body
       const sources = body.sources ?? types.map((type) => ({ queue, type }))
@@ -215,6 +228,7 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
     succeed: single('succeed'),
     fail: single('fail'),
     release: single('release'),
+    settled: single('settled'),
     heartbeat: single('heartbeat'),
     progress: single('progress'),
     checkpoint: single('checkpoint'),
@@ -330,10 +344,14 @@ class Workers {
     return id
   }
 
+  async idOf(worker: number | string): Promise<number | undefined> {
+    await this.#earlier
+    return typeof worker === 'number' ? worker : this.#names.get(worker)?.id
+  }
+
   /** Its id, if there is such a worker. */
   async forget(worker: number | string): Promise<number | undefined> {
-    await this.#earlier
-    const id = typeof worker === 'number' ? worker : await this.#names.get(worker)?.id
+    const id = await this.idOf(worker)
     for (const [name, known] of this.#names) if ((await known.id) === id) this.#names.delete(name)
     if (id !== undefined) this.#turns.delete(id)
     return id

@@ -37,7 +37,7 @@ export interface LeaseRequest {
   sources: Source[]
   /** Most jobs that this worker may hold at once, those it holds already included. */
   slots: number
-  /** Jobs whose timed-out handler still runs in this process. */
+  /** Jobs that it must not have, besides those whose handlers go on in its process. */
   exclude: number[]
 }
 
@@ -76,6 +76,8 @@ export interface Failure {
   error: JobError
   /** Overrules the backoff. */
   retryAfter: number | null
+  /** Its handler still runs: the job is not to start beside it in the same process, until `settled` or for 30 s. */
+  goesOn?: boolean
 }
 
 /** How far a running job is, for people to see. */
@@ -355,6 +357,8 @@ export interface Operations {
   succeed(outcome: { lease: Lease; result: string }): Fate
   fail(failure: Failure): Fate
   release(lease: Lease): Fate
+  /** The handler of an attempt that was over has ended: the job may run in its process again. */
+  settled(lease: Lease): null
   /** Answers at once; stored with the next transaction, or a second later. */
   progress(input: Progress): null
   checkpoint(input: { lease: Lease; state: string }): null
@@ -372,6 +376,8 @@ export interface Operations {
   runSchedule(name: string): number
   schedules(input: null): Schedule[]
   register(worker: WorkerRegistration): number
+  /** The worker takes no more jobs and ends soon: if its process then ends, that is no evidence against what it runs. */
+  stopping(worker: number): null
   /** Gives back what the worker still holds, uncharged. */
   unregister(worker: number): null
   /** Answers when the job has ended. */

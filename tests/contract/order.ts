@@ -139,7 +139,7 @@ export function order({ holds, holdsOverTime, holdsTogether }: Suite): void {
     const failed = await at.running({ backoff: { kind: 'constant', delay: '20s' } })
     await at.fail(failed)
     const young = await at.submit()
-    at.advance(30_000)
+    at.lapse()
     assert.deepEqual(await served(at), [reclaimed.id, delayed, failed.id, young])
   })
 

@@ -88,7 +88,7 @@ test('recovery happens at open: what a dead process held is taken back, all else
   assert.deepEqual(await at.all(), before)
   const [lost] = await at.store.call('attempts', orphan)
   assert.deepEqual([lost?.outcome, lost?.worker], ['lost', 'gone'])
-  assert.match(lost!.error!.message, /its process \d+ is gone/)
+  assert.match(lost!.error!.message, /^Process \d+ of worker gone ended while this job and 1 other ran in it/)
 })
 
 test('opening a file on which nothing was left open changes nothing', async () => {
@@ -116,6 +116,23 @@ test('a worker whose process dies is noticed at the next look of any other, not 
   await dying.refused('LEASE_LOST', () => dying.succeed(job))
 })
 
+test('a process that was down for twenty minutes: its jobs are not charged, nor dead by their timeout', async () => {
+  await using file = new File()
+  const dying = file.process()
+  const worker = await dying.worker()
+  for (const timeout of ['1s', '5s', '1m', '15m'] as const)
+    for (let i = 0; i < 25; i++) await dying.running({ timeout, onTimeout: 'dead', maxAttempts: 2 }, worker)
+  kill(file, worker)
+  file.clock.advance(1_200_000)
+  const other = file.process()
+  const jobs = await other.all()
+  assert.deepEqual([...new Set(jobs.map(({ state, attempt, attemptsLeft }) => [state, attempt, attemptsLeft].join()))], ['ready,1,2']) // biome-ignore format: one line
+  const losses = file.sql<{ jobs: number; named: number }>(
+    `SELECT jobs, json_array_length(names) AS named FROM gq_losses`,
+  )
+  assert.deepEqual(losses.map((loss) => ({ ...loss })), [{ jobs: 100, named: 100 }]) // biome-ignore format: one line
+})
+
 test('another process that got the id of a dead worker is not taken for it', {
   skip: process.platform === 'linux' ? false : 'only Linux says when a process started',
 }, async () => {
@@ -135,7 +152,7 @@ test('a worker of another machine is left to its lease; one of this machine befo
   const other = file.process()
   assert.deepEqual(await Promise.all(jobs.map(({ id }) => other.state(id))), ['running', 'ready'])
   await other.worker()
-  other.advance(30_250)
+  other.lapse()
   assert.equal(await other.state(jobs[0]!.id), 'ready')
 })
 
@@ -194,7 +211,7 @@ test('several processes: a job is leased once, and a lease taken over is told to
   )
 
   there.advance(250)
-  there.advance(30_000) // `here` is stopped meanwhile
+  there.lapse() // `here` is stopped meanwhile
   assert.deepEqual(
     (await there.all()).map(({ state }) => state),
     [...Array(8).fill('ready'), ...Array(8).fill('running'), ...Array(4).fill('ready')],

@@ -54,6 +54,12 @@ export class Subject implements AsyncDisposable {
     this.time.advance(ms)
   }
 
+  /** Lets a lease that nobody renews run out: it is found over, and taken half of its life later. */
+  lapse(life = 30_000): void {
+    this.advance(life)
+    this.advance(Math.max(1000, life / 2))
+  }
+
   tick(): void {
     this.time.tick()
   }

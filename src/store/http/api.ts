@@ -145,8 +145,12 @@ const reports = {
     kind: may(texts(['temporary', 'permanent', 'timeout'], "Default 'temporary'")),
     error: may(closed({ name: may(string()), message: string(), stack: may(maybe(string())) })),
     retryAfter: may(maybe(duration)),
+    goesOn: may(
+      bool({ description: 'Its handler still runs: not to be leased to this process until `settled`, or for 30 s' }),
+    ),
   },
   release: {},
+  settled: {},
   heartbeat: {},
   progress: { percent: number({ minimum: 0, maximum: 100 }), message: may(maybe(string())) },
   checkpoint: { state: any({ description: 'Any JSON, at most 64 KiB' }) },
@@ -163,6 +167,7 @@ export interface Report {
   kind?: 'temporary' | 'permanent' | 'timeout'
   error?: { name?: string; message: string; stack?: string | null }
   retryAfter?: number | string | null
+  goesOn?: boolean
   percent?: number
   message?: string | null
   state?: unknown
@@ -302,6 +307,10 @@ export const api = {
     ...{ method: 'DELETE', url: '/v1/workers/:id', scope: 'work', params: ofWorker, response: nothing() },
     summary: 'Sign off, by id or name; what the worker still holds goes back, uncharged',
   },
+  stopping: {
+    ...{ method: 'POST', url: '/v1/workers/:id/stopping', scope: 'work', params: ofWorker, response: nothing() },
+    summary: 'Say that a worker has begun to stop: if its process is killed then, that is no evidence against its jobs',
+  },
   lease: {
     ...{ method: 'POST', url: '/v1/leases', scope: 'work' },
     summary:
@@ -338,6 +347,7 @@ export const api = {
   succeed: report('succeed', 'End a running job well', Fate),
   fail: report('fail', 'End an attempt: again later, dead, or cancelled if that was asked for', Fate),
   release: report('release', 'Give a job back, uncharged', Fate),
+  settled: report('settled', 'Say that the handler of an attempt that was over has ended', nothing()),
   heartbeat: report(
     'heartbeat',
     'Extend the lease; says whether the job is to stop',

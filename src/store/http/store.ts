@@ -100,11 +100,13 @@ export class HttpStore implements Store {
         return this.#end(lease, { event: 'succeed', result: JSON.parse(result) })
       }
       case 'fail': {
-        const { lease, kind, error, retryAfter } = given('fail')
-        return this.#end(lease, { event: 'fail', kind, error, retryAfter })
+        const { lease, kind, error, retryAfter, goesOn = false } = given('fail')
+        return this.#end(lease, { event: 'fail', kind, error, retryAfter, goesOn })
       }
       case 'release':
         return this.#end(given('release'), { event: 'release' })
+      case 'settled':
+        return this.#report(given('settled'), { event: 'settled' }, 'brief')
       case 'heartbeat':
         return this.#report(given('heartbeat'), { event: 'heartbeat' }, 'brief')
       case 'progress': {
@@ -150,6 +152,8 @@ export class HttpStore implements Store {
         return (await client.call('runSchedule', { params: { name: given('runSchedule') } }, 'once')).id
       case 'register':
         return this.#register(given('register'))
+      case 'stopping':
+        return client.call('stopping', { params: { id: given('stopping') } }, 'brief').then(() => null)
       case 'unregister':
         return this.#unregister(given('unregister'))
       case 'wait':
@@ -260,6 +264,8 @@ export class HttpStore implements Store {
 
   #hold({ priority, payload, backoff, checkpoint, trace, ...job }: Answer<'lease'>['jobs'][number]): LeasedJob {
     const { id, queue, type, token, visibilityTimeout: visibility } = job
+    const older = this.#held.get(id)?.lease.token
+    if (older !== undefined && older !== token) this.#tell({ event: 'leaseLost', id, token: older }) // its handler has not heard yet
     this.#held.set(id, {
       lease: { id, queue, type, token },
       visibility,

@@ -4,6 +4,7 @@ import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
+import { settled } from './losses.ts'
 import { cancel, many, remove, retry, setQueue } from './operator.ts'
 import { attempts, job, jobs, stats } from './queries.ts'
 import { pauseSchedule, removeSchedule, runSchedule, schedules, setSchedule } from './schedules.ts'
@@ -11,13 +12,14 @@ import { deadLetters } from './search.ts'
 import { alikeFrom, submit } from './submit.ts'
 import { auditLog, createToken, record, revokeToken, tokens, tokenUsed } from './tokens.ts'
 import { why } from './why.ts'
-import { register, unregister } from './workers.ts'
+import { register, stopping, unregister } from './workers.ts'
 
 export const writes = {
   submit,
   succeed,
   fail,
   release,
+  settled,
   heartbeat,
   checkpoint,
   cancel,
@@ -30,6 +32,7 @@ export const writes = {
   removeSchedule,
   runSchedule,
   register,
+  stopping,
   unregister,
   createToken,
   revokeToken,

@@ -100,6 +100,11 @@ export class Engine {
     return this.#rounds.lookIn(most, this.#held.length)
   }
 
+  /** Says that the next `tick` comes in `ms`: when it comes much later, this process stood still meanwhile. */
+  expect(ms: number): void {
+    this.#rounds.expect(ms)
+  }
+
   close(): void {
     if (this.#db.connection.isOpen) this.#db.connection.close()
   }

@@ -2,6 +2,7 @@ import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlit
 import type { Clock, Instant } from '../../model/clock.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent, Totals } from '../store.ts'
+import type { Early } from './delays.ts'
 import { type Processes, systemProcesses } from './workers.ts'
 
 /** A row of gq_queues as the running transaction sees it; its counts are written back at commit. */
@@ -71,9 +72,15 @@ export class Db {
   resumed = false
   /** The earliest instant that this transaction scheduled something for. */
   soonest: Instant = Number.POSITIVE_INFINITY
+  /** Jobs that this transaction put off, by id: when they are due, by the wall clock. */
+  delayed = new Map<number, Instant>()
   /** Jobs that ended: whoever waits for them can be answered. */
   ended: number[] = []
   events: StoreEvent[] = []
+  /** Jobs that this transaction made ready before the wall clock said so. */
+  early: Early[] = []
+  /** Leases that this transaction took from their holders. */
+  lost: { id: number; token: number }[] = []
   /** COMMIT was begun and has not returned: if it throws, a crash may yet bring the transaction to light. */
   committing = false
   /** Ms that the last COMMIT took. */
@@ -102,8 +109,11 @@ export class Db {
     this.freed = false
     this.resumed = false
     this.soonest = Number.POSITIVE_INFINITY
+    this.delayed.clear()
     this.ended = []
     this.events = []
+    this.early = []
+    this.lost = []
   }
 
   /** When this returns, the transaction is on disk. */
@@ -200,6 +210,13 @@ export class Db {
       this.freed = true
       if (row.max_running !== null) this.resumed = true
     }
+  }
+
+  /** A job waits for an interval that is over at `runAt`. */
+  putOff(id: number, runAt: Instant): void {
+    this.soonest = Math.min(this.soonest, runAt)
+    this.delayed.set(id, runAt)
+    this.#undo?.push(() => this.delayed.delete(id))
   }
 
   /** An attempt has failed, whatever becomes of its job. */

@@ -1,11 +1,11 @@
 import type { State } from '../../model/lifecycle.ts'
-import type { Fate } from '../store.ts'
-import { end, endAttempt, type Placed, type RunningJob, seenEvery, selectRunning } from './attempt.ts'
+import { end, type Placed, seenEvery } from './attempt.ts'
 import type { Db } from './db.ts'
+import type { Early } from './delays.ts'
 import { deleteJob } from './operator.ts'
+import { reclaimDeadWorkers, reclaimOver, reclaimRanOut, workersOfDeadProcesses } from './reclaim.ts'
 import { fireSchedules, nextTick, schedulesDue } from './schedules.ts'
 import type { Terms } from './terms.ts'
-import type { WorkerRow } from './workers.ts'
 
 // What time does to jobs. Each step is bounded, so that a backlog of it never holds a submission up for long;
 // whatever is left is taken by the next round.
@@ -27,15 +27,7 @@ export function ripen(db: Db): void {
   )
   if (due.length > 0) {
     const sequence = db.nextSequence()
-    for (const { id, queue, type } of due) {
-      db.run(
-        `UPDATE gq_jobs
-         SET state = 'ready', run_at = NULL, ready_seq = CASE WHEN lease_seq IS NULL THEN ?2 ELSE ready_seq END
-         WHERE id = ?1`,
-        ...[id, sequence],
-      )
-      db.moved(queue, type, 'scheduled', 'ready')
-    }
+    for (const job of due) ripened(db, job, sequence)
   }
   const late = db.all<Placed & { state: State }>(
     `SELECT id, queue, type, state FROM gq_jobs
@@ -48,41 +40,14 @@ export function ripen(db: Db): void {
   }
 }
 
-/** Ends the attempts whose lease is over and was not renewed meanwhile. */
-export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
-  for (const { id, token, expiresAt } of terms.over(monotonic).slice(0, stepRows)) {
-    const job = db.get<RunningJob>(
-      `${selectRunning} WHERE j.id = ?1 AND j.state = 'running' AND (j.lease_token = ?2 OR j.lease_expires_at = ?3)`,
-      ...[id, token, expiresAt],
-    )
-    if (job) reclaim(db, job, `its lease was not renewed`, token !== null)
-  }
-}
-
-/** Takes back at once what processes of this host held that are gone. Other hosts' workers are left to their leases. */
-export function reclaimDeadWorkers(db: Db): void {
-  for (const worker of workersOfDeadProcesses(db)) {
-    const jobs = db.all<RunningJob>(`${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1`, worker.id)
-    for (const job of jobs) reclaim(db, job, `its process ${worker.pid} is gone`)
-    db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, worker.id, db.now)
-  }
-}
-
-export function workersOfDeadProcesses(db: Db): WorkerRow[] {
-  const rows = db.all<WorkerRow>(`SELECT * FROM gq_workers WHERE ended_at IS NULL`)
-  return rows.filter((row) => db.processes.isAlive(row) === false)
-}
-
-function reclaim(db: Db, job: RunningJob, why: string, ranOut = false): void {
-  const timedOut = ranOut || db.now >= job.started_at + job.timeout
-  const name = timedOut ? 'Timeout' : 'LeaseLost'
-  const message = timedOut
-    ? `The attempt ran longer than its timeout of ${job.timeout} ms and its worker did not report it.`
-    : `Worker ${job.worker ?? 'unknown'} stopped: ${why}.`
-  const fate: Fate = db.atomic(() =>
-    endAttempt(db, job, timedOut ? 'timeout' : 'lost', false, { name, message, stack: null }, null),
+function ripened(db: Db, { id, queue, type }: Placed, sequence: number): void {
+  db.run(
+    `UPDATE gq_jobs
+     SET state = 'ready', run_at = NULL, ready_seq = CASE WHEN lease_seq IS NULL THEN ?2 ELSE ready_seq END
+     WHERE id = ?1`,
+    ...[id, sequence],
   )
-  db.events.push({ event: 'reclaimed', id: job.id, queue: job.queue, type: job.type, fate })
+  db.moved(queue, type, 'scheduled', 'ready')
 }
 
 /** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. True when some are left. */
@@ -122,18 +87,51 @@ export function prune(db: Db): boolean {
   return jobsLeft || keysLeft
 }
 
+/** Intervals are measured on the monotonic clock by whoever knows them. */
+function ripenEarly(db: Db, early: Early[]): void {
+  const end = db.clock.monotonic() + stepMs
+  for (const { id, runAt } of early) {
+    const job = db.get<Placed>(
+      `SELECT id, queue, type FROM gq_jobs WHERE id = ?1 AND state = 'scheduled' AND run_at = ?2`,
+      ...[id, runAt],
+    )
+    if (job) ripened(db, job, db.nextSequence())
+    db.early.push({ id, runAt })
+    if (db.clock.monotonic() >= end) return
+  }
+}
+
+/** What a round of the reaper knows besides the file. */
+export interface Reaping {
+  /** Workers that are known to be there: of this process, or with a request that waits. */
+  workers: number[]
+  terms: Terms
+  /** Read after the lock was held. */
+  monotonic: number
+  /** Jobs whose intervals are over although the wall clock, which was set back, does not say so. */
+  early: Early[]
+  /** False right after a gap in this process's time: others get to renew and report first. */
+  takes: boolean
+}
+
 /** All that time has made necessary, in one transaction. True when retention is behind. */
-export function reap(db: Db, workers: number[], terms: Terms, monotonic: number): boolean {
+export function reap(db: Db, { workers, terms, monotonic, takes, early }: Reaping): boolean {
   fireSchedules(db)
+  ripenEarly(db, early)
   terms.look(db, monotonic)
   terms.renew(db, monotonic)
-  reclaimDeadWorkers(db)
-  reclaimOver(db, terms, monotonic)
+  if (takes) {
+    reclaimDeadWorkers(db)
+    reclaimRanOut(db, terms, monotonic)
+    reclaimOver(db, terms, monotonic)
+  }
   ripen(db) // also what was just taken back: a second look would have nothing left to do
   const behind = prune(db)
   const { host } = db.processes.me
   db.run(
-    `UPDATE gq_workers SET seen_at = ?1, ended_at = NULL WHERE (host = ?3 OR pid IS NULL) AND seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))`,
+    `UPDATE gq_workers SET seen_at = ?1, ended_at = NULL, loss_id = NULL
+     WHERE (host = ?3 OR pid IS NULL) AND (seen_at <= ?1 - ${seenEvery} OR loss_id IS NOT NULL)
+       AND id IN (SELECT value FROM json_each(?2))`,
     db.now,
     JSON.stringify(workers),
     host,

@@ -3,9 +3,8 @@ import { GopherQueueError } from '../../model/errors.ts'
 import type { Fate } from '../store.ts'
 import { connect } from './connection.ts'
 import { openToRead } from './doctor.ts'
-import { reclaimDeadWorkers, reclaimOver } from './reaper.ts'
+import { reclaimDeadWorkers, reclaimLapsed } from './reclaim.ts'
 import { version } from './schema.ts'
-import { Terms } from './terms.ts'
 
 /** A running job that nobody runs, and what the next worker's process makes of it. */
 export interface Orphan {
@@ -32,13 +31,11 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
       const columns = Object.keys(row)
       copy.run(`INSERT INTO ${table} (${columns}) VALUES (${columns.map(() => '?')})`, ...Object.values(row))
     }
-  reclaimDeadWorkers(copy)
-  const terms = new Terms()
   for (let before = -1; before < copy.events.length; ) {
     before = copy.events.length
-    terms.look(copy, 0)
-    reclaimOver(copy, terms, 0) // a limited number at once
+    reclaimDeadWorkers(copy) // a limited number at once
   }
+  reclaimLapsed(copy)
   const orphans = copy.events.filter((event) => event.event === 'reclaimed').sort((a, b) => a.id - b.id)
   return orphans.map(({ id, queue, type, fate }) => {
     const told = copy.get<Pick<Orphan, 'attempt' | 'maxAttempts' | 'why'>>(

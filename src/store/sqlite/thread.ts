@@ -55,7 +55,9 @@ function serve(engine: Engine): void {
   let disarm: (() => void) | undefined
   const arm = () => {
     const wait = engine.tickIn(lookEvery)
-    if (!disarm && Number.isFinite(wait)) disarm = systemClock.timer(wait, look) // a steady flow of messages must not put it off
+    if (disarm || !Number.isFinite(wait)) return // a steady flow of messages must not put it off
+    disarm = systemClock.timer(wait, look)
+    engine.expect(wait)
   }
   const look = () => {
     disarm = undefined

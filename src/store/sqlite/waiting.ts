@@ -2,6 +2,7 @@ import { notFound } from '../../model/errors.ts'
 import type { LeasedJob, LeaseRequest } from '../store.ts'
 import { heldBy, lease } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
+import { Company } from './company.ts'
 import { type Db, line, sourceOf } from './db.ts'
 import { endedAmong, isKeyed, job, mayLease, readyAmong } from './queries.ts'
 import { ripen } from './reaper.ts'
@@ -29,7 +30,9 @@ export class Waiting {
   readonly #hungry = new Map<number, Hungry>()
   /** The workers that wait for a line, in the order in which they asked. */
   readonly #lines = new Map<string, Set<number>>()
-  /** Those whose worker had no free slot when they were last tried. */
+  /** For which jobs others are held back. */
+  readonly #company = new Company((worker) => this.#hungry.has(worker))
+  /** Those whose worker had no free slot, or its process no room for the next job, when they were last tried. */
   readonly #full = new Set<number>()
   /** Seqs by job id. */
   readonly #waits = new Map<number, Set<number>>()
@@ -78,6 +81,16 @@ export class Waiting {
     return [{ seq: older.seq, value: [] }]
   }
 
+  /** What a process may take changes with time alone. */
+  get holdsBack(): boolean {
+    return this.#company.holdsBack
+  }
+
+  /** The worker is gone. */
+  forgetCompany(worker: number): void {
+    this.#company.forget(worker)
+  }
+
   workers(): Iterable<number> {
     return this.#hungry.keys()
   }
@@ -111,7 +124,9 @@ export class Waiting {
         return !dry.has(key) && (all || db.readied.has(key))
       })
       if (sources.length === 0) continue
-      const jobs = lease(db, { ...request.input, sources }, (source) => dry.add(line(source.queue, source.type)))
+      const jobs = lease(db, { ...request.input, sources }, this.#company, (source) =>
+        dry.add(line(source.queue, source.type)),
+      )
       if (jobs) this.#full.delete(worker)
       else this.#full.add(worker)
       if (jobs && jobs.length > 0) fed.push({ request, jobs })
@@ -154,7 +169,8 @@ export class Waiting {
       if (!mayLease(db, sourceOf(key))) continue
       for (const worker of [...workers].slice(0, looked)) {
         const { slots, exclude } = this.#hungry.get(worker)!.input
-        if (!served.has(worker) && exclude.length === 0 && slots > heldBy(db, worker)) return true
+        const isFree = exclude.length === 0 && slots > heldBy(db, worker) && !this.#full.has(worker)
+        if (isFree && !served.has(worker)) return true
       }
     }
     return false

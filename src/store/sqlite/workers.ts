@@ -117,3 +117,9 @@ export function unregister(db: Db, id: number): null {
   })
   return null
 }
+
+/** Written before a worker waits for its handlers: a process that is killed meanwhile is no evidence against them. */
+export function stopping(db: Db, id: number): null {
+  db.run(`UPDATE gq_workers SET stopping_at = ?2 WHERE id = ?1`, id, db.now)
+  return null
+}
