@@ -88,7 +88,10 @@ test('recovery happens at open: what a dead process held is taken back, all else
   assert.deepEqual(await at.all(), before)
   const [lost] = await at.store.call('attempts', orphan)
   assert.deepEqual([lost?.outcome, lost?.worker], ['lost', 'gone'])
-  assert.match(lost!.error!.message, /^Process \d+ of worker gone ended while this job and 1 other ran in it/)
+  assert.match(
+    lost!.error!.message,
+    /^Its process ended while it and 1 other ran \(process \d+ of worker gone is gone\)/,
+  )
 })
 
 test('opening a file on which nothing was left open changes nothing', async () => {

@@ -73,7 +73,7 @@ export const Job = object(
     ...{ attempt: int(), attemptsLeft: int(), maxAttempts: int(), backoff, timeout: int(), onTimeout: string() },
     ...{ visibilityTimeout: int(), runAt: maybe(instant), deadline: maybe(instant), createdAt: instant },
     ...{ startedAt: maybe(instant), finishedAt: maybe(instant), leaseExpiresAt: maybe(instant) },
-    ...{ worker: maybe(string()), cancelRequestedAt: maybe(instant) },
+    ...{ worker: maybe(string()), company: maybe(int()), cancelRequestedAt: maybe(instant) },
     progress: maybe(object({ percent: number(), message: maybe(string()) })),
     ...{ result: any(), reason: maybe(string()), idempotencyKey: maybe(string()), concurrencyKey: maybe(string()) },
   },
@@ -92,6 +92,12 @@ const Attempt = object(
   {
     ...{ attempt: int(), worker: maybe(string()), startedAt: instant, finishedAt: maybe(instant), outcome: string() },
     error: maybe(error),
+    beside: maybe(
+      object(
+        { others: int(), jobs: list(object({ id, type: string() })) },
+        { description: 'Of a lost one: who else ran in its process then' },
+      ),
+    ),
   },
   { title: 'Attempt' },
 )

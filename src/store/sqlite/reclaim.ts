@@ -55,8 +55,8 @@ function reclaimSilent(db: Db, job: RunningJob): void {
   // A remote worker may never have heard of a lease that it did not confirm: it is charged only if that goes on.
   const isUnheard = job.remote === 1 && job.renewed_at === null && others === 0 && job.undelivered < mostUndelivered
   if (isUnheard) db.run(`UPDATE gq_jobs SET undelivered = undelivered + 1 WHERE id = ?1`, job.id)
-  const what = `${capital(nameOf(worker))} fell silent`
-  reclaimed(db, job, lose(db, job, lost(what, loss, 'its lease was not renewed'), isUnheard ? null : others, loss.id))
+  const error = lost('fell silent', loss, `${nameOf(worker)} did not renew its lease`)
+  reclaimed(db, job, lose(db, job, error, isUnheard ? null : others, loss.id))
 }
 
 /** How often a job may be leased by workers that never confirm it before that is charged. */
@@ -74,12 +74,8 @@ export function reclaimRanOut(db: Db, terms: Terms, monotonic: number): void {
     const loss = lossOf(db, job.worker_id, nameOf(worker))
     if (loss.jobs <= 1) reclaimed(db, job, endTimedOut(db, job))
     else {
-      const what = `The app's thread of ${nameOf(worker)} stood still`
-      reclaimed(
-        db,
-        job,
-        lose(db, job, lost(what, loss, `the timeout of ${job.timeout} ms passed`), loss.jobs - 1, loss.id),
-      )
+      const error = lost('stood still', loss, `the app's thread of ${nameOf(worker)} did not report its timeout of ${job.timeout} ms`) // biome-ignore format: one line
+      reclaimed(db, job, lose(db, job, error, loss.jobs - 1, loss.id))
     }
   }
 }
@@ -110,9 +106,16 @@ export function reclaimDeadWorkers(db: Db): void {
       worker.id,
     )
     if (jobs.length > 0) {
-      const loss = lossOf(db, worker.id, nameOf(worker))
+      const noEvidence = whyNoEvidence(db, worker)
+      const loss = noEvidence === null ? lossOf(db, worker.id, nameOf(worker)) : null
+      const error = loss
+        ? lost('ended', loss, `${nameOf(worker)} is gone`)
+        : { name: 'LeaseLost', message: `${noEvidence} (${nameOf(worker)}). No job is charged for that.`, stack: null }
       for (const job of jobs) {
-        reclaimGone(db, worker, job, loss)
+        const fate = wasAliveAtItsTimeout(db, job)
+          ? endTimedOut(db, job)
+          : lose(db, job, error, loss ? loss.jobs - 1 : null, loss?.id ?? null)
+        reclaimed(db, job, fate)
         if (db.clock.monotonic() >= end) return // the next look goes on
       }
     }
@@ -121,26 +124,14 @@ export function reclaimDeadWorkers(db: Db): void {
   }
 }
 
-function reclaimGone(db: Db, worker: WorkerRow, job: RunningJob, loss: Loss): void {
-  if (wasAliveAtItsTimeout(db, job)) {
-    reclaimed(db, job, endTimedOut(db, job))
-    return
-  }
-  const noEvidence = whyNoEvidence(db, worker)
-  const error = noEvidence
-    ? { name: 'LeaseLost', message: `${noEvidence}: that is no evidence against this job.`, stack: null }
-    : lost(`${capital(nameOf(worker))} ended`, loss, 'it is gone')
-  reclaimed(db, job, lose(db, job, error, noEvidence ? null : loss.jobs - 1, noEvidence ? null : loss.id))
-}
-
 /** Why the end of a process says nothing about what ran in it, or null. */
 function whyNoEvidence(db: Db, worker: WorkerRow): string | null {
-  if (worker.boot !== db.processes.me.boot) return `${capital(nameOf(worker))} ended when its host was restarted`
+  if (worker.boot !== db.processes.me.boot) return 'Its host was restarted while it ran'
   const stopping = db.get(
     `SELECT 1 FROM gq_workers WHERE instance = ?1 AND stopping_at IS NOT NULL AND (ended_at IS NULL OR id = ?2)`,
     ...[worker.instance, worker.id],
   )
-  return stopping ? `${capital(nameOf(worker))} had begun to stop, and ended before this attempt did` : null
+  return stopping ? 'Its process had begun to stop, and ended while it ran' : null
 }
 
 /** A process, for people. */
@@ -151,11 +142,9 @@ function nameOf(worker: WorkerRow | undefined): string {
     : `process ${worker.pid} of worker ${worker.name}`
 }
 
-const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
-
-function lost(what: string, { jobs }: Loss, how: string): JobError {
-  const company = jobs > 1 ? `this job and ${jobs - 1} ${jobs === 2 ? 'other' : 'others'}` : 'this job, and no other,'
-  return { name: 'LeaseLost', message: `${what} while ${company} ran in it: ${how}.`, stack: null }
+function lost(what: 'ended' | 'fell silent' | 'stood still', { jobs }: Loss, how: string): JobError {
+  const company = jobs > 1 ? `it and ${jobs - 1} ${jobs === 2 ? 'other' : 'others'} ran` : 'it ran alone'
+  return { name: 'LeaseLost', message: `Its process ${what} while ${company} (${how}).`, stack: null }
 }
 
 function reclaimed(db: Db, { id, queue, type, lease_token: token }: RunningJob, fate: Fate): void {
