@@ -226,6 +226,7 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
         finishedAt: job.startedAt + 300,
         outcome: 'failed',
         error: { name: 'Boom', message: 'no', stack: 'at x' },
+        beside: null,
       }
       const second = {
         attempt: 2,
@@ -234,6 +235,7 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
         finishedAt: null,
         outcome: 'running',
         error: null,
+        beside: null,
       }
       assert.deepEqual(await history(), [failed, second])
       at.advance(50)

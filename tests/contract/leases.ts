@@ -167,6 +167,41 @@ export function leases({ holds, holdsOverTime }: Suite): void {
     assert.ok(state === 'running' && leaseExpiresAt! > at.now)
   })
 
+  holdsOverTime(
+    'a wall clock set back stretches no backoff and no delay, only what is named by the clock',
+    async (at) => {
+      const worker = await at.worker()
+      const retrying = await at.running({ backoff: { kind: 'constant', delay: 3000 } }, worker)
+      const delayed = await at.submit({ delay: '3s' })
+      const named = await at.submit({ runAt: at.now + 3000 })
+      await at.fail(retrying)
+      at.tick()
+      at.time.clock.jump(-3_600_000)
+      at.advance(2750)
+      const states = () => Promise.all([retrying.id, delayed, named].map((id) => at.state(id)))
+      assert.deepEqual(await states(), ['scheduled', 'scheduled', 'scheduled'])
+      at.advance(500)
+      assert.deepEqual(await states(), ['ready', 'ready', 'scheduled'])
+      at.advance(3_600_000)
+      assert.deepEqual(await states(), ['ready', 'ready', 'ready'])
+    },
+  )
+
+  holdsOverTime(
+    'a gap in the time of a process takes nothing in its next transaction: others renew first',
+    async (at) => {
+      await at.worker()
+      const [job, other] = [await at.running(), await at.running()]
+      at.advance(30_000) // found over
+      at.time.clock.advance(60_000) // the process stands still
+      at.tick()
+      assert.equal(await at.state(job.id), 'running')
+      await at.store.call('heartbeat', job)
+      at.advance(15_000)
+      assert.deepEqual([await at.state(job.id), await at.state(other.id)], ['running', 'ready'])
+    },
+  )
+
   for (const jump of [-5000, -3_600_000])
     holdsOverTime(`a foreign lease lasts its time although the wall clock jumps by ${jump} ms`, async (at) => {
       await at.worker()

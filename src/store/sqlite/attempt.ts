@@ -220,7 +220,7 @@ function retryLater(
     ...[job.id, runAt, company, losses],
   )
   db.moved(job.queue, job.type, 'running', 'scheduled')
-  db.putOff(job.id, runAt)
+  db.putOff([job.id], runAt)
   return { state: 'scheduled', runAt, reason: null }
 }
 

@@ -212,11 +212,13 @@ export class Db {
     }
   }
 
-  /** A job waits for an interval that is over at `runAt`. */
-  putOff(id: number, runAt: Instant): void {
+  /** Jobs wait for an interval that is over at `runAt`. */
+  putOff(ids: readonly number[], runAt: Instant): void {
     this.soonest = Math.min(this.soonest, runAt)
-    this.delayed.set(id, runAt)
-    this.#undo?.push(() => this.delayed.delete(id))
+    for (const id of ids) this.delayed.set(id, runAt)
+    this.#undo?.push(() => {
+      for (const id of ids) this.delayed.delete(id)
+    })
   }
 
   /** An attempt has failed, whatever becomes of its job. */

@@ -206,7 +206,7 @@ export class Rounds {
     }
     this.#emit(events)
     this.#delays.forget(db.early)
-    this.#delays.add(db.delayed, db.now, committed)
+    if (this.isAtWork) this.#delays.add(db.delayed, db.now, committed)
     this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
     if (proving) this.#condition.unblock()
     const operations = requests.length + done.fed.length
