@@ -27,11 +27,14 @@ export interface AfterLoss {
  */
 export function afterLoss({ tries, maxAttempts, company, losses }: LostJob, others: number | null): AfterLoss {
   const isLast = tries >= maxAttempts
-  if (others === 0) {
+  // Its process held no more others than it allows: any beyond them were handlers that went on after their attempts. They
+  // may go on for ever, and then a job that is lost each time would never be alone.
+  const beside = others === null ? null : Math.min(others, company ?? others)
+  if (beside === 0) {
     const row = losses + 1
     return { charged: true, company, losses: row, becomes: isLast ? 'dead' : row === 1 ? 'ready' : 'scheduled' }
   }
-  const half = others === null ? company : Math.min(company ?? Number.POSITIVE_INFINITY, Math.floor(others / 2))
+  const half = beside === null ? company : Math.floor(beside / 2)
   return { charged: maxAttempts === 1, company: half, losses, becomes: maxAttempts === 1 ? 'dead' : 'ready' }
 }
 

@@ -224,6 +224,41 @@ test('several processes: a job is leased once, and a lease taken over is told to
   assert.deepEqual(lost, ids.slice(0, 8))
 })
 
+for (const until of ['its handler has ended', '30 s have passed'] as const)
+  test(`a job whose lease was lost does not start in the same process, in none of its workers, until ${until}`, async () => {
+    await using file = new File()
+    const [here, there] = [file.process(), file.process()] // engines of one process, as `workers` says
+    const workers = [await here.worker(), await here.worker()] as const
+    await there.worker()
+    const job = await here.running({}, workers[0])
+    there.advance(250)
+    there.lapse()
+    assert.equal(await there.state(job.id), 'ready')
+    assert.deepEqual(await here.lease(workers[1]), [])
+    assert.deepEqual(here.events.filter(({ event }) => event === 'leaseLost').length, 0)
+    here.tick()
+    assert.deepEqual(here.events.map((event) => 'id' in event && [event.event, event.id]), [['leaseLost', job.id]]) // biome-ignore format: one line
+    assert.deepEqual(await here.lease(workers[0]), [])
+    if (until === 'its handler has ended') await here.store.call('settled', job)
+    else here.advance(30_000)
+    assert.deepEqual((await here.lease(workers[0])).map(({ id }) => id), [job.id]) // biome-ignore format: one line
+  })
+
+test('a process that leases a job again in the round in which it lost it tells the older handler first', async () => {
+  await using file = new File()
+  const at = file.process()
+  const worker = await at.worker()
+  const job = await at.running({ visibilityTimeout: '1s' }, worker)
+  const asked = at.ask(worker)
+  at.tick()
+  file.sql(`UPDATE gq_jobs SET state = 'ready', lease_token = NULL, lease_expires_at = NULL, started_at = NULL`) // by another process
+  file.sql(`UPDATE gq_queues SET ready = 1, running = 0`)
+  at.tick()
+  await at.settle()
+  assert.deepEqual(at.events.map((event) => 'token' in event && [event.event, event.token]), [['leaseLost', job.token]]) // biome-ignore format: one line
+  assert.equal(asked.jobs![0]!.id, job.id)
+})
+
 test('counters equal what the table says, after all that happened', async () => {
   await using file = new File()
   await populate(file.process())

@@ -85,7 +85,8 @@ export class Rounds {
   look(db: Db): Round {
     const now = this.#clock.monotonic()
     this.#heedGap(now - this.#expectedAt)
-    const lookAround = whileBusy(() => this.#changedOutside(db)) || this.#waiting.holdsBack
+    const changed = whileBusy(() => this.#changedOutside(db))
+    const lookAround = changed || (this.#waiting.holdsBack && now >= this.#wakeAt)
     const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)))
     const reaping = this.isAtWork && due
     if (lookAround || reaping) this.#emit(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
