@@ -34,10 +34,14 @@ export const sourcesOf = ({ queues, sources }: Size) =>
 
 /** Counts of queues as the jobs say, after rows were written without the engine. */
 export const recount = `
-  UPDATE gq_queues SET (scheduled, ready, running, succeeded, dead, cancelled) = (
-    SELECT COALESCE(SUM(state = 'scheduled'), 0), COALESCE(SUM(state = 'ready'), 0), COALESCE(SUM(state = 'running'), 0),
-           COALESCE(SUM(state = 'succeeded'), 0), COALESCE(SUM(state = 'dead'), 0), COALESCE(SUM(state = 'cancelled'), 0)
-    FROM gq_jobs WHERE queue = name)`
+  INSERT INTO gq_queues (name) SELECT DISTINCT queue FROM gq_jobs WHERE 1 ON CONFLICT DO NOTHING;
+  UPDATE gq_queues SET scheduled = 0, ready = 0, running = 0, succeeded = 0, dead = 0, cancelled = 0;
+  UPDATE gq_queues SET scheduled = n.scheduled, ready = n.ready, running = n.running, succeeded = n.succeeded,
+    dead = n.dead, cancelled = n.cancelled
+  FROM (SELECT queue, SUM(state = 'scheduled') AS scheduled, SUM(state = 'ready') AS ready, SUM(state = 'running') AS running,
+          SUM(state = 'succeeded') AS succeeded, SUM(state = 'dead') AS dead, SUM(state = 'cancelled') AS cancelled
+        FROM gq_jobs GROUP BY queue) AS n
+  WHERE n.queue = name`
 
 const identity = { ...systemProcesses.me, host: hostname() }
 
