@@ -61,10 +61,11 @@ export interface Verdict {
 
 function readLife(path: string, process: string, killedAt: bigint | undefined): Life {
   const life: Life = { worker: null, runs: [], silences: [], at: () => 0n }
-  const running = new Map<number, Run>()
+  const running = new Set<Run>()
   let last = 0n
   const hear = (at: bigint) => {
-    if (last > 0n && at - last >= noticed) life.silences.push({ from: last, to: at, running: new Set(running.keys()) })
+    if (last > 0n && at - last >= noticed)
+      life.silences.push({ from: last, to: at, running: new Set([...running].map(({ job }) => job)) })
     last = at
   }
   for (const [word, ...rest] of readJournal(path)) {
@@ -81,17 +82,17 @@ function readLife(path: string, process: string, killedAt: bigint | undefined): 
       if (word === 'start') {
         const started: Run = { process, job, attempt, from: at, to: at, lost: null }
         life.runs.push(started)
-        running.set(job, started)
+        running.add(started)
       } else if (run && word === 'lost') run.lost ??= at
       else if (run) {
         run.to = at
-        if (running.get(job) === run) running.delete(job)
+        running.delete(run)
       }
     }
   }
   const end = killedAt !== undefined && killedAt > last ? killedAt : last
-  for (const run of running.values()) run.to = end
-  life.silences.push({ from: last, to: null, running: new Set(running.keys()) })
+  for (const run of running) run.to = end
+  life.silences.push({ from: last, to: null, running: new Set([...running].map(({ job }) => job)) })
   return life
 }
 

@@ -17,7 +17,7 @@ const every = fromEnvironment('CHAOS_EVERY', isLong ? 2000 : 800)
 const longestStop = isLong ? 40_000 : 8000
 const seed = fromEnvironment('CRASH_SEED', Date.now() % 1_000_000)
 const concurrency = 10
-const patience = 300 // s
+const patience = isLong ? 600 : 200 // s
 
 /** The place of one process: when that has ended, another takes it. */
 class Place {
@@ -94,7 +94,7 @@ class Chaos {
 }
 
 test(`${seconds} s of SIGKILL and SIGSTOP among four submitters and five workers: nothing lost, nothing twice, no innocent dead`, {
-  timeout: (seconds + 3 * patience) * 1000,
+  timeout: (seconds + 2 * patience) * 1000,
 }, async (t) => {
   t.diagnostic(`CRASH_SEED=${seed}`)
   const folder = folderFor(t)
