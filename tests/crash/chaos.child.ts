@@ -55,6 +55,8 @@ function toldToStop(): Promise<void> {
 }
 
 async function work(queue: GopherQueue, { concurrency }: ChaosConfig, journal: Journal): Promise<void> {
+  // That a late outcome was not taken is part of the run.
+  queue.on('warning', (error) => journal.write('warning', String(error).replaceAll('\n', ' ')))
   queue.on('leaseLost', ({ id, attempt }) => journal.write('lost', id, attempt, nanoseconds()))
   queue.define<ChaosPayload>('chaos', {}, async (job) => {
     journal.write('start', job.id, job.attempt, nanoseconds())
