@@ -1,4 +1,4 @@
-// npm run bench:lock [-- --scale 1 --dir /dev/shm --only NAME --seconds 20]: for every operation and every step that time
+// npm run bench:lock [-- --scale 1 --dir /dev/shm --only PATTERN --seconds 20]: for every operation and every step that time
 // makes due, on a large file, the longest time that one transaction holds the write lock. On tmpfs, where fsync costs
 // nothing; judged by wall time or the thread's CPU time, whichever is less: the clock counts
 // what other programs took, the CPU time comes in ticks of up to 4 ms. --seconds bounds one step's rounds.
@@ -24,6 +24,8 @@ const { values: flags } = parseArgs({
 })
 const most = 10 // ms
 const mostToOpen = 500 // ms
+/** Which rows are measured. */
+const wanted = new RegExp(flags.only)
 const size = sizeOf(Number(flags.scale))
 const sources = sourcesOf(size)
 const meter = new Meter()
@@ -116,7 +118,7 @@ const steps: Record<string, string> = {
 
 function measureSteps(): void {
   for (const [name, sql] of Object.entries(steps)) {
-    if (!name.includes(flags.only)) continue
+    if (!wanted.test(name)) continue
     fresh()
     const stand = new Stand(path)
     stand.rest()
@@ -130,7 +132,7 @@ function measureSteps(): void {
 
 /** From the file's opening to the first job that is on disk as leased. */
 function measureOpening(name: string, sql: string): void {
-  if (!name.includes(flags.only)) return
+  if (!wanted.test(name)) return
   fresh()
   change(sql)
   meter.take()
@@ -158,7 +160,7 @@ function measureOperations(): void {
   stand.rest()
   meter.take()
   const measure = (name: string, work: () => void, ownRequests = false) => {
-    if (!name.includes(flags.only)) return
+    if (!wanted.test(name)) return
     work()
     row(name, meter.take(), ownRequests)
   }

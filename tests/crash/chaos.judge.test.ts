@@ -108,11 +108,22 @@ test('the judge of a chaos run finds no fault in a good run, and each fault in a
   assert.deepEqual(broken, {})
   const counts = { acknowledged: 3, runs: 8, kills: 0, stops: 1, losses: 6 }
   assert.deepEqual(figures, { ...counts, charged: 4, poisonDead: 1, convictedByChance: 0 })
-  for (const [promise, spoil] of faults) {
+  const copied = () => {
     const folder = folderFor(t)
     for (const name of names) copyFileSync(join(good, name), join(folder, name))
+    return folder
+  }
+  for (const [promise, spoil] of faults) {
+    const folder = copied()
     spoil(folder)
     const found = judge(folder).broken
     assert.ok(promise in found, `${promise}: ${JSON.stringify(found)}`)
   }
+  // E is stopped at 1500 ms, and its job starts elsewhere 2 s later: too soon, unless it could not renew before it was stopped.
+  const folder = copied()
+  inLog('work-5.log', (text) => text.replace('start 3 1 1001', 'start 3 1 200'))(folder)
+  inLog('work-6.log', (text) => text.replace('start 3 2 7001', 'start 3 2 3500'))(folder)
+  assert.deepEqual(Object.keys(judge(folder).broken), ['attempts whose leases live do not overlap'])
+  inLog('kills.log', (text) => `locked 100000000 1400000000\n${text}`)(folder)
+  assert.deepEqual(judge(folder).broken, {})
 })

@@ -11,7 +11,9 @@ import { lookInto } from './processes.ts'
 // time between two lines of its log, which it writes at least every 50 ms: it was stopped, or it is gone. A lease lives
 // from its handler's start until its handler ended, its process died, its process was told `leaseLost`, or its process
 // was silent for the whole visibility timeout. That is lenient: a lease that was renewed at most a third of that time before
-// the silence began may be found over after two thirds of it, and is taken half of its life later, after seven sixths.
+// the silence began may be found over after two thirds of it, and is taken half of its life later, after seven sixths. Who
+// waits for the write lock cannot renew: where a silence follows on a time in which another process was stopped in the middle
+// of a transaction, its lease was last renewed before that. Such a time alone ends no lease.
 //
 // Who ran alone. At a death, or at the beginning of a silence of a second or more, the process ran those handlers that had
 // started and not ended by its log, one whose lease was lost included. A job ran alone when there was no other.
@@ -96,12 +98,21 @@ function readLife(path: string, process: string, killedAt: bigint | undefined): 
   return life
 }
 
-/** The longest silence of a process within a time. */
-function silent({ silences }: Life, from: bigint, until: bigint): bigint {
+/** A time in which nobody could write. */
+interface Locked {
+  from: bigint
+  to: bigint
+}
+
+/** The longest time, until a moment, in which a process that held a lease from then on did not renew it. */
+function silent({ silences }: Life, from: bigint, until: bigint, locked: Locked[]): bigint {
   let longest = 0n
   for (const silence of silences) {
     const to = silence.to === null || silence.to > until ? until : silence.to
-    const begun = silence.from > from ? silence.from : from
+    let begun = silence.from
+    for (const lock of locked.toReversed())
+      if (lock.from < begun && lock.to + visibility / 3n >= begun) begun = lock.from
+    if (begun < from) begun = from
     if (to - begun > longest) longest = to - begun
   }
   return longest
@@ -126,9 +137,12 @@ export function judge(folder: string): Verdict {
   const works = logs.filter((name) => name.startsWith('work-'))
   const lives = new Map(works.map((name) => [name, readLife(join(folder, name), name, killedAt.get(name))]))
   const runs = [...lives.values()].flatMap((life) => life.runs)
-  judgeOverlaps(runs, lives, breach)
+  const locked = kills.flatMap(([word, from, to]) =>
+    word === 'locked' ? [{ from: BigInt(from!), to: BigInt(to!) }] : [],
+  )
+  judgeOverlaps(runs, lives, locked, breach)
   const db = lookInto(join(folder, 'jobs.db'))
-  const losses = judgeAttempts(db, lives, breach)
+  const losses = judgeAttempts(db, lives, locked, breach)
   const words = logs.flatMap((name) => readJournal(join(folder, name)))
   const acknowledged = new Map(words.flatMap(([word, id, kind]) => (word === 'ack' ? [[Number(id), kind!]] : [])))
   const figures = judgeJobs(db, acknowledged, losses, breach)
@@ -143,7 +157,12 @@ export function judge(folder: string): Verdict {
 }
 
 /** What is recorded of the attempts: the losses of each job. */
-function judgeAttempts(db: DatabaseSync, lives: ReadonlyMap<string, Life>, breach: Breach): Map<number, Loss[]> {
+function judgeAttempts(
+  db: DatabaseSync,
+  lives: ReadonlyMap<string, Life>,
+  locked: Locked[],
+  breach: Breach,
+): Map<number, Loss[]> {
   const byWorker = new Map([...lives.values()].flatMap((life) => (life.worker ? [[life.worker, life]] : [])))
   const losses = new Map<number, Loss[]>()
   const rows = db.prepare(
@@ -166,7 +185,7 @@ function judgeAttempts(db: DatabaseSync, lives: ReadonlyMap<string, Life>, breac
     if (!life) continue
     const [from, until] = [life.at(Number(row.started)), life.at(Number(row.finished)) + 100n * ms]
     const died = life.silences.some(({ from, to }) => to === null && from <= until)
-    if (!died && silent(life, from, until) < visibility)
+    if (!died && silent(life, from, until, locked) < visibility)
       breach('a lease is taken from the dead and the silent only', what)
     const within = life.silences.filter(({ from: begun, to }) => begun <= until && (to === null || to >= from))
     loss.alone = within.some(({ running }) => ![...running].some((other) => other !== job))
@@ -206,7 +225,7 @@ function judgeJobs(
   return figures
 }
 
-function judgeOverlaps(runs: Run[], lives: ReadonlyMap<string, Life>, breach: Breach): void {
+function judgeOverlaps(runs: Run[], lives: ReadonlyMap<string, Life>, locked: Locked[], breach: Breach): void {
   const byJob = Map.groupBy(runs, ({ job }) => job)
   for (const [job, ofJob] of byJob) {
     ofJob.sort((a, b) => (a.from < b.from ? -1 : 1))
@@ -217,7 +236,7 @@ function judgeOverlaps(runs: Run[], lives: ReadonlyMap<string, Life>, breach: Br
         if (earlier.attempt === later.attempt) breach('an attempt runs at most once', what)
         if (earlier.to <= at) continue
         const toldBefore = earlier.lost !== null && earlier.lost <= at
-        if (!toldBefore && silent(lives.get(earlier.process)!, earlier.from, at) < visibility)
+        if (!toldBefore && silent(lives.get(earlier.process)!, earlier.from, at, locked) < visibility)
           breach('attempts whose leases live do not overlap', what)
         if (earlier.process === later.process && at - (earlier.lost ?? at) < handlersKeptApart)
           breach('no attempt starts beside a handler of its job in the same process', what)

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
+import { isSqlite } from '../../src/store/sqlite/connection.ts'
 import type { ChaosConfig } from './chaos.child.ts'
 import { judge } from './chaos.judge.ts'
 import { Journal, nanoseconds } from './journal.ts'
@@ -40,6 +43,9 @@ class Chaos {
   readonly #kills: Journal
   readonly #random = randomFrom(seed)
   #started = 0
+  #watch: DatabaseSync | undefined
+  #lastFree = nanoseconds()
+  #timesLocked = 0
 
   constructor(t: TestContext, folder: string) {
     this.#t = t
@@ -59,6 +65,27 @@ class Chaos {
     const poisonEvery = isLong ? 20_000 : 8000
     const config: ChaosConfig = { file, log, role: place.role, seed: seed + this.#started, concurrency, poisonEvery }
     place.child = start(this.#t, 'chaos.child.ts', config)
+  }
+
+  /** Writes down each time of a quarter of a second or more in which nobody could take the write lock. */
+  watchLock(): void {
+    const file = join(this.#folder, 'jobs.db')
+    if (!existsSync(file)) return
+    this.#watch ??= new DatabaseSync(file, { timeout: 0 })
+    try {
+      this.#watch.exec('BEGIN IMMEDIATE; ROLLBACK')
+      if (this.#timesLocked > 2 && nanoseconds() - this.#lastFree > 250_000_000n)
+        this.#kills.write('locked', this.#lastFree, nanoseconds())
+      this.#lastFree = nanoseconds()
+      this.#timesLocked = 0
+    } catch (error) {
+      if (!isSqlite(error) || error.errcode !== 5) throw error
+      this.#timesLocked++
+    }
+  }
+
+  close(): void {
+    this.#watch?.close()
   }
 
   /** Fills the places of those that ended, and lets those go on whose stop is over. A worker may kill itself, nobody else. */
@@ -107,6 +134,7 @@ test(`${seconds} s of SIGKILL and SIGSTOP among four submitters and five workers
       await chaos.hit()
     }
     await chaos.tend()
+    chaos.watchLock()
     await pause(10)
   }
   for (const place of chaos.places) chaos.goOn(place)
@@ -116,10 +144,12 @@ test(`${seconds} s of SIGKILL and SIGSTOP among four submitters and five workers
   const open = db.prepare(`SELECT COUNT(*) AS jobs FROM gq_jobs WHERE state NOT IN ('succeeded', 'dead', 'cancelled')`)
   for (const give = performance.now() + patience * 1000; open.get()!.jobs !== 0; ) {
     await chaos.tend(chaos.workers)
+    chaos.watchLock()
     if (performance.now() > give) break // the verdict says which
     await pause(50)
   }
   db.close()
+  chaos.close()
   for (const { child } of chaos.workers) await child.stop()
 
   const { broken, ...figures } = judge(folder)
