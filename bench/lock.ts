@@ -242,7 +242,7 @@ function measureOperations(): void {
     measure(`setQueue ${name}`, () => stand.ask('setQueue', { queue: 'q1', ...settings }))
   stand.rest()
   change(
-    `UPDATE gq_jobs SET queue = 'keyed', concurrency_key = 'k' || id % 1000, blocked = 1 WHERE state = 'ready' AND id % 10 = 6`,
+    `UPDATE gq_jobs SET queue = 'keyed', concurrency_key = 'k' || id % 1000, blocked = 1 WHERE state = 'ready' AND id % 100 = 6`,
   )
   measure('setQueue maxRunningPerKey', () => stand.ask('setQueue', { queue: 'keyed', maxRunningPerKey: 2 }))
   const schedule = { name: 'new', cron: '0 3 * * *', timezone: 'Europe/Berlin', spec, payload: 'null', missed: 'once', overlap: 'allow' } // biome-ignore format: long
