@@ -33,6 +33,8 @@ async function main(config: ChaosConfig): Promise<void> {
   journal.write('up', nanoseconds(), Date.now())
   setInterval(() => journal.write('beat', nanoseconds()), 50)
   const queue = await opened(config.file)
+  // That a late outcome is not taken, or that storage waits for a lock, is part of the run.
+  queue.on('warning', (error) => journal.write('warning', String(error).replaceAll('\n', ' ')))
   await (config.role === 'work' ? work(queue, config, journal) : submit(queue, config, journal))
   await queue.close()
   process.exit()
@@ -55,8 +57,6 @@ function toldToStop(): Promise<void> {
 }
 
 async function work(queue: GopherQueue, { concurrency }: ChaosConfig, journal: Journal): Promise<void> {
-  // That a late outcome was not taken is part of the run.
-  queue.on('warning', (error) => journal.write('warning', String(error).replaceAll('\n', ' ')))
   queue.on('leaseLost', ({ id, attempt }) => journal.write('lost', id, attempt, nanoseconds()))
   queue.define<ChaosPayload>('chaos', {}, async (job) => {
     journal.write('start', job.id, job.attempt, nanoseconds())
