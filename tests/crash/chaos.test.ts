@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { isSqlite } from '../../src/store/sqlite/connection.ts'
 import type { ChaosConfig } from './chaos.child.ts'
 import { judge } from './chaos.judge.ts'
-import { Journal, nanoseconds } from './journal.ts'
+import { Journal, nanoseconds, readJournal } from './journal.ts'
 import { type Child, folderFor, fromEnvironment, lookInto, start } from './processes.ts'
 import { randomFrom } from './random.ts'
 
@@ -120,6 +120,12 @@ class Chaos {
   }
 }
 
+const acknowledged = (folder: string): number =>
+  readdirSync(folder)
+    .filter((name) => name.startsWith('submit-'))
+    .flatMap((name) => readJournal(join(folder, name)))
+    .filter(([word]) => word === 'ack').length
+
 test(`${seconds} s of SIGKILL and SIGSTOP among four submitters and five workers: nothing lost, nothing twice, no innocent dead`, {
   timeout: (seconds + 2 * patience) * 1000,
 }, async (t) => {
@@ -128,9 +134,12 @@ test(`${seconds} s of SIGKILL and SIGSTOP among four submitters and five workers
   const chaos = new Chaos(t, folder)
   const end = performance.now() + seconds * 1000
   let nextHit = performance.now() + every
-  while (performance.now() < end) {
+  // On a busy machine the time may be over before much has happened.
+  const isOver = () =>
+    performance.now() > end && (acknowledged(folder) > 200 || performance.now() > end + patience * 1000)
+  while (!isOver()) {
     if (performance.now() > nextHit) {
-      nextHit += every
+      nextHit = performance.now() + every
       await chaos.hit()
     }
     await chaos.tend()
@@ -155,5 +164,5 @@ test(`${seconds} s of SIGKILL and SIGSTOP among four submitters and five workers
   const { broken, ...figures } = judge(folder)
   t.diagnostic(JSON.stringify(figures))
   assert.deepEqual(broken, {})
-  assert.ok(figures.acknowledged > 10 * seconds && figures.losses > 0, 'hardly anything happened')
+  assert.ok(figures.acknowledged > 100 && figures.losses > 0, 'hardly anything happened')
 })
