@@ -101,7 +101,12 @@ function readOnly(path: string): DatabaseSync | null {
  * can only read never does, so it is made to be the last.
  */
 export function abandon(connection: DatabaseSync): void {
-  if (!connection.isOpen) return
+  leave(connection)?.close()
+}
+
+/** As `abandon`, and answers with the connection that can only read: to close that one too would drop all locks of this process. */
+export function leave(connection: DatabaseSync): DatabaseSync | null {
+  if (!connection.isOpen) return null
   const path = connection.location()
   const witness = path === null ? null : readOnly(path)
   try {
@@ -110,7 +115,7 @@ export function abandon(connection: DatabaseSync): void {
     if (!isSqlite(error)) throw error // whether it can be read or not: it is there
   }
   connection.close()
-  witness?.close()
+  return witness
 }
 
 function checkPlace(path: string): void {

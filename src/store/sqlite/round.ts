@@ -118,7 +118,7 @@ export class Rounds {
     try {
       this.#wakeAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
       const due = reapIsDue(db, this.#present, this.#terms, this.#clock.monotonic())
-      return due || (this.#condition.ok && sparePages(db) > 0)
+      return due || (this.#condition.mayShrink && sparePages(db, this.#condition.room !== null) > 0)
     } finally {
       db.rollback()
     }
@@ -133,8 +133,9 @@ export class Rounds {
     const at = this.#clock.monotonic()
     const pruning = !reaping && asked && at >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
     // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
-    const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.ok
-    const shrinking = mayShrink && whileBusy(() => sparePages(db) > 0 && db.checkpoint())
+    const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.mayShrink
+    const { room } = this.#condition
+    const shrinking = mayShrink && whileBusy(() => (room !== null || sparePages(db, false) > 0) && db.checkpoint())
     let starving = false
     const done = whileBusy(() => {
       try {
@@ -146,7 +147,7 @@ export class Rounds {
         const answers = answerAll(db, requests)
         let behind = pruning && prune(db)
         if (reaping) behind = reap(db, this.#present, this.#terms, at) // after held outcomes: their attempts were over in time
-        if (shrinking) giveBack(db)
+        if (shrinking) giveBack(db, room)
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
         const told = this.#waiting.tell(db, lookAround)
         starving = watched && this.#waiting.starving(db, fed)
