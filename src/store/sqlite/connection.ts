@@ -1,4 +1,4 @@
-import { existsSync, statfsSync, statSync } from 'node:fs'
+import { existsSync, linkSync, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
@@ -108,6 +108,7 @@ export function abandon(connection: DatabaseSync): void {
 export function leave(connection: DatabaseSync): DatabaseSync | null {
   if (!connection.isOpen) return null
   const path = connection.location()
+  if (path !== null) keepWal(path)
   const witness = path === null ? null : readOnly(path)
   try {
     witness?.prepare('PRAGMA schema_version').get()
@@ -116,6 +117,16 @@ export function leave(connection: DatabaseSync): DatabaseSync | null {
   }
   connection.close()
   return witness
+}
+
+/** Beside a file that was cut to nothing, whoever reads it next deletes the WAL: under another name it stays. */
+function keepWal(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.size !== 0) return
+  try {
+    linkSync(`${path}-wal`, `${path}-wal-kept`)
+  } catch {
+    // There is one from before, or no WAL, or a filesystem without links.
+  }
 }
 
 function checkPlace(path: string): void {

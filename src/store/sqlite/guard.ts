@@ -75,6 +75,6 @@ function ifItTells<T>(otherwise: T, look: () => T): T {
 function overwritten(path: string): GopherQueueError {
   return new GopherQueueError(
     'STORAGE_CORRUPT',
-    `${path} was overwritten or cut while it was open. Nothing more is written to it, and nothing was accepted: stop all processes of this queue, keep ${path}-wal, which holds the last jobs, and put a backup in the place of ${path} with no -wal and -shm beside it.`,
+    `${path} was overwritten or cut while it was open. Nothing more is written to it, and nothing was accepted: stop all processes of this queue, keep ${path}-wal (or -wal-kept), which holds the last jobs, and put a backup in the place of ${path} with no -wal and -shm beside it.`,
   )
 }
