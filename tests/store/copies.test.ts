@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { closeSync, existsSync, openSync, readFileSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
@@ -178,4 +178,30 @@ test('the file is opened and closed in this process, which drops the locks of SQ
   }
   assert.deepEqual([engine.health.status, locksOn(path).length], ['ok', locks])
   engine.close()
+})
+
+test('nothing but SQLite opens the file and its -shm in a process that uses them', {
+  skip: skip || (spawnSync('strace', ['-V']).error !== undefined && 'strace is not installed'),
+}, (t) => {
+  const path = fileFor(t)
+  const trace = `${path}-trace`
+  const program = `
+    import { GopherQueue } from ${JSON.stringify(new URL('../../src/index.ts', import.meta.url).href)}
+    for (let opening = 0; opening < 2; opening++) {
+      const queue = await GopherQueue.open(process.argv[1])
+      queue.define('work', {}, () => 'done')
+      queue.work()
+      await queue.wait((await queue.submit('work', null)).id)
+      await queue.stats()
+      await queue.health()
+      await queue.close()
+    }`
+  const node = [process.execPath, '--input-type=module', '-e', program, path]
+  execFileSync('strace', ['-f', '-qq', '-s', '4096', '-e', 'trace=open,openat', '-o', trace, ...node])
+  const opened = readFileSync(trace, 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(`"${path}"`) || line.includes(`"${path}-shm"`))
+  assert.ok(opened.length >= 4, opened.join('\n'))
+  const bySqlite = /O_NOFOLLOW/ // fs.open does not ask for it
+  assert.deepEqual(opened.filter((line) => !bySqlite.test(line) && !line.includes('resumed')), []) // biome-ignore format: one line
 })
