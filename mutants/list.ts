@@ -31,6 +31,7 @@ const worker = 'queue/worker.ts'
 
 const contract = ['tests/contract/memory.test.ts']
 const door = ['tests/server/auth.test.ts']
+const copies = ['tests/store/copies.test.ts']
 const faultyDisk = ['tests/store/disk.test.ts']
 const recovery = ['tests/contract/recovery.test.ts']
 const space = ['tests/store/space.test.ts']
@@ -489,7 +490,7 @@ export const mutants: Mutant[] = [
   {
     name: 'no-reserve',
     breaks: 'sets no space aside for running jobs',
-    edits: [[condition, '!working || this.#disk.setAside(room)', '!working || room || !room']],
+    edits: [[condition, 'kept = this.#disk.setAside(room)', 'kept = room || !room']],
     tests: faultyDisk,
   },
   {
@@ -513,8 +514,62 @@ export const mutants: Mutant[] = [
   {
     name: 'never-recovers',
     breaks: 'goes on refusing when there is space again',
-    edits: [[condition, "if (!this.blocked) this.clear('STORAGE_FULL')", '']],
+    edits: [[condition, "!this.blocked && this.#causes.delete('STORAGE_FULL')", 'Number.isNaN(free)']],
     tests: faultyDisk,
+  },
+  {
+    name: 'flapping',
+    breaks: 'refuses and takes submissions by turns while the room of the disk sways about the reserve',
+    edits: [[condition, 'const roomAgain = 1.125', 'const roomAgain = 1']],
+    tests: ['tests/store/condition.test.ts'],
+  },
+  {
+    name: 'reserve-beside-link',
+    breaks: 'takes the folder of a link for that of the file',
+    edits: [[disk, 'if (to === null) return at', 'if (to !== undefined) return at']],
+    tests: faultyDisk,
+  },
+  {
+    name: 'hoarded-pages',
+    breaks: 'keeps free pages in the file while submissions are refused for want of room',
+    edits: [['store/sqlite/space.ts', 'return short ? free : ', 'return short ? 0 : ']],
+    tests: space,
+  },
+  {
+    name: 'two-sqlites',
+    breaks: 'opens a file that another copy of SQLite has open in this process',
+    edits: [['store/sqlite/copies.ts', "throw twoCopies(path, others, 'before')", 'return']],
+    tests: copies,
+  },
+  {
+    name: 'locks-of-others',
+    breaks: 'drops the locks of another copy of SQLite when it finds out that there is one',
+    edits: [['store/sqlite/copies.ts', 'probes.set(path, probe)\n', 'probe.close()\n']],
+    tests: copies,
+  },
+  {
+    name: 'copy-unnoticed',
+    breaks: 'goes on writing when another copy of SQLite opens the file',
+    edits: [[condition, 'this.#guard.copyCame() ?? this', 'null ?? this']],
+    tests: copies,
+  },
+  {
+    name: 'locks-left',
+    breaks: 'works on without locks when somebody in the process has read the file',
+    edits: [[commit, "if (found === 'unlocked') this.#lockAgain()", '']],
+    tests: copies,
+  },
+  {
+    name: 'overwritten-unseen',
+    breaks: 'goes on with a file that was written over in place',
+    edits: [['store/sqlite/overwritten.ts', 'return content !== last.content || ', 'return ']],
+    tests: ['tests/store/overwritten.test.ts'],
+  },
+  {
+    name: 'older-copy-unseen',
+    breaks: 'goes on with an older copy of the file that was put in its place',
+    edits: [['store/sqlite/overwritten.ts', 'named ? sequence < this.#sequence : ', 'named ? false : ']],
+    tests: ['tests/store/overwritten.test.ts'],
   },
   {
     name: 'outcome-dropped',

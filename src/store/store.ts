@@ -416,7 +416,10 @@ export type StoreEvent =
 export interface StoreHealth {
   /** 'degraded' recovers by itself once its causes are gone; 'failed' needs somebody to look at the file. */
   status: 'ok' | 'degraded' | 'failed'
-  /** Each with an error code, NO_WORKER or OVERDUE_HANDLERS, a sentence for people, and its beginning in Unix ms. */
+  /**
+   * Each with an error code, or NO_WORKER, OVERDUE_HANDLERS, RESERVE_MISSING, CHECKPOINTS_FAIL, WAL_LARGE, LOCKS_DROPPED;
+   * a sentence for people, and its beginning in Unix ms.
+   */
   causes: { code: string; message: string; since: Instant }[]
   /** What goes on all the same: submissions, leases, outcomes of attempts. */
   works: { submit: boolean; lease: boolean; complete: boolean }

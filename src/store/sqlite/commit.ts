@@ -1,11 +1,13 @@
+import type { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Input, Operation, StoreEvent, StoreHealth } from '../store.ts'
 import { outcomes, writes } from './answer.ts'
 import { Condition } from './condition.ts'
-import { abandon, connect, errorInUse, isStorageFault } from './connection.ts'
+import { abandon, connect, errorInUse, isStorageFault, leave } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
+import { type Guard, noGuard } from './guard.ts'
 import { plain, type Round, Rounds } from './round.ts'
 
 export interface Request<K extends Operation = Operation> {
@@ -20,6 +22,7 @@ export type Reply = { seq: number; value: unknown } | { seq: number; error: Goph
 
 export interface EngineOptions {
   disk?: Disk
+  guard?: Guard
   /** Bytes of free space under which submissions are refused. */
   diskReserve?: number
   /** How a connection is made: the simulator puts its faults between the engine and SQLite here. */
@@ -42,6 +45,7 @@ export class Engine {
   #held: Request[] = []
   /** The connection failed: what it remembers of the file is worth nothing. */
   #distrusted = false
+  #keeps: DatabaseSync | null = null
   /** What happened besides the answers; the caller takes and clears it. */
   events: StoreEvent[] = []
 
@@ -49,10 +53,10 @@ export class Engine {
   constructor(
     path: string,
     clock: Clock,
-    { disk = noDisk, diskReserve = 0, open = connect, tends = false }: EngineOptions = {},
+    { disk = noDisk, guard = noGuard, diskReserve = 0, open = connect, tends = false }: EngineOptions = {},
   ) {
     this.#connect = () => open(path, clock)
-    this.#condition = new Condition(clock, disk, diskReserve)
+    this.#condition = new Condition(clock, disk, diskReserve, guard)
     this.#rounds = new Rounds(clock, this.#condition, tends, (events) => this.events.push(...events))
     this.#db = this.#condition.open(this.#connect)
     this.#attempt([], { ...plain, reaping: true })
@@ -65,8 +69,7 @@ export class Engine {
 
   /** Runs requests in one transaction and answers those that can be. */
   execute(requests: Request[]): Reply[] {
-    this.#look()
-    const replies: Reply[] = []
+    const replies = this.#look()
     const now = requests.filter((request) => !this.#rounds.takes(request, replies))
     replies.push(...this.#attempt(now, plain))
     this.#tellHealth()
@@ -75,8 +78,8 @@ export class Engine {
 
   /** Does what time or another process has made necessary. Call it every `tickIn()` ms. */
   tick(): Reply[] {
-    this.#look()
-    const replies = this.#condition.resting ? [] : this.#tick()
+    const replies = this.#look()
+    if (!this.#condition.resting) replies.push(...this.#tick())
     this.#tellHealth()
     return replies
   }
@@ -97,7 +100,7 @@ export class Engine {
 
   /** Ms until `tick` is worth a call, at most `most`; infinity when nobody here would want to know. */
   tickIn(most: number): number {
-    return this.#rounds.lookIn(most, this.#held.length)
+    return Math.min(this.#rounds.lookIn(most, this.#held.length), this.#condition.lookIn)
   }
 
   /** Says that the next `tick` comes in `ms`: when it comes much later, this process stood still meanwhile. */
@@ -105,8 +108,10 @@ export class Engine {
     this.#rounds.expect(ms)
   }
 
-  close(): void {
+  /** False when this thread must live on: what it has open may not be closed before the process ends. */
+  close(): boolean {
     if (this.#db.connection.isOpen) this.#db.connection.close()
+    return this.#keeps === null
   }
 
   /** Runs what can be run now in one transaction; tells or holds the rest. On a full disk `ways` to make room are tried first. */
@@ -167,23 +172,47 @@ export class Engine {
   #reconnect(): void {
     this.#condition.mustBeThere('no')
     const fresh = this.#connect()
-    this.#db.connection.close()
+    if (this.#db.connection.isOpen) this.#db.connection.close()
     this.#db = fresh
     this.#rounds.lookAnew()
     this.#db.checkpointOften(this.#condition.has('STORAGE_FULL'))
     this.#distrusted = false
   }
 
-  #look(): void {
-    if (this.#condition.failed || !this.#condition.look(this.#rounds.isAtWork)) return
+  #look(): Reply[] {
+    if (this.#condition.failed) return []
+    const found = this.#condition.look(this.#rounds.isAtWork, this.#db)
+    if (found === 'failed') return this.#stop()
+    if (found === 'unlocked') this.#lockAgain()
+    if (found !== 'gone') return []
     this.#distrusted = true
     this.#db.restartWal() // what the WAL holds reaches the file while both are open: the WAL may have lost its name
+    return []
+  }
+
+  /** Nothing is read or written any more, until the file is opened by another process. */
+  #stop(): Reply[] {
+    if (this.#condition.has('TWO_SQLITES')) this.#keeps = leave(this.#db.connection)
+    else abandon(this.#db.connection)
+    return this.#refuseAll([])
+  }
+
+  /** Locks are taken by who comes first and dropped by who goes last: the connection has to go before another comes. */
+  #lockAgain(): void {
+    this.#db.connection.close()
+    this.#distrusted = true
+    this.#condition.reopened()
+    try {
+      this.#reconnect()
+    } catch (error) {
+      this.#condition.block(errorInUse(error, 'no'))
+    }
   }
 
   #tellHealth(): void {
     if (!this.#condition.changed) return
     this.#condition.changed = false
-    if (!this.#condition.failed) this.#db.checkpointOften(this.#condition.has('STORAGE_FULL'))
+    if (this.#db.connection.isOpen) this.#db.checkpointOften(this.#condition.has('STORAGE_FULL'))
     this.events.push({ event: 'health', health: this.#condition.health })
   }
 }

@@ -156,10 +156,15 @@ export class Db {
 
   /** Brings the WAL into the database file; false when somebody still reads what some of it would overwrite. */
   checkpoint(): boolean {
+    return this.uncheckpointed() === 0
+  }
+
+  /** As `checkpoint`; answers how many pages of the WAL could not be brought there. */
+  uncheckpointed(): number {
     const { busy, log, checkpointed } = this.get<Record<'busy' | 'log' | 'checkpointed', number>>(
       'PRAGMA wal_checkpoint(PASSIVE)',
     )!
-    return busy === 0 && log === checkpointed
+    return busy === 0 ? log - checkpointed : Math.max(1, log - checkpointed)
   }
 
   /** On a full disk the WAL must not grow to its usual 1,000 pages before its space is used again. */

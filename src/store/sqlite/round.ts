@@ -144,7 +144,7 @@ export class Rounds {
       const monotonic = this.#clock.monotonic()
       const early = this.#delays.behind(db.now, monotonic) > 0 && this.#delays.due(db.now, monotonic).length > 0
       const due = early || reapIsDue(db, this.#present, this.#terms, monotonic)
-      return due || (this.#condition.ok && sparePages(db) > 0)
+      return due || (this.#condition.mayShrink && sparePages(db, this.#condition.room !== null) > 0)
     } finally {
       db.rollback()
     }
@@ -159,8 +159,9 @@ export class Rounds {
     const before = this.#clock.monotonic()
     const pruning = !reaping && asked && before >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
     // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
-    const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.ok
-    const shrinking = mayShrink && whileBusy(() => sparePages(db) > 0 && db.checkpoint())
+    const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.mayShrink
+    const { room } = this.#condition
+    const shrinking = mayShrink && whileBusy(() => (room !== null || sparePages(db, false) > 0) && db.checkpoint())
     let starving = false
     let at = before
     const done = whileBusy(() => {
@@ -175,7 +176,7 @@ export class Rounds {
         const answers = answerAll(db, requests)
         let behind = pruning && prune(db)
         if (reaping) behind = this.#reap(db, at) // after held outcomes: their attempts were over in time
-        if (shrinking) giveBack(db)
+        if (shrinking) giveBack(db, room)
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
         const told = this.#waiting.tell(db, lookAround)
         starving = watched && this.#waiting.starving(db, fed)

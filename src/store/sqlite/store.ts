@@ -1,4 +1,4 @@
-import { extname, resolve } from 'node:path'
+import { extname } from 'node:path'
 import { getHeapStatistics } from 'node:v8'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
@@ -6,6 +6,8 @@ import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission, Submitted } from '../store.ts'
 import { succeeded } from './attempt.ts'
 import type { Request } from './commit.ts'
+import { refuseOtherCopies } from './copies.ts'
+import { realFile } from './disk.ts'
 import type { ThreadData } from './thread.ts'
 import { submitIn } from './transaction.ts'
 import { type Answer, type FromThread, packRequests, unpackError } from './wire.ts'
@@ -35,12 +37,15 @@ export class SqliteStore implements Store {
   #lastSeq = 0
   #bytes = 0
   #closing: Promise<void> | undefined
+  /** Ends `close` while the thread lives on, for what it must keep open. */
+  #left: (() => void) | undefined
 
   private constructor(path: string, port: MessagePort, thread: Worker) {
     this.#path = path
     this.#port = port
     this.#thread = thread
     port.on('message', (message: FromThread) => {
+      if ('left' in message) this.#left?.()
       if (!('answers' in message)) return
       for (const event of message.events) {
         if (event.event === 'health') this.health = event.health
@@ -61,7 +66,8 @@ export class SqliteStore implements Store {
   ): Promise<SqliteStore> {
     const { port1, port2 } = new MessageChannel()
     const file = new URL(`./thread${extname(import.meta.url)}`, import.meta.url) // .ts from source, .js when built
-    const full = path === ':memory:' ? path : resolve(path)
+    const full = path === ':memory:' ? path : realFile(path)
+    if (full !== ':memory:') refuseOtherCopies(full)
     const thread = new Worker(file, {
       workerData: { path: full, port: port2, diskReserve, tends } satisfies ThreadData,
       transferList: [port2],
@@ -119,10 +125,15 @@ export class SqliteStore implements Store {
   async close(): Promise<void> {
     this.#closing ??= new Promise<void>((done) => {
       this.#thread.removeAllListeners('exit')
-      this.#thread.once('exit', () => {
+      const ended = () => {
         this.#fail('The queue was closed')
         done()
-      })
+      }
+      this.#thread.once('exit', ended)
+      this.#left = () => {
+        ended()
+        this.#hold()
+      }
       this.#thread.ref()
       this.#outbox.push({ seq: ++this.#lastSeq, operation: 'close', input: null })
       this.#flush()

@@ -4,6 +4,7 @@ import { GopherQueueError } from '../../model/errors.ts'
 import type { Submission } from '../store.ts'
 import { Engine, type Reply, type Request } from './commit.ts'
 import { noDisk, systemDisk } from './disk.ts'
+import { FileGuard, noGuard } from './guard.ts'
 import { type FromThread, packError, packReplies, type Requests, unpackRequests } from './wire.ts'
 
 // The storage thread: everything that can wait for the disk happens here, so that the app's thread never does.
@@ -82,15 +83,16 @@ function serve(engine: Engine): void {
     }
     if (!closing) return arm()
     disarm?.()
-    engine.close()
-    port.close()
+    if (engine.close()) port.close()
+    else tell({ left: true })
   })
   arm()
 }
 
 try {
   const disk = path === ':memory:' ? noDisk : systemDisk(path, Math.floor(diskReserve / 4))
-  const engine = new Engine(path, systemClock, { disk, diskReserve, tends })
+  const guard = path === ':memory:' ? noGuard : new FileGuard(path)
+  const engine = new Engine(path, systemClock, { disk, guard, diskReserve, tends })
   tell({ opened: true })
   serve(engine)
 } catch (error) {

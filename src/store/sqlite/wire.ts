@@ -62,6 +62,7 @@ export type Answer = { seq: number; value: unknown } | { seq: number; failure: F
 export type FromThread =
   | { answers: Answer[]; succeeded: number[]; events: StoreEvent[] }
   | { opened: true }
+  | { left: true }
   | { failed: Failure }
 
 export function packReplies(replies: Reply[], events: StoreEvent[]): FromThread {
