@@ -6,6 +6,7 @@ import { Condition } from './condition.ts'
 import { abandon, connect, errorInUse, isStorageFault } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
+import { firstOpening } from './epoch.ts'
 import { plain, type Round, Rounds } from './round.ts'
 
 export interface Request<K extends Operation = Operation> {
@@ -51,7 +52,7 @@ export class Engine {
     clock: Clock,
     { disk = noDisk, diskReserve = 0, open = connect, tends = false }: EngineOptions = {},
   ) {
-    this.#connect = () => open(path, clock)
+    this.#connect = () => firstOpening(open(path, clock))
     this.#condition = new Condition(clock, disk, diskReserve)
     this.#rounds = new Rounds(clock, this.#condition, tends, (events) => this.events.push(...events))
     this.#db = this.#condition.open(this.#connect)
