@@ -1,5 +1,5 @@
 import { type Duration, toMs } from '../model/duration.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
+import { type ErrorCode, GopherQueueError, invalid } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
 import { Attempt, describe, type Outcome, type Surroundings } from './attempt.ts'
@@ -207,7 +207,7 @@ export class Worker {
         this.#emit('leaseLost', job)
         break
       case 'released':
-        this.#send(this.#store.call('release', lease), () => this.#emit('released', job))
+        this.#send(this.#store.call('release', lease), () => this.#emit('released', job), 'LEASE_LOST') // it went back before
         break
       case 'succeeded': {
         const { result } = outcome
@@ -218,7 +218,7 @@ export class Worker {
         const { kind, error, retryAfter } = outcome
         this.#send(this.#store.call('fail', { lease, kind, error, retryAfter }), (fate) =>
           this.#emit(
-            fate.state === 'scheduled' ? 'retrying' : fate.state === 'dead' ? 'dead' : 'cancelled',
+            fate.state === 'dead' || fate.state === 'cancelled' ? fate.state : 'retrying', // perhaps it has been already
             job,
             error,
             fate,
@@ -228,8 +228,8 @@ export class Worker {
     }
   }
 
-  /** Counts what is not yet on disk, so that `stop` can wait for it. */
-  #send(report: Promise<Fate>, onDisk?: (fate: Fate) => void): void {
+  /** Counts what is not yet on disk, so that `stop` can wait for it. Nobody is warned of a refusal that is `expected`. */
+  #send(report: Promise<Fate>, onDisk?: (fate: Fate) => void, expected?: ErrorCode): void {
     const settled = () => {
       if (--this.#reporting === 0) this.#onReported?.()
     }
@@ -240,7 +240,7 @@ export class Worker {
         settled()
       },
       (error) => {
-        this.#emit('warning', error)
+        if (expected === undefined || (error as GopherQueueError).code !== expected) this.#emit('warning', error)
         settled()
       },
     )

@@ -1,10 +1,10 @@
 import { backoffDelay, parseBackoff } from '../../model/backoff.ts'
-import { GopherQueueError } from '../../model/errors.ts'
 import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
 import type { Db, QueueRow } from './db.ts'
 import { readyAmong } from './queries.ts'
+import { leaseLost, receipt, signReceipt } from './receipts.ts'
 
 // The events of one attempt, from its lease to its outcome: each function is the SQL of its event and what it means.
 
@@ -106,12 +106,11 @@ export const succeeded: Fate = { state: 'succeeded', runAt: null, reason: null }
 export function succeed(db: Db, { lease: { id, queue, type, token }, result }: { lease: Lease; result: string }): Fate {
   const changes = db.run(
     `UPDATE gq_jobs
-     SET state = 'succeeded', result = ?4, finished_at = ?5, lease_token = NULL, lease_expires_at = NULL,
-         prune_at = ?5 + ?6
+     SET state = 'succeeded', result = ?4, finished_at = ?5, lease_expires_at = NULL, prune_at = ?5 + ?6
      WHERE id = ?1 AND state = 'running' AND lease_token = ?3 AND queue = ?2`,
     ...[id, queue, token, result, db.now, db.queue(queue).keep_succeeded],
   )
-  if (changes === 0) throw leaseLost(db, id)
+  if (changes === 0) return receipt(db, { id, token })
   db.moved(queue, type, 'running', 'succeeded')
   db.ended.push(id)
   return succeeded
@@ -137,21 +136,23 @@ export const selectRunning = `SELECT j.id, j.queue, j.type, j.attempt, j.budget_
     j.on_timeout, j.started_at, j.cancel_requested_at, w.name AS worker
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
 
-function held(db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): RunningJob {
-  const job = db.get<RunningJob>(
+function held(db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): RunningJob | undefined {
+  return db.get<RunningJob>(
     `${selectRunning} WHERE j.id = ?1 AND j.state = 'running' AND j.lease_token = ?2`,
     id,
     token,
   )
-  if (!job) throw leaseLost(db, id)
-  return job
 }
 
 /** Ends a failed attempt: again later, dead, or cancelled if that was asked for. Its record goes into the history. */
 export function fail(db: Db, { lease, kind, error, retryAfter }: Failure): Fate {
   return db.atomic(() => {
     const job = held(db, lease)
-    return endAttempt(db, job, kind === 'timeout' ? 'timeout' : 'failed', kind === 'permanent', error, retryAfter)
+    if (!job) return receipt(db, lease)
+    const outcome = kind === 'timeout' ? 'timeout' : 'failed'
+    const fate = endAttempt(db, job, outcome, kind === 'permanent', error, retryAfter)
+    signReceipt(db, job, lease)
+    return fate
   })
 }
 
@@ -234,7 +235,11 @@ export function makeReady(
 
 /** Gives a job back unstarted or aborted: the attempt does not count. */
 export function release(db: Db, lease: Pick<Lease, 'id' | 'token'>): Fate {
-  return releaseHeld(db, held(db, lease))
+  const job = held(db, lease)
+  if (!job) return receipt(db, lease)
+  const fate = releaseHeld(db, job)
+  if (job.cancel_requested_at !== null) signReceipt(db, job, lease)
+  return fate
 }
 
 export function releaseHeld(db: Db, job: RunningJob): Fate {
@@ -248,8 +253,8 @@ const aborted = { name: 'AbortError', message: 'Given back after its cancellatio
 /** Keeps a state from which the next attempt can go on. */
 export function checkpoint(db: Db, { lease: { id, token }, state }: { lease: Lease; state: string }): null {
   const changes = db.run(
-    `UPDATE gq_jobs SET checkpoint = ?3 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
-    ...[id, token, state],
+    `UPDATE gq_jobs SET checkpoint = ?3, renewed_at = ?4 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
+    ...[id, token, state, db.now],
   )
   if (changes === 0) throw leaseLost(db, id)
   return null
@@ -261,7 +266,8 @@ export const seenEvery = 10_000
 /** Extends a lease, up to the attempt's timeout. */
 export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequested: boolean } {
   const row = db.get<{ expiresAt: number; cancelRequestedAt: number | null; worker: number }>(
-    `UPDATE gq_jobs SET lease_expires_at = MIN(?3 + visibility_timeout, started_at + timeout + ${timeoutGrace})
+    `UPDATE gq_jobs
+     SET lease_expires_at = MIN(?3 + visibility_timeout, started_at + timeout + ${timeoutGrace}), renewed_at = ?3
      WHERE id = ?1 AND state = 'running' AND lease_token = ?2
      RETURNING lease_expires_at AS expiresAt, cancel_requested_at AS cancelRequestedAt, worker_id AS worker`,
     ...[lease.id, lease.token, db.now],
@@ -272,12 +278,4 @@ export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequ
     ...[row.worker, db.now],
   )
   return { expiresAt: row.expiresAt, cancelRequested: row.cancelRequestedAt !== null }
-}
-
-function leaseLost(db: Db, id: number): GopherQueueError {
-  const job = db.get<{ state: State }>(`SELECT state FROM gq_jobs WHERE id = ?1`, id)
-  return new GopherQueueError(
-    'LEASE_LOST',
-    `The lease on job ${id} is over (the job is ${job ? job.state : 'gone'} now). What this attempt reports is not taken: the attempt that owns the job decides.`,
-  )
 }
