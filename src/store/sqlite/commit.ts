@@ -149,11 +149,12 @@ export class Engine {
       else replies.push({ seq: request.seq, error: failure })
     }
     if (!this.#condition.failed) return replies
+    if (this.#condition.has('SCHEMA_TOO_NEW')) this.#rounds.loseAll()
     abandon(this.#db.connection)
     return [...replies, ...this.#refuseAll([])]
   }
 
-  /** Nothing more is read or written here, and nobody may wait for it; only workers' requests for jobs stay unanswered. */
+  /** Nothing more is read or written here, and nobody may wait for it. */
   #refuseAll(requests: Request[]): Reply[] {
     const seqs = [...this.#held.splice(0), ...requests].map(({ seq }) => seq)
     const error = this.#condition.refusal()

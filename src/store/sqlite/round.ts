@@ -6,6 +6,7 @@ import type { Condition } from './condition.ts'
 import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { Leases } from './leases.ts'
+import { mustKnowSchema } from './newer.ts'
 import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
 import { giveBack, sparePages } from './space.ts'
 import { Terms } from './terms.ts'
@@ -95,9 +96,14 @@ export class Rounds {
     this.#dataVersion = -1
   }
 
-  /** Lets go of those that wait for a job's end or the vitals: their seqs. */
+  /** Lets go of those that wait for a job, a job's end or the vitals: their seqs. */
   giveUp(): number[] {
     return [...this.#waiting.giveUp(), ...this.#watchers.splice(0)]
+  }
+
+  /** Tells the handlers of this process that their leases are over: it may renew and report nothing more. */
+  loseAll(): void {
+    this.#emit(this.#leases.loseAll())
   }
 
   /** Another process committed since this was last asked. */
@@ -109,7 +115,9 @@ export class Rounds {
   }
 
   #versionOutside(db: Db): number {
-    return db.get<{ data_version: number }>('PRAGMA data_version')!.data_version
+    const { data_version: version } = db.get<{ data_version: number }>('PRAGMA data_version')!
+    if (version !== this.#dataVersion) mustKnowSchema(db)
+    return version
   }
 
   /** Asked on a read, so that an idle process takes no write lock. */

@@ -258,15 +258,14 @@ const migrations: string[] = [
 
 export const newestSchema = migrations.length
 
+export const tooNew = (found: number): string =>
+  `The file has schema ${found}; this GopherQueue knows up to ${newestSchema}. Nothing was changed: use the newer version.`
+
 /** Brings the file to this version's schema, one transaction a step. Safe when several processes open at once. Throws SCHEMA_TOO_NEW. */
 export function migrate(db: DatabaseSync, begin: () => void): void {
   for (;;) {
     const found = version(db)
-    if (found > migrations.length)
-      throw new GopherQueueError(
-        'SCHEMA_TOO_NEW',
-        `The file has schema ${found}; this GopherQueue knows up to ${migrations.length}. Nothing was changed: use the newer version.`,
-      )
+    if (found > migrations.length) throw new GopherQueueError('SCHEMA_TOO_NEW', tooNew(found))
     if (found === migrations.length) return
     begin()
     try {

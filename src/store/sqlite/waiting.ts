@@ -82,11 +82,13 @@ export class Waiting {
     return this.#hungry.keys()
   }
 
-  /** Lets go of those that wait for a job's end: their seqs. */
+  /** Lets go of all that wait: their seqs. */
   giveUp(): number[] {
+    const hungry = [...this.#hungry.values()].map(({ seq }) => seq)
+    for (const worker of [...this.#hungry.keys()]) this.forgetWorker(worker)
     const seqs = [...this.#waits.values()].flatMap((waits) => [...waits])
     this.#waits.clear()
-    return seqs
+    return [...hungry, ...seqs]
   }
 
   /** Whether a transaction could feed someone, so that an idle worker takes no write lock in vain. */
