@@ -30,6 +30,8 @@ export interface StopOptions {
  */
 const patience = { afterTimeout: 30_000, afterAbort: 10_000, lastWord: 10_000 }
 
+const isUnknown = (error: unknown): boolean => (error as GopherQueueError).code === 'WORKER_UNKNOWN'
+
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
 export class Worker {
   /** As operators see it. */
@@ -122,13 +124,19 @@ export class Worker {
 
   #register(): void {
     const { name, sources, concurrency } = this
-    this.#registration = this.#store.call('register', { name, sources, slots: concurrency }).then(
+    const known = this.#id === undefined ? {} : { known: this.#id }
+    this.#registration = this.#store.call('register', { name, sources, slots: concurrency, ...known }).then(
       (id) => {
         this.#id = id
         this.#ask()
       },
       (error) => this.#tryLater(error, () => this.#register()),
     )
+  }
+
+  /** Somebody has signed it off, or the file is another one; of several requests the last does it. */
+  #registerAgain(): void {
+    if (this.#asking === 0 && !this.#stopping) this.#register()
   }
 
   #tryLater(error: unknown, again: () => void): void {
@@ -151,7 +159,8 @@ export class Worker {
       },
       (error) => {
         this.#asking--
-        this.#tryLater(error, () => this.#askAgain())
+        if (isUnknown(error)) this.#registerAgain()
+        else this.#tryLater(error, () => this.#askAgain())
       },
     )
   }

@@ -17,7 +17,7 @@ export const timeoutGrace = 1000
  */
 export function lease(
   db: Db,
-  { worker, sources, slots, exclude }: LeaseRequest,
+  { worker, sources, slots, exclude, ask }: LeaseRequest,
   dry: (source: Source) => void,
 ): LeasedJob[] | null {
   const limit = slots - heldBy(db, worker)
@@ -55,12 +55,13 @@ export function lease(
   const rows = db.arrays(
     `UPDATE gq_jobs
      SET state = 'running', attempt = attempt + 1, lease_token = ?2, lease_seq = COALESCE(lease_seq, ?2), worker_id = ?3,
-         started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace})
+         started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace}),
+         renewed_at = NULL, asked = ?5
      WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'
      RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
                backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace,
                created_at AS createdAt, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?4 - created_at) END`,
-    ...[JSON.stringify(taken), token, worker, db.now],
+    ...[JSON.stringify(taken), token, worker, db.now, ask ?? null],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
   jobs.sort((a, b) => a.priority - b.priority || a.id - b.id)

@@ -16,6 +16,8 @@ export interface Request<K extends Operation = Operation> {
   input: Input<K>
   /** The operator whose doing it is, for the audit log. */
   who?: string
+  /** Of the file that gave the token or worker id in it; undefined: it was given in this process. */
+  epoch?: string | undefined
 }
 export type Reply = { seq: number; value: unknown } | { seq: number; error: GopherQueueError }
 

@@ -82,6 +82,7 @@ export class Db {
   readonly processes: Processes
   #statements = new Map<string, StatementSync>()
   #queues = new Map<string, QueueRow>()
+  #epoch: string | undefined
   /** Takes back what the operation in `atomic` has counted so far. */
   #undo: (() => void)[] | null = null
 
@@ -237,6 +238,12 @@ export class Db {
     const row = { ...settings, counts, totals: JSON.parse(totals) as Totals, moves: 0 }
     this.#queues.set(name, row)
     return row
+  }
+
+  /** Names the file. Read once: a connection to a file that was put in its place is a new one. */
+  get epoch(): string {
+    this.#epoch ??= this.get<{ value: string }>(`SELECT value FROM gq_meta WHERE key = 'epoch'`)?.value ?? ''
+    return this.#epoch
   }
 
   /** The next event number, from the sequence that also gives job ids. */

@@ -175,7 +175,7 @@ export class Rounds {
       this.#pruneAt = done.behind ? this.#clock.monotonic() + pruneEvery : Number.POSITIVE_INFINITY
     for (const { request, jobs } of done.fed)
       if (this.#workers.has(request.input.worker)) for (const job of jobs) this.#terms.add(job, at)
-      else this.#remotes.add(request.input.worker) // it may have signed on with an earlier server
+      else if (jobs.length > 0) this.#remotes.add(request.input.worker) // it may have signed on with an earlier server
     this.#emit(db.events)
     this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
     if (proving) this.#condition.unblock()
@@ -202,15 +202,17 @@ export class Rounds {
       if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
       else if (operation === 'release') this.#leases.end(input as Lease)
       else if (operation === 'register' && 'value' in answer)
-        this.#startWork(answer.value as number, (input as Input<'register'>).remote !== undefined)
+        this.#startWork(answer.value as number, input as Input<'register'>)
       else if (operation === 'unregister') this.#forget(input as number)
     }
   }
 
-  #startWork(worker: number, isRemote: boolean): void {
-    if (isRemote) this.#remotes.add(worker)
+  #startWork(worker: number, { known, remote }: Input<'register'>): void {
+    if (known !== undefined) this.#forget(known) // its earlier row may be gone, or another's by now
+    if (remote !== undefined) this.#remotes.add(worker)
     else this.#workers.add(worker)
     this.#condition.lookSoon() // space is set aside before the first job runs
+    this.#wakeAt = 0 // what it holds since earlier is watched from now on
   }
 
   #forget(worker: number): void {
