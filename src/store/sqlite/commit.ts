@@ -85,11 +85,13 @@ export class Engine {
   }
 
   #tick(): Reply[] {
-    const held = this.#held
+    let held = this.#held
     this.#held = []
     let round: Round
     try {
+      const { epoch } = this.#db
       if (this.#distrusted) this.#reconnect()
+      if (this.#db.epoch !== epoch) held = this.#rounds.ofAnotherFile(epoch, held)
       round = this.#rounds.look(this.#db)
     } catch (error) {
       return this.#refuse(held, error)

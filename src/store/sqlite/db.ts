@@ -82,7 +82,8 @@ export class Db {
   readonly processes: Processes
   #statements = new Map<string, StatementSync>()
   #queues = new Map<string, QueueRow>()
-  #epoch: string | undefined
+  /** Names the file. Read with each new connection: a file that was put in the place of another has another. */
+  epoch = ''
   /** Takes back what the operation in `atomic` has counted so far. */
   #undo: (() => void)[] | null = null
 
@@ -240,10 +241,8 @@ export class Db {
     return row
   }
 
-  /** Names the file. Read once: a connection to a file that was put in its place is a new one. */
-  get epoch(): string {
-    this.#epoch ??= this.get<{ value: string }>(`SELECT value FROM gq_meta WHERE key = 'epoch'`)?.value ?? ''
-    return this.#epoch
+  readEpoch(): void {
+    this.epoch = this.get<{ value: string }>(`SELECT value FROM gq_meta WHERE key = 'epoch'`)?.value ?? ''
   }
 
   /** The next event number, from the sequence that also gives job ids. */

@@ -30,9 +30,9 @@ export function markAsCopy(db: DatabaseSync): void {
  * only one that was made of that backup. In steps, so that others wait for none of them longer than 2 ms.
  */
 export function firstOpening(db: Db): Db {
-  if (!copiedAt(db)) return db
   try {
-    while (whileBusy(() => step(db)));
+    while (copiedAt(db) && whileBusy(() => step(db)));
+    db.readEpoch() // now, while the file is well: who has leases of it has to know later whether it is another one
     return db
   } catch (error) {
     db.rollback()
@@ -40,6 +40,7 @@ export function firstOpening(db: Db): Db {
       db.connection.close()
       throw error
     }
+    db.readEpoch()
     return db // such as a full disk: the mark stays, and the next opening goes on
   }
 }

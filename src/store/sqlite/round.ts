@@ -101,6 +101,18 @@ export class Rounds {
     return [...this.#waiting.giveUp(), ...this.#watchers.splice(0)]
   }
 
+  /**
+   * Another file is in the place of the one that gave these tokens and worker ids: what waits or is held is refused by
+   * it, handlers hear that their leases are lost, and their workers register again. Answers with what is held.
+   */
+  ofAnotherFile(epoch: string, held: Request[]): Request[] {
+    this.loseAll()
+    this.#workers.clear()
+    this.#remotes.clear()
+    this.#waiting.areOf(epoch)
+    return held.map((request) => ({ ...request, epoch: request.epoch ?? epoch }))
+  }
+
   /** Tells the handlers of this process that their leases are over: it may renew and report nothing more. */
   loseAll(): void {
     this.#emit(this.#leases.loseAll())

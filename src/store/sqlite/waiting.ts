@@ -83,6 +83,14 @@ export class Waiting {
     return [{ seq: older.seq, value: [] }]
   }
 
+  /** Their workers were known to the file of this epoch. */
+  areOf(epoch: string): void {
+    for (const request of this.#hungry.values()) {
+      request.epoch ??= epoch
+      this.#fresh.workers.add(request.input.worker)
+    }
+  }
+
   workers(): Iterable<number> {
     return this.#hungry.keys()
   }
