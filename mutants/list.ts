@@ -13,9 +13,11 @@ const commit = 'store/sqlite/commit.ts'
 const condition = 'store/sqlite/condition.ts'
 const connection = 'store/sqlite/connection.ts'
 const db = 'store/sqlite/db.ts'
+const delivery = 'store/sqlite/delivery.ts'
 const disk = 'store/sqlite/disk.ts'
 const leases = 'store/sqlite/leases.ts'
 const operator = 'store/sqlite/operator.ts'
+const receipts = 'store/sqlite/receipts.ts'
 const reaper = 'store/sqlite/reaper.ts'
 const terms = 'store/sqlite/terms.ts'
 const round = 'store/sqlite/round.ts'
@@ -652,14 +654,74 @@ export const mutants: Mutant[] = [
   {
     name: 'forgotten-remotes',
     breaks: 'tells workers that signed on with an earlier server that their new leases are over',
-    edits: [[round, 'else this.#remotes.add(request.input.worker)', 'else this.#remotes.delete(request.input.worker)']],
+    edits: [[round, 'this.#remotes.add(request.input.worker)', 'this.#remotes.delete(request.input.worker)']],
     tests: ['tests/store/remote.test.ts'],
   },
   {
     name: 'unheard-leases',
     breaks: 'keeps what was given by an answer that its worker never heard',
-    edits: [['server/handlers.ts', 'for (const lease of unheard) giveBack(lease)', 'unheard.length = 0']],
-    tests: ['tests/server/serve.test.ts'],
+    edits: [[delivery, 'if (row && request.input.holds) receive(db, request.input, row)', '']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'hasty-return',
+    breaks: 'gives back what an answer gave that may still arrive',
+    edits: [[delivery, 'asked IS NULL OR asked < ?2)', 'asked IS NULL OR ?2 > 0)']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'endless-returns',
+    breaks: 'gives a job back for ever whose answer never arrives',
+    edits: [[delivery, 'undelivered < mostReturns', 'undelivered < 1e9']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'deaf-worker',
+    breaks: 'gives a worker that hears no answer as many jobs as ever',
+    edits: [[delivery, 'row.lost_answers < lostInARow', 'row.lost_answers < 1e9']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'no-receipt',
+    breaks: 'refuses a success that was taken, when it is sent again',
+    edits: [[receipts, "if (state === 'succeeded' && job.token === token) return succeeded", '']],
+    tests: contract,
+  },
+  {
+    name: 'no-receipt-of-failure',
+    breaks: 'refuses a failure that was taken, when it is sent again',
+    edits: [[receipts, 'UPDATE gq_attempts SET token = ?3', 'UPDATE gq_attempts SET token = ?3 + 0 * attempt + 1']],
+    tests: contract,
+  },
+  {
+    name: 'any-file',
+    breaks: 'takes the token of another file',
+    edits: [[delivery, 'if (epoch === db.epoch) return\n', 'return\n']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'twin-copies',
+    breaks: 'leaves two files that were restored from one backup with the same epoch',
+    edits: [
+      [
+        'store/sqlite/epoch.ts',
+        "db.run(`UPDATE gq_meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch'`)",
+        '',
+      ],
+    ],
+    tests: ['tests/store/epoch.test.ts'],
+  },
+  {
+    name: 'impostor',
+    breaks: 'lets a process take the id of another one’s worker',
+    edits: [['store/sqlite/registration.ts', 'return isSame ? known : undefined', 'return row ? known : undefined']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'writes-newer',
+    breaks: 'goes on writing when a newer process has brought the schema forward',
+    edits: [['store/sqlite/newer.ts', 'if (found > newestSchema)', 'if (found > newestSchema + 1)']],
+    tests: ['tests/store/newer.test.ts'],
   },
   {
     name: 'endless-goodbye',

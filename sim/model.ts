@@ -23,6 +23,8 @@ export interface Row {
   deadline: number | null
   createdAt: number
   token: number | null
+  /** Of the lease whose holder reported last. */
+  endedBy: number | null
   expiresAt: number | null
   worker: number | null
   startedAt: number | null

@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'NOT_FOUND' // no such job
   | 'INVALID_STATE' // the event does not fit the job's state
   | 'LEASE_LOST' // the lease token is stale: another attempt owns the job
+  | 'WORKER_UNKNOWN' // the worker's id is not known here, or it was signed off: it registers again
   | 'JOB_FAILED' // wait(): the job ended dead or cancelled
   | 'WAIT_TIMEOUT' // wait(): the job had not ended in time; it goes on
   | 'CLOSED' // the queue was closed

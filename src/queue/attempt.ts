@@ -59,7 +59,7 @@ export class Attempt {
       deadline,
     }
     this.leased = leased
-    this.lease = { id, queue, type, token: leased.token }
+    this.lease = { id, queue, type, token: leased.token, ...(leased.epoch !== undefined && { epoch: leased.epoch }) }
     this.#definition = definition
     this.#around = around
   }

@@ -39,12 +39,23 @@ export interface LeaseRequest {
   slots: number
   /** Jobs that it must not have, besides those whose handlers go on in its process. */
   exclude: number[]
+  /**
+   * Tokens of the jobs that it has, of a worker on the network. What it was given and neither names nor ever confirmed was
+   * not received: it goes back, uncharged. Undefined when it does not say.
+   */
+  holds?: number[]
+  /** Number of the request among those of its worker, growing: one that arrives after a newer one gets nothing. */
+  ask?: number
+  /** The first of its requests whose answer it may still receive; this one if not given. What that gave does not go back. */
+  since?: number
 }
 
 /** The right to report on one attempt. A stale one is refused with LEASE_LOST. */
 export interface Lease extends Source {
   id: number
   token: number
+  /** Of the file that gave it, where it came over the network: in another file it fits nothing. */
+  epoch?: string
 }
 
 export interface LeasedJob extends Lease {
@@ -184,8 +195,12 @@ export interface WorkerRegistration {
   slots: number
   /** Its host, if it is reached over the network: then nobody here renews its leases. */
   remote?: string
-  /** As it was signed on before, if its row is to be brought up to date. */
+  /** As it was signed on before: its row is brought up to date, if it is of the same instance. */
   known?: number
+  /** Names its process, if it is reached over the network: all its workers say the same. */
+  instance?: string
+  /** Names this call: sent again because its answer was lost, it signs on no second worker. */
+  request?: string | null
 }
 
 /** One worker, of any process, that has not signed off. */
@@ -380,6 +395,8 @@ export interface Operations {
   stopping(worker: number): null
   /** Gives back what the worker still holds, uncharged. */
   unregister(worker: number): null
+  /** Names the file: a restored or replaced one has another. */
+  epoch(input: null): string
   /** Answers when the job has ended. */
   wait(id: number): Job
   job(id: number): Job | null
@@ -427,8 +444,17 @@ export interface StoreHealth {
 
 /** Where jobs live. SQLite, memory, HTTP and PostgreSQL each implement this and nothing more. */
 export interface Store {
-  /** `who` is the operator whose doing it is: with it goes an entry of the audit log, in the same transaction. */
-  call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal, who?: string): Promise<Output<K>>
+  /**
+   * `who` is the operator whose doing it is: with it goes an entry of the audit log, in the same transaction. `epoch` is
+   * that of the file that gave the token or worker id: another file refuses it with LEASE_LOST or WORKER_UNKNOWN.
+   */
+  call<K extends Operation>(
+    operation: K,
+    input: Input<K>,
+    signal?: AbortSignal,
+    who?: string,
+    epoch?: string,
+  ): Promise<Output<K>>
   /**
    * Stores jobs through a connection of the app's own, inside the transaction that is open on it, where a store can.
    * Refuses a connection that it cannot use with INVALID_ARGUMENT.

@@ -47,12 +47,65 @@ export function leases({ holds, holdsOverTime }: Suite): void {
 
   holds('an outcome is taken once', async (at) => {
     const job = await at.running()
-    const twice = await Promise.allSettled([at.succeed(job, 'first'), at.succeed(job, 'second'), at.fail(job)])
-    assert.deepEqual(
-      twice.map(({ status }) => status),
-      ['fulfilled', 'rejected', 'rejected'],
-    )
+    const fates = await Promise.all([at.succeed(job, 'first'), at.succeed(job, 'second'), at.fail(job)])
+    assert.deepEqual(fates, Array(3).fill({ state: 'succeeded', runAt: null, reason: null }))
     assert.equal((await at.job(job.id)).result, 'first')
+    assert.deepEqual((await at.store.call('attempts', job.id)).length, 1)
+  })
+
+  holds('a report that is sent again is answered with what came of it, and changes nothing', async (at) => {
+    const job = await at.running({ maxAttempts: 2, backoff: { kind: 'constant', delay: '1h' } })
+    const reports = () => [at.fail(job), at.fail(job, 'permanent'), at.succeed(job), at.store.call('release', job)]
+    const scheduled = await at.fail(job)
+    assert.equal(scheduled.state, 'scheduled')
+    const before = await at.everything()
+    for (const report of reports()) assert.deepEqual(await report, scheduled)
+    for (const operation of ['heartbeat', 'checkpoint'] as const)
+      await at.refused('LEASE_LOST', () =>
+        operation === 'heartbeat'
+          ? at.store.call('heartbeat', job)
+          : at.store.call('checkpoint', { lease: job, state: '1' }),
+      )
+    assert.deepEqual(await at.everything(), before)
+    await at.store.call('cancel', job.id)
+    for (const report of reports()) assert.equal((await report).state, 'cancelled')
+    await at.store.call('retry', job.id)
+    const [next] = await at.lease(stranger)
+    assert.equal((await at.fail(job)).state, 'running') // of the next attempt, which goes on
+    assert.equal((await at.fail(next!, 'permanent')).reason, 'permanent')
+    for (const report of reports()) assert.deepEqual(await report, { state: 'dead', runAt: null, reason: 'permanent' })
+    await at.store.call('remove', job.id)
+    assert.equal((await at.fail(next!)).reason, 'permanent')
+    await assert.rejects(at.fail(job), { code: 'LEASE_LOST', accepted: 'unknown' }) // only the last report is known still
+  })
+
+  holds('what a release after a cancellation came to is told again; any other release is forgotten', async (at) => {
+    const [cancelled, released] = [await at.running(), await at.running()]
+    await at.store.call('cancel', cancelled.id)
+    for (let times = 0; times < 2; times++) assert.equal((await at.store.call('release', cancelled)).state, 'cancelled')
+    await at.store.call('release', released)
+    await at.refused('LEASE_LOST', () => at.store.call('release', released))
+  })
+
+  holdsOverTime('a report of an attempt that was taken from its worker stays refused', async (at) => {
+    await at.worker()
+    const job = await at.running({ maxAttempts: 1 })
+    for (let i = 0; i < 20; i++) at.advance(5000)
+    assert.equal(await at.state(job.id), 'dead')
+    await at.refused('LEASE_LOST', () => at.fail(job))
+    await at.refused('LEASE_LOST', () => at.succeed(job))
+  })
+
+  holdsOverTime('a success whose job retention took at once is told again for an hour', async (at) => {
+    await at.worker()
+    await at.store.call('setQueue', { queue: 'default', keepSucceeded: 0 })
+    const job = await at.running()
+    await at.succeed(job)
+    at.advance(1000)
+    assert.equal(await at.state(job.id), 'gone')
+    assert.equal((await at.succeed(job)).state, 'succeeded')
+    for (let minutes = 0; minutes < 62; minutes++) at.advance(60_000)
+    await assert.rejects(at.succeed(job), { code: 'LEASE_LOST', accepted: 'unknown' })
   })
 
   holds('a release is not charged and leaves no trace; the next attempt has the same number', async (at) => {
@@ -252,7 +305,8 @@ export function leases({ holds, holdsOverTime }: Suite): void {
       [jobs[1]!.id, 'cancelled', 1],
       [other.id, 'running', 1],
     ])
-    assert.deepEqual((await at.store.call('stats', null)).workers, [])
+    const { workers } = await at.store.call('stats', null)
+    assert.deepEqual(workers.filter(({ id }) => id === worker), []) // biome-ignore format: short
     await at.refused('LEASE_LOST', () => at.succeed(jobs[0]!))
   })
 }

@@ -86,7 +86,7 @@ export function transitions({ holds, holdsOverTime }: Suite): void {
       for (const state of states.filter((s) => !(s in to))) {
         const job = await into[state](at)
         assert.equal(await at.state(job.id), state)
-        await at.refused(refusal, () => act(at, job))
+        await at.refused(refusal, () => act(at, { ...job, token: -1 }))
       }
     })
   }

@@ -20,7 +20,11 @@ const name = (description: string) => string({ pattern: named, description })
 const id = int({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Id of a job' })
 const instant = int({ description: 'Unix ms' })
 const duration = either([number({ minimum: 0 }), string()], { description: "Milliseconds, or a string such as '5m'" })
-const token = int({ description: 'Of the lease: as `leases` gave it' })
+const token = string({
+  minLength: 1,
+  maxLength: 64,
+  description: 'Of the lease, as `leases` gave it: of this file alone',
+})
 const accepted = texts(['no', 'yes', 'unknown'], 'Whether the submission or change took effect')
 const key = string({ pattern: '^[\\s\\S]{1,256}$' })
 
@@ -167,7 +171,7 @@ const Report = either(
 ) as unknown as ReturnType<typeof Type.Unsafe<Report>>
 export interface Report {
   id: number
-  token: number
+  token: string
   event: ReportKind
   result?: unknown
   kind?: 'temporary' | 'permanent' | 'timeout'
@@ -213,7 +217,7 @@ export interface Endpoint {
 
 const ofJob = closed({ id: int({ minimum: 1 }) })
 const ofName = closed({ name: name('Its name') })
-const ofWorker = closed({ id: either([int({ minimum: 1 }), name('Its name: one of digits alone is an id')]) })
+const ofWorker = closed({ id: name('Its id, or its name') })
 const waitMs = may(int({ minimum: 0, maximum: 60_000, description: 'Longest wait in ms. Default 30000' }))
 
 const report = <K extends ReportKind, R extends TSchema>(event: K, summary: string, response: R) => ({
@@ -301,13 +305,17 @@ export const api = {
     summary: 'Delete an ended job and its history',
   },
   register: {
-    ...{ method: 'POST', url: '/v1/workers', scope: 'work', summary: 'Sign on a worker', status: 201 },
+    ...{ method: 'POST', url: '/v1/workers', scope: 'work', status: 201 },
+    summary:
+      'Sign on a worker. Sent again with the same header Idempotency-Key, it is answered as the first time and signs on no second one',
     body: closed({
       name: name('Shown to operators'),
       sources: list(source),
       slots: int({ minimum: 0, maximum: 10_000 }),
+      instance: may(name('Names its process: all workers of one process say the same. Default: a process of its own')),
+      known: may(name('Its id before, when that is refused with WORKER_UNKNOWN: what still runs under it goes on')),
     }),
-    response: object({ worker: int() }),
+    response: object({ worker: string({ description: 'Its id: of this file alone' }) }),
   },
   unregister: {
     ...{ method: 'DELETE', url: '/v1/workers/:id', scope: 'work', params: ofWorker, response: nothing() },
@@ -322,19 +330,29 @@ export const api = {
     summary:
       'The first ready jobs; waits for one up to waitMs. A newer request of the same worker takes the place of an older one',
     body: closed({
-      worker: either([
-        int({ minimum: 1 }),
-        name('A name of its own: it is signed on by that. No other loop may use it'),
-      ]),
+      worker: name('A name of its own: it is signed on by that, and no other loop may use it. Or an id of `workers`'),
       types: may(list(type)),
       queue: may(name("Of `types`. Default 'default'")),
       sources: may(list(source, { description: 'In place of types and queue' })),
       slots: may(int({ minimum: 0, maximum: 10_000, description: 'Most jobs it may hold at once. Default 1' })),
       exclude: may(list(id)),
-      turn: may(int({ description: 'Of two requests that cross on the way, the higher one counts' })),
+      turn: may(
+        int({
+          minimum: 0,
+          description: 'Number of the request, growing: of two that cross on the way the higher one counts',
+        }),
+      ),
       since: may(
         int({
-          description: 'Sent again: the first turn whose answer was not heard. What it gave goes back first, uncharged',
+          minimum: 0,
+          description: 'The lowest turn whose answer may still arrive. Default: this one, and no earlier one',
+        }),
+      ),
+      holds: may(
+        list(token, {
+          maxItems: 10_000,
+          description:
+            'Tokens of all jobs that it has. What an answer before `since` gave and is not among them was lost with it: it goes back, uncharged',
         }),
       ),
       waitMs,

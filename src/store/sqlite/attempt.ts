@@ -1,6 +1,5 @@
 import { backoffDelay, parseBackoff } from '../../model/backoff.ts'
 import { afterLoss } from '../../model/company.ts'
-import { GopherQueueError } from '../../model/errors.ts'
 import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
@@ -8,6 +7,7 @@ import type { Candidate, Company, Gate } from './company.ts'
 import type { Db, QueueRow } from './db.ts'
 import { goesOn, showsLife } from './losses.ts'
 import { readyAmong } from './queries.ts'
+import { leaseLost, receipt } from './receipts.ts'
 
 // The events of one attempt, from its lease to its outcome: each function is the SQL of its event and what it means.
 
@@ -20,7 +20,7 @@ export const timeoutGrace = 1000
  */
 export function lease(
   db: Db,
-  { worker, sources, slots, exclude }: LeaseRequest,
+  { worker, sources, slots, exclude, ask }: LeaseRequest,
   company: Company,
   dry: (source: Source) => void,
 ): LeasedJob[] | null {
@@ -32,7 +32,7 @@ export function lease(
   const { found, spent } = candidates(db, sources, (queue) => Math.min(limit, room.get(queue)!), excluded)
   const { taken, heldBack } = choose(found, { limit, room, spent, gate })
   if (!heldBack) for (const source of sources) if (spent.has(source) || room.get(source.queue) === 0) dry(source)
-  if (taken.length > 0) return take(db, worker, taken)
+  if (taken.length > 0) return take(db, worker, taken, ask)
   return heldBack ? null : []
 }
 
@@ -77,19 +77,19 @@ function choose(
   return { taken, heldBack: false }
 }
 
-function take(db: Db, worker: number, taken: number[]): LeasedJob[] {
+function take(db: Db, worker: number, taken: number[], ask: number | undefined): LeasedJob[] {
   showsLife(db, worker)
   const token = db.nextSequence()
   const rows = db.arrays(
     `UPDATE gq_jobs
      SET state = 'running', attempt = attempt + 1, lease_token = ?2, lease_seq = COALESCE(lease_seq, ?2), worker_id = ?3,
          started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace}),
-         renewed_at = NULL, over_since = NULL
+         renewed_at = NULL, over_since = NULL, asked = ?5
      WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'
      RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
                backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace,
                created_at AS createdAt, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?4 - created_at) END`,
-    ...[JSON.stringify(taken), token, worker, db.now],
+    ...[JSON.stringify(taken), token, worker, db.now, ask ?? null],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
   jobs.sort((a, b) => a.priority - b.priority || a.id - b.id)
@@ -139,7 +139,7 @@ export function succeed(db: Db, { lease: { id, queue, type, token }, result }: {
      WHERE id = ?1 AND state = 'running' AND lease_token = ?3 AND queue = ?2`,
     ...[id, queue, token, result, db.now, db.queue(queue).keep_succeeded],
   )
-  if (changes === 0) throw leaseLost(db, id)
+  if (changes === 0) return receipt(db, { id, token })
   db.moved(queue, type, 'running', 'succeeded')
   db.ended.push(id)
   return succeeded
@@ -176,20 +176,19 @@ export const selectRunning = `SELECT j.id, j.queue, j.type, j.attempt, j.budget_
     j.cancel_requested_at, j.worker_id, w.name AS worker, w.seen_at, w.id IS NOT NULL AND w.pid IS NULL AS remote
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
 
-function held(db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): RunningJob {
-  const job = db.get<RunningJob>(
+function held(db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): RunningJob | undefined {
+  return db.get<RunningJob>(
     `${selectRunning} WHERE j.id = ?1 AND j.state = 'running' AND j.lease_token = ?2`,
     id,
     token,
   )
-  if (!job) throw leaseLost(db, id)
-  return job
 }
 
 /** Ends a failed attempt: again later, dead, or cancelled if that was asked for. Its record goes into the history. */
 export function fail(db: Db, { lease, kind, error, retryAfter, goesOn: runs = false }: Failure): Fate {
   return db.atomic(() => {
     const job = held(db, lease)
+    if (!job) return receipt(db, lease)
     if (runs) goesOn(db, job.worker_id, lease)
     record(db, job, kind === 'timeout' ? 'timeout' : 'failed', error, { token: lease.token })
     if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)
@@ -313,12 +312,15 @@ export function makeReady(db: Db, { id, queue, type }: Placed, from: State, even
 
 /** Gives a job back unstarted or aborted: the attempt does not count. */
 export function release(db: Db, lease: Pick<Lease, 'id' | 'token'>): Fate {
-  return releaseHeld(db, held(db, lease))
+  const job = held(db, lease)
+  if (!job) return receipt(db, lease)
+  return releaseHeld(db, job, lease.token)
 }
 
-export function releaseHeld(db: Db, job: RunningJob): Fate {
+/** `token`: its holder gives it back itself. */
+export function releaseHeld(db: Db, job: RunningJob, token: number | null = null): Fate {
   if (job.cancel_requested_at === null) return makeReady(db, job, 'running', 'release')
-  record(db, job, 'lost', aborted)
+  record(db, job, 'lost', aborted, { token })
   return end(db, job, 'running', 'abort', null)
 }
 
@@ -327,8 +329,8 @@ const aborted = { name: 'AbortError', message: 'Given back after its cancellatio
 /** Keeps a state from which the next attempt can go on. */
 export function checkpoint(db: Db, { lease: { id, token }, state }: { lease: Lease; state: string }): null {
   const changes = db.run(
-    `UPDATE gq_jobs SET checkpoint = ?3 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
-    ...[id, token, state],
+    `UPDATE gq_jobs SET checkpoint = ?3, renewed_at = ?4 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
+    ...[id, token, state, db.now],
   )
   if (changes === 0) throw leaseLost(db, id)
   return null
@@ -354,12 +356,4 @@ export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequ
   )
   showsLife(db, row.worker)
   return { expiresAt: row.expiresAt, cancelRequested: row.cancelRequestedAt !== null }
-}
-
-function leaseLost(db: Db, id: number): GopherQueueError {
-  const job = db.get<{ state: State }>(`SELECT state FROM gq_jobs WHERE id = ?1`, id)
-  return new GopherQueueError(
-    'LEASE_LOST',
-    `The lease on job ${id} is over (the job is ${job ? job.state : 'gone'} now). What this attempt reports is not taken: the attempt that owns the job decides.`,
-  )
 }

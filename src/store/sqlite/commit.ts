@@ -7,6 +7,7 @@ import { Condition } from './condition.ts'
 import { abandon, connect, errorInUse, isStorageFault, leave } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
+import { firstOpening } from './epoch.ts'
 import { type Guard, noGuard } from './guard.ts'
 import { plain, type Round, Rounds } from './round.ts'
 
@@ -17,6 +18,8 @@ export interface Request<K extends Operation = Operation> {
   input: Input<K>
   /** The operator whose doing it is, for the audit log. */
   who?: string
+  /** Of the file that gave the token or worker id in it; undefined: it was given in this process. */
+  epoch?: string | undefined
 }
 export type Reply = { seq: number; value: unknown } | { seq: number; error: GopherQueueError }
 
@@ -55,7 +58,7 @@ export class Engine {
     clock: Clock,
     { disk = noDisk, guard = noGuard, diskReserve = 0, open = connect, tends = false }: EngineOptions = {},
   ) {
-    this.#connect = () => open(path, clock)
+    this.#connect = () => firstOpening(open(path, clock))
     this.#condition = new Condition(clock, disk, diskReserve, guard)
     this.#rounds = new Rounds(clock, this.#condition, tends, (events) => this.events.push(...events))
     this.#db = this.#condition.open(this.#connect)
@@ -85,11 +88,13 @@ export class Engine {
   }
 
   #tick(): Reply[] {
-    const held = this.#held
+    let held = this.#held
     this.#held = []
     let round: Round
     try {
+      const { epoch } = this.#db
       if (this.#distrusted) this.#reconnect()
+      if (this.#db.epoch !== epoch) held = this.#rounds.ofAnotherFile(epoch, held)
       round = this.#rounds.look(this.#db)
     } catch (error) {
       return this.#refuse(held, error)
@@ -158,11 +163,12 @@ export class Engine {
       else replies.push({ seq: request.seq, error: failure })
     }
     if (!this.#condition.failed) return replies
+    if (this.#condition.has('SCHEMA_TOO_NEW')) this.#rounds.loseAll()
     abandon(this.#db.connection)
     return [...replies, ...this.#refuseAll([])]
   }
 
-  /** Nothing more is read or written here, and nobody may wait for it; only workers' requests for jobs stay unanswered. */
+  /** Nothing more is read or written here, and nobody may wait for it. */
   #refuseAll(requests: Request[]): Reply[] {
     const seqs = [...this.#held.splice(0), ...requests].map(({ seq }) => seq)
     const error = this.#condition.refusal()

@@ -89,6 +89,8 @@ export class Db {
   readonly processes: Processes
   #statements = new Map<string, StatementSync>()
   #queues = new Map<string, QueueRow>()
+  /** Names the file. Read with each new connection: a file that was put in the place of another has another. */
+  epoch = ''
   /** Takes back what the operation in `atomic` has counted so far. */
   #undo: (() => void)[] | null = null
 
@@ -261,6 +263,10 @@ export class Db {
     const row = { ...settings, counts, totals: JSON.parse(totals) as Totals, moves: 0 }
     this.#queues.set(name, row)
     return row
+  }
+
+  readEpoch(): void {
+    this.epoch = this.get<{ value: string }>(`SELECT value FROM gq_meta WHERE key = 'epoch'`)?.value ?? ''
   }
 
   /** The next event number, from the sequence that also gives job ids. */

@@ -63,6 +63,12 @@ export class Leases {
     return events
   }
 
+  loseAll(): StoreEvent[] {
+    const lost = [...this.#tokens].map(([id, token]): StoreEvent => ({ event: 'leaseLost', id, token }))
+    this.#tokens.clear()
+    return lost
+  }
+
   /**
    * Gives back, uncharged, what these workers hold by the file's word although no handler was told: its COMMIT was
    * reported as failed and took place all the same. Their renewals would keep it from everyone until its timeout.

@@ -3,6 +3,7 @@ import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
 import { end, makeReady, type Placed } from './attempt.ts'
 import type { Db } from './db.ts'
+import { keepReceipt } from './receipts.ts'
 import { pick } from './search.ts'
 
 // What people ask for: each event refuses with NOT_FOUND or INVALID_STATE and then changes nothing.
@@ -83,6 +84,7 @@ export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
 
 /** Its key goes with it only if the key's window is over. */
 export function deleteJob(db: Db, job: Placed & { state: State; key: string | null }): void {
+  keepReceipt(db, job.id)
   db.run(`DELETE FROM gq_jobs WHERE id = ?1`, job.id)
   if (job.key !== null)
     db.run(

@@ -7,6 +7,7 @@ import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { Delays } from './delays.ts'
 import { Leases } from './leases.ts'
+import { mustKnowSchema } from './newer.ts'
 import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
 import { giveBack, sparePages } from './space.ts'
 import { Terms } from './terms.ts'
@@ -119,9 +120,26 @@ export class Rounds {
     this.#dataVersion = -1
   }
 
-  /** Lets go of those that wait for a job's end or the vitals: their seqs. */
+  /** Lets go of those that wait for a job, a job's end or the vitals: their seqs. */
   giveUp(): number[] {
     return [...this.#waiting.giveUp(), ...this.#watchers.splice(0)]
+  }
+
+  /**
+   * Another file is in the place of the one that gave these tokens and worker ids: what waits or is held is refused by
+   * it, handlers hear that their leases are lost, and their workers register again. Answers with what is held.
+   */
+  ofAnotherFile(epoch: string, held: Request[]): Request[] {
+    this.loseAll()
+    this.#workers.clear()
+    this.#remotes.clear()
+    this.#waiting.areOf(epoch)
+    return held.map((request) => ({ ...request, epoch: request.epoch ?? epoch }))
+  }
+
+  /** Tells the handlers of this process that their leases are over: it may renew and report nothing more. */
+  loseAll(): void {
+    this.#emit(this.#leases.loseAll())
   }
 
   /** Another process committed since this was last asked. */
@@ -133,7 +151,9 @@ export class Rounds {
   }
 
   #versionOutside(db: Db): number {
-    return db.get<{ data_version: number }>('PRAGMA data_version')!.data_version
+    const { data_version: version } = db.get<{ data_version: number }>('PRAGMA data_version')!
+    if (version !== this.#dataVersion) mustKnowSchema(db)
+    return version
   }
 
   /** Asked on a read, so that an idle process takes no write lock. */
@@ -200,7 +220,7 @@ export class Rounds {
     const committed = this.#clock.monotonic() // a slow disk costs no attempt its time
     for (const { request, jobs } of done.fed) {
       const isHere = this.#workers.has(request.input.worker)
-      if (!isHere) this.#remotes.add(request.input.worker) // it may have signed on with an earlier server
+      if (!isHere && jobs.length > 0) this.#remotes.add(request.input.worker) // it may have signed on with an earlier server
       for (const job of jobs) {
         events.push(...this.#leases.add(job))
         if (isHere) this.#terms.add(job, committed)
@@ -241,15 +261,17 @@ export class Rounds {
       if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
       else if (operation === 'release' || operation === 'settled') this.#leases.end(input as Lease)
       else if (operation === 'register' && 'value' in answer)
-        this.#startWork(answer.value as number, (input as Input<'register'>).remote !== undefined)
+        this.#startWork(answer.value as number, input as Input<'register'>)
       else if (operation === 'unregister') this.#forget(input as number)
     }
   }
 
-  #startWork(worker: number, isRemote: boolean): void {
-    if (isRemote) this.#remotes.add(worker)
+  #startWork(worker: number, { known, remote }: Input<'register'>): void {
+    if (known !== undefined) this.#forget(known) // its earlier row may be gone, or another's by now
+    if (remote !== undefined) this.#remotes.add(worker)
     else this.#workers.add(worker)
     this.#condition.lookSoon() // space is set aside before the first job runs
+    this.#wakeAt = 0 // what it holds since earlier is watched from now on
   }
 
   #forget(worker: number): void {

@@ -88,6 +88,7 @@ const migrations: string[] = [
      company             INTEGER CHECK (company >= 0),
      losses              INTEGER NOT NULL DEFAULT 0,
      undelivered         INTEGER NOT NULL DEFAULT 0,
+     asked               INTEGER,
      started_at          INTEGER,
      cancel_requested_at INTEGER,
      finished_at         INTEGER,
@@ -206,6 +207,7 @@ const migrations: string[] = [
      instance    TEXT    NOT NULL,
      overdue     TEXT    NOT NULL DEFAULT '[]' CHECK (json_valid(overdue)),
      lost_answers INTEGER NOT NULL DEFAULT 0,
+     asked       INTEGER,
      loss_id     INTEGER,
      started_at  INTEGER NOT NULL,
      seen_at     INTEGER NOT NULL,
@@ -258,15 +260,14 @@ const migrations: string[] = [
 
 export const newestSchema = migrations.length
 
+export const tooNew = (found: number): string =>
+  `The file has schema ${found}; this GopherQueue knows up to ${newestSchema}. Nothing was changed: use the newer version.`
+
 /** Brings the file to this version's schema, one transaction a step. Safe when several processes open at once. Throws SCHEMA_TOO_NEW. */
 export function migrate(db: DatabaseSync, begin: () => void): void {
   for (;;) {
     const found = version(db)
-    if (found > migrations.length)
-      throw new GopherQueueError(
-        'SCHEMA_TOO_NEW',
-        `The file has schema ${found}; this GopherQueue knows up to ${migrations.length}. Nothing was changed: use the newer version.`,
-      )
+    if (found > migrations.length) throw new GopherQueueError('SCHEMA_TOO_NEW', tooNew(found))
     if (found === migrations.length) return
     begin()
     try {

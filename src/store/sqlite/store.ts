@@ -86,7 +86,13 @@ export class SqliteStore implements Store {
     return new SqliteStore(full, port1, thread)
   }
 
-  call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal, who?: string): Promise<Output<K>> {
+  call<K extends Operation>(
+    operation: K,
+    input: Input<K>,
+    signal?: AbortSignal,
+    who?: string,
+    epoch?: string,
+  ): Promise<Output<K>> {
     if (this.#closing) return Promise.reject(closed())
     if (signal?.aborted) return Promise.reject(signal.reason)
     const bytes = operation === 'submit' ? sizeOf(input as Submission) : 0
@@ -106,7 +112,10 @@ export class SqliteStore implements Store {
       this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject, bytes })
       this.#bytes += bytes
       if (this.#callers.size === 1) this.#hold()
-      this.#post(who === undefined ? { seq, operation, input } : { seq, operation, input, who })
+      const request: Request = { seq, operation, input }
+      if (who !== undefined) request.who = who
+      if (epoch !== undefined) request.epoch = epoch
+      this.#post(request)
       signal?.addEventListener('abort', () => this.#forget(seq, signal.reason), { once: true })
     })
   }

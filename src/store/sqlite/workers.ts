@@ -1,6 +1,5 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
-import type { WorkerRegistration } from '../store.ts'
 import { type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
 import type { Db } from './db.ts'
 
@@ -23,6 +22,8 @@ export interface WorkerRow {
   lost_answers: number
   /** The loss in which its process is counted, until it shows a sign of life again. */
   loss_id: number | null
+  /** Number of the last request that got it jobs and of which it is not known yet whether its answer arrived. */
+  asked: number | null
   started_at: number
   seen_at: number
   stopping_at: number | null
@@ -92,21 +93,6 @@ export const isSame = (a: Identity, b: Identity): boolean =>
   a.pid === b.pid && a.pid_started === b.pid_started && a.boot === b.boot && a.pid_space === b.pid_space
 
 export const isWorking = (db: Db, row: WorkerRow): boolean => db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000
-
-export function register(db: Db, { name, sources, slots, remote, known }: WorkerRegistration): number {
-  const nobody = { pid: null, pid_started: null, boot: null, pid_space: null }
-  const me = remote === undefined ? db.processes.me : { host: remote, ...nobody }
-  const row = db.get<{ id: number }>(
-    `INSERT INTO gq_workers (id, name, sources, slots, host, pid, pid_started, boot, pid_space, started_at, seen_at, instance)
-     VALUES (?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?11)
-     ON CONFLICT (id) DO UPDATE SET sources = ?2, slots = ?3, host = ?4, seen_at = ?9, ended_at = NULL
-     RETURNING id`,
-    ...[name, JSON.stringify(sources), slots, me.host, me.pid, me.pid_started, me.boot, me.pid_space, db.now],
-    known ?? null,
-    remote === undefined ? instanceOf(db.processes.me) : `${remote} ${db.sequence()}`,
-  )
-  return row!.id
-}
 
 /** Ends a worker; what it still holds goes back, uncharged. */
 export function unregister(db: Db, id: number): null {
