@@ -60,7 +60,7 @@ export class Answers {
         ) as Lease
         const was = before.jobs.get(lease.id)
         // Sent again: a COMMIT that was reported as failed had taken place. Of a job that is gone nothing can change.
-        if (was === undefined || was.endedBy === lease.token) break
+        if (was === undefined || was.reported.match(/\d+/g)?.includes(`${lease.token}`)) break
         must(was?.token === lease.token, 'a stale lease is refused', story)
         must(job(lease.id)?.token !== lease.token, 'an outcome ends its lease', story)
         this.#fate(lease.id, value as Fate, call, after, story)

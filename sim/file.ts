@@ -40,9 +40,8 @@ export class File {
       `SELECT id, queue, type, priority, state, payload, attempt, budget_from AS budget, max_attempts AS max, backoff, timeout,
          on_timeout AS onTimeout, visibility_timeout AS visibility, run_at AS runAt, deadline, created_at AS createdAt,
          CASE state WHEN 'running' THEN lease_token END AS token,
-         CASE state WHEN 'succeeded' THEN lease_token ELSE (
-           SELECT token FROM gq_attempts WHERE job_id = gq_jobs.id AND token IS NOT NULL
-           ORDER BY gq_attempts.attempt DESC LIMIT 1) END AS endedBy,
+         (SELECT json_group_array(token) FROM gq_attempts WHERE job_id = gq_jobs.id AND token IS NOT NULL)
+           || IIF(state = 'succeeded', lease_token, '') AS reported,
          lease_expires_at AS expiresAt, worker_id AS worker, started_at AS startedAt,
          cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
          idempotency_key AS key, concurrency_key AS concurrency, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures

@@ -23,8 +23,8 @@ export interface Row {
   deadline: number | null
   createdAt: number
   token: number | null
-  /** Of the lease whose holder reported last. */
-  endedBy: number | null
+  /** Tokens of the leases whose holder has reported, as a text. */
+  reported: string
   expiresAt: number | null
   worker: number | null
   startedAt: number | null
