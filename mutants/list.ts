@@ -404,13 +404,13 @@ export const mutants: Mutant[] = [
   {
     name: 'kept-space',
     breaks: 'never gives the space that retention frees back to the disk',
-    edits: [[round, 'if (shrinking) giveBack(db)', '']],
+    edits: [[round, 'if (shrinking) giveBack(db, room)', '']],
     tests: space,
   },
   {
     name: 'blind-shrinking',
     breaks: 'moves pages to the front while a reader keeps the WAL from being emptied',
-    edits: [[round, 'sparePages(db) > 0 && db.checkpoint())', 'sparePages(db) > 0)']],
+    edits: [[round, 'sparePages(db, false) > 0) && db.checkpoint())', 'sparePages(db, false) > 0))']],
     tests: space,
   },
 

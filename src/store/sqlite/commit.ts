@@ -205,7 +205,7 @@ export class Engine {
 
   /** Locks are taken by who comes first and dropped by who goes last: the connection has to go before another comes. */
   #lockAgain(): void {
-    this.#db.connection.close()
+    abandon(this.#db.connection) // without a word in the file: who reads files like this may have written to it too
     this.#distrusted = true
     this.#condition.reopened()
     try {

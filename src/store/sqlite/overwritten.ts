@@ -57,16 +57,12 @@ export class Overwritten {
     const content = [file.size, ...[header, meta, sequence].map((bytes) => bytes.toString('latin1'))].join('\0')
     const after = checkpointsOf(shm)
     if (after?.checkpoints !== before.checkpoints) return false // one has begun meanwhile: the next look tells
-    if (!before.idle) {
-      // A process died in one, or one is at work: what it may have written is not known until one has come to its end.
-      this.#last = undefined
-      db.checkpoint()
-      return false
-    }
     const last = this.#last
-    this.#last = { checkpoints: before.checkpoints, content, pages }
+    // While one is at work, or was broken off, the file may change before the index says so, and be shorter than it says.
+    this.#last = before.idle ? { checkpoints: before.checkpoints, content, pages } : undefined
     if (last?.checkpoints === before.checkpoints) return content !== last.content || this.#misses > 0
-    const short = file.size < Math.min(before.pages, header.length < 32 ? 0 : header.readUInt32BE(28)) * pages.size
+    const least = before.idle && header.length >= 32 ? Math.min(before.pages, header.readUInt32BE(28)) : 1
+    const short = file.size < least * pages.size
     return this.#isAnother(pages, meta, lastIn(sequence), short)
   }
 
