@@ -59,7 +59,7 @@ export function lease(
      WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'
      RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
                backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace,
-               created_at AS createdAt, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?4 - created_at) END`,
+               created_at AS createdAt, tick, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?4 - created_at) END`,
     ...[JSON.stringify(taken), token, worker, db.now],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
@@ -82,7 +82,7 @@ function roomIn({ paused, max_running, counts }: QueueRow): number {
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */
 function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob {
   const [id, queue, type, priority, payload, attempt, tries, ...rest] = row
-  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt, waited] = rest
+  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt, tick, waited] = rest
   const policy = { maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace }
   return {
     id,
@@ -94,6 +94,7 @@ function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob 
     tries,
     ...policy,
     createdAt,
+    tick,
     waited,
     token,
     startedAt,

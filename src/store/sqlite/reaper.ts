@@ -3,8 +3,8 @@ import type { Fate } from '../store.ts'
 import { end, endAttempt, type Placed, type RunningJob, seenEvery, selectRunning } from './attempt.ts'
 import type { Db } from './db.ts'
 import { deleteJob } from './operator.ts'
-import { fireSchedules, nextTick, schedulesDue } from './schedules.ts'
 import type { Terms } from './terms.ts'
+import { nextTick, schedulesDue } from './ticks.ts'
 import type { WorkerRow } from './workers.ts'
 
 // What time does to jobs. Each step is bounded, so that a backlog of it never holds a submission up for long;
@@ -124,7 +124,6 @@ export function prune(db: Db): boolean {
 
 /** All that time has made necessary, in one transaction. True when retention is behind. */
 export function reap(db: Db, workers: number[], terms: Terms, monotonic: number): boolean {
-  fireSchedules(db)
   terms.look(db, monotonic)
   terms.renew(db, monotonic)
   reclaimDeadWorkers(db)

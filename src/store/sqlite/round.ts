@@ -9,6 +9,7 @@ import { Leases } from './leases.ts'
 import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
 import { giveBack, sparePages } from './space.ts'
 import { Terms } from './terms.ts'
+import { Ticks } from './ticks.ts'
 import { Waiting } from './waiting.ts'
 
 /** How often at least the reaper looks, while this process works. */
@@ -36,6 +37,7 @@ export class Rounds {
   readonly #remotes = new Set<number>()
   readonly #leases = new Leases()
   readonly #terms = new Terms()
+  readonly #ticks = new Ticks()
   readonly #commits = histogram([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000])
   readonly #groups = histogram([1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000])
   /** Seqs of those that ask for the vitals. */
@@ -78,6 +80,7 @@ export class Rounds {
     const now = this.#clock.monotonic()
     const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)))
     const reaping = this.isAtWork && due
+    if (reaping) whileBusy(() => this.#ticks.plan(db))
     if (lookAround || reaping) this.#emit(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
     return { reaping, lookAround, probing: this.#condition.blocked }
   }
@@ -146,6 +149,7 @@ export class Rounds {
         const answers = answerAll(db, requests)
         let behind = pruning && prune(db)
         if (reaping) behind = reap(db, this.#present, this.#terms, at) // after held outcomes: their attempts were over in time
+        if (reaping && this.#ticks.fire(db, this.#condition.full)) behind = true
         if (shrinking) giveBack(db)
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
         const told = this.#waiting.tell(db, lookAround)

@@ -224,8 +224,10 @@ const migrations: string[] = [
      overlap    TEXT    NOT NULL CHECK (overlap IN ('allow', 'skip')),
      paused     INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
      next_at    INTEGER,
+     owed_at    INTEGER,
      last_at    INTEGER,
      last_job   INTEGER,
+     problem    TEXT CHECK (problem IS NULL OR json_valid(problem)),
      defined_at INTEGER NOT NULL,
      defined_by TEXT    NOT NULL CHECK (json_valid(defined_by))
    ) STRICT;
