@@ -6,6 +6,7 @@ import { Condition } from './condition.ts'
 import { abandon, connect, errorInUse, isStorageFault } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
+import { groupsOf } from './group.ts'
 import { plain, type Round, Rounds } from './round.ts'
 
 export interface Request<K extends Operation = Operation> {
@@ -63,12 +64,12 @@ export class Engine {
     return this.#condition.health
   }
 
-  /** Runs requests in one transaction and answers those that can be. */
+  /** Runs requests, as many as may in one transaction, and answers those that can be. */
   execute(requests: Request[]): Reply[] {
     this.#look()
     const replies: Reply[] = []
     const now = requests.filter((request) => !this.#rounds.takes(request, replies))
-    replies.push(...this.#attempt(now, plain))
+    for (const group of groupsOf(now)) replies.push(...this.#attempt(group, plain))
     this.#tellHealth()
     return replies
   }
