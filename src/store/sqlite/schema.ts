@@ -196,7 +196,6 @@ const migrations: string[] = [
    CREATE TABLE gq_workers (
      id          INTEGER PRIMARY KEY AUTOINCREMENT,
      name        TEXT    NOT NULL,
-     sources     TEXT    NOT NULL CHECK (json_valid(sources)),
      slots       INTEGER NOT NULL,
      host        TEXT    NOT NULL,
      pid         INTEGER,
@@ -210,8 +209,13 @@ const migrations: string[] = [
      started_at  INTEGER NOT NULL,
      seen_at     INTEGER NOT NULL,
      stopping_at INTEGER,
-     ended_at    INTEGER
+     ended_at    INTEGER,
+     -- Last, for it may be large: the columns before it are read without it.
+     sources     TEXT    NOT NULL CHECK (json_valid(sources))
    ) STRICT;
+   CREATE INDEX gq_workers_local ON gq_workers (id) WHERE ended_at IS NULL AND pid IS NOT NULL;
+   CREATE INDEX gq_workers_remote ON gq_workers (seen_at) WHERE ended_at IS NULL AND pid IS NULL;
+   CREATE INDEX gq_workers_ended ON gq_workers (ended_at) WHERE ended_at IS NOT NULL;
    CREATE INDEX gq_workers_instance ON gq_workers (instance) WHERE ended_at IS NULL;
 
    CREATE TABLE gq_schedules (
