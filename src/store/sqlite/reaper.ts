@@ -3,6 +3,7 @@ import type { Fate } from '../store.ts'
 import { endAttempt, end as endJob, type Placed, type RunningJob, seenEvery, selectRunning } from './attempt.ts'
 import type { Db } from './db.ts'
 import { deleteJob } from './operator.ts'
+import { settle, settlingDue } from './places.ts'
 import type { Terms } from './terms.ts'
 import { nextTick, schedulesDue } from './ticks.ts'
 import type { WorkerRow } from './workers.ts'
@@ -172,7 +173,8 @@ export function reap(db: Db, workers: number[], terms: Terms, monotonic: number)
   reclaimDeadWorkers(db)
   reclaimOver(db, terms, monotonic)
   ripen(db) // also what was just taken back: a second look would have nothing left to do
-  const behind = prune(db)
+  const settling = settle(db, db.clock.monotonic() + stepMs)
+  const behind = prune(db) || settling
   const { host } = db.processes.me
   db.run(
     `UPDATE gq_workers SET seen_at = ?1, ended_at = NULL WHERE (host = ?3 OR pid IS NULL) AND seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))`,
@@ -192,6 +194,7 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE deadline <= ?1 AND deadline IS NOT NULL AND state IN ('scheduled', 'ready'))
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1)
        OR ${schedulesDue}
+       OR ${settlingDue}
        OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
        OR EXISTS (SELECT 1 FROM gq_requests WHERE expires_at <= ?1)
        OR EXISTS (SELECT 1 FROM gq_workers WHERE ended_at <= ?1 - 7 * 86400000)

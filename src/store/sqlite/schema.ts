@@ -40,6 +40,7 @@ const migrations: string[] = [
      max_depth      INTEGER CHECK (max_depth > 0),
      max_running    INTEGER CHECK (max_running > 0),
      max_running_per_key INTEGER NOT NULL DEFAULT 1 CHECK (max_running_per_key > 0),
+     settling       TEXT CHECK (settling IS NULL OR json_valid(settling)),
      keep_succeeded INTEGER DEFAULT 86400000,
      keep_cancelled INTEGER DEFAULT 604800000,
      keep_dead      INTEGER,
@@ -55,6 +56,7 @@ const migrations: string[] = [
      all_dead       INTEGER NOT NULL DEFAULT 0,
      all_cancelled  INTEGER NOT NULL DEFAULT 0
    ) STRICT, WITHOUT ROWID;
+   CREATE INDEX gq_queues_settling ON gq_queues (name) WHERE settling IS NOT NULL;
 
    CREATE TABLE gq_jobs (
      id                  INTEGER PRIMARY KEY AUTOINCREMENT,
