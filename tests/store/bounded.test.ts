@@ -102,3 +102,17 @@ test('a new limit per concurrency key reaches a thousand keys in steps, up and d
     assert.ok(longest() < 10, 'ms')
   }
 })
+
+test('200 workers of processes that are gone are ended, and a look asks of some only', async () => {
+  const { store, longest, sql, value } = await filled(0)
+  sql(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+       INSERT INTO gq_workers (name, sources, slots, host, pid, pid_started, boot, pid_space, instance, started_at, seen_at)
+       SELECT 'x' || i, '[]', 1, w.host, iif(i % 5 = 0, 999999999, w.pid), w.pid_started, w.boot, w.pid_space, w.instance, 1, 1
+       FROM n, gq_workers w WHERE w.id = 1`)
+  const gone = () => Number(value('SELECT COUNT(*) FROM gq_workers WHERE ended_at IS NOT NULL'))
+  store.advance(250)
+  assert.ok(gone() > 0 && gone() <= 100, `${gone()}`)
+  for (let i = 0; i < 60 && gone() < 200; i++) store.advance(250)
+  assert.equal(gone(), 200)
+  assert.ok(longest() < 10, 'ms')
+})

@@ -6,7 +6,7 @@ import { deleteJob } from './operator.ts'
 import { settle, settlingDue } from './places.ts'
 import type { Terms } from './terms.ts'
 import { nextTick, schedulesDue } from './ticks.ts'
-import type { WorkerRow } from './workers.ts'
+import { workersGone } from './workers.ts'
 
 // What time does to jobs. Each step is bounded, so that a backlog of it never holds a submission up for long;
 // whatever is left is taken by the next round.
@@ -80,16 +80,11 @@ export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
 
 /** Takes back at once what processes of this host held that are gone. Other hosts' workers are left to their leases. */
 export function reclaimDeadWorkers(db: Db): void {
-  for (const worker of workersOfDeadProcesses(db)) {
+  for (const worker of workersGone(db)) {
     const jobs = db.all<RunningJob>(`${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1`, worker.id)
     for (const job of jobs) reclaim(db, job, `its process ${worker.pid} is gone`)
     db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, worker.id, db.now)
   }
-}
-
-export function workersOfDeadProcesses(db: Db): WorkerRow[] {
-  const rows = db.all<WorkerRow>(`SELECT * FROM gq_workers WHERE ended_at IS NULL`)
-  return rows.filter((row) => db.processes.isAlive(row) === false)
 }
 
 function reclaim(db: Db, job: RunningJob, why: string, ranOut = false): void {
@@ -202,7 +197,7 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
     db.now,
     JSON.stringify(workers),
   )
-  return row!.due === 1 || workersOfDeadProcesses(db).length > 0
+  return row!.due === 1 || workersGone(db).length > 0
 }
 
 /** The next instant at which a scheduled job is due, a deadline passes or a schedule ticks; infinity when none does. */

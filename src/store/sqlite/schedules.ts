@@ -4,7 +4,7 @@ import type { JobSpec } from '../../model/job.ts'
 import type { Schedule, ScheduleSettings } from '../store.ts'
 import type { Db } from './db.ts'
 import { submit } from './submit.ts'
-import { type Identity, isSame, isWorking, type WorkerRow } from './workers.ts'
+import { type Identity, isSame, isWorking, type WorkerOf, workerColumns } from './workers.ts'
 
 /** Defines a schedule, or updates it: its ticks go on from now if they changed, else from where they were. */
 export function setSchedule(db: Db, settings: ScheduleSettings): null {
@@ -69,7 +69,7 @@ export function schedules(db: Db): Schedule[] {
      FROM gq_schedules ORDER BY name`,
   )
   const working = db
-    .all<WorkerRow>(`SELECT * FROM gq_workers WHERE ended_at IS NULL`)
+    .all<WorkerOf>(`SELECT ${workerColumns} FROM gq_workers WHERE ended_at IS NULL`)
     .filter((worker) => isWorking(db, worker))
   return rows.map(({ spec, payload, paused, by, trouble, ...rest }) => {
     const { queue, type } = JSON.parse(spec) as JobSpec
