@@ -392,8 +392,38 @@ export const mutants: Mutant[] = [
   {
     name: 'long-prune',
     breaks: 'deletes a thousand jobs at once, however long that takes',
-    edits: [[reaper, '(taken === 0 || db.clock.monotonic() < end)', '(taken === 0 || end > 0)']],
-    tests: space,
+    edits: [[reaper, 'if (db.clock.monotonic() >= end) return true', 'if (end < 0) return true']],
+    tests: ['tests/store/bounded.test.ts'],
+  },
+  {
+    name: 'reads-in-write',
+    breaks: 'reads within the transaction that writes, and keeps everybody from the write lock meanwhile',
+    edits: [['store/sqlite/group.ts', 'if (!(request.operation in writes)) {', "if (request.operation === 'close') {"]],
+    tests: ['tests/store/group.test.ts', 'tests/store/bounded.test.ts'],
+  },
+  {
+    name: 'long-many',
+    breaks: 'cancels a page of a thousand jobs at once, however long that takes',
+    edits: [[operator, 'if (db.clock.monotonic() >= end && i < ids.length - 1) return { changed, next: id }', '']],
+    tests: ['tests/store/bounded.test.ts'],
+  },
+  {
+    name: 'oldest-ticks',
+    breaks: 'makes up for the oldest thousand missed ticks, not for the newest',
+    edits: [['model/cron.ts', 'return ticks.slice(-most)', 'return ticks.slice(0, most)']],
+    tests: ['tests/model/cron.test.ts'],
+  },
+  {
+    name: 'gap-lost',
+    breaks: 'loses the times of a schedule that a change of the clocks leaves out',
+    edits: [['model/cron.ts', 'if (makesUp && next < at + after) return at', '']],
+    tests: ['tests/model/cron.test.ts'],
+  },
+  {
+    name: 'tick-once',
+    breaks: 'does not try a tick again that met a full queue',
+    edits: [['store/sqlite/ticks.ts', 'if (refused) taken--', '']],
+    tests: ['tests/queue/ticks.test.ts'],
   },
   {
     name: 'late-prune',
@@ -732,7 +762,7 @@ export const mutants: Mutant[] = [
   {
     name: 'many-misfits',
     breaks: 'does to a job of a page what does not fit its state',
-    edits: [[operator, "'requestCancel' : event) !== undefined", "'requestCancel' : event) !== 7"]],
+    edits: [[operator, 'if (next(job.state, asked) === undefined) continue', '']],
     tests: contract,
   },
   {

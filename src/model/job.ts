@@ -123,6 +123,8 @@ export interface Job<Payload = unknown, Result = unknown> {
   deadline: Instant | null
   /** When it was submitted. */
   createdAt: Instant
+  /** The tick of the schedule that submitted it; null if none did. */
+  tick: Instant | null
   /** When its latest attempt started. */
   startedAt: Instant | null
   /** When it ended; only in a terminal state. */

@@ -39,7 +39,7 @@ export class Attempt {
   #span: Span | undefined
 
   constructor(leased: LeasedJob, definition: Definition, around: Surroundings) {
-    const { id, type, queue, attempt, maxAttempts, tries, createdAt, startedAt, deadline } = leased
+    const { id, type, queue, attempt, maxAttempts, tries, createdAt, startedAt, deadline, tick } = leased
     const priority = priorities[leased.priority]!
     const payload: unknown = JSON.parse(leased.payload)
     const attemptsLeft = maxAttempts - tries
@@ -55,6 +55,7 @@ export class Attempt {
       attemptsLeft,
       checkpoint,
       createdAt,
+      tick: tick ?? null, // a server of an earlier version does not tell
       startedAt,
       deadline,
     }

@@ -76,6 +76,8 @@ export interface LeasedJob extends Lease {
   /** JSON text of the submitter's trace context, or null. */
   trace: string | null
   createdAt: Instant
+  /** The tick of the schedule that submitted it, or null. */
+  tick: Instant | null
   startedAt: Instant
   /** Ms from when it became ready to this lease; null where that is not known: a delayed job, or not its first lease. */
   waited?: number | null
@@ -290,7 +292,7 @@ export interface ScheduleSettings {
   spec: JobSpec
   /** JSON text. */
   payload: string
-  /** What ticks are worth that nobody was there for: none, one job for all of them, or a job each (1,000 at most). */
+  /** What ticks are worth that nobody was there for: none, the newest only, or a job each (the newest 1,000). */
   missed: 'skip' | 'once' | 'all'
   /** Whether a tick is skipped while the job of an earlier one has not ended. */
   overlap: 'allow' | 'skip'
@@ -316,12 +318,17 @@ export interface Schedule {
   overlap: 'allow' | 'skip'
   /** No ticks until it is resumed. */
   paused: boolean
-  /** Null when the cron line has no further tick. */
+  /** Its next tick, or when one that was refused is tried again. Null when the cron line has no further tick. */
   nextAt: Instant | null
   /** Its latest tick, or null. */
   lastAt: Instant | null
   /** Id of the latest job that it submitted, or null. */
   lastJob: number | null
+  /**
+   * Why its latest tick has no job. One refused with QUEUE_FULL or STORAGE_FULL is tried again, after a second at first,
+   * for as long as `missed` makes a job of it: 'skip' for a minute, 'once' and 'all' until there is room. Null when all is well.
+   */
+  problem: { code: ErrorCode; message: string; at: Instant } | null
   /** When code last defined it. */
   definedAt: Instant
   /**

@@ -363,3 +363,20 @@ test('a reserve that cannot be made for another reason than room is said to be s
   mkdirSync(`${path}-reserve`) // as root, nothing else keeps a file from being made
   assert.throws(() => systemDisk(path, 8192).setAside(true), /EISDIR/)
 })
+
+test('a tick of a schedule that meets a full disk is told, and taken when space is back', (t) => {
+  const rig = new Rig(t)
+  rig.register()
+  const spec = jobSpec('work', {})
+  const schedule = { name: 's', cron: '0 * * * *', timezone: 'UTC', spec, payload: '1' }
+  rig.value(rig.ask('setSchedule', { ...schedule, missed: 'once', overlap: 'allow' }))
+  const problem = () => rig.value<{ problem: { code: string } | null }[]>(rig.ask('schedules', null))[0]!.problem?.code
+  rig.disk.room = reserve - 1
+  rig.clock.advance(3_600_000)
+  rig.advance(1000)
+  assert.deepEqual([rig.state(1), problem()], [undefined, 'STORAGE_FULL'])
+  rig.disk.room = 2 * reserve
+  rig.advance(2500)
+  const job = rig.value<{ jobs: { tick: number }[] }>(rig.ask('jobs', {})).jobs[0]
+  assert.deepEqual([job?.tick, problem()], [Date.UTC(2030, 0, 1, 1), undefined])
+})

@@ -88,7 +88,7 @@ function take(db: Db, worker: number, taken: number[], ask: number | undefined):
      WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'
      RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
                backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace,
-               created_at AS createdAt, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?4 - created_at) END`,
+               created_at AS createdAt, tick, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?4 - created_at) END`,
     ...[JSON.stringify(taken), token, worker, db.now, ask ?? null],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
@@ -111,7 +111,7 @@ function roomIn({ paused, max_running, counts }: QueueRow): number {
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */
 function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob {
   const [id, queue, type, priority, payload, attempt, tries, ...rest] = row
-  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt, waited] = rest
+  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt, tick, waited] = rest
   const policy = { maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace }
   return {
     id,
@@ -123,6 +123,7 @@ function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob 
     tries,
     ...policy,
     createdAt,
+    tick,
     waited,
     token,
     startedAt,

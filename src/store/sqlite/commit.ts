@@ -8,6 +8,7 @@ import { abandon, connect, errorInUse, isStorageFault, leave } from './connectio
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
 import { firstOpening } from './epoch.ts'
+import { groupsOf } from './group.ts'
 import { type Guard, noGuard } from './guard.ts'
 import { plain, type Round, Rounds } from './round.ts'
 
@@ -70,11 +71,11 @@ export class Engine {
     return this.#condition.health
   }
 
-  /** Runs requests in one transaction and answers those that can be. */
+  /** Runs requests, as many as may in one transaction, and answers those that can be. */
   execute(requests: Request[]): Reply[] {
     const replies = this.#look()
     const now = requests.filter((request) => !this.#rounds.takes(request, replies))
-    replies.push(...this.#attempt(now, plain))
+    for (const group of groupsOf(now)) replies.push(...this.#attempt(group, plain))
     this.#tellHealth()
     return replies
   }

@@ -245,6 +245,12 @@ export class Condition {
       )
   }
 
+  /** Why submissions are refused while all else goes on; null when they are taken. */
+  get full(): GopherQueueError | null {
+    const cause = this.#causes.get('STORAGE_FULL')
+    return cause ? new GopherQueueError('STORAGE_FULL', cause.message) : null
+  }
+
   /** What a caller is told whose write cannot be tried now. */
   refusal(): GopherQueueError {
     const causes = [...this.#causes.values()]

@@ -4,7 +4,7 @@ import { end, failed, lose, type RunningJob, record, selectRunning, timeoutGrace
 import type { Db } from './db.ts'
 import { goesOn, type Loss, lossOf } from './losses.ts'
 import type { Terms } from './terms.ts'
-import type { WorkerRow } from './workers.ts'
+import { type WorkerOf, workerColumns, workersGone } from './workers.ts'
 
 // Attempts that are taken from their holder: its process is gone, fell silent, or never said how a timeout ended. Each step
 // is bounded by rows and by time, so that a large crash never holds the write lock for long; the next look goes on.
@@ -44,7 +44,7 @@ export function reclaimLapsed(db: Db): void {
 
 /** A holder that fell silent, as far as anyone can tell: its process may live, and its handler go on. */
 function reclaimSilent(db: Db, job: RunningJob): void {
-  const worker = db.get<WorkerRow>(`SELECT * FROM gq_workers WHERE id = ?1`, job.worker_id)
+  const worker = db.get<WorkerOf>(`SELECT ${workerColumns} FROM gq_workers WHERE id = ?1`, job.worker_id)
   goesOn(db, job.worker_id, { id: job.id, token: job.lease_token })
   if (wasAliveAtItsTimeout(db, job)) {
     reclaimed(db, job, endTimedOut(db, job))
@@ -70,7 +70,7 @@ export function reclaimRanOut(db: Db, terms: Terms, monotonic: number): void {
     const job = db.get<RunningJob>(runningWith(), id, token)
     if (!job) continue
     goesOn(db, job.worker_id, { id, token })
-    const worker = db.get<WorkerRow>(`SELECT * FROM gq_workers WHERE id = ?1`, job.worker_id)
+    const worker = db.get<WorkerOf>(`SELECT ${workerColumns} FROM gq_workers WHERE id = ?1`, job.worker_id)
     const loss = lossOf(db, job.worker_id, nameOf(worker))
     if (loss.jobs <= 1) reclaimed(db, job, endTimedOut(db, job))
     else {
@@ -100,7 +100,7 @@ const renewalSlack = 250
 /** Takes back at once what processes of this host held that are gone. Other hosts' workers are left to their leases. */
 export function reclaimDeadWorkers(db: Db): void {
   const end = db.clock.monotonic() + stepMs
-  for (const worker of workersOfDeadProcesses(db)) {
+  for (const worker of workersGone(db)) {
     const jobs = db.all<RunningJob>(
       `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${stepRows}`,
       worker.id,
@@ -125,7 +125,7 @@ export function reclaimDeadWorkers(db: Db): void {
 }
 
 /** Why the end of a process says nothing about what ran in it, or null. */
-function whyNoEvidence(db: Db, worker: WorkerRow): string | null {
+function whyNoEvidence(db: Db, worker: WorkerOf): string | null {
   if (worker.boot !== db.processes.me.boot) return 'Its host was restarted while it ran'
   const stopping = db.get(
     `SELECT 1 FROM gq_workers WHERE instance = ?1 AND stopping_at IS NOT NULL AND (ended_at IS NULL OR id = ?2)`,
@@ -135,7 +135,7 @@ function whyNoEvidence(db: Db, worker: WorkerRow): string | null {
 }
 
 /** A process, for people. */
-function nameOf(worker: WorkerRow | undefined): string {
+function nameOf(worker: WorkerOf | undefined): string {
   if (!worker) return 'a worker that is not known'
   return worker.pid === null
     ? `worker ${worker.name} on ${worker.host}`
@@ -150,9 +150,4 @@ function lost(what: 'ended' | 'fell silent' | 'stood still', { jobs }: Loss, how
 function reclaimed(db: Db, { id, queue, type, lease_token: token }: RunningJob, fate: Fate): void {
   db.events.push({ event: 'reclaimed', id, queue, type, fate })
   db.lost.push({ id, token })
-}
-
-export function workersOfDeadProcesses(db: Db): WorkerRow[] {
-  const rows = db.all<WorkerRow>(`SELECT * FROM gq_workers WHERE ended_at IS NULL`)
-  return rows.filter((row) => db.processes.isAlive(row) === false)
 }

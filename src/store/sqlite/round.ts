@@ -11,6 +11,7 @@ import { mustKnowSchema } from './newer.ts'
 import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
 import { giveBack, sparePages } from './space.ts'
 import { Terms } from './terms.ts'
+import { Ticks } from './ticks.ts'
 import { Waiting } from './waiting.ts'
 
 /** How often at least the reaper looks, while this process works. */
@@ -42,6 +43,7 @@ export class Rounds {
   readonly #leases = new Leases()
   readonly #terms = new Terms()
   readonly #delays = new Delays()
+  readonly #ticks = new Ticks()
   readonly #commits = histogram([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000])
   readonly #groups = histogram([1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000])
   /** Seqs of those that ask for the vitals. */
@@ -90,6 +92,7 @@ export class Rounds {
     const lookAround = changed || (this.#waiting.holdsBack && now >= this.#wakeAt)
     const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)))
     const reaping = this.isAtWork && due
+    if (reaping) whileBusy(() => this.#ticks.plan(db))
     if (lookAround || reaping) this.#emit(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
     return { reaping, lookAround, probing: this.#condition.blocked }
   }
@@ -196,6 +199,7 @@ export class Rounds {
         const answers = answerAll(db, requests)
         let behind = pruning && prune(db)
         if (reaping) behind = this.#reap(db, at) // after held outcomes: their attempts were over in time
+        if (reaping && this.#ticks.fire(db, this.#condition.full)) behind = true
         if (shrinking) giveBack(db, room)
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
         const told = this.#waiting.tell(db, lookAround)

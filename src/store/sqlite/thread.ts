@@ -1,9 +1,9 @@
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
-import type { Submission } from '../store.ts'
 import { Engine, type Reply, type Request } from './commit.ts'
 import { noDisk, systemDisk } from './disk.ts'
+import { Load, weightOf } from './group.ts'
 import { FileGuard, noGuard } from './guard.ts'
 import { type FromThread, packError, packReplies, type Requests, unpackRequests } from './wire.ts'
 
@@ -16,8 +16,6 @@ const lookEvery = 20
  * to be woken costs as much as all else that a small transaction does beside its fsync.
  */
 const awake = 0.05
-/** Most jobs submitted or other operations in one transaction, so that a flood never delays an answer for long. */
-const mostAtOnce = 10_000
 
 export interface ThreadData {
   path: string
@@ -38,16 +36,16 @@ function send(engine: Engine, replies: Reply[]): void {
 
 const receive = () => receiveMessageOnPort(port)?.message as Requests | undefined
 
-/** Whatever came while the last transaction was being synced shares this one: that is all of group commit. */
+/** Whatever came while the last transaction was being synced shares this one, until it is full: that is all of group commit. */
 function gather(first: Requests): Request[] {
   const requests: Request[] = []
-  let weight = 0
+  const load = new Load()
   for (let message: Requests | undefined = first; message; ) {
     for (const request of unpackRequests(message)) {
-      weight += request.operation === 'submit' ? (request.input as Submission).payloads.length : 1
+      load.add(weightOf(request))
       requests.push(request)
     }
-    message = weight < mostAtOnce ? receive() : undefined
+    message = load.isFull ? undefined : receive()
   }
   return requests
 }

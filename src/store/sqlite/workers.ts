@@ -92,7 +92,34 @@ export const instanceOf = ({ boot, pid_space, pid, pid_started }: Identity): str
 export const isSame = (a: Identity, b: Identity): boolean =>
   a.pid === b.pid && a.pid_started === b.pid_started && a.boot === b.boot && a.pid_space === b.pid_space
 
-export const isWorking = (db: Db, row: WorkerRow): boolean => db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000
+export const isWorking = (db: Db, row: Identity & Pick<WorkerRow, 'seen_at'>): boolean =>
+  db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000
+
+/** A worker's row without what may be large: 20,000 workers have 640 MB of sources. */
+export type WorkerOf = Pick<WorkerRow, 'id' | 'name' | 'instance' | 'started_at' | 'seen_at'> & Identity
+export const workerColumns = 'id, name, instance, host, pid, pid_started, boot, pid_space, started_at, seen_at'
+
+/** Most workers without a job that one look asks the operating system about. */
+const asked = 100
+const askedUpTo = new WeakMap<Db, number>()
+
+/** Workers whose process is gone: of all that hold jobs, and in turn, so many a look, of those that hold none. */
+export function workersGone(db: Db): WorkerOf[] {
+  const local = `SELECT ${workerColumns} FROM gq_workers WHERE ended_at IS NULL AND pid IS NOT NULL`
+  const holders = db.all<WorkerOf>(
+    `${local} AND id IN (SELECT DISTINCT worker_id FROM gq_jobs WHERE state = 'running')`,
+  )
+  const some = db.all<WorkerOf>(`${local} AND id > ?1 ORDER BY id LIMIT ${asked}`, askedUpTo.get(db) ?? 0)
+  const alive = new Map<string, boolean | null>() // each process once, however many workers it has
+  const isGone = (row: WorkerOf): boolean => {
+    const key = `${row.host} ${instanceOf(row)}`
+    if (!alive.has(key)) alive.set(key, db.processes.isAlive(row))
+    return alive.get(key) === false
+  }
+  const gone = new Map([...holders, ...some].filter(isGone).map((row) => [row.id, row]))
+  if (!some.some(isGone)) askedUpTo.set(db, some.length < asked ? 0 : some.at(-1)!.id) // else they are ended first
+  return [...gone.values()]
+}
 
 /** Ends a worker; what it still holds goes back, uncharged. */
 export function unregister(db: Db, id: number): null {
