@@ -184,6 +184,8 @@ export interface WorkerRegistration {
   slots: number
   /** Its host, if it is reached over the network: then nobody here renews its leases. */
   remote?: string
+  /** Names its process among those of the network: all its workers register with the same. None: it is the only one there. */
+  instance?: string
   /** As it was signed on before, if its row is to be brought up to date. */
   known?: number
 }

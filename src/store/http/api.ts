@@ -300,6 +300,7 @@ export const api = {
       name: name('Shown to operators'),
       sources: list(source),
       slots: int({ minimum: 0, maximum: 10_000 }),
+      instance: may(name('Names its process: the same for all of its workers. None: it has no other')),
     }),
     response: object({ worker: int() }),
   },

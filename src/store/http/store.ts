@@ -47,6 +47,8 @@ const beat = 250
 export class HttpStore implements Store {
   readonly #client: Client
   readonly #clock: Clock
+  /** All workers of this store are one process to the server: what one of them loses ran beside what the others ran. */
+  readonly #instance = randomUUID()
   readonly #closing = new AbortController()
   readonly #listeners: ((event: StoreEvent) => void)[] = []
   readonly #held = new Map<number, Held>()
@@ -212,7 +214,11 @@ export class HttpStore implements Store {
   }
 
   async #register(registration: WorkerRegistration): Promise<number> {
-    const { worker } = await this.#client.call('register', { body: registration }, 'patient')
+    const { worker } = await this.#client.call(
+      'register',
+      { body: { ...registration, instance: this.#instance } },
+      'patient',
+    )
     this.#workers++
     this.#beat()
     return worker

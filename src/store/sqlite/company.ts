@@ -1,6 +1,6 @@
 import { drains } from '../../model/company.ts'
 import type { Source } from '../store.ts'
-import type { Db } from './db.ts'
+import { type Db, roomIn } from './db.ts'
 import { type Overdue, overdueFor } from './losses.ts'
 
 // How many jobs a process may hold, when some of them may run beside a limited number of others only.
@@ -26,6 +26,7 @@ export interface Candidate {
 interface HeldBack {
   id: number
   priority: number
+  source: Source
   /** The worker that would run it. */
   worker: number
   /** On the monotonic clock. */
@@ -38,20 +39,16 @@ export type Gate = (candidate: Candidate) => boolean
 /** The jobs for which processes hold others back: by process. */
 export class Company {
   readonly #heldBack = new Map<string, HeldBack>()
-  /** Whether a worker waits for jobs: one that does not cannot take the job that others are held back for. */
-  readonly #waits: (worker: number) => boolean
+  /** Whether a worker waits for jobs of a line: one that does not cannot take the job that others are held back for. */
+  readonly #waits: (worker: number, source: Source) => boolean
 
-  constructor(waits: (worker: number) => boolean) {
+  constructor(waits: (worker: number, source: Source) => boolean) {
     this.#waits = waits
   }
 
   /** While a process holds jobs back, what its workers may take changes with time alone. */
   get holdsBack(): boolean {
     return this.#heldBack.size > 0
-  }
-
-  holdsBackFor(worker: number): boolean {
-    return [...this.#heldBack.values()].some((heldBack) => heldBack.worker === worker)
   }
 
   forget(worker: number): void {
@@ -83,36 +80,39 @@ export class Company {
        WHERE state = 'running' AND (worker_id = ?1 OR worker_id IN (SELECT id FROM gq_workers WHERE instance = ?2 AND ended_at IS NULL))`,
       ...[worker, instance],
     )!
+    let before = this.#before(db, instance)
+    const since = this.#heldBack.get(instance)?.since ?? monotonic
     let holds = held
     let most = (least ?? Number.POSITIVE_INFINITY) + 1
-    return ({ id, priority, company }) => {
-      const before = this.#before(db, instance, id)
-      if (before && (priority >= before.priority || drains(monotonic - before.since))) return false
+    return ({ id, priority, company, source }) => {
+      const isAwaited = before?.id === id
+      if (before && !isAwaited && (priority >= before.priority || drains(monotonic - since))) return false
       const limit = Math.min(most, (company ?? Number.POSITIVE_INFINITY) + 1)
       if (holds + 1 <= limit) {
         holds++
         most = limit
         if (this.#heldBack.get(instance)?.id === id) this.#heldBack.delete(instance)
+        if (isAwaited) before = null
         return true
       }
-      const since = this.#heldBack.get(instance)?.since ?? monotonic
-      if (company !== null && holds + 1 > company + 1) this.#heldBack.set(instance, { id, priority, worker, since })
+      if (company !== null && holds > company) this.#heldBack.set(instance, { id, priority, source, worker, since })
       return false
     }
   }
 
-  /** The job, other than `id`, that its process is to start before all of its class and of lower ones. */
-  #before(db: Db, instance: string, id: number): HeldBack | null {
+  /** The job that its process is to start before all others of its class and of lower ones. */
+  #before(db: Db, instance: string): HeldBack | null {
     const heldBack = this.#heldBack.get(instance)
-    if (!heldBack || heldBack.id === id) return null
-    const mayStart = db.get(
+    if (!heldBack) return null
+    const isReady = db.get(
       `SELECT 1 FROM gq_jobs
-       WHERE id = ?1 AND state = 'ready' AND blocked = 0 AND company IS NOT NULL AND (deadline IS NULL OR deadline > ?2)
-         AND NOT EXISTS (SELECT 1 FROM gq_queues WHERE name = queue AND (paused = 1 OR running >= max_running))`,
+       WHERE id = ?1 AND state = 'ready' AND blocked = 0 AND company IS NOT NULL AND (deadline IS NULL OR deadline > ?2)`,
       ...[heldBack.id, db.now],
     )
-    if (!mayStart) this.#heldBack.delete(instance)
-    return mayStart && this.#waits(heldBack.worker) ? heldBack : null
+    if (isReady && roomIn(db.queue(heldBack.source.queue)) > 0)
+      return this.#waits(heldBack.worker, heldBack.source) ? heldBack : null
+    this.#heldBack.delete(instance)
+    return null
   }
 }
 

@@ -1,6 +1,6 @@
 import type { JobError } from '../../model/job.ts'
 import type { Fate } from '../store.ts'
-import { end, failed, lose, type RunningJob, record, selectRunning, timeoutGrace } from './attempt.ts'
+import { end, failed, limit, lose, type RunningJob, record, selectRunning, timeoutGrace } from './attempt.ts'
 import type { Db } from './db.ts'
 import { goesOn, type Loss, lossOf } from './losses.ts'
 import type { Terms } from './terms.ts'
@@ -50,6 +50,11 @@ function reclaimSilent(db: Db, job: RunningJob): void {
     reclaimed(db, job, endTimedOut(db, job))
     return
   }
+  const noEvidence = worker && hadBegunToStop(db, worker)
+  if (noEvidence) {
+    reclaimed(db, job, lose(db, job, excused(noEvidence), null, null))
+    return
+  }
   const loss = lossOf(db, job.worker_id, nameOf(worker))
   const others = loss.jobs - 1
   // A remote worker may never have heard of a lease that it did not confirm: it is charged only if that goes on.
@@ -87,6 +92,7 @@ export function reclaimRanOut(db: Db, terms: Terms, monotonic: number): void {
 function endTimedOut(db: Db, job: RunningJob): Fate {
   const message = `The attempt ran longer than its timeout of ${job.timeout} ms and its worker did not report it.`
   record(db, job, 'timeout', { name: 'Timeout', message, stack: null })
+  limit(db, job, { company: null, losses: 0 })
   return job.cancel_requested_at === null ? failed(db, job, 'timeout', null) : end(db, job, 'running', 'abort', null)
 }
 
@@ -126,16 +132,16 @@ function reclaimGone(db: Db, worker: WorkerRow, job: RunningJob, loss: Loss): vo
     reclaimed(db, job, endTimedOut(db, job))
     return
   }
-  const noEvidence = whyNoEvidence(db, worker)
-  const error = noEvidence
-    ? { name: 'LeaseLost', message: `${noEvidence}: that is no evidence against this job.`, stack: null }
-    : lost(`${capital(nameOf(worker))} ended`, loss, 'it is gone')
+  const wasRestarted = worker.boot !== db.processes.me.boot
+  const noEvidence = wasRestarted
+    ? `${capital(nameOf(worker))} ended when its host was restarted`
+    : hadBegunToStop(db, worker)
+  const error = noEvidence ? excused(noEvidence) : lost(`${capital(nameOf(worker))} ended`, loss, 'it is gone')
   reclaimed(db, job, lose(db, job, error, noEvidence ? null : loss.jobs - 1, noEvidence ? null : loss.id))
 }
 
-/** Why the end of a process says nothing about what ran in it, or null. */
-function whyNoEvidence(db: Db, worker: WorkerRow): string | null {
-  if (worker.boot !== db.processes.me.boot) return `${capital(nameOf(worker))} ended when its host was restarted`
+/** That a process had begun to stop, or null: its end says nothing about what ran in it. */
+function hadBegunToStop(db: Db, worker: WorkerRow): string | null {
   const stopping = db.get(
     `SELECT 1 FROM gq_workers WHERE instance = ?1 AND stopping_at IS NOT NULL AND (ended_at IS NULL OR id = ?2)`,
     ...[worker.instance, worker.id],
@@ -150,6 +156,12 @@ function nameOf(worker: WorkerRow | undefined): string {
     ? `worker ${worker.name} on ${worker.host}`
     : `process ${worker.pid} of worker ${worker.name}`
 }
+
+const excused = (why: string): JobError => ({
+  name: 'LeaseLost',
+  message: `${why}: that is no evidence against this job.`,
+  stack: null,
+})
 
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
 

@@ -93,7 +93,7 @@ export const isSame = (a: Identity, b: Identity): boolean =>
 
 export const isWorking = (db: Db, row: WorkerRow): boolean => db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000
 
-export function register(db: Db, { name, sources, slots, remote, known }: WorkerRegistration): number {
+export function register(db: Db, { name, sources, slots, remote, instance, known }: WorkerRegistration): number {
   const nobody = { pid: null, pid_started: null, boot: null, pid_space: null }
   const me = remote === undefined ? db.processes.me : { host: remote, ...nobody }
   const row = db.get<{ id: number }>(
@@ -103,7 +103,7 @@ export function register(db: Db, { name, sources, slots, remote, known }: Worker
      RETURNING id`,
     ...[name, JSON.stringify(sources), slots, me.host, me.pid, me.pid_started, me.boot, me.pid_space, db.now],
     known ?? null,
-    remote === undefined ? instanceOf(db.processes.me) : `${remote} ${db.sequence()}`,
+    remote === undefined ? instanceOf(db.processes.me) : `${remote} ${instance ?? db.nextSequence()}`,
   )
   return row!.id
 }
