@@ -130,10 +130,14 @@ export class Model {
     const next = this.#nextOf(process)
     let before = next && handles(next.job) ? next : null
     const taken: ModelJob[] = []
+    let passed = false
     for (const job of line) {
       if (taken.length >= slots - held.length || !this.#mayRun(job)) continue
-      if (before && before.job !== job && (job.priority >= before.job.priority || drains(this.now - before.since)))
-        break
+      const mayPass = !before || before.job === job || job.priority < before.job.priority
+      if (!mayPass || (before && before.job !== job && drains(this.now - before.since))) {
+        passed = true
+        continue
+      }
       const beside = held.length + taken.length
       if ([...held, ...taken, job].some(({ company }) => company !== null && beside > company)) {
         if (job.company !== null && beside > job.company) process.next = { job, since: next?.since ?? this.now }
@@ -141,8 +145,9 @@ export class Model {
       }
       taken.push(job)
       if (process.next?.job === job) process.next = null
-      if (before?.job === job) before = null
       this.#start(job, worker)
+      if (before?.job === job) before = null
+      if (passed) break // those passed over come first now
     }
     if (taken.length > 0) Object.assign(process, { others: null, stops: false })
     return taken.map(({ id }) => id)

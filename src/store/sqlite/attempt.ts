@@ -4,7 +4,7 @@ import { GopherQueueError } from '../../model/errors.ts'
 import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
-import type { Candidate, Company, Gate } from './company.ts'
+import type { Candidate, Company, Gate, Heeded } from './company.ts'
 import { type Db, roomIn } from './db.ts'
 import { goesOn, showsLife, takesJobs } from './losses.ts'
 import { readyAmong } from './queries.ts'
@@ -26,18 +26,17 @@ export function lease(
 ): LeasedJob[] | null {
   const limit = slots - heldBy(db, worker)
   if (limit <= 0) return null
-  const { excluded, gate } = company.ask(db, worker)
-  for (const id of exclude) excluded.add(id)
+  const heeded = company.ask(db, worker, exclude)
   const room = new Map(sources.map(({ queue }) => [queue, roomIn(db.queue(queue))]))
-  const { found, spent } = candidates(db, sources, (queue) => Math.min(limit, room.get(queue)!), excluded)
-  const { taken, heldBack } = choose(found, { limit, room, spent, gate })
+  const { found, spent } = candidates(db, sources, (queue) => Math.min(limit, room.get(queue)!), heeded)
+  const { taken, heldBack } = choose(found, { limit, room, spent, gate: heeded.gate })
   if (!heldBack) for (const source of sources) if (spent.has(source) || room.get(source.queue) === 0) dry(source)
   if (taken.length > 0) return take(db, worker, taken)
   return heldBack ? null : []
 }
 
 /** The first ready jobs of each source, in order. `spent`: sources that have nothing left, for no worker at all. */
-function candidates(db: Db, sources: Source[], room: (queue: string) => number, excluded: ReadonlySet<number>) {
+function candidates(db: Db, sources: Source[], room: (queue: string) => number, { excluded, before }: Heeded) {
   const found: Candidate[] = []
   const spent = new Set(sources)
   for (const source of readyAmong(db, sources)) {
@@ -54,9 +53,14 @@ function candidates(db: Db, sources: Source[], room: (queue: string) => number, 
       if (excluded.has(row.id)) spent.delete(source)
       else found.push({ ...row, source })
   }
-  if (sources.length > 1) found.sort((a, b) => a.priority - b.priority || a.id - b.id)
+  const isMissing =
+    before && sources.some((source) => isSameLine(source, before.source)) && !found.some(({ id }) => id === before.id)
+  if (isMissing) found.push(before)
+  if (sources.length > 1 || isMissing) found.sort((a, b) => a.priority - b.priority || a.id - b.id)
   return { found, spent }
 }
+
+const isSameLine = (a: Source, b: Source): boolean => a.queue === b.queue && a.type === b.type
 
 /** Those of the candidates that the worker may have; `heldBack` when its process has no room for the next one. */
 function choose(
@@ -64,17 +68,20 @@ function choose(
   { limit, room, spent, gate }: { limit: number; room: Map<string, number>; spent: Set<Source>; gate: Gate | null },
 ) {
   const taken: number[] = []
+  let passed = false
   for (const candidate of found) {
     const { id, source } = candidate
     const left = room.get(source.queue)!
     if (taken.length === limit) spent.delete(source)
     else if (left > 0) {
-      if (gate && !gate(candidate)) return { taken, heldBack: true }
-      taken.push(id)
-      room.set(source.queue, left - 1)
+      const verdict = gate?.(candidate) ?? 'take'
+      if (verdict === 'take') taken.push(id)
+      if (verdict === 'stop' || (passed && verdict === 'take')) return { taken, heldBack: true } // those passed over come first now
+      if (verdict === 'pass') passed = true
+      else room.set(source.queue, left - 1)
     }
   }
-  return { taken, heldBack: false }
+  return { taken, heldBack: passed }
 }
 
 function take(db: Db, worker: number, taken: number[]): LeasedJob[] {
