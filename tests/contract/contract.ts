@@ -2,6 +2,7 @@ import { describe, test } from 'node:test'
 import { type OpenStore, Subject } from '../support/subject.ts'
 import { attempts } from './attempts.ts'
 import { batches } from './batches.ts'
+import { company } from './company.ts'
 import { keys } from './keys.ts'
 import { leases } from './leases.ts'
 import { limits } from './limits.ts'
@@ -40,7 +41,7 @@ export function contract(
     holdsTogether: remote ? () => undefined : holds,
   }
   describe(name, () => {
-    for (const part of [transitions, order, leases, attempts, keys, limits, batches, retention, reads, search])
+    for (const part of [transitions, order, leases, company, attempts, keys, limits, batches, retention, reads, search])
       describe(part.name, () => part(suite))
   })
 }

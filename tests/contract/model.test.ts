@@ -6,7 +6,7 @@ import { states } from '../../src/model/lifecycle.ts'
 import type { LeasedJob } from '../../src/store/store.ts'
 import { EngineStore } from '../../src/testing/store.ts'
 import { Model, type ModelJob, Refusal } from '../support/model.ts'
-import { Subject, stranger } from '../support/subject.ts'
+import { Subject } from '../support/subject.ts'
 
 const queue = fc.constantFrom('a', 'b')
 const type = fc.constantFrom('x', 'y')
@@ -37,7 +37,7 @@ const step = fc.oneof(
     weight: 5,
     arbitrary: fc.record({
       does: fc.constant('lease' as const),
-      foreign: fc.boolean(),
+      worker: fc.constantFrom('own', 'own', 'one', 'other'),
       queues: fc.subarray(['a', 'b'], { minLength: 1 }),
       types: fc.subarray(['x', 'y'], { minLength: 1 }),
       slots: fc.integer({ min: 1, max: 4 }),
@@ -46,7 +46,7 @@ const step = fc.oneof(
   {
     weight: 4,
     arbitrary: fc.record({
-      does: fc.constantFrom('succeed' as const, 'release' as const, 'heartbeat' as const),
+      does: fc.constantFrom('succeed' as const, 'release' as const, 'heartbeat' as const, 'settled' as const),
       which,
     }),
   },
@@ -56,6 +56,10 @@ const step = fc.oneof(
     arbitrary: fc.record({ does: fc.constantFrom('cancel' as const, 'retry' as const, 'remove' as const), which }),
   },
   { weight: 3, arbitrary: fc.record({ does: fc.constant('advance' as const), ms: seconds(40) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ does: fc.constant('stopping' as const), worker: fc.constantFrom('one', 'other') }),
+  },
   { weight: 1, arbitrary: fc.record({ does: fc.constant('pause' as const), queue, paused: fc.boolean() }) },
   {
     weight: 1,
@@ -77,7 +81,8 @@ class Pair {
   readonly #leases: LeasedJob[] = []
   /** Numbers of those that their holder has ended. */
   readonly #ended = new Set<number>()
-  #own = 0
+  /** The store's own worker, and two of other processes. */
+  readonly #workers = new Map<string, number>()
   #lastId = 0
 
   constructor(store: EngineStore) {
@@ -86,8 +91,12 @@ class Pair {
   }
 
   async prepare(): Promise<this> {
-    this.#own = await this.at.worker()
-    this.model.own.add(this.#own)
+    for (const name of ['own', 'one', 'other']) {
+      const remote = name === 'own' ? {} : { remote: 'elsewhere' }
+      const worker = await this.at.store.call('register', { name, sources: [], slots: 10, ...remote })
+      this.#workers.set(name, worker)
+      this.model.register(worker, name === 'own')
+    }
     const keep = { keepSucceeded: 100_000, keepCancelled: 50_000, keepDead: null }
     await this.at.store.call('setQueue', { queue: 'a', ...keep })
     await this.at.store.call('setQueue', { queue: 'b', ...keep, maxDepth: 3 })
@@ -108,8 +117,15 @@ class Pair {
       case 'succeed':
       case 'release':
       case 'heartbeat':
+      case 'settled':
       case 'fail':
         return this.#report(step)
+      case 'stopping': {
+        const worker = this.#workers.get(step.worker)!
+        this.model.stopping(worker)
+        await this.at.store.call('stopping', worker)
+        return
+      }
       case 'cancel':
       case 'retry':
       case 'remove': {
@@ -163,12 +179,13 @@ class Pair {
       ...{ ...rest, id, key: concurrencyKey ?? null, visibility, backoff, priority: priorities.indexOf(priority) },
       ...{ state: delay === null ? 'ready' : 'scheduled', runAt: delay === null ? null : now + delay },
       ...{ deadline: deadline === null ? null : now + deadline, attempt: 0, before: 0, reason: null },
-      ...{ startedAt: 0, renewedAt: 0, expiresAt: null, worker: null, lease: 0, cancelRequested: false, finishedAt: 0 },
+      ...{ startedAt: 0, renewedHere: 0, renewedAt: null, overSince: null, expiresAt: null, worker: null, lease: 0 },
+      ...{ company: null, losses: 0, unheard: 0, cancelRequested: false, finishedAt: 0 },
     })
   }
 
-  async #lease({ foreign, queues, types, slots }: Of<'lease'>): Promise<void> {
-    const worker = foreign ? stranger : this.#own
+  async #lease({ worker: name, queues, types, slots }: Of<'lease'>): Promise<void> {
+    const worker = this.#workers.get(name)!
     const leased = await this.at.lease(worker, { queues, types, slots })
     assert.deepEqual(
       leased.map(({ id }) => id),
@@ -178,7 +195,7 @@ class Pair {
     this.#leases.push(...leased)
   }
 
-  async #report(step: Of<'succeed' | 'release' | 'heartbeat'> | Of<'fail'>): Promise<void> {
+  async #report(step: Of<'succeed' | 'release' | 'heartbeat' | 'settled'> | Of<'fail'>): Promise<void> {
     const lease = this.#leases.at(-1 - step.which)
     if (!lease) return
     const number = this.#leases.length - step.which // as the model numbers them
@@ -189,6 +206,11 @@ class Pair {
       if (step.does !== 'heartbeat' && (step.does !== 'release' || job.cancelRequested)) this.#ended.add(number)
       return job
     }
+    if (step.does === 'settled')
+      return this.#both(
+        () => this.model.settled(lease.id, number),
+        () => this.at.store.call('settled', lease),
+      )
     if (step.does === 'fail')
       return this.#both(
         () => this.model.fail(current(), step.kind),
@@ -199,9 +221,10 @@ class Pair {
         () => this.model.succeed(current()),
         () => this.at.succeed(lease),
       )
+    const { does } = step
     return this.#both(
-      () => this.model[step.does](current()),
-      () => this.at.store.call(step.does, lease),
+      () => this.model[does](current()),
+      () => this.at.store.call(does, lease),
     )
   }
 

@@ -100,10 +100,11 @@ test('a file that grew by 50,000 jobs shrinks to near its floor, in steps', (t) 
   }
   const steps = sizes.map((size, i) => (sizes[i - 1] ?? size) - size)
   assert.ok(Math.max(...steps) <= 4 * mebibyte + 64 * 1024, `no step cuts off much: ${steps}`)
-  assert.ok(sizes.at(-1)! < 7 * mebibyte, `${sizes}`)
+  const integrity = new DatabaseSync(rig.path, { readOnly: true })
+  const { pages } = integrity.prepare('SELECT page_count AS pages FROM pragma_page_count').get() as { pages: number }
+  assert.ok(pages * 4096 < 6 * mebibyte, `${pages}`) // the end that the last step gave back goes with the next checkpoint
   const { bytes, freeBytes, walBytes, shrinks } = rig.file
   assert.ok(shrinks && bytes === sizes.at(-1) && freeBytes > 2 * mebibyte && freeBytes < 5 * mebibyte && walBytes > 0)
-  const integrity = new DatabaseSync(rig.path, { readOnly: true })
   assert.equal(integrity.prepare('PRAGMA integrity_check').get()!.integrity_check, 'ok')
   assert.equal(integrity.prepare('SELECT COUNT(*) AS jobs FROM gq_jobs').get()!.jobs, 500)
   integrity.close()

@@ -3,9 +3,9 @@ import { afterLoss } from '../../model/company.ts'
 import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
-import type { Candidate, Company, Gate } from './company.ts'
-import type { Db, QueueRow } from './db.ts'
-import { goesOn, showsLife } from './losses.ts'
+import type { Candidate, Company, Gate, Heeded } from './company.ts'
+import { type Db, roomIn } from './db.ts'
+import { goesOn, showsLife, takesJobs } from './losses.ts'
 import { readyAmong } from './queries.ts'
 import { leaseLost, receipt } from './receipts.ts'
 
@@ -26,18 +26,17 @@ export function lease(
 ): LeasedJob[] | null {
   const limit = slots - heldBy(db, worker)
   if (limit <= 0) return null
-  const { excluded, gate } = company.ask(db, worker)
-  for (const id of exclude) excluded.add(id)
+  const heeded = company.ask(db, worker, exclude)
   const room = new Map(sources.map(({ queue }) => [queue, roomIn(db.queue(queue))]))
-  const { found, spent } = candidates(db, sources, (queue) => Math.min(limit, room.get(queue)!), excluded)
-  const { taken, heldBack } = choose(found, { limit, room, spent, gate })
+  const { found, spent } = candidates(db, sources, (queue) => Math.min(limit, room.get(queue)!), heeded)
+  const { taken, heldBack } = choose(found, { limit, room, spent, gate: heeded.gate })
   if (!heldBack) for (const source of sources) if (spent.has(source) || room.get(source.queue) === 0) dry(source)
   if (taken.length > 0) return take(db, worker, taken, ask)
   return heldBack ? null : []
 }
 
 /** The first ready jobs of each source, in order. `spent`: sources that have nothing left, for no worker at all. */
-function candidates(db: Db, sources: Source[], room: (queue: string) => number, excluded: ReadonlySet<number>) {
+function candidates(db: Db, sources: Source[], room: (queue: string) => number, { excluded, before }: Heeded) {
   const found: Candidate[] = []
   const spent = new Set(sources)
   for (const source of readyAmong(db, sources)) {
@@ -54,9 +53,14 @@ function candidates(db: Db, sources: Source[], room: (queue: string) => number, 
       if (excluded.has(row.id)) spent.delete(source)
       else found.push({ ...row, source })
   }
-  if (sources.length > 1) found.sort((a, b) => a.priority - b.priority || a.id - b.id)
+  const isMissing =
+    before && sources.some((source) => isSameLine(source, before.source)) && !found.some(({ id }) => id === before.id)
+  if (isMissing) found.push(before)
+  if (sources.length > 1 || isMissing) found.sort((a, b) => a.priority - b.priority || a.id - b.id)
   return { found, spent }
 }
+
+const isSameLine = (a: Source, b: Source): boolean => a.queue === b.queue && a.type === b.type
 
 /** Those of the candidates that the worker may have; `heldBack` when its process has no room for the next one. */
 function choose(
@@ -64,21 +68,24 @@ function choose(
   { limit, room, spent, gate }: { limit: number; room: Map<string, number>; spent: Set<Source>; gate: Gate | null },
 ) {
   const taken: number[] = []
+  let passed = false
   for (const candidate of found) {
     const { id, source } = candidate
     const left = room.get(source.queue)!
     if (taken.length === limit) spent.delete(source)
     else if (left > 0) {
-      if (gate && !gate(candidate)) return { taken, heldBack: true }
-      taken.push(id)
-      room.set(source.queue, left - 1)
+      const verdict = gate?.(candidate) ?? 'take'
+      if (verdict === 'take') taken.push(id)
+      if (verdict === 'stop' || (passed && verdict === 'take')) return { taken, heldBack: true } // those passed over come first now
+      if (verdict === 'pass') passed = true
+      else room.set(source.queue, left - 1)
     }
   }
-  return { taken, heldBack: false }
+  return { taken, heldBack: passed }
 }
 
 function take(db: Db, worker: number, taken: number[], ask: number | undefined): LeasedJob[] {
-  showsLife(db, worker)
+  takesJobs(db, worker)
   const token = db.nextSequence()
   const rows = db.arrays(
     `UPDATE gq_jobs
@@ -101,11 +108,6 @@ function take(db: Db, worker: number, taken: number[], ask: number | undefined):
 export function heldBy(db: Db, worker: number): number {
   const sql = `SELECT COUNT(*) AS held FROM gq_jobs WHERE state = 'running' AND worker_id = ?1`
   return db.get<{ held: number }>(sql, worker)!.held
-}
-
-/** How many more jobs of a queue may run, over all processes. */
-function roomIn({ paused, max_running, counts }: QueueRow): number {
-  return paused ? 0 : Math.max(0, (max_running ?? Number.MAX_SAFE_INTEGER) - counts.running)
 }
 
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */
@@ -192,32 +194,34 @@ export function fail(db: Db, { lease, kind, error, retryAfter, goesOn: runs = fa
     if (!job) return receipt(db, lease)
     if (runs) goesOn(db, job.worker_id, lease)
     record(db, job, kind === 'timeout' ? 'timeout' : 'failed', error, { token: lease.token })
+    limit(db, job, { company: null, losses: 0 })
     if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)
     if (kind === 'permanent') return end(db, job, 'running', 'giveUp', 'permanent')
     return failed(db, job, kind, retryAfter)
   })
 }
 
-/** A charged attempt that may be repeated: what a throw and a timeout come to. They end what losses limited. */
+/** A charged attempt that may be repeated: what a throw and a timeout come to. */
 export function failed(db: Db, job: RunningJob, kind: 'temporary' | 'timeout', retryAfter: number | null): Fate {
   if (kind === 'timeout' && job.on_timeout === 'dead') return end(db, job, 'running', 'giveUp', 'timeout')
   if (job.attempt - job.budget_from >= job.max_attempts) return end(db, job, 'running', 'giveUp', 'exhausted')
-  return retryLater(db, job, retryAfter, { company: null, losses: 0 })
+  return retryLater(db, job, retryAfter)
 }
 
-function retryLater(
-  db: Db,
-  job: RunningJob,
-  retryAfter: number | null,
-  { company, losses }: { company: number | null; losses: number },
-): Fate {
+/** What its losses limit from now on: also of a job that ends, since an operator may retry it. */
+export function limit(db: Db, job: RunningJob, { company, losses }: Pick<RunningJob, 'company' | 'losses'>): void {
+  if (company !== job.company || losses !== job.losses)
+    db.run(`UPDATE gq_jobs SET company = ?2, losses = ?3 WHERE id = ?1`, job.id, company, losses)
+}
+
+function retryLater(db: Db, job: RunningJob, retryAfter: number | null): Fate {
   const delay = retryAfter ?? backoffDelay(parseBackoff(job.backoff), job.attempt - job.budget_from, job.id)
   const runAt = db.now + delay
   db.run(
     `UPDATE gq_jobs
-     SET state = 'scheduled', run_at = ?2, lease_token = NULL, lease_expires_at = NULL, company = ?3, losses = ?4
+     SET state = 'scheduled', run_at = ?2, lease_token = NULL, lease_expires_at = NULL
      WHERE id = ?1`,
-    ...[job.id, runAt, company, losses],
+    ...[job.id, runAt],
   )
   db.moved(job.queue, job.type, 'running', 'scheduled')
   db.putOff([job.id], runAt)
@@ -230,17 +234,18 @@ function retryLater(
  */
 export function lose(db: Db, job: RunningJob, error: JobError, others: number | null, lossId: number | null): Fate {
   record(db, job, 'lost', error, { lossId })
-  if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)
   const tries = job.attempt - job.budget_from
   const after = afterLoss({ ...job, tries, maxAttempts: job.max_attempts }, others)
+  limit(db, job, after)
+  if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)
   if (after.becomes === 'dead') return end(db, job, 'running', 'giveUp', 'exhausted')
-  if (after.becomes === 'scheduled') return retryLater(db, job, null, after)
+  if (after.becomes === 'scheduled') return retryLater(db, job, null)
   db.run(
     `UPDATE gq_jobs
-     SET state = 'ready', budget_from = budget_from + ?2, company = ?3, losses = ?4,
+     SET state = 'ready', budget_from = budget_from + ?2,
          lease_token = NULL, lease_expires_at = NULL, worker_id = NULL, started_at = NULL
      WHERE id = ?1`,
-    ...[job.id, Number(!after.charged), after.company, after.losses],
+    ...[job.id, Number(!after.charged)],
   )
   db.moved(job.queue, job.type, 'running', 'ready')
   return { state: 'ready', runAt: null, reason: null }

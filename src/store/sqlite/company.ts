@@ -1,6 +1,6 @@
 import { drains } from '../../model/company.ts'
 import type { Source } from '../store.ts'
-import type { Db } from './db.ts'
+import { type Db, roomIn } from './db.ts'
 import { type Overdue, overdueFor } from './losses.ts'
 
 // How many jobs a process may hold, when some of them may run beside a limited number of others only.
@@ -23,25 +23,33 @@ export interface Candidate {
 }
 
 /** The next job of a process, for which it has no room yet. */
-interface HeldBack {
-  id: number
-  priority: number
+interface HeldBack extends Candidate {
   /** The worker that would run it. */
   worker: number
   /** On the monotonic clock. */
   since: number
 }
 
-/** Says for one candidate after the other whether the process may take it; after the first no, there is no further. */
-export type Gate = (candidate: Candidate) => boolean
+/** What the process does with one candidate after the other: 'pass' leaves it to wait for `before`, after 'stop' there is no further. */
+export type Gate = (candidate: Candidate) => 'take' | 'pass' | 'stop'
+
+/** What a claim has to heed. */
+export interface Heeded {
+  /** Jobs that it must not take. */
+  excluded: Set<number>
+  /** Null where everything passes. */
+  gate: Gate | null
+  /** The job for which others are held back: it has to be among the candidates, however many stand before it. */
+  before: Candidate | null
+}
 
 /** The jobs for which processes hold others back: by process. */
 export class Company {
   readonly #heldBack = new Map<string, HeldBack>()
-  /** Whether a worker waits for jobs: one that does not cannot take the job that others are held back for. */
-  readonly #waits: (worker: number) => boolean
+  /** Whether a worker waits for jobs of a line: one that does not cannot take the job that others are held back for. */
+  readonly #waits: (worker: number, source: Source) => boolean
 
-  constructor(waits: (worker: number) => boolean) {
+  constructor(waits: (worker: number, source: Source) => boolean) {
     this.#waits = waits
   }
 
@@ -50,16 +58,11 @@ export class Company {
     return this.#heldBack.size > 0
   }
 
-  holdsBackFor(worker: number): boolean {
-    return [...this.#heldBack.values()].some((heldBack) => heldBack.worker === worker)
-  }
-
   forget(worker: number): void {
     for (const [instance, heldBack] of this.#heldBack) if (heldBack.worker === worker) this.#heldBack.delete(instance)
   }
 
-  /** What the claim of a worker has to heed: jobs that it must not take, and the gate, null where everything passes. */
-  ask(db: Db, worker: number): { excluded: Set<number>; gate: Gate | null } {
+  ask(db: Db, worker: number, exclude: readonly number[]): Heeded {
     const asking = db.get<Asking>(
       `SELECT instance,
               EXISTS (SELECT 1 FROM gq_jobs WHERE company IS NOT NULL AND finished_at IS NULL) AS restricted,
@@ -68,51 +71,58 @@ export class Company {
        FROM (SELECT 1) LEFT JOIN gq_workers w ON w.id = ?1`,
       worker,
     )!
-    const excluded = new Set((asking.overdue?.split(' ') ?? []).flatMap((list) => stillOverdue(list, db.now)))
+    const excluded = new Set(exclude)
+    for (const id of (asking.overdue?.split(' ') ?? []).flatMap((list) => stillOverdue(list, db.now))) excluded.add(id)
     if (asking.restricted === 0) {
       this.#heldBack.clear()
-      return { excluded, gate: null }
+      return { excluded, gate: null, before: null }
     }
-    return { excluded, gate: this.#gate(db, worker, asking.instance ?? `worker ${worker}`) }
+    const instance = asking.instance ?? `worker ${worker}`
+    const before = this.#before(db, instance, excluded)
+    return { excluded, gate: this.#gate(db, worker, instance, before), before }
   }
 
-  #gate(db: Db, worker: number, instance: string): Gate {
+  #gate(db: Db, worker: number, instance: string, awaited: HeldBack | null): Gate {
+    let before = awaited
     const monotonic = db.clock.monotonic()
     const { held, least } = db.get<{ held: number; least: number | null }>(
       `SELECT COUNT(*) AS held, MIN(company) AS least FROM gq_jobs
        WHERE state = 'running' AND (worker_id = ?1 OR worker_id IN (SELECT id FROM gq_workers WHERE instance = ?2 AND ended_at IS NULL))`,
       ...[worker, instance],
     )!
+    const since = this.#heldBack.get(instance)?.since ?? monotonic
     let holds = held
     let most = (least ?? Number.POSITIVE_INFINITY) + 1
-    return ({ id, priority, company }) => {
-      const before = this.#before(db, instance, id)
-      if (before && (priority >= before.priority || drains(monotonic - before.since))) return false
+    return ({ id, priority, company, source }) => {
+      const mayPass = !before || before.id === id || (priority < before.priority && !drains(monotonic - since))
+      if (!mayPass) return 'pass'
       const limit = Math.min(most, (company ?? Number.POSITIVE_INFINITY) + 1)
       if (holds + 1 <= limit) {
         holds++
         most = limit
         if (this.#heldBack.get(instance)?.id === id) this.#heldBack.delete(instance)
-        return true
+        if (before?.id === id) before = null
+        return 'take'
       }
-      const since = this.#heldBack.get(instance)?.since ?? monotonic
-      if (company !== null && holds + 1 > company + 1) this.#heldBack.set(instance, { id, priority, worker, since })
-      return false
+      if (company !== null && holds > company)
+        this.#heldBack.set(instance, { id, priority, company, source, worker, since })
+      return 'stop'
     }
   }
 
-  /** The job, other than `id`, that its process is to start before all of its class and of lower ones. */
-  #before(db: Db, instance: string, id: number): HeldBack | null {
+  /** The job that its process is to start before all others of its class and of lower ones. */
+  #before(db: Db, instance: string, excluded: ReadonlySet<number>): HeldBack | null {
     const heldBack = this.#heldBack.get(instance)
-    if (!heldBack || heldBack.id === id) return null
-    const mayStart = db.get(
+    if (!heldBack) return null
+    const isReady = db.get(
       `SELECT 1 FROM gq_jobs
-       WHERE id = ?1 AND state = 'ready' AND blocked = 0 AND company IS NOT NULL AND (deadline IS NULL OR deadline > ?2)
-         AND NOT EXISTS (SELECT 1 FROM gq_queues WHERE name = queue AND (paused = 1 OR running >= max_running))`,
+       WHERE id = ?1 AND state = 'ready' AND blocked = 0 AND company IS NOT NULL AND (deadline IS NULL OR deadline > ?2)`,
       ...[heldBack.id, db.now],
     )
-    if (!mayStart) this.#heldBack.delete(instance)
-    return mayStart && this.#waits(heldBack.worker) ? heldBack : null
+    if (isReady && !excluded.has(heldBack.id) && roomIn(db.queue(heldBack.source.queue)) > 0)
+      return this.#waits(heldBack.worker, heldBack.source) ? heldBack : null
+    this.#heldBack.delete(instance)
+    return null
   }
 }
 

@@ -54,6 +54,11 @@ export const sourceOf = (line: string): Source => {
   return { queue, type }
 }
 
+/** How many more jobs of a queue may run, over all processes. */
+export function roomIn({ paused, max_running, counts }: QueueRow): number {
+  return paused ? 0 : Math.max(0, (max_running ?? Number.MAX_SAFE_INTEGER) - counts.running)
+}
+
 /**
  * One connection and the transaction that runs on it. Operations write through this: it keeps their prepared
  * statements, the queues' counters, the event sequence, and what the transaction means to those who wait.

@@ -34,17 +34,19 @@ export function lossOf(db: Db, worker: number, process: string): Loss {
     worker,
   )
   if (known) return known
-  // A worker without a row has no process that could be known: its own jobs stand for it.
+  // A worker without a row has no process that could be known: its own jobs stand for it. Many a remote worker never says
+  // that a handler has settled: counted for ever, that would be company to all that the worker takes, and nothing charged.
   const held = `SELECT id, type FROM gq_jobs WHERE state = 'running' AND (worker_id = ?1 OR worker_id ${ofInstance})
     UNION SELECT id, type FROM gq_jobs WHERE id IN (
-      SELECT value ->> 'id' FROM gq_workers, json_each(overdue) WHERE overdue <> '[]' AND gq_workers.id ${ofInstance})`
-  const { jobs } = db.get<{ jobs: number }>(`SELECT COUNT(*) AS jobs FROM (${held})`, worker)!
-  const names = db.all<{ id: number; type: string }>(`${held} ORDER BY id LIMIT ${mostNames}`, worker)
+      SELECT value ->> 'id' FROM gq_workers w, json_each(overdue)
+      WHERE overdue <> '[]' AND w.id ${ofInstance} AND (pid IS NOT NULL OR value ->> 'since' > ?2 - ${overdueFor}))`
+  const { jobs } = db.get<{ jobs: number }>(`SELECT COUNT(*) AS jobs FROM (${held})`, worker, db.now)!
+  const names = db.all<{ id: number; type: string }>(`${held} ORDER BY id LIMIT ${mostNames}`, worker, db.now)
   const id = db.insert(
     `INSERT INTO gq_losses (process, at, jobs, names) VALUES (?1, ?2, ?3, ?4)`,
     ...[process, db.now, jobs, JSON.stringify(names)],
   )
-  db.run(`UPDATE gq_workers SET loss_id = ?2 WHERE id ${ofInstance}`, worker, id)
+  db.run(`UPDATE gq_workers SET loss_id = ?2 WHERE id = ?1 OR id ${ofInstance}`, worker, id)
   return { id, jobs }
 }
 
@@ -52,6 +54,12 @@ export function lossOf(db: Db, worker: number, process: string): Loss {
 export function showsLife(db: Db, worker: number): void {
   if (db.run(`UPDATE gq_workers SET loss_id = NULL WHERE id = ?1 AND loss_id IS NOT NULL`, worker) > 0)
     db.run(`UPDATE gq_workers SET loss_id = NULL WHERE id ${ofInstance}`, worker)
+}
+
+/** A worker that takes jobs is not about to stop, whatever was said under its name before. */
+export function takesJobs(db: Db, worker: number): void {
+  db.run(`UPDATE gq_workers SET stopping_at = NULL WHERE id = ?1 AND stopping_at IS NOT NULL`, worker)
+  showsLife(db, worker)
 }
 
 /** A handler goes on although its attempt is over: its job is not to start beside it in its process for a while. */

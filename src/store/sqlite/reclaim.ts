@@ -1,6 +1,6 @@
 import type { JobError } from '../../model/job.ts'
 import type { Fate } from '../store.ts'
-import { end, failed, lose, type RunningJob, record, selectRunning, timeoutGrace } from './attempt.ts'
+import { end, failed, limit, lose, type RunningJob, record, selectRunning, timeoutGrace } from './attempt.ts'
 import type { Db } from './db.ts'
 import { goesOn, type Loss, lossOf } from './losses.ts'
 import type { Terms } from './terms.ts'
@@ -50,6 +50,11 @@ function reclaimSilent(db: Db, job: RunningJob): void {
     reclaimed(db, job, endTimedOut(db, job))
     return
   }
+  const noEvidence = worker && hadBegunToStop(db, worker)
+  if (noEvidence) {
+    reclaimed(db, job, lose(db, job, excused(noEvidence, worker), null, null))
+    return
+  }
   const loss = lossOf(db, job.worker_id, nameOf(worker))
   const others = loss.jobs - 1
   // A remote worker may never have heard of a lease that it did not confirm: it is charged only if that goes on.
@@ -83,6 +88,7 @@ export function reclaimRanOut(db: Db, terms: Terms, monotonic: number): void {
 function endTimedOut(db: Db, job: RunningJob): Fate {
   const message = `The attempt ran longer than its timeout of ${job.timeout} ms and its worker did not report it.`
   record(db, job, 'timeout', { name: 'Timeout', message, stack: null })
+  limit(db, job, { company: null, losses: 0 })
   return job.cancel_requested_at === null ? failed(db, job, 'timeout', null) : end(db, job, 'running', 'abort', null)
 }
 
@@ -108,9 +114,7 @@ export function reclaimDeadWorkers(db: Db): void {
     if (jobs.length > 0) {
       const noEvidence = whyNoEvidence(db, worker)
       const loss = noEvidence === null ? lossOf(db, worker.id, nameOf(worker)) : null
-      const error = loss
-        ? lost('ended', loss, `${nameOf(worker)} is gone`)
-        : { name: 'LeaseLost', message: `${noEvidence} (${nameOf(worker)}). No job is charged for that.`, stack: null }
+      const error = loss ? lost('ended', loss, `${nameOf(worker)} is gone`) : excused(noEvidence!, worker)
       for (const job of jobs) {
         const fate = wasAliveAtItsTimeout(db, job)
           ? endTimedOut(db, job)
@@ -125,13 +129,19 @@ export function reclaimDeadWorkers(db: Db): void {
 }
 
 /** Why the end of a process says nothing about what ran in it, or null. */
-function whyNoEvidence(db: Db, worker: WorkerOf): string | null {
-  if (worker.boot !== db.processes.me.boot) return 'Its host was restarted while it ran'
+const whyNoEvidence = (db: Db, worker: WorkerOf): string | null =>
+  worker.boot === db.processes.me.boot ? hadBegunToStop(db, worker) : 'Its host was restarted while it ran'
+
+function hadBegunToStop(db: Db, worker: WorkerOf): string | null {
   const stopping = db.get(
     `SELECT 1 FROM gq_workers WHERE instance = ?1 AND stopping_at IS NOT NULL AND (ended_at IS NULL OR id = ?2)`,
     ...[worker.instance, worker.id],
   )
   return stopping ? 'Its process had begun to stop, and ended while it ran' : null
+}
+
+function excused(why: string, worker: WorkerOf): JobError {
+  return { name: 'LeaseLost', message: `${why} (${nameOf(worker)}). No job is charged for that.`, stack: null }
 }
 
 /** A process, for people. */

@@ -34,7 +34,7 @@ export class Waiting {
   /** The workers that wait for a line, in the order in which they asked. */
   readonly #lines = new Map<string, Set<number>>()
   /** For which jobs others are held back. */
-  readonly #company = new Company((worker) => this.#hungry.has(worker))
+  readonly #company = new Company((worker, { queue, type }) => this.#lines.get(line(queue, type))?.has(worker) ?? false)
   /** Those whose worker had no free slot, or its process no room for the next job, when they were last tried. */
   readonly #full = new Set<number>()
   /** Seqs by job id. */

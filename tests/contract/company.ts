@@ -1,0 +1,244 @@
+import assert from 'node:assert/strict'
+import type { LeasedJob } from '../../src/store/store.ts'
+import type { Options, Subject } from '../support/subject.ts'
+import type { Suite } from './contract.ts'
+
+const sources = [{ queue: 'default', type: 'work' }]
+
+/** A worker on the network; those with the same `instance` are one process. */
+function far(at: Subject, instance?: string): Promise<number> {
+  return at.store.call('register', {
+    name: 'far',
+    sources,
+    slots: 10,
+    remote: '10.0.0.7',
+    ...(instance && { instance }),
+  })
+}
+
+/** Lets the leases of these jobs run out, after a word of their worker: so they were surely received. */
+async function lapse(at: Subject, jobs: LeasedJob[]): Promise<void> {
+  at.advance(1000)
+  for (const job of jobs) await at.store.call('heartbeat', job)
+  at.lapse()
+}
+
+const ids = (jobs: LeasedJob[]) => jobs.map(({ id }) => id)
+
+/** n jobs that were lost beside each other. */
+async function lostTogether(at: Subject, n: number, options: Options = {}): Promise<number[]> {
+  await at.submitMany(options, Array(n).fill(0))
+  const jobs = await at.lease(await far(at), { slots: n, queues: [options.queue ?? 'default'] })
+  assert.equal(jobs.length, n)
+  await lapse(at, jobs)
+  return ids(jobs)
+}
+
+export function company({ holdsOverTime }: Suite): void {
+  holdsOverTime('jobs lost beside each other are not charged, and run beside half as many next time', async (at) => {
+    await at.worker()
+    const lost = await lostTogether(at, 5)
+    for (const id of lost) {
+      const { state, attempt, attemptsLeft } = await at.job(id)
+      assert.deepEqual([state, attempt, attemptsLeft], ['ready', 1, 12])
+      const [record] = await at.store.call('attempts', id)
+      assert.match(record!.error!.message, /fell silent while this job and 4 others ran in it/)
+    }
+    const worker = await far(at)
+    const three = await at.lease(worker)
+    assert.deepEqual(ids(three), lost.slice(0, 3))
+    await lapse(at, three)
+    assert.equal((await at.lease(await far(at))).length, 2)
+    assert.equal((await at.lease(await far(at))).length, 2)
+    const alone = await at.lease(await far(at))
+    assert.equal(alone.length, 1)
+    await at.succeed(alone[0]!)
+  })
+
+  holdsOverTime('a job lost alone is charged: ready once, then by its backoff, then dead', async (at) => {
+    await at.worker()
+    let job = await at.running({ maxAttempts: 3, backoff: { kind: 'constant', delay: '1m' } }, await far(at))
+    const { id } = job
+    for (const expected of ['ready 2', 'scheduled 1', 'dead 0']) {
+      await lapse(at, [job])
+      const { state, attemptsLeft } = await at.job(id)
+      assert.equal(`${state} ${attemptsLeft}`, expected)
+      at.advance(60_000)
+      job = (await at.lease(await far(at)))[0]!
+    }
+    const [first] = await at.store.call('attempts', id)
+    assert.match(first!.error!.message, /this job, and no other, ran in it/)
+  })
+
+  holdsOverTime(
+    'a job with one attempt is never started again after a loss; retried, it has less company',
+    async (at) => {
+      await at.worker()
+      const lost = await lostTogether(at, 4, { maxAttempts: 1 })
+      for (const id of lost) {
+        const { state, reason } = await at.job(id)
+        assert.deepEqual([state, reason], ['dead', 'exhausted'])
+      }
+      for (const id of lost) await at.store.call('retry', id)
+      assert.deepEqual(ids(await at.lease(await far(at))), lost.slice(0, 2))
+    },
+  )
+
+  for (const kind of ['temporary', 'permanent', 'timeout'] as const)
+    holdsOverTime(`a failure (${kind}) ends what losses have limited, also of a job that it ends`, async (at) => {
+      await at.worker()
+      const [lost, other] = await lostTogether(at, 2, { backoff: { kind: 'constant', delay: '1s' } })
+      const worker = await far(at)
+      const [job] = await at.lease(worker)
+      assert.equal(job!.id, lost)
+      assert.deepEqual(await at.lease(worker), [], 'it runs alone')
+      const { state } = await at.fail(job!, kind)
+      await at.store.call('cancel', other!)
+      if (state === 'dead') await at.store.call('retry', lost!)
+      at.advance(1000)
+      const more = await at.submit()
+      assert.deepEqual(ids(await at.lease(worker)), [lost, more])
+    })
+
+  holdsOverTime('workers of one instance are one process: for losses, and for what it may hold', async (at) => {
+    await at.worker()
+    await at.submitMany({}, Array(4).fill(0))
+    const workers = [await far(at, 'p'), await far(at, 'p')]
+    const jobs = [...(await at.lease(workers[0]!, { slots: 2 })), ...(await at.lease(workers[1]!, { slots: 2 }))]
+    await lapse(at, jobs)
+    const [record] = await at.store.call('attempts', jobs[3]!.id)
+    assert.match(record!.error!.message, /this job and 3 others/)
+    const again = [await far(at, 'q'), await far(at, 'q')]
+    assert.equal((await at.lease(again[0]!, { slots: 1 })).length, 1)
+    assert.equal((await at.lease(again[1]!)).length, 1)
+    assert.deepEqual(await at.lease(again[0]!), [])
+  })
+
+  holdsOverTime('two that registered from one address are two processes', async (at) => {
+    await at.worker()
+    await at.submitMany({}, Array(4).fill(0))
+    const workers = [await far(at), await far(at)]
+    const jobs = [...(await at.lease(workers[0]!, { slots: 2 })), ...(await at.lease(workers[1]!, { slots: 2 }))]
+    await lapse(at, jobs)
+    const [record] = await at.store.call('attempts', jobs[3]!.id)
+    assert.match(record!.error!.message, /this job and 1 other ran/)
+  })
+
+  holdsOverTime('a worker that had begun to stop: no evidence, until it takes jobs again', async (at) => {
+    await at.worker()
+    const worker = await far(at)
+    const job = await at.running({}, worker)
+    await at.store.call('stopping', worker)
+    await lapse(at, [job])
+    assert.deepEqual([(await at.job(job.id)).state, (await at.job(job.id)).attemptsLeft], ['ready', 12])
+    at.advance(30_000)
+    const [again] = await at.lease(worker)
+    await lapse(at, [again!])
+    assert.equal((await at.job(job.id)).attemptsLeft, 11)
+  })
+
+  holdsOverTime('who asks for other types is not held back for a job that it would not get', async (at) => {
+    await at.worker()
+    const long = await at.submit({ type: 'long' })
+    const [first] = await lostTogether(at, 2)
+    const worker = await far(at)
+    assert.deepEqual(ids(await at.lease(worker, { types: ['long'] })), [long])
+    assert.deepEqual(await at.lease(worker, { types: ['work', 'other'] }), [])
+    const other = await at.submit({ type: 'other' })
+    assert.deepEqual(await at.lease(worker, { types: ['work', 'other'] }), [])
+    assert.deepEqual(ids(await at.lease(worker, { types: ['other'] })), [other])
+    assert.equal(await at.state(first!), 'ready')
+  })
+
+  holdsOverTime('a job of limited company that may not start holds nobody back', async (at) => {
+    await at.worker()
+    await at.submit({ type: 'long' })
+    await lostTogether(at, 2, { queue: 'slow' })
+    const worker = await far(at)
+    await at.lease(worker, { types: ['long'] })
+    const both = { queues: ['slow', 'default'] }
+    const other = await at.submit({})
+    assert.deepEqual(await at.lease(worker, both), [])
+    await at.store.call('setQueue', { queue: 'slow', paused: true })
+    assert.deepEqual(ids(await at.lease(worker, both)), [other])
+  })
+
+  holdsOverTime('higher classes pass a job that waits for room, but not for ever', async (at) => {
+    await at.worker()
+    await at.submit({ type: 'long' })
+    const [waits] = await lostTogether(at, 2)
+    const worker = await far(at)
+    const both = { types: ['long', 'work'] }
+    const held = await at.lease(worker, { types: ['long'] })
+    assert.deepEqual(await at.lease(worker, both), [])
+    const steady = await at.submitMany({ type: 'long', priority: 'high' }, Array(100).fill(0))
+    let leased = 0
+    for (let second = 0; second < 60 && (await at.state(waits!)) === 'ready'; second++) {
+      for (const job of held.splice(0)) await at.succeed(job)
+      at.advance(1000)
+      held.push(...(await at.lease(worker, { ...both, slots: 1 })))
+      leased++
+    }
+    assert.equal(await at.state(waits!), 'running')
+    assert.ok(leased > 4 && (await at.job(steady.ids[0]!)).state === 'succeeded', `${leased}`)
+  })
+
+  holdsOverTime(
+    'a lost lease whose handler may go on keeps its job from that worker for 30 s, from no other',
+    async (at) => {
+      await at.worker()
+      const [here, there] = [await far(at), await far(at)]
+      const job = await at.running({ visibilityTimeout: '3s' }, here)
+      at.lapse(3000)
+      assert.deepEqual(await at.lease(here), [])
+      at.advance(29_000)
+      assert.deepEqual(await at.lease(here), [])
+      const [other] = await at.lease(there)
+      assert.equal(other!.id, job.id)
+      await at.store.call('release', other!)
+      at.advance(1000)
+      assert.equal((await at.lease(here))[0]!.id, job.id)
+    },
+  )
+
+  holdsOverTime('once its handler has ended, the worker may have the job again', async (at) => {
+    await at.worker()
+    const here = await far(at)
+    const job = await at.running({ visibilityTimeout: '3s' }, here)
+    at.lapse(3000)
+    assert.deepEqual(await at.lease(here), [])
+    await at.store.call('settled', job)
+    assert.equal((await at.lease(here))[0]!.id, job.id)
+  })
+
+  holdsOverTime('handlers that a remote worker never reports as ended are no company for ever', async (at) => {
+    await at.worker()
+    const worker = await far(at)
+    const first = await at.running({}, worker)
+    await lapse(at, [first])
+    await at.succeed((await at.lease(await far(at)))[0]!)
+    at.advance(1000)
+    const next = await at.running({}, worker)
+    await lapse(at, [next])
+    assert.equal((await at.job(next.id)).attemptsLeft, 11)
+  })
+
+  holdsOverTime(
+    'own attempts that run out while the app says nothing: beside others a loss, alone a timeout',
+    async (at) => {
+      const worker = await at.worker()
+      const policy = { timeout: '5s', onTimeout: 'dead' } as const
+      const jobs = [await at.running(policy, worker), await at.running(policy, worker)]
+      for (let second = 0; second < 6; second++) at.advance(1000)
+      for (const { id } of jobs) {
+        const [record] = await at.store.call('attempts', id)
+        assert.deepEqual([await at.state(id), record?.outcome, (await at.job(id)).attemptsLeft], ['ready', 'lost', 12])
+        assert.match(record!.error!.message, /The app's thread of .* stood still while this job and 1 other ran in it/)
+      }
+      for (const job of jobs) await at.store.call('settled', job)
+      const [alone] = await at.lease(worker)
+      for (let second = 0; second < 6; second++) at.advance(1000)
+      assert.deepEqual([(await at.job(alone!.id)).state, (await at.job(alone!.id)).reason], ['dead', 'timeout'])
+    },
+  )
+}

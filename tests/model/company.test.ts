@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { afterLoss, drains, type LostJob } from '../../src/model/company.ts'
+
+const fresh: LostJob = { tries: 1, maxAttempts: 3, company: null, losses: 0 }
+
+/** What is lost, beside how many others (null: no evidence), and: charged, company, losses, becomes. */
+const table: [Partial<LostJob>, number | null, [boolean, number | null, number, string]][] = [
+  [{}, 0, [true, null, 1, 'ready']],
+  [{ losses: 1, tries: 2 }, 0, [true, null, 2, 'scheduled']],
+  [{ losses: 2, tries: 3 }, 0, [true, null, 3, 'dead']],
+  [{ losses: 0, tries: 3 }, 0, [true, null, 1, 'dead']],
+  [{ company: 0 }, 0, [true, 0, 1, 'ready']],
+  [{}, 1, [false, 0, 0, 'ready']],
+  [{}, 2, [false, 1, 0, 'ready']],
+  [{}, 3, [false, 1, 0, 'ready']],
+  [{}, 99, [false, 49, 0, 'ready']],
+  [{ company: 12 }, 99, [false, 12, 0, 'ready']],
+  [{ company: 12 }, 12, [false, 6, 0, 'ready']],
+  [{ tries: 3 }, 9, [false, 4, 0, 'ready']],
+  [{ losses: 1 }, 9, [false, 4, 1, 'ready']],
+  [{}, null, [false, null, 0, 'ready']],
+  [{ company: 4, losses: 1, tries: 3 }, null, [false, 4, 1, 'ready']],
+  [{ maxAttempts: 1 }, 0, [true, null, 1, 'dead']],
+  [{ maxAttempts: 1 }, 9, [true, 4, 0, 'dead']],
+  [{ maxAttempts: 1 }, null, [true, null, 0, 'dead']],
+]
+
+for (const [job, others, expected] of table)
+  test(`a loss of ${JSON.stringify(job)} beside ${others} others`, () => {
+    const { charged, company, losses, becomes } = afterLoss({ ...fresh, ...job }, others)
+    assert.deepEqual([charged, company, losses, becomes], expected)
+  })
+
+test('of n jobs lost beside each other, log2(n) + 1 deaths single one out', () => {
+  for (const slots of [1, 2, 3, 10, 64, 100]) {
+    let job: LostJob = { ...fresh, maxAttempts: 2 }
+    let uncharged = 0
+    for (let others = slots - 1; ; others = Math.min(slots - 1, job.company!)) {
+      const { charged, company, losses } = afterLoss(job, others)
+      if (charged) break
+      job = { ...job, company, losses }
+      uncharged++
+    }
+    assert.ok(uncharged <= Math.floor(Math.log2(slots)) + 1, `${uncharged} for ${slots}`)
+  }
+})
+
+test('a process that holds jobs back lets higher classes pass for 5 s, none for 5 s, then for 10 s, none for 20 s', () => {
+  const spans: [number, boolean][] = [[0, false], [4999, false], [5000, true], [9999, true], [10_000, false], [19_999, false], [20_000, true], [39_999, true], [40_000, false], [80_000, true]] // biome-ignore format: a table
+  for (const [ms, expected] of spans) assert.equal(drains(ms), expected, `${ms} ms`)
+})
