@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import type { LeasedJob } from '../../src/store/store.ts'
 import { stranger } from '../support/subject.ts'
 import type { Suite } from './contract.ts'
 
@@ -138,6 +139,7 @@ export function leases({ holds, holdsOverTime }: Suite): void {
     async (at) => {
       await at.worker()
       const job = await at.running()
+      await at.store.call('heartbeat', job) // confirms that it was received
       at.advance(30_000)
       at.advance(14_750)
       assert.equal(await at.state(job.id), 'running')
@@ -153,12 +155,14 @@ export function leases({ holds, holdsOverTime }: Suite): void {
 
   holdsOverTime('a job that kills its worker each time ends dead', async (at) => {
     await at.worker()
-    const { id } = await at.running({ maxAttempts: 3, backoff: { kind: 'constant', delay: '1m' } })
+    let job: LeasedJob | undefined = await at.running({ maxAttempts: 3, backoff: { kind: 'constant', delay: '1m' } })
+    const { id } = job
     for (const state of ['ready', 'scheduled', 'dead']) {
+      await at.store.call('heartbeat', job!)
       at.lapse()
       assert.equal(await at.state(id), state)
       at.advance(60_000)
-      await at.lease(stranger)
+      job = (await at.lease(stranger))[0]
     }
     assert.equal((await at.job(id)).reason, 'exhausted')
     assert.deepEqual(

@@ -12,7 +12,7 @@ const wanted = ['cancelRequested', 'leaseLost', 'reclaimed', 'expired', 'tickLos
 function told(text: string): object {
   const fields = JSON.parse(text) as { token?: string }
   const token = fields.token === undefined ? null : numberedBy(fields.token)
-  return token ? { ...fields, token: token.number, epoch: token.epoch } : fields
+  return token ? { ...fields, token: token.number } : fields
 }
 
 /** Hears what the server tells, from where it was when the connection broke, until the signal. */

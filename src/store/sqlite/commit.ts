@@ -11,6 +11,7 @@ import { firstOpening } from './epoch.ts'
 import { groupsOf } from './group.ts'
 import { type Guard, noGuard } from './guard.ts'
 import { plain, type Round, Rounds } from './round.ts'
+import { workersGone } from './workers.ts'
 
 export interface Request<K extends Operation = Operation> {
   seq: number
@@ -63,7 +64,8 @@ export class Engine {
     this.#condition = new Condition(clock, disk, diskReserve, guard)
     this.#rounds = new Rounds(clock, this.#condition, tends, (events) => this.events.push(...events))
     this.#db = this.#condition.open(this.#connect)
-    this.#attempt([], { ...plain, reaping: true })
+    do this.#attempt([], { ...plain, reaping: true })
+    while (!this.#condition.resting && workersGone(this.#db).length > 0) // a step at a time, so that others are not held up
     if (this.#condition.failed) throw this.#condition.refusal()
   }
 

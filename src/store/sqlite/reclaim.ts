@@ -120,7 +120,7 @@ export function reclaimDeadWorkers(db: Db): void {
           ? endTimedOut(db, job)
           : lose(db, job, error, loss ? loss.jobs - 1 : null, loss?.id ?? null)
         reclaimed(db, job, fate)
-        if (db.clock.monotonic() >= end) return // the next look goes on
+        if (db.clock.monotonic() >= end && job !== jobs.at(-1)) return // the next look goes on
       }
     }
     if (jobs.length < stepRows) db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, worker.id, db.now)

@@ -103,20 +103,26 @@ export const workerColumns = 'id, name, instance, host, pid, pid_started, boot, 
 const asked = 100
 const askedUpTo = new WeakMap<Db, number>()
 
-/** Workers whose process is gone: of all that hold jobs, and in turn, so many a look, of those that hold none. */
-export function workersGone(db: Db): WorkerOf[] {
-  const local = `SELECT ${workerColumns} FROM gq_workers WHERE ended_at IS NULL AND pid IS NOT NULL`
-  const holders = db.all<WorkerOf>(
-    `${local} AND id IN (SELECT DISTINCT worker_id FROM gq_jobs WHERE state = 'running')`,
-  )
-  const some = db.all<WorkerOf>(`${local} AND id > ?1 ORDER BY id LIMIT ${asked}`, askedUpTo.get(db) ?? 0)
-  const alive = new Map<string, boolean | null>() // each process once, however many workers it has
-  const isGone = (row: WorkerOf): boolean => {
+const localWorkers = `SELECT ${workerColumns} FROM gq_workers WHERE ended_at IS NULL AND pid IS NOT NULL`
+
+const holders = (db: Db): WorkerOf[] =>
+  db.all(`${localWorkers} AND id IN (SELECT DISTINCT worker_id FROM gq_jobs WHERE state = 'running')`)
+
+/** Asks about each process once, however many workers it has. */
+function goneBy(db: Db): (row: WorkerOf) => boolean {
+  const alive = new Map<string, boolean | null>()
+  return (row) => {
     const key = `${row.host} ${instanceOf(row)}`
     if (!alive.has(key)) alive.set(key, db.processes.isAlive(row))
     return alive.get(key) === false
   }
-  const gone = new Map([...holders, ...some].filter(isGone).map((row) => [row.id, row]))
+}
+
+/** Workers whose process is gone: of all that hold jobs, and in turn, so many a look, of those that hold none. */
+export function workersGone(db: Db): WorkerOf[] {
+  const some = db.all<WorkerOf>(`${localWorkers} AND id > ?1 ORDER BY id LIMIT ${asked}`, askedUpTo.get(db) ?? 0)
+  const isGone = goneBy(db)
+  const gone = new Map([...holders(db), ...some].filter(isGone).map((row) => [row.id, row]))
   if (!some.some(isGone)) askedUpTo.set(db, some.length < asked ? 0 : some.at(-1)!.id) // else they are ended first
   return [...gone.values()]
 }
