@@ -98,12 +98,13 @@ export function register(db: Db, { name, sources, slots, remote, instance, known
   const me = remote === undefined ? db.processes.me : { host: remote, ...nobody }
   const row = db.get<{ id: number }>(
     `INSERT INTO gq_workers (id, name, sources, slots, host, pid, pid_started, boot, pid_space, started_at, seen_at, instance)
-     VALUES (?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?11)
+     VALUES (?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9,
+       COALESCE(?11, ?4 || ' ' || (SELECT IFNULL(MAX(id), 0) + 1 FROM gq_workers)))
      ON CONFLICT (id) DO UPDATE SET sources = ?2, slots = ?3, host = ?4, seen_at = ?9, ended_at = NULL
      RETURNING id`,
     ...[name, JSON.stringify(sources), slots, me.host, me.pid, me.pid_started, me.boot, me.pid_space, db.now],
     known ?? null,
-    remote === undefined ? instanceOf(db.processes.me) : `${remote} ${instance ?? db.nextSequence()}`,
+    remote === undefined ? instanceOf(db.processes.me) : instance === undefined ? null : `${remote} ${instance}`,
   )
   return row!.id
 }
