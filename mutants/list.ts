@@ -19,6 +19,8 @@ const leases = 'store/sqlite/leases.ts'
 const operator = 'store/sqlite/operator.ts'
 const receipts = 'store/sqlite/receipts.ts'
 const reaper = 'store/sqlite/reaper.ts'
+const reclaim = 'store/sqlite/reclaim.ts'
+const company = 'store/sqlite/company.ts'
 const terms = 'store/sqlite/terms.ts'
 const round = 'store/sqlite/round.ts'
 const schema = 'store/sqlite/schema.ts'
@@ -178,13 +180,13 @@ export const mutants: Mutant[] = [
   {
     name: 'hasty-reaper',
     breaks: 'takes running jobs back although their lease lives',
-    edits: [[terms, 'overAt: monotonic + left }', 'overAt: monotonic }']],
+    edits: [[terms, 'overSince === null && (expiresAt <= now || unchangedAt <= monotonic)', 'overSince === null']],
     tests: contract,
   },
   {
     name: 'idle-reaper',
     breaks: 'never takes back a job whose lease is over',
-    edits: [[reaper, 'if (job) reclaim(db, job, `its lease was not renewed`, token !== null)', '']],
+    edits: [[reclaim, '    if (job) reclaimSilent(db, job)\n', '']],
     tests: contract,
   },
   {
@@ -202,7 +204,7 @@ export const mutants: Mutant[] = [
   {
     name: 'outage-ends-leases',
     breaks: 'ends leases of workers on the network that ran out while their server was away',
-    edits: [[terms, 'row.pid === null || ', '']],
+    edits: [[terms, 'seen >= leastWatch && (passed >= half || seen >= half)', 'passed + seen + half > 0']],
     tests: ['tests/store/remote.test.ts'],
   },
   {
@@ -254,13 +256,19 @@ export const mutants: Mutant[] = [
   {
     name: 'endless-retry',
     breaks: 'repeats a job whose attempts are used up',
-    edits: [[attempt, 'if (tries >= job.max_attempts)', 'if (tries > job.max_attempts)']],
+    edits: [
+      [
+        attempt,
+        'if (job.attempt - job.budget_from >= job.max_attempts)',
+        'if (job.attempt - job.budget_from > job.max_attempts)',
+      ],
+    ],
     tests: contract,
   },
   {
     name: 'permanent-retry',
     breaks: 'repeats what failed for good',
-    edits: [[attempt, "if (permanent) return end(db, job, 'running', 'giveUp', 'permanent')\n", '\n']],
+    edits: [[attempt, "if (kind === 'permanent') return end(db, job, 'running', 'giveUp', 'permanent')\n", '\n']],
     tests: contract,
   },
   {
@@ -298,7 +306,13 @@ export const mutants: Mutant[] = [
   {
     name: 'line-after-line',
     breaks: 'takes one type after the other instead of one order for all',
-    edits: [[attempt, 'if (sources.length > 1) found.sort((a, b) => a.priority - b.priority || a.id - b.id)\n', '\n']],
+    edits: [
+      [
+        attempt,
+        'if (sources.length > 1 || isMissing) found.sort((a, b) => a.priority - b.priority || a.id - b.id)\n',
+        '\n',
+      ],
+    ],
     tests: contract,
   },
   {
@@ -324,7 +338,7 @@ export const mutants: Mutant[] = [
   {
     name: 'pause-ignored',
     breaks: 'leases jobs of a paused queue',
-    edits: [[attempt, 'paused ? 0 : Math', 'Math']],
+    edits: [[db, 'paused ? 0 : Math', 'Math']],
     tests: contract,
   },
   {
@@ -342,7 +356,13 @@ export const mutants: Mutant[] = [
   {
     name: 'cancel-ignored',
     breaks: 'repeats a failed job whose cancellation was asked for',
-    edits: [[attempt, "if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)\n", '\n']],
+    edits: [
+      [
+        attempt,
+        "losses: 0 })\n    if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)\n",
+        'losses: 0 })\n',
+      ],
+    ],
     tests: contract,
   },
   {
@@ -364,15 +384,57 @@ export const mutants: Mutant[] = [
     tests: ['tests/queue/trace.test.ts'],
   },
   {
-    name: 'beside-itself',
-    breaks: 'starts the retry of a timed-out handler while that still runs',
+    name: 'charged-company',
+    breaks: 'charges what was lost beside others',
+    edits: [['model/company.ts', 'charged: maxAttempts === 1', 'charged: true']],
+    tests: contract,
+  },
+  {
+    name: 'drained-in-vain',
+    breaks: 'drains a process for a job of limited company, and then does not come to that job',
+    edits: [[company, "if (!mayPass) return 'pass'", "if (!mayPass) return 'stop'"]],
+    tests: ['tests/contract/deaths.test.ts'],
+  },
+  {
+    name: 'strangers-together',
+    breaks: 'takes all workers of one address for one process',
+    edits: [[workers, "?4 || ' ' || (SELECT IFNULL(MAX(id), 0) + 1 FROM gq_workers)", '?4']],
+    tests: contract,
+  },
+  {
+    name: 'charged-stop',
+    breaks: 'charges a job whose remote worker had begun to stop',
+    edits: [[reclaim, 'const noEvidence = worker && hadBegunToStop(db, worker)', 'const noEvidence = null']],
+    tests: contract,
+  },
+  {
+    name: 'excused-for-ever',
+    breaks: 'charges nothing to a worker that once said that it stops',
+    edits: [[attempt, '  takesJobs(db, worker)\n', '  showsLife(db, worker)\n']],
+    tests: contract,
+  },
+  {
+    name: 'limited-for-ever',
+    breaks: 'limits the company of a job that has failed since',
+    edits: [[attempt, 'limit(db, job, { company: null, losses: 0 })', '']],
+    tests: contract,
+  },
+  {
+    name: 'held-back-for-nothing',
+    breaks: 'holds a worker back for a job of a type that it no longer asks for',
     edits: [
       [
-        worker,
-        'const exclude = [...this.#blocking.keys()].map((attempt) => attempt.lease.id)',
-        'const exclude: number[] = []',
+        'store/sqlite/waiting.ts',
+        'this.#lines.get(line(queue, type))?.has(worker) ?? false',
+        "line(queue, type) !== '' && this.#hungry.has(worker)",
       ],
     ],
+    tests: contract,
+  },
+  {
+    name: 'beside-itself',
+    breaks: 'starts the retry of a timed-out handler while that still runs',
+    edits: [[company, 'excluded.add(id)\n', 'excluded.delete(id)\n']],
     tests: ['tests/queue/timeout.test.ts'],
   },
   {
@@ -480,7 +542,7 @@ export const mutants: Mutant[] = [
   {
     name: 'running-unlimited',
     breaks: 'runs more jobs of a queue than its maxRunning',
-    edits: [[attempt, '(max_running ?? Number.MAX_SAFE_INTEGER)', 'Number.MAX_SAFE_INTEGER']],
+    edits: [[db, '(max_running ?? Number.MAX_SAFE_INTEGER)', 'Number.MAX_SAFE_INTEGER']],
     tests: contract,
   },
   {

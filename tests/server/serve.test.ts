@@ -7,6 +7,7 @@ import { serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { Bench } from '../cli/support.ts'
+import { lookInto } from '../crash/processes.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { serving } from './support.ts'
 
@@ -72,6 +73,26 @@ const json = async (url: string, method: string, body?: object): Promise<Record<
   const headers = body ? { 'content-type': 'application/json' } : {}
   return (await (await fetch(url, { method, headers, ...(body && { body: JSON.stringify(body) }) })).json()) as never
 }
+
+test('all workers of one queue are one process to the server, those of another queue another', async () => {
+  using folder = temporaryFolder()
+  const server = await start(folder.file('jobs.db'))
+  const queues = [await GopherQueue.open(server.url), await GopherQueue.open(server.url)]
+  for (const [i, queue] of queues.entries()) {
+    queue.define('nothing', {}, async () => null)
+    for (const n of [1, 2]) queue.work({ name: `${i}-${n}` })
+  }
+  while ((await queues[0]!.stats()).workers.length < 4) await setImmediate()
+  const db = lookInto(folder.file('jobs.db'))
+  const rows = db.prepare(`SELECT group_concat(name ORDER BY name) AS names FROM gq_workers GROUP BY instance ORDER BY 1`).all() // biome-ignore format: one query
+  db.close()
+  assert.deepEqual(
+    rows.map(({ names }) => names),
+    ['0-1,0-2', '1-1,1-2'],
+  )
+  for (const queue of queues) await queue.close()
+  await server.close()
+})
 
 test('a worker that asks by a name: what it takes is brought up to date, also after a restart, and it signs off by its name', async () => {
   using folder = temporaryFolder()
