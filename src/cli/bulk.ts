@@ -1,7 +1,8 @@
 import type { Readable } from 'node:stream'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
-import { type JobOptions, toJson } from '../model/job.ts'
+import type { JobOptions } from '../model/job.ts'
+import { toJson } from '../model/json.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 
 /** Jobs and bytes of input in one transaction, and the longest line: together the bound on memory. */

@@ -20,7 +20,7 @@ import {
   type WaitOptions,
 } from './options.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
-import type { SubmitResult, Task } from './task.ts'
+import { resultsOf, type SubmitResult, type Task } from './task.ts'
 import { Threads } from './threads.ts'
 import { events, publishing } from './trace.ts'
 import { waitForEnd } from './wait.ts'
@@ -124,9 +124,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     if (payloads?.length === 0) return []
     const made = makeSubmission(type, this.#definitions.get(type), payloads, options)
     const submission = made instanceof Promise ? await made : made
-    const { ids, duplicates } = await publishing(type, submission, (it) => this.#store.call('submit', it))
-    const again = new Set(duplicates)
-    return ids.map((id, i) => ({ id, duplicate: again.has(i) }))
+    return resultsOf(await publishing(type, submission, (it) => this.#store.call('submit', it)))
   }
 
   /**
@@ -137,8 +135,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   submitWith(connection: DatabaseSync, type: string, payload: unknown, options?: JobOptions): SubmitResult {
     const submission = makeSubmissionNow(type, this.#definitions.get(type), payload, options)
     if (!this.#store.submitIn) throw invalid('This queue is not in a file: no transaction of the app covers it.')
-    const { ids, duplicates } = publishing(type, submission, (it) => this.#store.submitIn!(connection, it), 'traceSync')
-    return { id: ids[0]!, duplicate: duplicates.length > 0 }
+    return resultsOf(publishing(type, submission, (it) => this.#store.submitIn!(connection, it), 'traceSync'))[0]!
   }
 
   /**

@@ -1,6 +1,6 @@
 import { parentPort } from 'node:worker_threads'
 import { PermanentError, TemporaryError } from '../model/errors.ts'
-import { toJson } from '../model/job.ts'
+import { toJson } from '../model/json.ts'
 import { unpackError } from '../store/sqlite/wire.ts'
 import type { Store } from '../store/store.ts'
 import { contextOf, inWords } from './attempt.ts'

@@ -220,7 +220,11 @@ export const api = {
     ...{ method: 'POST', url: '/v1/jobs', scope: 'submit', status: 201 },
     summary: 'Store a job. Answered when it is on disk. Header Idempotency-Key is the job’s idempotencyKey',
     body: JobInput,
-    response: object({ id, duplicate: bool() }),
+    response: object({
+      id,
+      duplicate: bool({ description: 'Nothing was stored: the idempotency key has a job, this one' }),
+      state: may(maybe(texts(states, 'Of a duplicate; null when retention has deleted it'))),
+    }),
   },
   submitMany: {
     ...{ method: 'POST', url: '/v1/jobs/bulk', scope: 'submit', status: 201, large: true },
@@ -230,6 +234,10 @@ export const api = {
     response: object({
       ids: list(id),
       duplicates: list(int(), { description: 'Positions whose key had a job already' }),
+      states: may(list(maybe(texts(states)), { description: 'Of the duplicates; null when retention has deleted it' })),
+      replayed: bool({
+        description: 'The answer to an earlier bulk of the same Idempotency-Key: nothing was stored now',
+      }),
     }),
   },
   jobs: {

@@ -13,6 +13,7 @@ import type {
   StoreEvent,
   StoreHealth,
   Submission,
+  Submitted,
   WorkerRegistration,
 } from '../store.ts'
 import type { Answer, Report } from './api.ts'
@@ -196,7 +197,7 @@ export class HttpStore implements Store {
   }
 
   /** The whole submission has a name of its own: sent again, it is answered as the first time. */
-  #submit({ specs, payloads, keys, trace }: Submission): Promise<unknown> {
+  async #submit({ specs, payloads, keys, trace, request }: Submission): Promise<Submitted> {
     const shared = Array.isArray(specs) ? null : specs
     const jobs = payloads.map((payload, i) => ({
       ...(shared ? {} : optionsOf((specs as (typeof shared & object)[])[i]!)),
@@ -204,7 +205,9 @@ export class HttpStore implements Store {
       ...(keys?.[i] == null ? {} : { idempotencyKey: keys[i]! }),
     }))
     const body = { ...(shared && { common: optionsOf(shared) }), jobs, ...(trace && { trace: JSON.parse(trace) }) }
-    return this.#client.call('submitMany', { body, key: randomUUID() }, 'brief')
+    const key = request ?? randomUUID()
+    const { replayed, ...submitted } = await this.#client.call('submitMany', { body, key }, 'brief')
+    return { ...submitted, ...(replayed && { replayed }) }
   }
 
   async #register(registration: WorkerRegistration): Promise<number> {
