@@ -137,6 +137,8 @@ export interface Job<Payload = unknown, Result = unknown> {
   progress: { percent: number; message: string | null } | null
   /** What its handler returned; only in state `succeeded`. */
   result: Result | null
+  /** Why `result` is null although the handler returned something; mostly null. */
+  warning: string | null
   /** Only in state `dead`. */
   reason: DeadReason | null
   /** As submitted. */
@@ -151,7 +153,7 @@ export interface JobError {
   name: string
   /** The error's own; of another thrown value what `util.inspect` says. */
   message: string
-  /** With that of its cause; null where there is none. */
+  /** With those of its causes, and of an AggregateError's errors; null where there is none. */
   stack: string | null
 }
 

@@ -1,4 +1,4 @@
-import { GopherQueueError } from './errors.ts'
+import { GopherQueueError, isQueueError } from './errors.ts'
 import { limits } from './job.ts'
 
 // What is stored of a value: JSON that gives it back as it was meant, or a refusal that says where it would not.
@@ -37,7 +37,7 @@ export function kept(kind: Kind, value: unknown, place = ''): Kept {
     walk.look(value, '')
     json = value === undefined ? 'null' : (JSON.stringify(value) ?? 'null')
   } catch (cause) {
-    if (cause instanceof GopherQueueError) throw cause
+    if (isQueueError(cause)) throw cause
     throw walk.refuse(`to look at it throws ${words(cause)}`, cause) // a getter or a toJSON
   }
   if (json.length * 3 > most && Buffer.byteLength(json) > most)

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
 import type { DatabaseSync } from 'node:sqlite'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
@@ -21,7 +22,7 @@ import {
 } from './options.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
 import { resultsOf, type SubmitResult, type Task } from './task.ts'
-import { Threads } from './threads.ts'
+import { handlerThread, Threads } from './threads.ts'
 import { events, publishing } from './trace.ts'
 import { waitForEnd } from './wait.ts'
 import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
@@ -39,6 +40,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   readonly #definitions = new Map<string, Definition>()
   readonly #customBackoffs = new Map<string, CustomBackoff>()
   readonly #workers = new Set<Worker>()
+  /** Listeners hear in the asynchronous context in which the queue was made: not in that of the job that they hear of. */
+  readonly #context = AsyncLocalStorage.snapshot() as <T>(run: () => T) => T
   #workersMade = 0
 
   /** Apps call `open`. @internal */
@@ -168,9 +171,12 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     await this.#store.call('removeSchedule', name)
   }
 
-  /** Starts to lease jobs of the defined types and to run their handlers. Throws INVALID_ARGUMENT, also without a handler. */
+  /** Starts to lease jobs of the defined types and to run their handlers. Throws INVALID_ARGUMENT, also without a handler and in a handler's thread. */
   work(options: WorkOptions = {}): Worker {
+    if (handlerThread in globalThis)
+      throw invalid("A handler's thread cannot open a worker of its own: its jobs would end with the thread. Define their handlers where the first worker is made, and submit jobs from here.") // biome-ignore format: long
     const around = {
+      context: AsyncLocalStorage.snapshot() as <T>(run: () => T) => T,
       clock: this.#clock,
       customBackoffs: this.#customBackoffs,
       store: this.#store,
@@ -280,10 +286,12 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** In a turn of its own, so that a listener that throws crashes as any would and harms no job. */
   readonly #emit: Emit = (event, ...args) => {
-    if (events.hasSubscribers) events.publish({ queue: this, event, args })
-    if (this.listenerCount(event) > 0)
-      process.nextTick(() => (this.emit as (name: string, ...args: unknown[]) => boolean).call(this, event, ...args))
-    else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))
+    this.#context(() => {
+      if (events.hasSubscribers) events.publish({ queue: this, event, args })
+      if (this.listenerCount(event) > 0)
+        process.nextTick(() => (this.emit as (name: string, ...args: unknown[]) => boolean).call(this, event, ...args))
+      else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))
+    })
   }
 
   #hear(event: StoreEvent): void {

@@ -1,10 +1,11 @@
 import { type Duration, toMs } from '../model/duration.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
+import { GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
-import { Attempt, describe, type Outcome, type Surroundings } from './attempt.ts'
+import { Attempt, type Outcome, type Surroundings } from './attempt.ts'
 import type { Definition } from './definition.ts'
 import type { Emit } from './events.ts'
+import { describe } from './evidence.ts'
 
 /** What `GopherQueue.work` takes. */
 export interface WorkOptions {
@@ -132,7 +133,7 @@ export class Worker {
   }
 
   #tryLater(error: unknown, again: () => void): void {
-    if (this.#stopping || (error instanceof GopherQueueError && error.code === 'CLOSED')) return
+    if (this.#stopping || (isQueueError(error) && error.code === 'CLOSED')) return
     this.#emit('warning', error)
     this.#around.clock.timer(1000, again)
   }
@@ -210,8 +211,10 @@ export class Worker {
         this.#send(this.#store.call('release', lease), () => this.#emit('released', job))
         break
       case 'succeeded': {
-        const { result } = outcome
-        this.#send(this.#store.call('succeed', { lease, result }), () => this.#emit('succeeded', job, result))
+        const { result, warning } = outcome
+        if (warning !== null) this.#emit('warning', new GopherQueueError('INVALID_RESULT', `Job ${job.id}: ${warning}`, { accepted: 'yes' })) // biome-ignore format: long
+        const success = { lease, result, ...(warning !== null && { warning }) }
+        this.#send(this.#store.call('succeed', success), () => this.#emit('succeeded', job, result, warning))
         break
       }
       default: {

@@ -4,10 +4,10 @@ import { nextTimes } from '../model/cron.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
 import { type Job, type JobOptions, type JobSpec, jobSpec, limits, priorities } from '../model/job.ts'
-import { toJson } from '../model/json.ts'
+import { fromJson, toJson } from '../model/json.ts'
 import { isTerminal } from '../model/lifecycle.ts'
 import { scopes } from '../model/token.ts'
-import { cut } from '../queue/attempt.ts'
+import { cut, describe } from '../queue/evidence.ts'
 import { healthOf } from '../queue/health.ts'
 import { checkFilter, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
@@ -65,8 +65,10 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
   async function report({ id, token, event, ...told }: Report): Promise<unknown> {
     const lease = leases.get(id)?.token === token ? leases.get(id)! : await leaseOf(id, token)
     switch (event) {
-      case 'succeed':
-        return ended('succeeded', lease, await store.call('succeed', { lease, result: toJson('result', told.result) }))
+      case 'succeed': {
+        const success = { lease, result: toJson('result', told.result), ...(told.warning != null && { warning: cut(told.warning) }) } // biome-ignore format: long
+        return ended('succeeded', lease, await store.call('succeed', success))
+      }
       case 'fail': {
         const { name = 'Error', message = 'The worker gave no reason.', stack = null } = told.error ?? {}
         const error = { name: cut(name), message: cut(message), stack: stack === null ? null : cut(stack) }
@@ -93,6 +95,21 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
     if (leases.get(id)?.token === token) leases.delete(id)
     hub.tell(event, { id, queue, type, ...fate, runMs: Math.max(0, clock.now() - startedAt) })
     return fate
+  }
+
+  /** False for a job whose payload, by plain SQL, would reach its worker as another: it ends here, as at a worker of the library. */
+  function mayGo(job: LeasedJob): boolean {
+    try {
+      fromJson('payload', job.payload)
+      return true
+    } catch (fault) {
+      const error = describe(fault)
+      store.call('fail', { lease: job, kind: 'permanent', error, retryAfter: null }).then(
+        (fate) => ended('dead', { ...job }, fate),
+        () => undefined, // its lease ends by itself
+      )
+      return false
+    }
   }
 
   /** Nobody has heard that it was given. Perhaps it is over. */
@@ -208,12 +225,13 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
       })
       answered = true
       for (const { id, queue, type, token, startedAt } of jobs) leases.set(id, { id, queue, type, token, startedAt })
+      const given = jobs.filter(mayGo)
       if (!stop() || !workers.gives(worker, turn, jobs)) {
         for (const job of jobs) giveBack(job)
         return { jobs: [], replaced: true }
       }
-      for (const { id, queue, type, attempt, waited } of jobs) hub.tell('started', { id, queue, type, attempt, waitMs: waited }) // biome-ignore format: long
-      return { jobs: jobs.map(publicJob), replaced: jobs.length === 0 && replaced }
+      for (const { id, queue, type, attempt, waited } of given) hub.tell('started', { id, queue, type, attempt, waitMs: waited }) // biome-ignore format: long
+      return { jobs: given.map(publicJob), replaced: jobs.length === 0 && replaced }
     },
     async report({ body: { reports }, requestId }) {
       const answers = reports.map((one) => report(one as Report).catch((error) => problem(error, requestId)))

@@ -75,7 +75,13 @@ export const Job = object(
     ...{ startedAt: maybe(instant), finishedAt: maybe(instant), leaseExpiresAt: maybe(instant) },
     ...{ worker: maybe(string()), cancelRequestedAt: maybe(instant) },
     progress: maybe(object({ percent: number(), message: maybe(string()) })),
-    ...{ result: any(), reason: maybe(string()), idempotencyKey: maybe(string()), concurrencyKey: maybe(string()) },
+    ...{
+      result: any(),
+      warning: maybe(string()),
+      reason: maybe(string()),
+      idempotencyKey: maybe(string()),
+      concurrencyKey: maybe(string()),
+    },
   },
   { title: 'Job' },
 )
@@ -140,7 +146,10 @@ const tally = object(
 
 /** What a worker reports of a job that it runs. */
 const reports = {
-  succeed: { result: may(any({ description: 'Any JSON, at most 1 MiB' })) },
+  succeed: {
+    result: may(any({ description: 'Any JSON, at most 1 MiB' })),
+    warning: may(maybe(string({ description: 'Why the result was not kept, for people to see' }))),
+  },
   fail: {
     kind: may(texts(['temporary', 'permanent', 'timeout'], "Default 'temporary'")),
     error: may(closed({ name: may(string()), message: string(), stack: may(maybe(string())) })),
@@ -160,6 +169,7 @@ export interface Report {
   token: number
   event: ReportKind
   result?: unknown
+  warning?: string | null
   kind?: 'temporary' | 'permanent' | 'timeout'
   error?: { name?: string; message: string; stack?: string | null }
   retryAfter?: number | string | null

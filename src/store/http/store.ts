@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../model/clock.ts'
-import { GopherQueueError, invalid } from '../../model/errors.ts'
+import { GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
 import { type Job, priorities } from '../../model/job.ts'
 import type {
   Input,
@@ -97,8 +97,8 @@ export class HttpStore implements Store {
       case 'lease':
         return this.#lease(given('lease'), signal)
       case 'succeed': {
-        const { lease, result } = given('succeed')
-        return this.#end(lease, { event: 'succeed', result: JSON.parse(result) })
+        const { lease, result, warning } = given('succeed')
+        return this.#end(lease, { event: 'succeed', result: JSON.parse(result), ...(warning && { warning }) })
       }
       case 'fail': {
         const { lease, kind, error, retryAfter } = given('fail')
@@ -348,8 +348,7 @@ export class HttpStore implements Store {
           this.#tell({ event: 'cancelRequested', id, token })
       },
       (error) => {
-        if (error instanceof GopherQueueError && error.code === 'LEASE_LOST')
-          this.#tell({ event: 'leaseLost', id, token })
+        if (isQueueError(error) && error.code === 'LEASE_LOST') this.#tell({ event: 'leaseLost', id, token })
       },
     )
   }
@@ -373,7 +372,7 @@ export class HttpStore implements Store {
   }
 }
 
-const isNotFound = (error: unknown): boolean => error instanceof GopherQueueError && error.code === 'NOT_FOUND'
+const isNotFound = (error: unknown): boolean => isQueueError(error) && error.code === 'NOT_FOUND'
 
 function nullIfNotFound(error: unknown): null {
   if (isNotFound(error)) return null

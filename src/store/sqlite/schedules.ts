@@ -1,5 +1,5 @@
 import { nextTimes } from '../../model/cron.ts'
-import { GopherQueueError } from '../../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
 import type { Schedule, ScheduleSettings } from '../store.ts'
 import type { Db } from './db.ts'
@@ -119,7 +119,7 @@ function fire(db: Db, { name, cron, timezone, spec, payload, missed, overlap, ne
       const submission = { specs: JSON.parse(spec) as JobSpec, payloads: [payload], keys: [`schedule ${name} ${tick}`] }
       job = submit(db, submission).ids[0]!
     } catch (error) {
-      if (!(error instanceof GopherQueueError)) throw error
+      if (!isQueueError(error)) throw error
       db.events.push({ event: 'tickLost', schedule: name, tick, code: error.code, message: error.message })
     }
   }
