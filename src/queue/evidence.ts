@@ -61,7 +61,7 @@ function within(error: Error): string[] {
     else if (cause !== undefined) tell('Caused by', cause, depth)
     const errors = attempted(() => (one as Partial<AggregateError>).errors)
     if (!Array.isArray(errors) || depth >= most.depth) return
-    const count = errors.length
+    const count = Number(attempted(() => errors.length)) || 0
     for (let i = 0; i < count && parts.length < most.errors; i++)
       tell(`Error ${i + 1} of ${count}`, attempted(() => errors[i] as unknown), depth) // biome-ignore format: long
     if (count > 0 && parts.length >= most.errors) parts.push(`Of ${count} errors those are told that fit.`)

@@ -126,14 +126,14 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
     const running = await at.running({ deadline: '10s' })
     const retrying = await at.running({ deadline: '10s', backoff: { kind: 'constant', delay: '1m' } })
     await at.fail(retrying)
-    const scheduled = await at.submit({ deadline: at.now + 10_000, delay: 9999 })
+    const scheduled = await at.submit({ deadline: at.now + 10_000, delay: '20s' })
     const ready = await at.submit({ deadline: new Date(at.now + 10_000) })
-    at.advance(9998)
+    at.advance(9999)
     assert.deepEqual(
       (await at.all()).map(({ state }) => state),
       ['running', 'scheduled', 'scheduled', 'ready'],
     )
-    at.advance(251)
+    at.advance(250)
     for (const id of [retrying.id, scheduled, ready]) {
       const { state, reason } = await at.job(id)
       assert.deepEqual([state, reason], ['dead', 'expired'])

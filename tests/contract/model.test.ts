@@ -147,7 +147,6 @@ class Pair {
 
   async #submit({ delay, deadline, backoff, concurrencyKey, ...options }: Of<'submit'>['submission']): Promise<void> {
     const { now } = this.model
-    if (deadline !== null && deadline <= (delay ?? 0)) deadline = null // such a submission is refused
     const id = await this.at.submit({
       ...options,
       backoff: { kind: 'constant', delay: backoff },

@@ -85,7 +85,7 @@ function insertRun(
   const runAt = due > now ? due : null
   const state = runAt === null ? 'ready' : 'scheduled'
   const deadline = spec.deadline ?? (spec.deadlineIn === null ? null : now + spec.deadlineIn)
-  if (deadline !== null) mustBeAhead(deadline, spec.deadline === null, Math.max(now, due), now)
+  if (deadline !== null) mustBeAhead(deadline, spec.deadline === null, now)
   const { priority, maxAttempts, timeout, onTimeout, visibilityTimeout } = spec
   const backoff = spec.backoff === null ? null : JSON.stringify(spec.backoff)
   // biome-ignore format: in the order of the INSERT's columns
@@ -102,10 +102,9 @@ function insertRun(
 }
 
 /** Refuses a deadline by which no attempt can start: mostly it is a duration that was given as a number. */
-function mustBeAhead(deadline: number, relative: boolean, due: number, now: number): void {
-  if (deadline > due) return
+function mustBeAhead(deadline: number, relative: boolean, now: number): void {
+  if (deadline > now) return
   const at = relative ? `${deadline - now} ms from now` : `${deadline} (${new Date(deadline).toISOString()})`
-  if (deadline > now) throw invalid(`The deadline, ${at}, is not after the instant from which the job may run (${new Date(due).toISOString()}): no attempt could start.`) // biome-ignore format: long
   throw invalid(
     `The deadline, ${at}, is past: no attempt could start. A number is an instant in Unix ms; a time from now is a string, such as '60s'.`,
   )
