@@ -159,10 +159,10 @@ export class Answers {
     }
   }
 
-  /** While its job exists or until its window is over, whichever is later; null where either may hold. */
+  /** While its job exists or until its window is over, whichever is later, but a person who removes the job frees it; null where either may hold. */
   #isValid({ id, expiresAt }: Key, now: number, before: Snapshot, after: Snapshot): boolean | null {
     const [was, is] = [before.jobs.has(id), after.jobs.has(id)]
-    if ((was && is) || (now < expiresAt && this.#latest < expiresAt)) return true
+    if (was && is) return true
     return !was && !is && now >= expiresAt ? false : null
   }
 
