@@ -20,11 +20,8 @@ export class Answers {
   /** Leases that were told, as `id token`. */
   readonly #told = new Set<string>()
   readonly #keys = new Map<string, Key>()
-  /** The latest that the wall clock ever was: what has expired once may be forgotten. */
-  #latest = 0
 
   check(call: Call, before: Snapshot, after: Snapshot): void {
-    this.#latest = Math.max(this.#latest, call.now)
     const asked = new Map(call.asked.map((request) => [request.seq, request]))
     for (const reply of call.replies) {
       const request = asked.get(reply.seq)

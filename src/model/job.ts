@@ -57,7 +57,7 @@ export interface JobOptions extends Policy {
   delay?: Duration
   /** Not before this instant (Unix ms or Date). Not together with `delay`. */
   runAt?: Instant | Date
-  /** Dead (`expired`) if no attempt started by then: an instant (Unix ms or Date), or a duration string from now. */
+  /** Dead (`expired`) if no attempt started by then: an instant ahead (Unix ms or Date), or a duration string from now. */
   deadline?: Instant | Date | string
   /** 1 to 256 characters: a second submission with it (same queue and type) returns the first job. */
   idempotencyKey?: string

@@ -163,7 +163,8 @@ export class Attempt {
   }
 
   #abort(reason: unknown): void {
-    const controller = (this.#controller ??= new AbortController())
+    this.#controller ??= new AbortController()
+    const controller = this.#controller
     this.#inside(() => controller.abort(reason)) // else its listeners run in the context of whoever caused it
   }
 

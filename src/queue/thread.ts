@@ -41,7 +41,7 @@ async function answer({ file, job, lease, carrier }: Extract<ToThread, { file: s
   controller = new AbortController()
   const { signal } = controller
   let loaded = false
-  let flush = () => undefined as void
+  let flush = (): void => undefined
   const run = async (): Promise<FromThread> => {
     try {
       const { default: handler } = (await import(file)) as { default: Handler<unknown, unknown> }
