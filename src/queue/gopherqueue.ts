@@ -20,6 +20,7 @@ import {
   type ScheduleOptions,
   type WaitOptions,
 } from './options.ts'
+import type { Keeping } from './stored.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
 import { resultsOf, type SubmitResult, type Task } from './task.ts'
 import { handlerThread, Threads } from './threads.ts'
@@ -79,13 +80,13 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   define<Schema extends StandardSchemaV1, Result = unknown>(
     type: string,
     options: DefinitionOptions & { payload: Schema },
-    handler?: Handler<StandardSchemaV1.InferOutput<Schema>, Result> | URL,
+    handler?: (Handler<StandardSchemaV1.InferOutput<Schema>, Result> & Keeping<Result>) | URL,
   ): Task<StandardSchemaV1.InferInput<Schema>, Result>
   /** As above, without a schema: types come from the handler or from type arguments, and nothing is checked. */
   define<Payload = unknown, Result = unknown>(
     type: string,
     options?: DefinitionOptions & { payload?: undefined },
-    handler?: Handler<Payload, Result> | URL,
+    handler?: (Handler<Payload, Result> & Keeping<Result>) | URL,
   ): Task<Payload, Result>
   define(
     type: string,
