@@ -513,8 +513,8 @@ export const mutants: Mutant[] = [
     edits: [
       [
         submit,
-        'SELECT job_id, digest, expires_at, (SELECT 1 FROM gq_jobs WHERE id = job_id) AS lives',
-        'SELECT job_id, digest, 0 AS expires_at, (SELECT 1 FROM gq_jobs WHERE id = job_id) AS lives',
+        'SELECT job_id, digest, expires_at, (SELECT state',
+        'SELECT job_id, digest, 0 AS expires_at, (SELECT state',
       ],
     ],
     tests: contract,
@@ -838,5 +838,68 @@ export const mutants: Mutant[] = [
     breaks: 'lists jobs that were submitted before the instant asked for',
     edits: [[search, 'if (!row || row.at >= at) high = middle', 'if (!row || row.at > at + 1000) high = middle']],
     tests: contract,
+  },
+  // What is stored, and what a handler says
+  {
+    name: 'member-order',
+    breaks: 'tells payloads of one key apart by the order of their members',
+    edits: [['model/json.ts', '    .sort()\n', '']],
+    tests: ['tests/model/json.test.ts'],
+  },
+  {
+    name: 'digits-lost',
+    breaks: 'stores an integer whose digits a double does not keep',
+    edits: [['model/json.ts', '(!Number.isInteger(value) || Number.isSafeInteger(value))', 'Number.isFinite(value)']],
+    tests: ['tests/model/json.test.ts'],
+  },
+  {
+    name: 'stored-unchecked',
+    breaks: 'takes a payload that fits its schema until JSON has kept it',
+    edits: [['queue/submission.ts', 'if (altered) await validated', 'if (!altered) await validated']],
+    tests: ['tests/queue/schemas.test.ts'],
+  },
+  {
+    name: 'removed-key',
+    breaks: 'leaves the key of a job that a person has removed',
+    edits: [[operator, 'remove: removeFound', 'remove: deleteJob']],
+    tests: contract,
+  },
+  {
+    name: 'other-bulk',
+    breaks: "answers another bulk of the same Idempotency-Key with the first one's ids",
+    edits: [[submit, 'known && known.digest !== digest', 'known && known.digest === digest + 1']],
+    tests: contract,
+  },
+  {
+    name: 'past-deadline',
+    breaks: 'stores a job whose deadline is past at its submission',
+    edits: [[submit, 'if (deadline > now) return', 'if (deadline > 0) return']],
+    tests: contract,
+  },
+  {
+    name: 'note-hides-error',
+    breaks: "hides the handler's own error behind a malformed retryAfter",
+    edits: [
+      [
+        handlers,
+        'error: describe(error, notes',
+        'error: describe(notes.length > 0 ? new Error(notes[0]) : error, notes',
+      ],
+    ],
+    tests: ['tests/queue/outcomes.test.ts'],
+  },
+  {
+    name: 'foreign-context',
+    breaks: 'runs a job in the asynchronous context of another one',
+    edits: [
+      [handlers, 'this.#around.context(() => this.#start(onOutcome, onSettled))', 'this.#start(onOutcome, onSettled)'],
+    ],
+    tests: ['tests/queue/outcomes.test.ts'],
+  },
+  {
+    name: 'progress-each',
+    breaks: 'sends each call of progress by itself',
+    edits: [['queue/context.ts', 'if (!underWay) flush()', 'flush()']],
+    tests: ['tests/queue/outcomes.test.ts'],
   },
 ]

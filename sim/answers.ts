@@ -20,11 +20,8 @@ export class Answers {
   /** Leases that were told, as `id token`. */
   readonly #told = new Set<string>()
   readonly #keys = new Map<string, Key>()
-  /** The latest that the wall clock ever was: what has expired once may be forgotten. */
-  #latest = 0
 
   check(call: Call, before: Snapshot, after: Snapshot): void {
-    this.#latest = Math.max(this.#latest, call.now)
     const asked = new Map(call.asked.map((request) => [request.seq, request]))
     for (const reply of call.replies) {
       const request = asked.get(reply.seq)
@@ -162,10 +159,10 @@ export class Answers {
     }
   }
 
-  /** While its job exists or until its window is over, whichever is later; null where either may hold. */
+  /** While its job exists or until its window is over, whichever is later, but a person who removes the job frees it; null where either may hold. */
   #isValid({ id, expiresAt }: Key, now: number, before: Snapshot, after: Snapshot): boolean | null {
     const [was, is] = [before.jobs.has(id), after.jobs.has(id)]
-    if ((was && is) || (now < expiresAt && this.#latest < expiresAt)) return true
+    if (was && is) return true
     return !was && !is && now >= expiresAt ? false : null
   }
 

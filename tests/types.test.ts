@@ -123,3 +123,26 @@ test('jobs, fates and events have types', async () => {
   is<Job | null>()(await queue.job(id))
   is<Fate>()(await queue.cancel(id))
 })
+
+test('a result that JSON does not have does not compile; interfaces and what they hold do', async () => {
+  interface Tree {
+    at: Date
+    children: Tree[]
+    of?: number | undefined
+  }
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const tree: Tree = { at: new Date(0), children: [] }
+  const task = queue.define('tree', {}, async () => tree)
+  is<Task<unknown, Tree>>()(task)
+  is<Task<unknown, undefined>>()(queue.define('nothing', {}, () => undefined))
+  const { id } = await task.submit(null)
+  queue.work()
+  assert.deepEqual(await task.wait(id), { at: '1970-01-01T00:00:00.000Z', children: [] })
+  // @ts-expect-error: JSON has no bigint
+  queue.define('bigint', {}, () => 1n)
+  // @ts-expect-error: nor a Map
+  queue.define('map', {}, async () => ({ rows: new Map<string, number>() }))
+  // @ts-expect-error: nor functions
+  queue.define('functions', { payload: z.string() }, ({ payload }) => [() => payload])
+})

@@ -52,6 +52,7 @@ export function JobPage({ id, may }: { id: number; may: boolean }) {
               <section>
                 <h2>Result</h2>
                 <Json label="Result" value={job.result} />
+                {job.warning && <p>{job.warning}</p>}
               </section>
             )}
           </div>

@@ -1,7 +1,8 @@
 import type { Readable } from 'node:stream'
 import { systemClock } from '../model/clock.ts'
-import { GopherQueueError } from '../model/errors.ts'
-import { type JobOptions, toJson } from '../model/job.ts'
+import { GopherQueueError, isQueueError } from '../model/errors.ts'
+import type { JobOptions } from '../model/job.ts'
+import { toJson } from '../model/json.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 
 /** Jobs and bytes of input in one transaction, and the longest line: together the bound on memory. */
@@ -42,7 +43,7 @@ export async function submitLines(queue: GopherQueue, type: string, options: Job
     }
     return bulk
   } catch (error) {
-    const unknown = error instanceof GopherQueueError && error.accepted === 'unknown'
+    const unknown = isQueueError(error) && error.accepted === 'unknown'
     throw Object.assign(error as Error, {
       message: `${(error as Error).message} The ${bulk.accepted} jobs of the lines before were accepted; line ${nextLine} and those after it ${unknown ? 'may have been in part' : 'were not'}.`,
       details: { ...bulk, nextLine },
@@ -75,7 +76,7 @@ function parse(line: string, number: number): unknown {
     toJson('payload', payload)
     return payload
   } catch (error) {
-    const code = error instanceof GopherQueueError ? error.code : 'INVALID_PAYLOAD'
+    const code = isQueueError(error) ? error.code : 'INVALID_PAYLOAD'
     throw new GopherQueueError(code, `Line ${number} is no payload: ${(error as Error).message.replace(/\.?$/, '.')}`)
   }
 }

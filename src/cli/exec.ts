@@ -4,6 +4,7 @@ import { systemClock } from '../model/clock.ts'
 import { PermanentError, TemporaryError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import type { ActiveJob } from '../queue/definition.ts'
+import { NoResult } from '../queue/result.ts'
 
 const dataError = 65 // EX_DATAERR of sysexits.h
 const killAfter = 5000
@@ -58,8 +59,7 @@ export async function runCommand(command: string, job: ActiveJob, signal: AbortS
   })
 
   if (code === 0 && outputBytes <= limits.resultBytes) return parse(Buffer.concat(output).toString())
-  if (code === 0)
-    throw quiet(new PermanentError(`stdout has ${outputBytes} bytes; a result has at most ${limits.resultBytes}.`))
+  if (code === 0) return new NoResult(`stdout has ${outputBytes} bytes; a result has at most ${limits.resultBytes}.`)
   signal.throwIfAborted()
   const message = `${killer ? `Killed by ${killer}` : `Exit code ${code}`}: ${tail.toString().trim() || 'stderr is empty'}`
   throw quiet(code === dataError ? new PermanentError(message) : new TemporaryError(message))

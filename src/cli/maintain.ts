@@ -3,7 +3,7 @@ import { dirname, join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
-import { GopherQueueError } from '../model/errors.ts'
+import { isQueueError } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 import { action, fileOf, whole } from './arguments.ts'
 import { print, show } from './output.ts'
@@ -37,7 +37,7 @@ async function prune(queue: GopherQueue, { olderThan, ...filter }: Choice): Prom
       old.map(({ id }) => queue.remove(id)),
     )) as PromiseRejectedResult[])
       if (status !== 'rejected') removed++
-      else if (!(reason instanceof GopherQueueError && /NOT_FOUND|INVALID_STATE/.test(reason.code))) throw reason // another was first
+      else if (!(isQueueError(reason) && /NOT_FOUND|INVALID_STATE/.test(reason.code))) throw reason // another was first
     cursor = page.next
   }
   show({ removed }, () => print(`${removed} removed`))

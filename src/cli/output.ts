@@ -1,7 +1,7 @@
 import { styleText } from 'node:util'
 import { systemClock } from '../model/clock.ts'
 import { formatMs } from '../model/duration.ts'
-import { GopherQueueError } from '../model/errors.ts'
+import { isQueueError } from '../model/errors.ts'
 import { dangerous, escaped } from '../model/text.ts'
 
 /** Known before the arguments are parsed, because what is wrong with them is told in JSON too. */
@@ -26,7 +26,7 @@ export const show = (document: unknown, otherwise: () => void): unknown =>
 
 export function report(error: unknown): void {
   const { message, code = 'INTERNAL' }: NodeJS.ErrnoException = error instanceof Error ? error : new Error(`${error}`)
-  const { accepted, details } = error instanceof GopherQueueError ? error : { accepted: 'unknown', details: undefined }
+  const { accepted, details } = isQueueError(error) ? error : { accepted: 'unknown', details: undefined }
   const line = json ? toLine({ code, message, accepted, details }) : `gopherqueue: ${code}: ${safe(message)}`
   process.stderr.write(`${line}\n`)
 }

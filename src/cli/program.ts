@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
-import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../model/errors.ts'
 import { doctorCommand } from './doctor.ts'
 import { helpCommands } from './help.ts'
 import { inspectCommands } from './inspect.ts'
@@ -30,7 +30,7 @@ export async function main(): Promise<void> {
     if (error instanceof CommanderError && error.exitCode === 0) return // help or the version was asked for
     const failure = error instanceof CommanderError ? usage(error) : error
     report(failure)
-    process.exitCode = failure instanceof GopherQueueError && failure.code === 'INVALID_ARGUMENT' ? 2 : 1
+    process.exitCode = isQueueError(failure) && failure.code === 'INVALID_ARGUMENT' ? 2 : 1
   }
 }
 

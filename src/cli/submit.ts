@@ -39,9 +39,11 @@ export function submitCommand(root: Command): void {
           const row = Object.values(bulk).map((part) => `${part ?? 'none'}`)
           return void show(bulk, () => table(['ACCEPTED', 'FIRST ID', 'LAST ID'], [row]))
         }
-        const { id, duplicate } = await queue.submit(type, value, options)
-        const said = `Job ${id} ${duplicate ? 'was there already under this key; nothing was added' : 'is on disk'}.`
-        show({ id, duplicate }, () => print(forPeople ? said : `${id}`))
+        const submitted = await queue.submit(type, value, options)
+        const { id, duplicate, state } = submitted
+        const first = `was there already under this key (${state ?? 'deleted by retention'}); nothing was added`
+        const said = `Job ${id} ${duplicate ? first : 'is on disk'}.`
+        show(submitted, () => print(forPeople ? said : `${id}`))
       },
     )
 }

@@ -34,7 +34,8 @@ async function work(type: string, { exec, concurrency, queue: line, grace }: Fla
   toMs(grace, '--grace') // a usage error before anything starts
   await using queue = await open(command, 'create')
   queue.define(type, {}, (job, { signal }) => runCommand(exec, job, signal))
-  for (const outcome of ['succeeded', 'retrying', 'dead', 'cancelled', 'released', 'leaseLost'] as const)
+  queue.on('succeeded', (job) => log('succeeded', job)) // its warning, if it has one, is an event of its own
+  for (const outcome of ['retrying', 'dead', 'cancelled', 'released', 'leaseLost'] as const)
     queue.on(outcome, (...args: Told) => log(outcome, ...args))
   queue.on('warning', report)
   const worker = queue.work({ concurrency, queues: [line] })
@@ -51,12 +52,12 @@ async function work(type: string, { exec, concurrency, queue: line, grace }: Fla
 const tell = (what: string): unknown =>
   json || process.stderr.write(`${new Date(systemClock.now()).toISOString()} ${safe(what)}\n`)
 
-type Told = QueueEvents['succeeded' | 'dead' | 'released']
+type Told = QueueEvents['dead' | 'released']
 
 /** One line for each finished attempt. */
 function log(outcome: string, ...[{ id, attempt, maxAttempts, startedAt }, told, fate]: Told): void {
   const durationMs = Math.max(0, systemClock.now() - startedAt)
-  const error = typeof told === 'object' ? told.message : undefined
+  const error = told?.message
   if (json) print(toLine({ id, attempt, outcome, durationMs, error, ...fate }))
   const again = fate?.runAt ? `, again at ${new Date(fate.runAt).toISOString()}` : ''
   const took = `attempt ${attempt} of ${maxAttempts} took ${formatMs(durationMs)}`

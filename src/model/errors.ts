@@ -5,7 +5,8 @@ export type ErrorCode =
   | 'INVALID_ARGUMENT' // an option or argument is wrong; nothing was stored
   | 'INVALID_PAYLOAD' // the payload is not JSON or its validator refused it
   | 'PAYLOAD_TOO_LARGE' // payload over 1 MiB, or a bulk over its limits
-  | 'RESULT_TOO_LARGE' // a handler's result over 1 MiB
+  | 'RESULT_TOO_LARGE' // a result over 1 MiB, reported over HTTP
+  | 'INVALID_RESULT' // a warning: the job succeeded, and what its handler returned could not be kept
   | 'IDEMPOTENCY_CONFLICT' // same key, another payload
   | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs
   | 'OVERLOADED' // too many operations wait in this process's memory
@@ -26,6 +27,38 @@ export type ErrorCode =
   | 'CLOSED' // the queue was closed
   | 'UNAUTHORIZED' // a server asks for a token, or does not know this one
   | 'FORBIDDEN' // the token does not allow this
+
+/**
+ * By what errors are known: `instanceof` knows neither those of another copy of this package nor what crossed between
+ * threads. On the prototypes, where nothing that lists an error's own fields sees them.
+ */
+const brands = {
+  queue: Symbol.for('gopherqueue.error'),
+  permanent: Symbol.for('gopherqueue.permanent'),
+  temporary: Symbol.for('gopherqueue.temporary'),
+}
+
+function brand(prototype: object, symbol: symbol): void {
+  Object.defineProperty(prototype, symbol, { value: true })
+}
+
+/** False for whatever throws when it is looked at. */
+function bears(value: unknown, symbol: symbol): boolean {
+  try {
+    return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[symbol] === true
+  } catch {
+    return false
+  }
+}
+
+/** A `GopherQueueError` of any copy of this package. */
+export const isQueueError = (error: unknown): error is GopherQueueError => bears(error, brands.queue)
+
+/** A `PermanentError` of any copy of this package. */
+export const isPermanent = (error: unknown): error is PermanentError => bears(error, brands.permanent)
+
+/** A `TemporaryError` of any copy of this package. */
+export const isTemporary = (error: unknown): error is TemporaryError => bears(error, brands.temporary)
 
 /** What is known about the job or change that the failed call was about. */
 export type Accepted = 'no' | 'yes' | 'unknown'
@@ -53,12 +86,14 @@ export class GopherQueueError extends Error {
     this.details = options.details
   }
 }
+brand(GopherQueueError.prototype, brands.queue)
 
 /** Throw from a handler: trying again cannot help. The job goes to the dead letters at once. */
 export class PermanentError extends Error {
   /** 'PermanentError', unless a subclass says otherwise; kept in the history. */
   override readonly name: string = 'PermanentError'
 }
+brand(PermanentError.prototype, brands.permanent)
 
 /** Throw from a handler: try again, `retryAfter` (ms or '5m') from now if given, else by the job's backoff. */
 export class TemporaryError extends Error {
@@ -73,6 +108,7 @@ export class TemporaryError extends Error {
     this.retryAfter = options.retryAfter
   }
 }
+brand(TemporaryError.prototype, brands.temporary)
 
 /** Shorthand for the commonest refusal: an argument out of its range. */
 export function invalid(message: string): GopherQueueError {

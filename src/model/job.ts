@@ -1,7 +1,7 @@
 import { type Backoff, type StoredBackoff, storedBackoff } from './backoff.ts'
 import type { Instant } from './clock.ts'
 import { type Duration, toMs } from './duration.ts'
-import { GopherQueueError, invalid } from './errors.ts'
+import { invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
 
 /** Priority class, most urgent first: all ready jobs of one go before those of the next. */
@@ -57,7 +57,7 @@ export interface JobOptions extends Policy {
   delay?: Duration
   /** Not before this instant (Unix ms or Date). Not together with `delay`. */
   runAt?: Instant | Date
-  /** Dead (`expired`) if no attempt started by then: an instant (Unix ms or Date), or a duration string from now. */
+  /** Dead (`expired`) if no attempt started by then: an instant ahead (Unix ms or Date), or a duration string from now. */
   deadline?: Instant | Date | string
   /** 1 to 256 characters: a second submission with it (same queue and type) returns the first job. */
   idempotencyKey?: string
@@ -141,6 +141,8 @@ export interface Job<Payload = unknown, Result = unknown> {
   progress: { percent: number; message: string | null } | null
   /** What its handler returned; only in state `succeeded`. */
   result: Result | null
+  /** Why `result` is null although the handler returned something; mostly null. */
+  warning: string | null
   /** Only in state `dead`. */
   reason: DeadReason | null
   /** As submitted. */
@@ -155,7 +157,7 @@ export interface JobError {
   name: string
   /** The error's own; of another thrown value what `util.inspect` says. */
   message: string
-  /** With that of its cause; null where there is none. */
+  /** With those of its causes, and of an AggregateError's errors; null where there is none. */
   stack: string | null
 }
 
@@ -261,44 +263,4 @@ export function checkKey(key: string, name = 'idempotencyKey'): string {
   if (typeof key !== 'string' || key.length === 0 || key.length > limits.keyLength)
     throw invalid(`${name} must have 1 to ${limits.keyLength} characters.`)
   return key
-}
-
-const tooLarge = {
-  checkpoint: ['PAYLOAD_TOO_LARGE', limits.checkpointBytes],
-  payload: ['PAYLOAD_TOO_LARGE', limits.payloadBytes],
-  result: ['RESULT_TOO_LARGE', limits.resultBytes],
-} as const
-
-/** JSON text of a payload or result; undefined becomes null. Throws INVALID_PAYLOAD, PAYLOAD_TOO_LARGE or RESULT_TOO_LARGE. */
-export function toJson(kind: 'payload' | 'result' | 'checkpoint', value: unknown): string {
-  let json: string | undefined
-  try {
-    json = value === undefined ? 'null' : JSON.stringify(value)
-  } catch (cause) {
-    throw new GopherQueueError('INVALID_PAYLOAD', `The ${kind} cannot be written as JSON: ${String(cause)}.`, { cause })
-  }
-  if (json !== undefined && json.length > 2 * limits.depth && depthOf(json) > limits.depth)
-    throw new GopherQueueError('INVALID_PAYLOAD', `The ${kind} is nested deeper than ${limits.depth}, which SQLite does not read as JSON.`) // biome-ignore format: long
-  if (json === undefined)
-    throw new GopherQueueError('INVALID_PAYLOAD', `The ${kind} is a ${typeof value}, which JSON does not have.`)
-  const [code, most] = tooLarge[kind]
-  if (json.length * 3 > most && Buffer.byteLength(json) > most)
-    throw new GopherQueueError(
-      code,
-      `The ${kind} has ${Buffer.byteLength(json)} bytes of JSON; at most ${most} are taken. Keep large things elsewhere and pass their name.`,
-    )
-  return json
-}
-
-/** How many arrays and objects stand in each other. */
-function depthOf(json: string): number {
-  let depth = 0
-  let most = 0
-  for (let i = 0; i < json.length; i++) {
-    const char = json[i]
-    if (char === '"') for (i++; json[i] !== '"'; i++) if (json[i] === '\\') i++
-    if (char === '[' || char === '{') most = Math.max(most, ++depth)
-    else if (char === ']' || char === '}') depth--
-  }
-  return most
 }

@@ -1,18 +1,22 @@
-import { inspect } from 'node:util'
+import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Span } from '@opentelemetry/api'
 import { backoffDelay, type CustomBackoff, parseBackoff } from '../model/backoff.ts'
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
-import { GopherQueueError, invalid, PermanentError, TemporaryError } from '../model/errors.ts'
-import { type JobError, limits, priorities, toJson } from '../model/job.ts'
+import { isPermanent, isQueueError, isTemporary, PermanentError } from '../model/errors.ts'
+import { type JobError, oneOf, priorities } from '../model/job.ts'
+import { fromJson } from '../model/json.ts'
 import type { Failure, Lease, LeasedJob, Store } from '../store/store.ts'
-import { type ActiveJob, type Context, type Definition, validated } from './definition.ts'
+import { contextOf } from './context.ts'
+import { type ActiveJob, type Definition, validated } from './definition.ts'
+import { describe, inWords } from './evidence.ts'
+import { type Result, resultOf } from './result.ts'
 import type { Threads } from './threads.ts'
 import { endSpan, processing } from './trace.ts'
 
 /** What one attempt came to. `lost` and `released` are decided from outside, the rest by the handler or the clock. */
 export type Outcome =
-  | { kind: 'succeeded'; result: string }
+  | ({ kind: 'succeeded' } & Result)
   | { kind: Failure['kind']; error: JobError; retryAfter: number | null }
   | { kind: 'released' | 'lost' }
 
@@ -21,6 +25,8 @@ export interface Surroundings {
   customBackoffs: ReadonlyMap<string, CustomBackoff>
   store: Pick<Store, 'call'>
   threads: Threads
+  /** Runs something in the asynchronous context in which the worker was made: not in that of a job whose end led here. */
+  context: <T>(run: () => T) => T
 }
 
 /** One run of one handler. It has exactly one outcome, and perhaps a handler that goes on after it. */
@@ -37,11 +43,14 @@ export class Attempt {
   #releasing = false
   #onOutcome: ((outcome: Outcome) => void) | undefined
   #span: Span | undefined
+  #flush: (() => void) | undefined
+  /** Runs something in the asynchronous context of this attempt. */
+  #inside: Surroundings['context'] = (run) => run()
 
   constructor(leased: LeasedJob, definition: Definition, around: Surroundings) {
     const { id, type, queue, attempt, maxAttempts, tries, createdAt, startedAt, deadline, tick } = leased
     const priority = priorities[leased.priority]!
-    const payload: unknown = JSON.parse(leased.payload)
+    const payload = fromJson('payload', leased.payload)
     const attemptsLeft = maxAttempts - tries
     const checkpoint: unknown = leased.checkpoint === null ? null : JSON.parse(leased.checkpoint)
     this.job = {
@@ -67,6 +76,10 @@ export class Attempt {
 
   /** Starts the handler. `onOutcome` is called once; `onSettled` when the handler is over, which may be later. */
   start(onOutcome: (outcome: Outcome) => void, onSettled: () => void): void {
+    this.#around.context(() => this.#start(onOutcome, onSettled))
+  }
+
+  #start(onOutcome: (outcome: Outcome) => void, onSettled: () => void): void {
     this.#onOutcome = onOutcome
     const settle = (outcome: Outcome) => {
       this.settled = true
@@ -76,6 +89,7 @@ export class Attempt {
     try {
       const returned = processing(this.leased, this.job, (span) => {
         this.#span = span
+        this.#inside = AsyncLocalStorage.snapshot() as Surroundings['context']
         return this.#run()
       })
       if (!isThenable(returned)) {
@@ -129,10 +143,11 @@ export class Attempt {
   #run(): unknown {
     const { handler, schema, type } = this.#definition
     const { store, threads } = this.#around
-    const context = contextOf(store, this.lease, () => {
+    const { context, flush } = contextOf(store, this.lease, () => {
       this.#controller ??= new AbortController() // made when asked for: most handlers never ask
       return this.#controller.signal
     })
+    this.#flush = flush
     const run = () =>
       handler instanceof URL ? threads.run(handler, this.job, this.lease, context.signal) : handler!(this.job, context)
     if (!schema) return run()
@@ -143,7 +158,7 @@ export class Attempt {
         return run()
       },
       (error) => {
-        const misfit = error instanceof GopherQueueError && error.code === 'INVALID_PAYLOAD'
+        const misfit = isQueueError(error) && error.code === 'INVALID_PAYLOAD'
         throw misfit ? new PermanentError(error.message) : error // a validator that breaks says nothing of the payload
       },
     )
@@ -151,6 +166,7 @@ export class Attempt {
 
   #decide(outcome: Outcome): void {
     this.#stopTimer?.()
+    this.#flush?.()
     if (this.#span) endSpan(this.#span, outcome)
     this.#span = undefined
     const tell = this.#onOutcome
@@ -160,31 +176,35 @@ export class Attempt {
 
   #abort(reason: unknown): void {
     this.#controller ??= new AbortController()
-    this.#controller.abort(reason)
+    const controller = this.#controller
+    this.#inside(() => controller.abort(reason)) // else its listeners run in the context of whoever caused it
   }
 
   #succeeded(value: unknown): Outcome {
-    try {
-      const isJson = this.#definition.handler instanceof URL // its thread has written it
-      return { kind: 'succeeded', result: isJson ? (value as string) : toJson('result', value) }
-    } catch (error) {
-      return { kind: 'permanent', error: describe(error), retryAfter: null } // running it again gives the same
-    }
+    const isKept = this.#definition.handler instanceof URL // its thread has written it
+    return { kind: 'succeeded', ...(isKept ? (value as Result) : resultOf(value)) }
   }
 
+  /** The handler's own error is kept, whatever goes wrong with what is to be decided by it: that is noted beside it. */
   #failed(error: unknown, verdict?: 'timeout'): Outcome {
     if (this.#releasing) return { kind: 'released' }
-    try {
-      const own = error instanceof PermanentError ? 'permanent' : 'temporary'
-      const kind = verdict ?? this.#definition.classify?.(error) ?? own
-      return { kind, error: describe(error), retryAfter: kind === 'permanent' ? null : this.#retryAfter(error) }
-    } catch (fault) {
-      return { kind: verdict ?? 'temporary', error: describe(fault), retryAfter: null } // in classify, retryAfter or a custom backoff
+    const notes: string[] = []
+    const asked = <T>(what: string, ask: () => T): T | undefined => {
+      try {
+        return ask()
+      } catch (fault) {
+        notes.push(`${what}: ${inWords(fault).message}`)
+        return undefined
+      }
     }
+    const own = isPermanent(error) ? 'permanent' : 'temporary'
+    const classified = () => oneOf(this.#definition.classify?.(error) ?? own, ['temporary', 'permanent'], 'classify')
+    const kind = verdict ?? asked('classify gave no verdict', classified) ?? 'temporary'
+    const retryAfter = kind === 'permanent' ? null : (asked('retryAfter is no delay', () => ownDelay(error)) ?? asked('The backoff gave no delay', () => this.#backoff(error)) ?? null) // biome-ignore format: long
+    return { kind, error: describe(error, notes.length > 0 ? notes.join(' ') : undefined), retryAfter }
   }
 
-  #retryAfter(error: unknown): number | null {
-    if (error instanceof TemporaryError && error.retryAfter !== undefined) return toMs(error.retryAfter, 'retryAfter')
+  #backoff(error: unknown): number | null {
     const backoff = parseBackoff(this.leased.backoff)
     if (backoff.kind !== 'custom') return null
     const custom = this.#around.customBackoffs.get(backoff.name)
@@ -193,52 +213,11 @@ export class Attempt {
   }
 }
 
-/** What a handler can do while it runs. */
-export function contextOf(store: Pick<Store, 'call'>, lease: Lease, signal: () => AbortSignal): Context {
-  return {
-    get signal() {
-      return signal()
-    },
-    heartbeat: async () => void (await store.call('heartbeat', lease)),
-    progress: (percent, message) => {
-      const progress = { lease, percent: percentOf(percent), message: message === undefined ? null : cut(message) }
-      store.call('progress', progress).catch(() => undefined) // only for people to see
-    },
-    checkpoint: async (state) => void (await store.call('checkpoint', { lease, state: toJson('checkpoint', state) })),
-  }
+/** What a TemporaryError asks for. */
+function ownDelay(error: unknown): number | null {
+  const { retryAfter } = isTemporary(error) ? error : {}
+  return retryAfter === undefined ? null : toMs(retryAfter, 'retryAfter')
 }
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
-
-function percentOf(percent: number): number {
-  if (!(percent >= 0 && percent <= 100)) throw invalid(`progress takes 0 to 100 percent; got ${percent}.`)
-  return percent
-}
-
-/** An error as the history keeps it: name, message, stack with its causes, each cut at 8 KiB. */
-export function describe(error: unknown): JobError {
-  const { name, message, stack } = inWords(error)
-  return { name: cut(name), message: cut(message), stack: stack && cut(stack) }
-}
-
-const words = (value: unknown): string => (typeof value === 'string' ? value : inspect(value))
-
-/** Whatever was thrown: its name and message may be anything, and to look at it may throw. */
-export function inWords(error: unknown): JobError {
-  try {
-    if (!(error instanceof Error)) return { name: 'NonError', message: inspect(error), stack: null }
-    const { name, message, stack, cause } = error
-    const from = cause === undefined ? '' : `\nCaused by: ${cause instanceof Error ? cause.stack : inspect(cause)}`
-    return { name: words(name), message: words(message), stack: stack ? words(stack) + from : null }
-  } catch {
-    return { name: 'NonError', message: 'What was thrown throws when it is looked at.', stack: null }
-  }
-}
-
-/** At most 8 KiB of a text. */
-export function cut(text: string): string {
-  const bytes = Buffer.from(text)
-  if (bytes.length <= limits.stackBytes) return text
-  return `${bytes.subarray(0, limits.stackBytes).toString()}… [cut: ${bytes.length} bytes in all]`
-}

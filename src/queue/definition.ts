@@ -39,7 +39,7 @@ export interface Context {
   readonly signal: AbortSignal
   /** Extends the lease and resolves when that is on disk. Rarely needed: leases are renewed by themselves. Throws LEASE_LOST. */
   heartbeat(): Promise<void>
-  /** Tells people how far the job is, 0 to 100 percent: stored with the next transaction, at no cost. Throws INVALID_ARGUMENT. */
+  /** Tells people how far the job is, 0 to 100 percent: the latest is stored with the next transaction, at no cost. Throws INVALID_ARGUMENT. */
   progress(percent: number, message?: string): void
   /**
    * Keeps a small state (JSON, at most 64 KiB) on disk, from which the next attempt can go on: it gets it as
@@ -49,8 +49,8 @@ export interface Context {
 }
 
 /**
- * Does the work. What it returns (JSON, at most 1 MiB) is the job's result. It fails for good by throwing a
- * `PermanentError` or returning what is no such result; anything else it throws is tried again.
+ * Does the work. What it returns (JSON, at most 1 MiB) is the job's result; where it is no JSON, the job succeeds with null
+ * and a `warning`, as the work was done. It fails for good by throwing a `PermanentError`; anything else is tried again.
  */
 export type Handler<Payload, Result> = (job: ActiveJob<Payload>, context: Context) => Result | Promise<Result>
 

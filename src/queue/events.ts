@@ -6,8 +6,8 @@ import type { ActiveJob } from './definition.ts'
 export interface QueueEvents {
   /** A handler starts. */
   started: [job: ActiveJob]
-  /** A job has succeeded; `result` is JSON text. */
-  succeeded: [job: ActiveJob, result: string]
+  /** A job has succeeded; `result` is JSON text. `warning` says why that is null and not what the handler returned. */
+  succeeded: [job: ActiveJob, result: string, warning: string | null]
   /** A failed attempt that will be repeated at `fate.runAt`. */
   retrying: [job: ActiveJob, error: JobError, fate: Fate]
   /** A job's last failure: `fate.reason` says why it is not repeated. */

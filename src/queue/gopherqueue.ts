@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
 import type { DatabaseSync } from 'node:sqlite'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
@@ -19,9 +20,10 @@ import {
   type ScheduleOptions,
   type WaitOptions,
 } from './options.ts'
+import type { Keeping } from './stored.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
-import type { SubmitResult, Task } from './task.ts'
-import { Threads } from './threads.ts'
+import { resultsOf, type SubmitResult, type Task } from './task.ts'
+import { handlerThread, Threads } from './threads.ts'
 import { events, publishing } from './trace.ts'
 import { waitForEnd } from './wait.ts'
 import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
@@ -39,6 +41,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   readonly #definitions = new Map<string, Definition>()
   readonly #customBackoffs = new Map<string, CustomBackoff>()
   readonly #workers = new Set<Worker>()
+  /** Listeners hear in the asynchronous context in which the queue was made: not in that of the job that they hear of. */
+  readonly #context = AsyncLocalStorage.snapshot() as <T>(run: () => T) => T
   #workersMade = 0
 
   /** Apps call `open`. @internal */
@@ -76,13 +80,13 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   define<Schema extends StandardSchemaV1, Result = unknown>(
     type: string,
     options: DefinitionOptions & { payload: Schema },
-    handler?: Handler<StandardSchemaV1.InferOutput<Schema>, Result> | URL,
+    handler?: (Handler<StandardSchemaV1.InferOutput<Schema>, Result> & Keeping<Result>) | URL,
   ): Task<StandardSchemaV1.InferInput<Schema>, Result>
   /** As above, without a schema: types come from the handler or from type arguments, and nothing is checked. */
   define<Payload = unknown, Result = unknown>(
     type: string,
     options?: DefinitionOptions & { payload?: undefined },
-    handler?: Handler<Payload, Result> | URL,
+    handler?: (Handler<Payload, Result> & Keeping<Result>) | URL,
   ): Task<Payload, Result>
   define(
     type: string,
@@ -124,9 +128,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     if (payloads?.length === 0) return []
     const made = makeSubmission(type, this.#definitions.get(type), payloads, options)
     const submission = made instanceof Promise ? await made : made
-    const { ids, duplicates } = await publishing(type, submission, (it) => this.#store.call('submit', it))
-    const again = new Set(duplicates)
-    return ids.map((id, i) => ({ id, duplicate: again.has(i) }))
+    return resultsOf(await publishing(type, submission, (it) => this.#store.call('submit', it)))
   }
 
   /**
@@ -137,8 +139,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   submitWith(connection: DatabaseSync, type: string, payload: unknown, options?: JobOptions): SubmitResult {
     const submission = makeSubmissionNow(type, this.#definitions.get(type), payload, options)
     if (!this.#store.submitIn) throw invalid('This queue is not in a file: no transaction of the app covers it.')
-    const { ids, duplicates } = publishing(type, submission, (it) => this.#store.submitIn!(connection, it), 'traceSync')
-    return { id: ids[0]!, duplicate: duplicates.length > 0 }
+    return resultsOf(publishing(type, submission, (it) => this.#store.submitIn!(connection, it), 'traceSync'))[0]!
   }
 
   /**
@@ -171,9 +172,12 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     await this.#store.call('removeSchedule', name)
   }
 
-  /** Starts to lease jobs of the defined types and to run their handlers. Throws INVALID_ARGUMENT, also without a handler. */
+  /** Starts to lease jobs of the defined types and to run their handlers. Throws INVALID_ARGUMENT, also without a handler and in a handler's thread. */
   work(options: WorkOptions = {}): Worker {
+    if (handlerThread in globalThis)
+      throw invalid("A handler's thread cannot open a worker of its own: its jobs would end with the thread. Define their handlers where the first worker is made, and submit jobs from here.") // biome-ignore format: long
     const around = {
+      context: AsyncLocalStorage.snapshot() as <T>(run: () => T) => T,
       clock: this.#clock,
       customBackoffs: this.#customBackoffs,
       store: this.#store,
@@ -283,10 +287,12 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** In a turn of its own, so that a listener that throws crashes as any would and harms no job. */
   readonly #emit: Emit = (event, ...args) => {
-    if (events.hasSubscribers) events.publish({ queue: this, event, args })
-    if (this.listenerCount(event) > 0)
-      process.nextTick(() => (this.emit as (name: string, ...args: unknown[]) => boolean).call(this, event, ...args))
-    else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))
+    this.#context(() => {
+      if (events.hasSubscribers) events.publish({ queue: this, event, args })
+      if (this.listenerCount(event) > 0)
+        process.nextTick(() => (this.emit as (name: string, ...args: unknown[]) => boolean).call(this, event, ...args))
+      else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))
+    })
   }
 
   #hear(event: StoreEvent): void {

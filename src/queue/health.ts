@@ -1,5 +1,5 @@
 import type { Clock } from '../model/clock.ts'
-import { GopherQueueError } from '../model/errors.ts'
+import { isQueueError } from '../model/errors.ts'
 import type { Store, StoreHealth } from '../store/store.ts'
 
 /** The one value of health: what the store says of itself, and what keeps jobs from being worked. */
@@ -16,7 +16,7 @@ export async function healthOf(store: Store, clock: Clock, overdue: number): Pro
         since,
       })
   } catch (error) {
-    if (!(error instanceof GopherQueueError)) throw error
+    if (!isQueueError(error)) throw error
     if (store.health.causes.length === 0) more.push({ code: error.code, message: error.message, since })
   }
   if (overdue > 0)

@@ -10,8 +10,8 @@ import {
   limits,
   oneOf,
   policyNames,
-  toJson,
 } from '../model/job.ts'
+import { kept, toJson } from '../model/json.ts'
 import type { ScheduleSettings, Submission } from '../store/store.ts'
 import { type Definition, validated, validatedNow } from './definition.ts'
 import type { ScheduleOptions } from './options.ts'
@@ -32,10 +32,24 @@ export function makeSubmission<Payload>(
   if (!Array.isArray(payloads)) throw invalid('submitMany takes an array of payloads.')
   if (payloads.length > limits.bulkJobs) throw tooLarge(`${limits.bulkJobs} jobs; got ${payloads.length}`)
   const schema = definition?.schema
-  if (!schema) return ofValid(type, definition, payloads, options)
-  const all = Promise.all(payloads.map((payload) => validated(schema, payload, type, ' Nothing was stored.')))
-  return all.then(() => ofValid(type, definition, payloads, options))
+  const place = (i: number) => (payloads.length > 1 ? ` at index ${i}` : '')
+  if (!schema) {
+    const texts = payloads.map((payload, i) => toJson('payload', payload, place(i)))
+    return ofValid(type, definition, payloads, texts, options)
+  }
+  const texts = payloads.map(async (payload, i) => {
+    await validated(schema, payload, type, nothingStored)
+    const { json, altered } = kept('payload', payload, place(i))
+    if (altered) await validated(schema, JSON.parse(json), type, asJsonKeepsIt)
+    return json
+  })
+  return Promise.all(texts).then((all) => ofValid(type, definition, payloads, all, options))
 }
+
+const nothingStored = ' Nothing was stored.'
+/** Else its handler would be told that the payload is wrong, for good, by a job that was accepted. */
+const asJsonKeepsIt =
+  ' So it is when JSON has kept it, and so its handler would get it: let the schema take that, as z.coerce.date() does. Nothing was stored.'
 
 /** As `makeSubmission`, of one job and at once: for a transaction of the app's, which cannot wait. */
 export function makeSubmissionNow(
@@ -44,17 +58,20 @@ export function makeSubmissionNow(
   payload: unknown,
   options?: JobOptions,
 ): Submission {
-  validatedNow(definition?.schema, payload, type, ' Nothing was stored.')
-  return ofValid(type, definition, [payload], options)
+  const schema = definition?.schema
+  validatedNow(schema, payload, type, nothingStored)
+  const { json, altered } = kept('payload', payload)
+  if (altered && schema) validatedNow(schema, JSON.parse(json), type, asJsonKeepsIt)
+  return ofValid(type, definition, [payload], [json], options)
 }
 
 function ofValid<Payload>(
   type: string,
   definition: Definition | undefined,
   payloads: readonly Payload[],
+  texts: string[],
   options: BulkOptions<Payload> = {},
 ): Submission {
-  const texts = payloads.map((payload) => toJson('payload', payload))
   if (texts.length > 1 && texts.reduce((sum, text) => sum + text.length, 0) > limits.bulkBytes)
     throw tooLarge(`${limits.bulkBytes} bytes of payloads`)
   const each = typeof options === 'function' ? payloads.map(options) : null

@@ -1,5 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { JobOptions } from '../model/job.ts'
+import type { State } from '../model/lifecycle.ts'
+import type { Submitted } from '../store/store.ts'
 import type { ScheduleOptions, WaitOptions } from './options.ts'
 import type { BulkOptions } from './submission.ts'
 
@@ -9,6 +11,18 @@ export interface SubmitResult {
   id: number
   /** Nothing was stored: a job with this idempotency key is there. */
   duplicate: boolean
+  /** Of a duplicate: where in its life the first job is; null when retention has deleted it and its key is still held. */
+  state?: State | null
+  /** Nothing was stored now: over a server, the answer to this submission was lost and is told again. */
+  replayed?: true
+}
+
+/** What a submission came to, job by job. */
+export function resultsOf({ ids, duplicates, states, replayed }: Submitted): SubmitResult[] {
+  const results: SubmitResult[] = ids.map((id) => ({ id, duplicate: false, ...(replayed && { replayed }) }))
+  for (const [i, at] of duplicates.entries())
+    Object.assign(results[at]!, { duplicate: true, state: states?.[i] ?? null })
+  return results
 }
 
 /** A defined type of job: submits payloads that fit it. */

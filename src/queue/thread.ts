@@ -1,16 +1,19 @@
 import { parentPort } from 'node:worker_threads'
-import { PermanentError, TemporaryError } from '../model/errors.ts'
-import { toJson } from '../model/job.ts'
+import { isPermanent, isTemporary } from '../model/errors.ts'
 import { unpackError } from '../store/sqlite/wire.ts'
 import type { Store } from '../store/store.ts'
-import { contextOf, inWords } from './attempt.ts'
+import { contextOf } from './context.ts'
 import type { Handler } from './definition.ts'
-import type { FromThread, ToThread } from './threads.ts'
+import { inWords } from './evidence.ts'
+import { fieldsOf } from './fields.ts'
+import { resultOf } from './result.ts'
+import { type FromThread, handlerThread, type ToThread } from './threads.ts'
 import { within } from './trace.ts'
 
 // What a handler in a thread has around it: the same context, whose calls go through the app's thread.
 
 const port = parentPort!
+;(globalThis as { [handlerThread]?: true })[handlerThread] = true
 const send = (message: FromThread) => port.postMessage(message)
 const callers = new Map<number, PromiseWithResolvers<unknown>>()
 let calls = 0
@@ -24,7 +27,7 @@ const call = ((operation, input) => {
 }) as Store['call']
 
 port.on('message', (message: ToThread) => {
-  if ('file' in message) void run(message)
+  if ('file' in message) void answer(message)
   else if ('reason' in message) controller.abort(Object.assign(new Error(), message.reason))
   else {
     const caller = callers.get(message.seq)!
@@ -34,23 +37,25 @@ port.on('message', (message: ToThread) => {
   }
 })
 
-async function run({ file, job, lease, carrier }: Extract<ToThread, { file: string }>): Promise<void> {
+async function answer({ file, job, lease, carrier }: Extract<ToThread, { file: string }>): Promise<void> {
   controller = new AbortController()
   const { signal } = controller
-  let [loaded, returned] = [false, false]
-  try {
-    const { default: handler } = (await import(file)) as { default: Handler<unknown, unknown> }
-    if (typeof handler !== 'function') throw new TypeError(`The default export of ${file} must be a function.`)
-    loaded = true
-    const context = contextOf({ call }, lease, () => signal)
-    const result = await within(carrier, () => handler(job, context))
-    returned = true
-    send({ result: toJson('result', result) })
-  } catch (error) {
-    const permanent = returned || error instanceof PermanentError // running it again gives the same that is no JSON
-    const retryAfter = error instanceof TemporaryError ? error.retryAfter : undefined
-    const { code } = Object(error) as { code?: unknown }
-    const plain = typeof code === 'string' || typeof code === 'number' ? code : undefined // anything else may not be copied
-    send({ thrown: { ...inWords(error), code: plain, permanent, retryAfter }, loaded })
+  let loaded = false
+  let flush = (): void => undefined
+  const run = async (): Promise<FromThread> => {
+    try {
+      const { default: handler } = (await import(file)) as { default: Handler<unknown, unknown> }
+      if (typeof handler !== 'function') throw new TypeError(`The default export of ${file} must be a function.`)
+      loaded = true
+      const made = contextOf({ call }, lease, () => signal)
+      flush = made.flush
+      return { result: resultOf(await within(carrier, () => handler(job, made.context))) }
+    } catch (error) {
+      const kind = isPermanent(error) ? 'permanent' : isTemporary(error) ? 'temporary' : 'plain'
+      return { thrown: { error: inWords(error), fields: fieldsOf(error), kind }, loaded }
+    }
   }
+  const outcome = await run()
+  flush()
+  send(outcome)
 }

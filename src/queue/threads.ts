@@ -5,17 +5,40 @@ import { PermanentError, TemporaryError } from '../model/errors.ts'
 import { packError } from '../store/sqlite/wire.ts'
 import type { Failure, Lease, Store } from '../store/store.ts'
 import type { ActiveJob } from './definition.ts'
+import { described } from './evidence.ts'
+import { withFields } from './fields.ts'
+import type { Result } from './result.ts'
 import { carried } from './trace.ts'
+
+/** Set in the threads of handlers: what another copy of this package does there, it does in a thread of ours too. */
+export const handlerThread = Symbol.for('gopherqueue.handlerThread')
 
 /** How long a handler in a thread may go on after its signal has fired; then its thread is ended. */
 const patience = 5000
 
 /** An error taken apart in the thread: a copy of the object would lose its name, class and code. */
-type Thrown = Failure['error'] & {
-  code: string | number | undefined
-  permanent: boolean
-  retryAfter: number | string | undefined
+interface Thrown {
+  error: Failure['error']
+  /** Its own fields, as far as they can be copied. */
+  fields: Record<string, unknown>
+  kind: 'permanent' | 'temporary' | 'plain'
 }
+/** The error as `classify` and the history are to see it: its class is told by its kind, and it is described already. */
+function rebuilt({ error, fields, kind }: Thrown): Error {
+  const { name, message, stack } = error
+  const made =
+    kind === 'permanent'
+      ? new PermanentError(message)
+      : kind === 'temporary'
+        ? new TemporaryError(message)
+        : new Error(message)
+  const whole = withFields(made, fields)
+  Object.defineProperty(whole, 'name', { value: name, writable: true, configurable: true })
+  if (stack !== null) whole.stack = stack
+  described.set(whole, error)
+  return whole
+}
+
 export type ToThread =
   | { file: string; job: ActiveJob; lease: Lease; carrier: Record<string, string> }
   | { reason: { name: string; message: string } }
@@ -23,7 +46,7 @@ export type ToThread =
   | { seq: number; failure: ReturnType<typeof packError> }
 export type FromThread =
   | { seq: number; operation: 'heartbeat' | 'progress' | 'checkpoint'; input: unknown }
-  | { result: string }
+  | { result: Result }
   | { thrown: Thrown; loaded: boolean }
 
 /** Threads of one worker, each for one handler at a time: as many as have run at once, kept for the next. */
@@ -38,10 +61,10 @@ export class Threads {
     this.#store = store
   }
 
-  /** Runs a module's default export; resolves with its result as JSON. Once the signal has fired, it has 5 s. */
-  run(file: URL, job: ActiveJob, lease: Lease, signal: AbortSignal): Promise<string> {
+  /** Runs a module's default export; resolves with its result. Once the signal has fired, it has 5 s. */
+  run(file: URL, job: ActiveJob, lease: Lease, signal: AbortSignal): Promise<Result> {
     const [thread = this.#start()] = this.#idle
-    const { promise, resolve, reject } = Promise.withResolvers<string>()
+    const { promise, resolve, reject } = Promise.withResolvers<Result>()
     let fault = ''
     let stopTimer: (() => void) | undefined
     const send = (message: ToThread) => thread.postMessage(message)
@@ -58,8 +81,7 @@ export class Threads {
       } else {
         if (message.loaded) this.#idle.add(thread)
         else void thread.terminate() // it would keep the failure, which a deploy may mend
-        const { permanent, ...told } = message.thrown
-        reject(Object.assign(permanent ? new PermanentError() : new TemporaryError(told.message), told))
+        reject(rebuilt(message.thrown))
       }
     }
     const abort = () => {

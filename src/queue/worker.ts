@@ -1,10 +1,11 @@
 import { type Duration, toMs } from '../model/duration.ts'
-import { type ErrorCode, GopherQueueError, invalid } from '../model/errors.ts'
+import { type ErrorCode, GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
-import { Attempt, describe, type Outcome, type Surroundings } from './attempt.ts'
+import { Attempt, type Outcome, type Surroundings } from './attempt.ts'
 import type { Definition } from './definition.ts'
 import type { Emit } from './events.ts'
+import { describe } from './evidence.ts'
 
 /** What `GopherQueue.work` takes. */
 export interface WorkOptions {
@@ -147,7 +148,7 @@ export class Worker {
   }
 
   #tryLater(error: unknown, again: () => void): void {
-    if (this.#stopping || (error instanceof GopherQueueError && error.code === 'CLOSED')) return
+    if (this.#stopping || (isQueueError(error) && error.code === 'CLOSED')) return
     this.#emit('warning', error)
     this.#around.clock.timer(1000, again)
   }
@@ -240,8 +241,10 @@ export class Worker {
         send(this.#store.call('release', lease), () => this.#emit('released', job), 'LEASE_LOST') // it went back before
         break
       case 'succeeded': {
-        const { result } = outcome
-        send(this.#store.call('succeed', { lease, result }), () => this.#emit('succeeded', job, result))
+        const { result, warning } = outcome
+        if (warning !== null) this.#emit('warning', new GopherQueueError('INVALID_RESULT', `Job ${job.id}: ${warning}`, { accepted: 'yes' })) // biome-ignore format: long
+        const success = { lease, result, ...(warning !== null && { warning }) }
+        send(this.#store.call('succeed', success), () => this.#emit('succeeded', job, result, warning))
         break
       }
       default: {
@@ -270,7 +273,7 @@ export class Worker {
         settled()
       },
       (error) => {
-        const code = error instanceof GopherQueueError ? error.code : null
+        const code = isQueueError(error) ? error.code : null
         if (code === null || code !== expected) this.#emit('warning', error)
         if (code === 'LEASE_LOST') onLeaseLost?.()
         settled()

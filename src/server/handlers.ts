@@ -3,13 +3,15 @@ import type { Clock, Instant } from '../model/clock.ts'
 import { nextTimes } from '../model/cron.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
-import { type Job, type JobOptions, type JobSpec, jobSpec, limits, priorities, toJson } from '../model/job.ts'
+import { type Job, type JobOptions, type JobSpec, jobSpec, limits, priorities } from '../model/job.ts'
+import { fromJson, toJson } from '../model/json.ts'
 import { isTerminal } from '../model/lifecycle.ts'
 import { scopes } from '../model/token.ts'
-import { cut } from '../queue/attempt.ts'
+import { cut, describe } from '../queue/evidence.ts'
 import { healthOf } from '../queue/health.ts'
 import { checkFilter, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
+import { digestOfAll } from '../store/digest.ts'
 import type { Answer, Body, Call, Params, Query, Report } from '../store/http/api.ts'
 import { type Numbered, nowhere, numberedBy, textOf } from '../store/http/numbers.ts'
 import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Operation, Source, Store } from '../store/store.ts'
@@ -79,8 +81,10 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
     const tell = <K extends Operation>(operation: K, input: Input<K>) =>
       store.call(operation, input, undefined, undefined, epoch)
     switch (event) {
-      case 'succeed':
-        return ended('succeeded', lease, isNew, await tell('succeed', { lease, result: toJson('result', told.result) }))
+      case 'succeed': {
+        const success = { lease, result: toJson('result', told.result), ...(told.warning != null && { warning: cut(told.warning) }) } // biome-ignore format: long
+        return ended('succeeded', lease, isNew, await tell('succeed', success))
+      }
       case 'fail': {
         const { name = 'Error', message = 'The worker gave no reason.', stack = null } = told.error ?? {}
         const error = { name: cut(name), message: cut(message), stack: stack === null ? null : cut(stack) }
@@ -113,6 +117,21 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
     return fate
   }
 
+  /** False for a job whose payload, by plain SQL, would reach its worker as another: it ends here, as at a worker of the library. */
+  function mayGo(job: LeasedJob): boolean {
+    try {
+      fromJson('payload', job.payload)
+      return true
+    } catch (fault) {
+      const error = describe(fault)
+      store.call('fail', { lease: job, kind: 'permanent', error, retryAfter: null }).then(
+        (fate) => ended('dead', { ...job }, false, fate),
+        () => undefined, // its lease ends by itself
+      )
+      return false
+    }
+  }
+
   /** Asks for jobs until there are some, or `until` ends it; what is given is known to be given. */
   async function poll(
     { epoch }: Numbered,
@@ -137,7 +156,7 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
       const jobs = await waiting
       for (const { id, queue, type, token, startedAt } of jobs)
         leases.set(id, { id, queue, type, token, startedAt, epoch, isNew: false })
-      return { jobs, replaced: jobs.length === 0 && replaced }
+      return { jobs: jobs.filter(mayGo), replaced: jobs.length === 0 && replaced }
     } finally {
       answered = true
       stop()
@@ -152,19 +171,19 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
   return {
     async submit({ body: { type, payload, trace, idempotencyKey, ...options }, key }) {
       const own = idempotencyKey ?? key
-      const { ids, duplicates } = await store.call('submit', {
+      const { ids, states } = await store.call('submit', {
         specs: specs.of(type, options as JobOptions),
         payloads: [toJson('payload', payload)],
         keys: own === null ? null : [own],
         trace: trace ? JSON.stringify(trace) : null,
       })
-      const submitted = { id: ids[0]!, duplicate: duplicates.length > 0 }
+      const submitted = states ? { id: ids[0]!, duplicate: true, state: states[0]! } : { id: ids[0]!, duplicate: false }
       if (!submitted.duplicate) hub.tell('submitted', { id: submitted.id, type, queue: options.queue ?? 'default' })
       return submitted
     },
     async submitMany({ body: { common = {}, jobs, trace }, key }) {
       const all = jobs.map((job) => ({ ...common, ...job }))
-      const texts = all.map(({ payload }) => toJson('payload', payload))
+      const texts = all.map(({ payload }, i) => toJson('payload', payload, ` at index ${i}`))
       if (texts.reduce((sum, text) => sum + text.length, 0) > limits.bulkBytes)
         throw new GopherQueueError('PAYLOAD_TOO_LARGE', `A bulk takes at most ${limits.bulkBytes} bytes of payloads. Nothing was stored: divide it.`) // biome-ignore format: long
       const own = all.map(({ type, payload: _, idempotencyKey: __, ...options }) => {
@@ -172,15 +191,20 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
         return specs.of(type, options as JobOptions)
       })
       const keys = all.map(({ idempotencyKey = null }) => idempotencyKey)
-      const submitted = await store.call('submit', {
+      const asked = {
         specs: new Set(own).size === 1 ? own[0]! : own,
         payloads: texts,
         keys: keys.some((one) => one !== null) ? keys : null,
+      }
+      const submitted = await store.call('submit', {
+        ...asked,
         trace: trace ? JSON.stringify(trace) : null,
         request: key,
+        ...(key !== null && { digest: digestOfAll(asked) }), // here, and not while the store holds its file
       })
-      hub.tell('submitted', { count: submitted.ids.length - submitted.duplicates.length })
-      return submitted
+      const { ids, duplicates, replayed = false } = submitted
+      if (!replayed) hub.tell('submitted', { count: ids.length - duplicates.length })
+      return { ...submitted, replayed }
     },
     jobs: async ({ query }) => {
       const { jobs, next } = await store.call('jobs', checkFilter(query))

@@ -1,5 +1,5 @@
 import type { FastifyError } from 'fastify'
-import { type ErrorCode, GopherQueueError } from '../model/errors.ts'
+import { type ErrorCode, GopherQueueError, isQueueError } from '../model/errors.ts'
 
 /** How HTTP says it; a code that is not here is the server's own trouble. */
 const statuses: Partial<Record<ErrorCode, number>> = {
@@ -32,7 +32,7 @@ export interface Problem {
 
 /** What a client is told of any error; of one that nobody foresaw, nothing of its insides. */
 export function problem(error: unknown, requestId: string): Problem {
-  const known = error instanceof GopherQueueError ? error : ofFramework(error as FastifyError)
+  const known = isQueueError(error) ? error : ofFramework(error as FastifyError)
   const { code, message, accepted, details } = known
   const status = statuses[code] ?? 503
   return {

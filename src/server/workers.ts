@@ -1,4 +1,4 @@
-import { GopherQueueError } from '../model/errors.ts'
+import { isQueueError } from '../model/errors.ts'
 import { type Numbered, numberedBy } from '../store/http/numbers.ts'
 import type { Source, Store, WorkerRegistration } from '../store/store.ts'
 
@@ -7,7 +7,7 @@ interface Named {
   id: Promise<Numbered>
 }
 
-const isUnknown = (error: unknown): boolean => error instanceof GopherQueueError && error.code === 'WORKER_UNKNOWN'
+const isUnknown = (error: unknown): boolean => isQueueError(error) && error.code === 'WORKER_UNKNOWN'
 
 /** Workers on the network: by the id that the file gave them, or signed on by the name with which they ask. */
 export class Workers {

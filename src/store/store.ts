@@ -15,12 +15,18 @@ export interface Submission {
   trace?: string | null
   /** Names this call: sent again because its answer was lost, it is answered as the first time, and stores nothing. */
   request?: string | null
+  /** SHA-256 of what the request asks for, where its maker has it already: it may be made of 64 MiB. */
+  digest?: string
 }
 
 /** Ids in the order submitted; `duplicates` are the positions whose key had a job already. */
 export interface Submitted {
   ids: number[]
   duplicates: number[]
+  /** Of the duplicates, in their order: null where retention has deleted the job and its key is still held. None without duplicates. */
+  states?: (State | null)[]
+  /** This is the answer of an earlier submission of the same request: nothing was stored now. */
+  replayed?: true
 }
 
 /** One line of jobs: those of one queue and one type. */
@@ -376,7 +382,8 @@ export interface AuditPage {
 export interface Operations {
   submit(submission: Submission): Submitted
   lease(request: LeaseRequest): LeasedJob[]
-  succeed(outcome: { lease: Lease; result: string }): Fate
+  /** `warning`: why what the handler returned was not kept; `result` is null then. */
+  succeed(outcome: { lease: Lease; result: string; warning?: string | null }): Fate
   fail(failure: Failure): Fate
   release(lease: Lease): Fate
   /** The handler of an attempt that was over has ended: the job may run in its process again. */

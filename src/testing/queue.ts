@@ -6,6 +6,7 @@ import { invalid } from '../model/errors.ts'
 import type { DefinitionOptions, Handler } from '../queue/definition.ts'
 import { GopherQueue, type Task } from '../queue/gopherqueue.ts'
 import type { WaitOptions } from '../queue/options.ts'
+import type { Keeping } from '../queue/stored.ts'
 import type { StopOptions, Worker, WorkOptions } from '../queue/worker.ts'
 import { connect } from '../store/sqlite/connection.ts'
 import { Db } from '../store/sqlite/db.ts'
@@ -76,12 +77,12 @@ export class TestQueue extends GopherQueue {
   override define<Schema extends StandardSchemaV1, Result = unknown>(
     type: string,
     options: DefinitionOptions & { payload: Schema },
-    handler?: Handler<StandardSchemaV1.InferOutput<Schema>, Result> | URL,
+    handler?: (Handler<StandardSchemaV1.InferOutput<Schema>, Result> & Keeping<Result>) | URL,
   ): Task<StandardSchemaV1.InferInput<Schema>, Result>
   override define<Payload = unknown, Result = unknown>(
     type: string,
     options?: DefinitionOptions & { payload?: undefined },
-    handler?: Handler<Payload, Result> | URL,
+    handler?: (Handler<Payload, Result> & Keeping<Result>) | URL,
   ): Task<Payload, Result>
   override define(type: string, options?: DefinitionOptions, handler?: Handler<unknown, unknown> | URL) {
     const inTurn = handler instanceof URL ? inThisThread(handler) : handler

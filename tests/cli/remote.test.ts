@@ -26,7 +26,7 @@ const rows = ({ code, stdout, stderr }: Ended): string[][] => {
 test('submit, look, cancel, retry, remove, pause and resume on a server', async (t) => {
   const { run } = await remote(t)
   assert.deepEqual(rows(await run('submit', 'mail', '{"to":"ada"}', '--key', 'k', '--delay', '1h')), [['1']])
-  assert.deepEqual(JSON.parse((await run('submit', 'mail', '{"to":"ada"}', '--key', 'k', '--delay', '1h', '--json')).stdout), { id: 1, duplicate: true }) // biome-ignore format: long
+  assert.deepEqual(JSON.parse((await run('submit', 'mail', '{"to":"ada"}', '--key', 'k', '--delay', '1h', '--json')).stdout), { id: 1, duplicate: true, state: 'scheduled' }) // biome-ignore format: long
   assert.deepEqual(rows(await run('submit', 'mail', '2', '--queue', 'post', '--priority', 'high')), [['2']])
   const listed = rows(await run('jobs', '--oldest')).map(([id, state, type, queue, priority]) => [id, state, type, queue, priority]) // biome-ignore format: long
   assert.deepEqual(listed, [['1', 'scheduled', 'mail', 'default', 'normal'], ['2', 'ready', 'mail', 'post', 'high']]) // biome-ignore format: a table

@@ -29,7 +29,7 @@ test('a submitted job has every option it was given', async (t) => {
   const first = await bench.run('submit', 'email', '{"to":"a"}', ...args, ...more, ...keyed)
   assert.deepEqual([first.code, first.stdout, first.stderr], [0, '1\n', ''])
   const again = await bench.run('submit', 'email', '{"to":"a"}', ...args, '--key', 'k1', '--json')
-  assert.deepEqual(JSON.parse(again.stdout), { id: 1, duplicate: true })
+  assert.deepEqual(JSON.parse(again.stdout), { id: 1, duplicate: true, state: 'scheduled' })
   const { code, stdout } = await bench.run('job', '1', '--json')
   const { id, queue, type, state, priority, maxAttempts, timeout, onTimeout, ...job } = JSON.parse(stdout)
   assert.equal(code, 0)

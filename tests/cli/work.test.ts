@@ -48,7 +48,7 @@ describe('work', { concurrency: 3 }, () => {
     assert.deepEqual([(await text.ended).code, text.stderr], [0, ''])
   })
 
-  test('exit 65 and results over 1 MiB are permanent, anything else temporary, with the end of stderr', async (t) => {
+  test('exit 65 is permanent, anything else temporary, with the end of stderr; a result that cannot be kept is a warning', async (t) => {
     const bench = new Bench(t)
     const queue = await bench.open()
     const command = `read -r payload; case $payload in
@@ -56,6 +56,7 @@ describe('work', { concurrency: 3 }, () => {
     2) head -c 100000 /dev/zero | tr '\\0' x >&2; echo last words >&2; exit 3;;
     3) head -c 3000000 /dev/zero | tr '\\0' x;;
     4) kill -9 $$;;
+    5) echo '{"id":9007199254740993}';;
   esac`
     bench.start('work', 'job', '--exec', command)
     const run = async (payload: number) => {
@@ -76,9 +77,14 @@ describe('work', { concurrency: 3 }, () => {
     assert.equal(name, 'TemporaryError')
     assert.ok(/^Exit code 3: x+last words$/.test(message))
     assert.ok(message.length > 8000 && message.length <= 8192)
-    const large = await run(3)
-    assert.deepEqual([large.reason, large.history.length], ['permanent', 1])
-    assert.equal(large.history[0]!.error!.message, 'stdout has 3000000 bytes; a result has at most 1048576.')
+    for (const [payload, warning] of [
+      [3, /not kept: stdout has 3000000 bytes; a result has at most 1048576\.$/],
+      [5, /not kept: .* id: it is an integer beyond/],
+    ] as const) {
+      const { id } = await queue.submit('job', payload)
+      assert.equal(await queue.wait(id), null)
+      assert.match((await queue.job(id))!.warning!, warning)
+    }
     assert.match((await run(4)).history[0]!.error!.message, /^Killed by SIGKILL/)
   })
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { jobSpec } from '../../src/model/job.ts'
 import { stranger } from '../support/subject.ts'
 import type { Suite } from './contract.ts'
 
@@ -8,11 +9,12 @@ export function keys({ holds, holdsOverTime }: Suite): void {
   holds('a second submission with the key answers with the first job, in whatever state it is', async (at) => {
     const first = await at.submitMany({ idempotencyKey: 'k' }, [1])
     const again = () => at.submitMany({ idempotencyKey: 'k' }, [1])
-    assert.deepEqual(first.duplicates, [])
+    const { ids: _, duplicates } = first // a store behind a server says of each answer whether it is a replay
+    assert.deepEqual(duplicates, [])
     const [job] = await at.lease(stranger)
-    assert.deepEqual(await again(), { ids: first.ids, duplicates: [0] })
+    assert.deepEqual(await again(), { ids: first.ids, duplicates: [0], states: ['running'] })
     await at.succeed(job!)
-    assert.deepEqual(await again(), { ids: first.ids, duplicates: [0] })
+    assert.deepEqual(await again(), { ids: first.ids, duplicates: [0], states: ['succeeded'] })
     assert.equal((await at.all()).length, 1)
     assert.equal((await at.job(first.ids[0]!)).idempotencyKey, 'k')
   })
@@ -66,11 +68,50 @@ export function keys({ holds, holdsOverTime }: Suite): void {
     assert.deepEqual((await at.submitMany({ idempotencyKey: 'l' }, [9])).duplicates, [], 'a refusal leaves no key')
   })
 
-  holds('removing a job within the window leaves its key: the window is a promise', async (at) => {
-    const id = await at.submit({ idempotencyKey: 'k' })
+  holds('payloads of a key are compared as JSON values, however they are written', async (at) => {
+    const submit = async (payload: string) =>
+      (await at.store.call('submit', { specs: jobSpec('work', {}), payloads: [payload], keys: ['k'] })).duplicates
+    assert.deepEqual(await submit('{"a":1,"b":[true,{"x":"é","y":null}]}'), [])
+    assert.deepEqual(await submit('{ "b" : [true, {"y":null,"x":"\\u00e9"}], "a" : 1.0 }'), [0])
+    assert.deepEqual(await submit('{"a":2,"a":10e-1,"b":[true,{"x":"é","y":null}]}'), [0])
+    for (const other of ['{"a":2,"b":[true,{"x":"é","y":null}]}', '{"a":1,"b":[{"x":"é","y":null},true]}', '{"a":1}'])
+      await at.refused('IDEMPOTENCY_CONFLICT', () => submit(other))
+  })
+
+  holds('a job that a person removes takes its key along, one by one or with many', async (at) => {
+    const id = await at.submit({ idempotencyKey: 'k' }, 1)
     await at.store.call('cancel', id)
     await at.store.call('remove', id)
-    assert.deepEqual(await at.submitMany({ idempotencyKey: 'k' }, [null]), { ids: [id], duplicates: [0] })
+    const again = await at.submitMany({ idempotencyKey: 'k' }, [2])
+    assert.deepEqual([again.duplicates, again.ids[0]! > id], [[], true])
+    await at.store.call('cancel', again.ids[0]!)
+    await at.store.call('many', { event: 'remove', filter: { state: 'cancelled' } })
+    assert.deepEqual((await at.submitMany({ idempotencyKey: 'k' }, [3])).duplicates, [])
+  })
+
+  holds('a deadline that is past at submission is refused, and says what it may have been meant to be', async (at) => {
+    for (const options of [{ deadline: 60_000 }, { deadline: '0s' }, { deadline: new Date(1) }])
+      await at.refused('INVALID_ARGUMENT', () => at.submit(options))
+    const message = /60000 \(1970-01-01T00:01:00\.000Z\), is past.* a string, such as '60s'/
+    await assert.rejects(at.submit({ deadline: 60_000 }), { message })
+  })
+
+  holdsOverTime('a submission with a key that is sent again after its deadline gets its job', async (at) => {
+    const options = { idempotencyKey: 'k', deadline: at.now + 1000 }
+    const id = await at.submit(options)
+    at.time.clock.advance(2000)
+    assert.equal(await at.submit(options), id)
+  })
+
+  holds('a request that is sent again is answered as the first time, one with another body is refused', async (at) => {
+    const request = (payloads: string[], priority: 'high' | 'low' = 'high') =>
+      at.store.call('submit', { specs: jobSpec('work', { priority }), payloads, keys: null, request: 'import' })
+    const first = await request(['{"a":1,"b":2}', '2'])
+    const { ids, replayed } = await request(['{"b":2.0,"a":1}', '2'])
+    assert.deepEqual([ids, first.replayed, replayed], [first.ids, undefined, true])
+    await at.refused('IDEMPOTENCY_CONFLICT', () => request(['{"a":1,"b":3}', '2']))
+    await at.refused('IDEMPOTENCY_CONFLICT', () => request(['{"a":1,"b":2}', '2'], 'low'))
+    await at.refused('IDEMPOTENCY_CONFLICT', () => request(['2', '{"a":1,"b":2}']))
   })
 
   holdsOverTime('a key outlives its window as long as its job is there', async (at) => {
@@ -90,10 +131,12 @@ export function keys({ holds, holdsOverTime }: Suite): void {
     'a key outlives its job until the window is over, then it is free, also for another payload',
     async (at) => {
       await at.worker()
+      await at.store.call('setQueue', { queue: 'default', keepCancelled: 0 })
       const id = await at.submit({ idempotencyKey: 'k' }, 1)
       await at.store.call('cancel', id)
-      await at.store.call('remove', id)
       at.time.clock.advance(day - 1)
+      at.tick()
+      assert.equal(await at.state(id), 'gone')
       assert.equal(await at.submit({ idempotencyKey: 'k' }, 1), id)
       at.time.clock.advance(1)
       const { ids, duplicates } = await at.submitMany({ idempotencyKey: 'k' }, [2])
@@ -109,7 +152,7 @@ export function keys({ holds, holdsOverTime }: Suite): void {
     await at.succeed((await at.lease(stranger))[0]!)
     at.advance(1250)
     assert.equal(await at.state(first.ids[0]!), 'gone')
-    assert.deepEqual(await submit(1), { ids: first.ids, duplicates: [0] })
+    assert.deepEqual(await submit(1), { ids: first.ids, duplicates: [0], states: [null] })
     at.advance(60_000)
     assert.deepEqual((await submit(2)).duplicates, [])
   })

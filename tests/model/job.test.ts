@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { checkKey, checkName, type JobOptions, jobSpec, limits, toJson } from '../../src/model/job.ts'
+import { checkKey, checkName, type JobOptions, jobSpec, limits } from '../../src/model/job.ts'
+import { toJson } from '../../src/model/json.ts'
 
 test('the defaults are those of the contract', () => {
   assert.deepEqual(jobSpec('email', {}), {

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
+import { runInNewContext } from 'node:vm'
 import { type DefinitionOptions, GopherQueue, type Handler, PermanentError, TemporaryError } from '../../src/index.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { gate, next, virtualQueue } from './support.ts'
+import { gate, hear, next, virtualQueue } from './support.ts'
 
 /** Runs one job of a handler until its first attempt is over; `history` and `job` are as they stand then. */
 async function once(
@@ -70,7 +73,8 @@ test('TemporaryError is repeated by the backoff, or when it says', async () => {
   assert.equal((await once(boom(new TemporaryError('busy', { retryAfter: 1 })))).delay, 1)
   const { state, delay, error } = await once(boom(new TemporaryError('busy', { retryAfter: 'soon' })))
   assert.deepEqual([state, delay], ['scheduled', 5000])
-  assert.match(error?.message ?? '', /retryAfter must be/)
+  assert.equal(error?.message, 'busy', "the handler's own error")
+  assert.match(error?.stack ?? '', /TemporaryError: busy[\s\S]*Besides: retryAfter is no delay: retryAfter must be/)
 })
 
 test('the last attempt is the last, whatever the error says', async () => {
@@ -86,6 +90,9 @@ test('classify overrules both ways, undefined leaves it, and its own fault is a 
   assert.equal(await state(new Error('?'), () => undefined), 'scheduled')
   assert.equal(await state(new PermanentError('?'), () => undefined), 'dead')
   assert.equal(await state(new PermanentError('?'), boom(new Error('in classify'))), 'scheduled')
+  const { error } = await once(boom(new RangeError('own')), { classify: boom(new Error('in classify')) })
+  assert.deepEqual([error?.name, error?.message], ['RangeError', 'own'])
+  assert.match(error?.stack ?? '', /Besides: classify gave no verdict: in classify/)
 })
 
 test('a custom backoff gets attempt and error; where none is known the default one applies', async () => {
@@ -103,7 +110,8 @@ test('a custom backoff gets attempt and error; where none is known the default o
   assert.equal((await once(boom(failure), { backoff })).delay, 5000)
   const broken = await once(boom(failure), { backoff }, (queue) => queue.defineBackoff('mine', () => 'soon'))
   assert.deepEqual([broken.state, broken.delay], ['scheduled', 5000])
-  assert.match(broken.error?.message ?? '', /backoff 'mine' must be/)
+  assert.equal(broken.error?.message, '503')
+  assert.match(broken.error?.stack ?? '', /Besides: The backoff gave no delay: backoff 'mine' must be/)
 })
 
 test('a custom backoff also decides after a timeout', async () => {
@@ -145,19 +153,158 @@ test('what a handler returns is the result: a value, a promise, any thenable, or
   assert.equal((await once(() => refusing)).reason, 'permanent')
 })
 
-test('a result that is too large or no JSON is a permanent failure: again would be the same', async () => {
+test('a result that is too large or no JSON: the work was done, so the job succeeds, with null and a warning', async () => {
   const cycle: Record<string, unknown> = {}
   cycle.self = cycle
   for (const [result, message] of [
     ['x'.repeat(1024 * 1024), /result has 1048578 bytes/],
-    [10n, /result cannot be written as JSON/],
-    [cycle, /result cannot be written as JSON/],
-    [() => 1, /result is a function/],
+    [{ id: 2 ** 53 }, /id: it is an integer beyond/],
+    [[Number.NaN], /0: it is NaN/],
+    [10n, /it is the bigint 10/],
+    [cycle, /self: it contains itself/],
+    [() => 1, /it is a function/],
+    [new Map(), /it is a Map/],
   ] as const) {
-    const { state, reason, error } = await once(async () => result)
-    assert.deepEqual([state, reason, error?.name], ['dead', 'permanent', 'GopherQueueError'])
-    assert.match(error?.message ?? '', message)
+    const job = await once(async () => result)
+    assert.deepEqual([job.state, job.result, job.attempt], ['succeeded', null, 1])
+    assert.match(job.warning ?? '', message)
   }
+  assert.equal((await once(() => 1)).warning, null)
+})
+
+test('who waits gets null, and events and why tell the warning', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const task = queue.define<null, unknown>('t', {}, () => 1n as never)
+  const told = [next(queue, 'succeeded'), next(queue, 'warning')] as const
+  const { id } = await task.submit(null)
+  queue.work()
+  assert.equal(await task.wait(id), null)
+  const [[, result, warning], [event]] = await Promise.all(told)
+  assert.equal(result, 'null')
+  assert.match(warning ?? '', /^The job succeeded, and its result was not kept: /)
+  assert.deepEqual(
+    [(event as { code: string }).code, (await queue.why(id)).endsWith(warning!)],
+    ['INVALID_RESULT', true],
+  )
+})
+
+test('an AggregateError, and causes of causes, are in the evidence', async () => {
+  const chain = new Error('top', { cause: new Error('middle', { cause: { code: 'root' } }) })
+  const { error } = await once(boom(new AggregateError([new TypeError('one'), chain, 'three'], 'all failed')))
+  assert.deepEqual([error?.name, error?.message], ['AggregateError', 'all failed'])
+  const parts = ['all failed', 'Error 1 of 3: TypeError: one', 'Error 2 of 3: Error: top', 'Caused by: Error: middle', "Caused by: { code: 'root' }", "Error 3 of 3: 'three'"] // biome-ignore format: short
+  const places = parts.map((part) => error!.stack!.indexOf(part))
+  assert.ok(
+    places.every((place, i) => place > (places[i - 1] ?? -1)),
+    error!.stack!,
+  )
+})
+
+test('evidence is bounded, whatever errors are made of', async () => {
+  const bytes = (error: { stack: string | null } | null) => Buffer.byteLength(error?.stack ?? '')
+  const many = new AggregateError(
+    Array.from({ length: 100_000 }, (_, i) => new Error(`error ${i} ${'x'.repeat(5000)}`)),
+  )
+  const { error } = await once(boom(many))
+  assert.ok(bytes(error) <= 8192 + 50, `${bytes(error)} bytes`)
+  for (const part of [
+    'Error 1 of 100000: Error: error 0',
+    'Error 10 of 100000: Error: error 9',
+    '[cut: ',
+    'Of 100000 errors',
+  ])
+    assert.ok(error?.stack?.includes(part), part)
+  let deep = new Error('0')
+  for (let i = 1; i < 10_000; i++) deep = new Error(`${i}`, { cause: deep })
+  const { error: chained } = await once(boom(deep))
+  assert.match(chained?.stack ?? '', /Caused by: Error: 9998[\s\S]*Caused by: more, which is not told/)
+  const ring = new AggregateError([], 'ring')
+  ring.cause = ring
+  ring.errors.push(ring)
+  assert.match((await once(boom(ring))).error?.stack ?? '', /Caused by: one that stands above/)
+  const evil = Object.defineProperties(new Error('evil'), {
+    cause: { get: boom(new Error('no')) },
+    errors: { value: new Proxy([1], { get: (of, name) => (name === 'length' ? of.length : boom(new Error('no'))()) }) },
+  })
+  const { error: told } = await once(boom(evil))
+  assert.deepEqual([told?.message, /what throws when it is looked at/.test(told?.stack ?? '')], ['evil', true])
+  const { error: realm } = await once(boom(runInNewContext(`new RangeError('there', { cause: new Error('far') })`)))
+  assert.deepEqual([realm?.name, realm?.message, /Caused by: Error: far/.test(realm?.stack ?? '')], ['RangeError', 'there', true]) // biome-ignore format: short
+})
+
+test('errors are known by their brand: those of another copy of the package count', async () => {
+  const copy = (await import(
+    `../../src/model/errors.ts?copy=${process.pid}`
+  )) as typeof import('../../src/model/errors.ts')
+  assert.notEqual(copy.PermanentError, PermanentError)
+  assert.equal((await once(boom(new copy.PermanentError('gone')))).reason, 'permanent')
+  assert.equal((await once(boom(new copy.TemporaryError('busy', { retryAfter: '90s' })))).delay, 90_000)
+  class Own extends copy.PermanentError {}
+  assert.equal((await once(boom(new Own('gone')))).reason, 'permanent')
+  assert.equal((await once(boom(Object.assign(new Error('no'), { name: 'PermanentError' })))).state, 'scheduled')
+  assert.deepEqual(Object.keys(new PermanentError('x')), ['name'])
+})
+
+test('an attempt runs in a context of its own, never in that of another job or of whoever caused it', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const storage = new AsyncLocalStorage<string>()
+  const seen: unknown[] = []
+  const stopping = gate()
+  const task = queue.define<number, null>('t', {}, async ({ payload }, { signal }) => {
+    seen.push([payload, storage.getStore()])
+    storage.enterWith(`job ${payload}`)
+    if (payload === 3) {
+      signal.addEventListener('abort', () => {
+        seen.push(['signal', storage.getStore()])
+        stopping.open()
+      })
+      await stopping.opened
+    }
+    return null
+  })
+  for (const event of ['started', 'succeeded'] as const)
+    hear(queue, event, () => seen.push([event, storage.getStore()]))
+  await storage.run('submitter', () => task.submitMany([1, 2, 3]))
+  const last = next(queue, 'cancelled')
+  const cancelled = next(queue, 'succeeded').then(() => undefined)
+  storage.run('worker', () => queue.work({ concurrency: 1 }))
+  await cancelled
+  while (!seen.some((one) => String(one) === '3,worker')) await setImmediate()
+  await storage.run('operator', () => queue.cancel(3))
+  await stopping.opened
+  await Promise.race([last, task.wait(3)])
+  assert.deepEqual(
+    seen.filter((one) => (one as unknown[])[1] !== undefined),
+    [
+      [1, 'worker'],
+      [2, 'worker'],
+      [3, 'worker'],
+      ['signal', 'worker'],
+    ],
+  )
+  assert.equal(seen.filter((one) => (one as unknown[])[0] === 'started').length, 3)
+})
+
+test('of what a handler tells of its progress the latest is kept: a million calls are a few messages', async () => {
+  const { queue, store } = virtualQueue()
+  await using _ = queue
+  let calls = 0
+  const call = store.call.bind(store)
+  store.call = ((operation: string, ...rest: unknown[]) => {
+    if (operation === 'progress') calls++
+    return (call as (...all: unknown[]) => unknown)(operation, ...rest)
+  }) as never
+  const task = queue.define('t', {}, (_job, { progress }) => {
+    for (let i = 1; i <= 1_000_000; i++) progress(i / 10_000, `step ${i}`)
+    return 'done'
+  })
+  const { id } = await task.submit(null)
+  queue.work()
+  await task.wait(id)
+  assert.deepEqual((await queue.job(id))?.progress, { percent: 100, message: 'step 1000000' })
+  assert.ok(calls <= 3, `${calls} messages`)
 })
 
 test('message and stack are cut at 8 KiB each, and the cut is marked', async () => {
@@ -168,6 +315,23 @@ test('message and stack are cut at 8 KiB each, and the cut is marked', async () 
   }
   assert.match(error?.message ?? '', /\[cut: 20000 bytes/)
   assert.equal((await once(boom(new Error('x'.repeat(8192))))).error?.message.length, 8192)
+})
+
+test('a number that plain SQL submits and no double holds ends its job with the reason, and is shown as it is', async () => {
+  using folder = temporaryFolder()
+  await using queue = await GopherQueue.open(folder.file('jobs.db'))
+  const task = queue.define<unknown, string>('task', { maxAttempts: 5 }, () => 'done')
+  const db = new DatabaseSync(folder.file('jobs.db'))
+  db.exec(`INSERT INTO gq_jobs (type, payload) VALUES ('task', '{"a":[9007199254740993]}'), ('task', '[1e400]'), ('task', '9007199254740991')`) // biome-ignore format: short
+  db.close()
+  queue.work()
+  assert.equal(await task.wait(3), 'done')
+  await assert.rejects(task.wait(1), {
+    code: 'JOB_FAILED',
+    message: /dead \(permanent\): .*a\.0: it is an integer beyond/,
+  })
+  await assert.rejects(task.wait(2), { code: 'JOB_FAILED', message: /dead \(permanent\): .*0: it is Infinity/ })
+  assert.deepEqual([(await queue.job(1))?.attempt, (await queue.job(1))?.payload], [1, '{"a":[9007199254740993]}'])
 })
 
 test('a payload that was damaged in the file ends its job, not the process, and can be seen', async () => {

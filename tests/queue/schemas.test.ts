@@ -111,3 +111,48 @@ test('a handler whose validator answers when the attempt is over does not start 
 async function until(is: () => boolean): Promise<void> {
   while (!is()) await new Promise(setImmediate)
 }
+
+test('what is stored must fit too: a schema that takes what JSON does not keep refuses at submission, with the path', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const handled: unknown[] = []
+  const at = new Date(0)
+  const define = (type: string, payload: z.ZodType) =>
+    queue.define(type, { payload }, (job) => void handled.push(job.payload)) as Task<unknown, unknown>
+  const date = define('date', z.object({ deep: z.array(z.object({ at: z.date() })) }))
+  const issue = { path: ['deep', 0, 'at'] }
+  for (const submit of [date.submit({ deep: [{ at }] }), date.submitMany([{ deep: [{ at }] }])])
+    await assert.rejects(submit, (error: GopherQueueError) => {
+      assert.equal(error.code, 'INVALID_PAYLOAD')
+      assert.match(error.message, /deep\.0\.at: .*expected date.*when JSON has kept it/)
+      assert.deepEqual((error.details as { issues: object[] }).issues.map((one) => ({ path: (one as typeof issue).path })), [issue]) // biome-ignore format: short
+      return true
+    })
+  await assert.rejects(queue.schedule('s', '* * * * *', 'date', { deep: [{ at }] }), { code: 'INVALID_PAYLOAD' })
+  class Point {}
+  const others: [z.ZodType, unknown][] = [
+    [z.instanceof(Point), new Point()],
+    [z.map(z.string(), z.number()), new Map([['a', 1]])],
+    [z.set(z.number()), new Set([1])],
+    [z.bigint(), 1n],
+    [z.nan(), Number.NaN],
+    [z.array(z.number().optional()), [undefined]],
+    [
+      z.object({ a: z.unknown().refine((a) => a !== undefined || true), b: z.custom((b) => b instanceof Date) }),
+      { b: at },
+    ],
+  ]
+  for (const [i, [schema, value]] of others.entries())
+    await assert.rejects(define(`other ${i}`, schema).submit(value), { code: 'INVALID_PAYLOAD' }, `schema ${i}`)
+  assert.deepEqual((await queue.jobs()).jobs, [])
+
+  const coerced = define('coerced', z.object({ at: z.coerce.date(), id: z.string().default(() => `${Math.random()}`) }))
+  const text = define('text', z.object({ at: z.string().transform((iso) => new Date(iso)) }))
+  const ids = [await coerced.submit({ at }), await coerced.submit({ at: at.toISOString() }), await text.submit({ at: at.toISOString() })] // biome-ignore format: short
+  queue.work()
+  for (const { id } of ids) await queue.wait(id)
+  assert.deepEqual(
+    handled.map((payload) => (payload as { at: Date }).at),
+    [at, at, at],
+  )
+})

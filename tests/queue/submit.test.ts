@@ -30,9 +30,9 @@ test('a key is one job, within a bulk and across them; another payload is a conf
   assert.deepEqual(first, [
     { id: 1, duplicate: false },
     { id: 2, duplicate: false },
-    { id: 1, duplicate: true },
+    { id: 1, duplicate: true, state: 'ready' },
   ])
-  assert.deepEqual(await queue.submit('t', 'b', { idempotencyKey: 'b' }), { id: 2, duplicate: true })
+  assert.deepEqual(await queue.submit('t', 'b', { idempotencyKey: 'b' }), { id: 2, duplicate: true, state: 'ready' })
   await assert.rejects(
     queue.submitMany('t', ['new', 'other'], (payload) => ({ idempotencyKey: payload === 'new' ? 'new' : 'a' })),
     { code: 'IDEMPOTENCY_CONFLICT', accepted: 'no', details: { jobId: 1 } },

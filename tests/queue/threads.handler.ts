@@ -1,5 +1,5 @@
 import { threadId } from 'node:worker_threads'
-import { type ActiveJob, type Context, PermanentError, TemporaryError } from '../../src/index.ts'
+import { type ActiveJob, type Context, GopherQueue, PermanentError, TemporaryError } from '../../src/index.ts'
 
 /** Heard in every thread of the process, also from a handler that never comes back to its event loop. */
 const said = new BroadcastChannel('threads.test')
@@ -26,6 +26,22 @@ const deeds: Record<string, (job: ActiveJob, context: Context) => unknown> = {
     throw Object.assign(new Error(), { name: undefined, message: { status: 503 }, code: () => 'no copy' })
   },
   bigint: () => 1n,
+  axios: () => {
+    const config: { self?: object } = {}
+    config.self = config
+    const response = { status: 429, headers: { 'x-a': '1' }, send: () => undefined }
+    const cause = Object.assign(new Error('the cause'), { code: 'E_CAUSE' })
+    throw Object.assign(new Error('too many', { cause }), { status: 429, retryAfter: 'soon', response, config })
+  },
+  foreign: () => {
+    const error = Object.assign(new Error('of another copy'), { name: 'PermanentError' })
+    throw Object.assign(error, { [Symbol.for('gopherqueue.permanent')]: true })
+  },
+  work: async () => {
+    await using queue = await GopherQueue.open(':memory:')
+    queue.define('t', {}, () => null)
+    queue.work()
+  },
   steps: async ({ checkpoint }, { progress, heartbeat, checkpoint: keep }) => {
     if (checkpoint) return checkpoint
     await heartbeat()

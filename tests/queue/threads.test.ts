@@ -68,7 +68,7 @@ test('a module is the handler: it runs in a thread, which the next job gets too'
 })
 
 test('errors keep name, message, stack and meaning on their way', async () => {
-  const { queue, failed, store } = threaded()
+  const { queue, task, failed, store } = threaded()
   await using _ = queue
   const permanent = await failed('permanent', 'dead')
   assert.deepEqual([permanent.error.name, permanent.error.message], ['PermanentError', 'never'])
@@ -89,8 +89,8 @@ test('errors keep name, message, stack and meaning on their way', async () => {
   assert.match(long.error.message, /^x+… \[cut: 20000 bytes in all\]$/)
   const odd = await failed('odd', 'retrying')
   assert.deepEqual([odd.error.name, odd.error.message], ['undefined', '{ status: 503 }'])
-  const bigint = await failed('bigint', 'dead')
-  assert.deepEqual([bigint.error.name, bigint.fate.reason], ['GopherQueueError', 'permanent'])
+  const [told] = [next(queue, 'warning'), await outcome(task, 'bigint')]
+  assert.match(String(await told), /result was not kept: .*bigint 1/)
 })
 
 test('classify sees the code of an error from a thread', async () => {
@@ -100,6 +100,39 @@ test('classify sees the code of an error from a thread', async () => {
   const task = queue.define<{ deed: string }>('deed', { classify }, file)
   queue.work()
   await assert.rejects(outcome(task, 'coded'), { code: 'JOB_FAILED', message: /dead \(permanent\): out of it/ })
+})
+
+test("classify sees an error's own fields from a thread, as far as they can be copied; its class by its brand", async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const seen: Record<string, unknown>[] = []
+  const classify = (error: unknown) => {
+    seen.push(error as Record<string, unknown>)
+    return undefined
+  }
+  const task = queue.define<{ deed: string }>('deed', { classify, maxAttempts: 1 }, file)
+  queue.work()
+  for (const deed of ['axios', 'odd', 'foreign']) await assert.rejects(outcome(task, deed), { code: 'JOB_FAILED' })
+  const [axios, odd, foreign] = seen as [Record<string, unknown>, Record<string, unknown>, Record<string, unknown>]
+  const { status, retryAfter, response, cause } = axios as {
+    response: { status: number; headers: object }
+  } & typeof axios
+  assert.deepEqual([status, retryAfter, response.status, response.headers], [429, 'soon', 429, { 'x-a': '1' }])
+  assert.deepEqual([(cause as { code: string }).code, 'send' in response], ['E_CAUSE', false])
+  assert.equal((axios.config as { self?: object }).self, undefined)
+  assert.equal(odd.code, undefined)
+  assert.equal(foreign.name, 'PermanentError')
+  const [job] = (await queue.jobs({ limit: 1 })).jobs
+  assert.equal(job!.reason, 'permanent')
+  const { error } = (await queue.history(1))[0]!
+  assert.equal(error!.stack!.split('Caused by').length, 2, 'the cause is told once')
+})
+
+test("a worker in a handler's thread is refused", async () => {
+  const { queue, failed } = threaded()
+  await using _ = queue
+  const { error } = await failed('work', 'retrying')
+  assert.deepEqual([error.name, error.message.includes("handler's thread cannot open a worker")], ['GopherQueueError', true]) // biome-ignore format: short
 })
 
 test('heartbeat, progress and checkpoint work from a thread', async () => {

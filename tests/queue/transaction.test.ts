@@ -90,7 +90,7 @@ test('the same limits and options as submit; a refusal leaves the transaction op
   const delayed = submit(1, { delay: '5m', priority: 'bulk', deadline: '1h' })
   const dated = submit(2, { runAt: at + 10 * minute, deadline: at + 20 * minute, maxAttempts: 3, onTimeout: 'dead' })
   const first = submit(3, { idempotencyKey: 'k', backoff: { kind: 'constant', delay: '1s' } })
-  assert.deepEqual(submit(3, { idempotencyKey: 'k' }), { id: first.id, duplicate: true })
+  assert.deepEqual(submit(3, { idempotencyKey: 'k' }), { id: first.id, duplicate: true, state: 'ready' })
   assert.throws(() => submit(4, { idempotencyKey: 'k' }), {
     code: 'IDEMPOTENCY_CONFLICT',
     details: { jobId: first.id },
@@ -114,7 +114,9 @@ test('the same limits and options as submit; a refusal leaves the transaction op
   assert.ok(late!.runAt! >= at + 5 * minute && late!.deadline! >= at + 60 * minute)
   assert.deepEqual([later!.runAt, later!.deadline, later!.onTimeout], [at + 10 * minute, at + 20 * minute, 'dead'])
   assert.equal(third!.backoff.kind, 'constant')
-  assert.deepEqual(await queue.submit('work', 3, { idempotencyKey: 'k' }), { id: first.id, duplicate: true })
+  assert.deepEqual(await queue.submit('work', 3, { idempotencyKey: 'k' }), {
+    ...{ id: first.id, duplicate: true, state: 'ready' },
+  })
 })
 
 test('ids grow with those of other submissions, and so does the order of work', async (t) => {
@@ -259,7 +261,8 @@ test('connections of any settings: bigints, arrays, no bare names', async (t) =>
   const { queue, app } = await appBesideQueue(t, options)
   await queue.configure('default', { maxDepth: 2 })
   const first = queue.submitWith(app, 'work', 1, { idempotencyKey: 'k' })
-  assert.deepEqual(queue.submitWith(app, 'work', 1, { idempotencyKey: 'k' }), { id: first.id, duplicate: true })
+  const again = queue.submitWith(app, 'work', 1, { idempotencyKey: 'k' })
+  assert.deepEqual([again.id, again.duplicate], [first.id, true])
   queue.submitWith(app, 'work', 2)
   assert.throws(() => queue.submitWith(app, 'work', 3), { code: 'QUEUE_FULL' })
 })

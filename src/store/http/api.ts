@@ -80,7 +80,13 @@ export const Job = object(
     ...{ startedAt: maybe(instant), finishedAt: maybe(instant), leaseExpiresAt: maybe(instant) },
     ...{ worker: maybe(string()), company: maybe(int()), cancelRequestedAt: maybe(instant) },
     progress: maybe(object({ percent: number(), message: maybe(string()) })),
-    ...{ result: any(), reason: maybe(string()), idempotencyKey: maybe(string()), concurrencyKey: maybe(string()) },
+    ...{
+      result: any(),
+      warning: maybe(string()),
+      reason: maybe(string()),
+      idempotencyKey: maybe(string()),
+      concurrencyKey: maybe(string()),
+    },
   },
   { title: 'Job' },
 )
@@ -152,7 +158,10 @@ const tally = object(
 
 /** What a worker reports of a job that it runs. */
 const reports = {
-  succeed: { result: may(any({ description: 'Any JSON, at most 1 MiB' })) },
+  succeed: {
+    result: may(any({ description: 'Any JSON, at most 1 MiB' })),
+    warning: may(maybe(string({ description: 'Why the result was not kept, for people to see' }))),
+  },
   fail: {
     kind: may(texts(['temporary', 'permanent', 'timeout'], "Default 'temporary'")),
     error: may(closed({ name: may(string()), message: string(), stack: may(maybe(string())) })),
@@ -176,6 +185,7 @@ export interface Report {
   token: string
   event: ReportKind
   result?: unknown
+  warning?: string | null
   kind?: 'temporary' | 'permanent' | 'timeout'
   error?: { name?: string; message: string; stack?: string | null }
   retryAfter?: number | string | null
@@ -237,7 +247,11 @@ export const api = {
     ...{ method: 'POST', url: '/v1/jobs', scope: 'submit', status: 201 },
     summary: 'Store a job. Answered when it is on disk. Header Idempotency-Key is the job’s idempotencyKey',
     body: JobInput,
-    response: object({ id, duplicate: bool() }),
+    response: object({
+      id,
+      duplicate: bool({ description: 'Nothing was stored: the idempotency key has a job, this one' }),
+      state: may(maybe(texts(states, 'Of a duplicate; null when retention has deleted it'))),
+    }),
   },
   submitMany: {
     ...{ method: 'POST', url: '/v1/jobs/bulk', scope: 'submit', status: 201, large: true },
@@ -247,6 +261,10 @@ export const api = {
     response: object({
       ids: list(id),
       duplicates: list(int(), { description: 'Positions whose key had a job already' }),
+      states: may(list(maybe(texts(states)), { description: 'Of the duplicates; null when retention has deleted it' })),
+      replayed: bool({
+        description: 'The answer to an earlier bulk of the same Idempotency-Key: nothing was stored now',
+      }),
     }),
   },
   jobs: {

@@ -1,5 +1,5 @@
 import type { Clock } from '../../model/clock.ts'
-import { type Accepted, type ErrorCode, GopherQueueError } from '../../model/errors.ts'
+import { type Accepted, type ErrorCode, GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { type Answer, api, type Body, type Call, type Endpoint, type Params, type Query } from './api.ts'
 
 /**
@@ -39,7 +39,7 @@ export class Client {
       try {
         return (await this.#once(call, given, signal)) as Answer<K>
       } catch (error) {
-        const refused = error instanceof GopherQueueError ? error : null
+        const refused = isQueueError(error) ? error : null
         if (signal?.aborted || this.#closing.signal.aborted) throw signal?.aborted ? signal.reason : closed()
         if (refused && !isAway(refused)) throw refused
         reached ||= !refused && !isRefused(error)

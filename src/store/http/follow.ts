@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline'
 import { Readable } from 'node:stream'
 import type { Clock } from '../../model/clock.ts'
-import { GopherQueueError } from '../../model/errors.ts'
+import { isQueueError } from '../../model/errors.ts'
 import type { StoreEvent } from '../store.ts'
 import type { Client } from './client.ts'
 import { numberedBy } from './numbers.ts'
@@ -36,7 +36,7 @@ export async function follow(
       }
     } catch (error) {
       // The server is away: heartbeats say the same, later. A token that is not for this will never be.
-      if (error instanceof GopherQueueError && error.code === 'FORBIDDEN') return
+      if (isQueueError(error) && error.code === 'FORBIDDEN') return
     }
     if (!signal.aborted) await new Promise<void>((resolve) => clock.timer(1000, resolve))
   }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../model/clock.ts'
-import { GopherQueueError, invalid } from '../../model/errors.ts'
+import { GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
 import { type Job, priorities } from '../../model/job.ts'
 import type {
   Input,
@@ -13,6 +13,7 @@ import type {
   StoreEvent,
   StoreHealth,
   Submission,
+  Submitted,
   WorkerRegistration,
 } from '../store.ts'
 import type { Answer, Report } from './api.ts'
@@ -102,8 +103,8 @@ export class HttpStore implements Store {
       case 'lease':
         return this.#lease(given('lease'), signal)
       case 'succeed': {
-        const { lease, result } = given('succeed')
-        return this.#end(lease, { event: 'succeed', result: JSON.parse(result) })
+        const { lease, result, warning } = given('succeed')
+        return this.#end(lease, { event: 'succeed', result: JSON.parse(result), ...(warning && { warning }) })
       }
       case 'fail': {
         const { lease, kind, error, retryAfter, goesOn = false } = given('fail')
@@ -206,7 +207,7 @@ export class HttpStore implements Store {
   }
 
   /** The whole submission has a name of its own: sent again, it is answered as the first time. */
-  #submit({ specs, payloads, keys, trace }: Submission): Promise<unknown> {
+  async #submit({ specs, payloads, keys, trace, request }: Submission): Promise<Submitted> {
     const shared = Array.isArray(specs) ? null : specs
     const jobs = payloads.map((payload, i) => ({
       ...(shared ? {} : optionsOf((specs as (typeof shared & object)[])[i]!)),
@@ -214,7 +215,9 @@ export class HttpStore implements Store {
       ...(keys?.[i] == null ? {} : { idempotencyKey: keys[i]! }),
     }))
     const body = { ...(shared && { common: optionsOf(shared) }), jobs, ...(trace && { trace: JSON.parse(trace) }) }
-    return this.#client.call('submitMany', { body, key: randomUUID() }, 'brief')
+    const key = request ?? randomUUID()
+    const { replayed, ...submitted } = await this.#client.call('submitMany', { body, key }, 'brief')
+    return { ...submitted, ...(replayed && { replayed }) }
   }
 
   async #register(registration: WorkerRegistration): Promise<number> {
@@ -347,8 +350,7 @@ export class HttpStore implements Store {
           this.#tell({ event: 'cancelRequested', id, token })
       },
       (error) => {
-        if (error instanceof GopherQueueError && error.code === 'LEASE_LOST')
-          this.#tell({ event: 'leaseLost', id, token })
+        if (isQueueError(error) && error.code === 'LEASE_LOST') this.#tell({ event: 'leaseLost', id, token })
       },
     )
   }
@@ -372,7 +374,7 @@ export class HttpStore implements Store {
   }
 }
 
-const isNotFound = (error: unknown): boolean => error instanceof GopherQueueError && error.code === 'NOT_FOUND'
+const isNotFound = (error: unknown): boolean => isQueueError(error) && error.code === 'NOT_FOUND'
 
 function nullIfNotFound(error: unknown): null {
   if (isNotFound(error)) return null

@@ -1,4 +1,4 @@
-import { GopherQueueError } from '../../model/errors.ts'
+import { isQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Operations } from '../store.ts'
 import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
@@ -84,7 +84,7 @@ function answer(db: Db, { seq, operation, input, who, epoch }: Request): Reply {
     if (who !== undefined) record(db, who, operation as Operation, input)
     return { seq, value }
   } catch (error) {
-    if (error instanceof GopherQueueError) return { seq, error }
+    if (isQueueError(error)) return { seq, error }
     if (isStorageFault(error) || !db.connection.isTransaction) throw error // the whole group fails
     return { seq, error: storageError(error, `'${operation}' was refused`) } // its own fault alone, such as a CHECK
   }

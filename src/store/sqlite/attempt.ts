@@ -2,7 +2,7 @@ import { backoffDelay, parseBackoff } from '../../model/backoff.ts'
 import { afterLoss } from '../../model/company.ts'
 import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
-import type { Failure, Fate, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
+import type { Failure, Fate, Input, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
 import type { Candidate, Company, Gate, Heeded } from './company.ts'
 import { type Db, roomIn } from './db.ts'
 import { goesOn, showsLife, takesJobs } from './losses.ts'
@@ -135,12 +135,12 @@ function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob 
 export const succeeded: Fate = { state: 'succeeded', runAt: null, reason: null }
 
 /** Ends a running job well. */
-export function succeed(db: Db, { lease: { id, queue, type, token }, result }: { lease: Lease; result: string }): Fate {
+export function succeed(db: Db, { lease: { id, queue, type, token }, result, warning = null }: Input<'succeed'>): Fate {
   const changes = db.run(
     `UPDATE gq_jobs
-     SET state = 'succeeded', result = ?4, finished_at = ?5, lease_expires_at = NULL, prune_at = ?5 + ?6
+     SET state = 'succeeded', result = ?4, finished_at = ?5, lease_expires_at = NULL, prune_at = ?5 + ?6, warning = ?7
      WHERE id = ?1 AND state = 'running' AND lease_token = ?3 AND queue = ?2`,
-    ...[id, queue, token, result, db.now, db.queue(queue).keep_succeeded],
+    ...[id, queue, token, result, db.now, db.queue(queue).keep_succeeded, warning],
   )
   if (changes === 0) return receipt(db, { id, token })
   db.moved(queue, type, 'running', 'succeeded')

@@ -1,6 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
-import { GopherQueueError } from '../../model/errors.ts'
+import { type GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { Input, Operation, StoreEvent, StoreHealth } from '../store.ts'
 import { outcomes, writes } from './answer.ts'
 import { Condition } from './condition.ts'
@@ -156,7 +156,7 @@ export class Engine {
     const cause = errorInUse(error, 'no')
     const full = cause.code === 'STORAGE_FULL' // then the commit record did not fit: no crash can bring it to light
     const failure = this.#db.committing && !full ? errorInUse(error, 'unknown') : cause
-    const fault = isStorageFault(error) || error instanceof GopherQueueError
+    const fault = isStorageFault(error) || isQueueError(error)
     if (fault) this.#condition.block(cause)
     if (fault && !full) this.#distrusted = true
     this.#rounds.lookAnew() // the next tick tries all that waits again

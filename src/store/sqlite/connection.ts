@@ -2,7 +2,7 @@ import { existsSync, linkSync, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
-import { GopherQueueError } from '../../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { Db } from './db.ts'
 import { migrate } from './schema.ts'
 import { checkWal } from './wal.ts'
@@ -63,7 +63,7 @@ export function connect(path: string, clock: Clock, create = () => new Db(path, 
     return db
   } catch (error) {
     db.connection.close()
-    throw error instanceof GopherQueueError ? error : storageError(error, `Cannot use ${path}`)
+    throw isQueueError(error) ? error : storageError(error, `Cannot use ${path}`)
   } finally {
     witness?.close() // after the other when that failed: see `abandon`
   }
@@ -188,7 +188,7 @@ export const isDamage = (error: unknown): error is SqliteError =>
 
 /** Says in this product's terms what SQLite reported, and whether what was asked for may have happened. */
 export function storageError(error: unknown, what: string, accepted: 'no' | 'unknown' = 'no'): GopherQueueError {
-  if (error instanceof GopherQueueError) return error
+  if (isQueueError(error)) return error
   const detail = error instanceof Error ? error.message : String(error)
   const primary = isSqlite(error) ? error.errcode & 0xff : 0
   const options = { cause: error, accepted }

@@ -60,7 +60,7 @@ export function remove(db: Db, id: number): null {
   db.atomic(() => {
     const job = find(db, id)
     mustFit(job, 'remove')
-    deleteJob(db, job)
+    removeFound(db, job)
   })
   return null
 }
@@ -69,7 +69,7 @@ export function remove(db: Db, id: number): null {
 const events = {
   cancel: cancelFound,
   retry: (db: Db, job: Found) => makeReady(db, job, job.state, 'retry'),
-  remove: deleteJob,
+  remove: removeFound,
 }
 
 /** Ms that a page may take: `next` leads on from where it stopped. */
@@ -91,6 +91,16 @@ export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
     }
     return { changed, next: on }
   })
+}
+
+/** What a person removes takes its key along: whoever submits it again means it. */
+function removeFound(db: Db, job: Found): void {
+  deleteJob(db, job)
+  if (job.key !== null)
+    db.run(
+      `DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3 AND job_id = ?4`,
+      ...[job.queue, job.type, job.key, job.id],
+    )
 }
 
 /** Its key goes with it only if the key's window is over. */

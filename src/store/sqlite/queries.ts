@@ -1,5 +1,6 @@
 import { parseBackoff } from '../../model/backoff.ts'
 import { type Attempt, type Job, type JobError, priorities } from '../../model/job.ts'
+import { fromJson } from '../../model/json.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { JobFilter, JobPage, QueueStats, Source, Stats, Totals, Worker } from '../store.ts'
 import { type Db, totalsOf } from './db.ts'
@@ -11,7 +12,7 @@ const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload,
     j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
     j.created_at AS createdAt, j.tick, j.started_at AS startedAt, j.finished_at AS finishedAt, j.lease_expires_at AS leaseExpiresAt,
     w.name AS worker, j.company, j.cancel_requested_at AS cancelRequestedAt,
-    j.progress AS percent, j.progress_message AS message, j.result, j.reason, j.idempotency_key AS idempotencyKey,
+    j.progress AS percent, j.progress_message AS message, j.result, j.warning, j.reason, j.idempotency_key AS idempotencyKey,
     j.concurrency_key AS concurrencyKey
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
 
@@ -25,10 +26,10 @@ type JobRow = Omit<Job, 'priority' | 'payload' | 'backoff' | 'result' | 'attempt
   result: string | null
 }
 
-/** JSON, or the text itself where the file was damaged: people have to see the job all the same. */
+/** JSON, or the text itself where the file was damaged, or JSON.parse would show other numbers: people have to see the job. */
 function readable(json: string): unknown {
   try {
-    return JSON.parse(json)
+    return fromJson('payload', json)
   } catch {
     return json
   }

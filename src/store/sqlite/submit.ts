@@ -1,16 +1,17 @@
-import { createHash } from 'node:crypto'
-import { GopherQueueError } from '../../model/errors.ts'
+import { GopherQueueError, invalid } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
+import type { State } from '../../model/lifecycle.ts'
+import { digestOf, digestOfAll } from '../digest.ts'
 import type { Submission, Submitted } from '../store.ts'
 import type { Request } from './commit.ts'
 import type { Db } from './db.ts'
 
-/** Stores jobs: all or none. Refuses with QUEUE_FULL, IDEMPOTENCY_CONFLICT. */
+/** Stores jobs: all or none. Refuses with QUEUE_FULL, IDEMPOTENCY_CONFLICT, and INVALID_ARGUMENT for a deadline that is past. */
 export function submit(db: Db, submission: Submission): Submitted {
   const { specs, payloads, keys, request } = submission
   const simple = !Array.isArray(specs) && !keys && !request && payloads.length === 1
   if (simple) return storeAll(db, submission)
-  return db.atomic(() => (request ? once(db, request, () => storeAll(db, submission)) : storeAll(db, submission)))
+  return db.atomic(() => (request ? once(db, request, submission) : storeAll(db, submission)))
 }
 
 function storeAll(db: Db, { specs, payloads, keys, trace }: Submission): Submitted {
@@ -18,26 +19,41 @@ function storeAll(db: Db, { specs, payloads, keys, trace }: Submission): Submitt
   if (shared && !keys) return { ids: insertRun(db, shared, payloads, trace), duplicates: [] }
   const ids: number[] = []
   const duplicates: number[] = []
+  const states: (State | null)[] = []
   for (const [i, payload] of payloads.entries()) {
     const spec = shared ?? (specs as JobSpec[])[i]!
     const key = keys?.[i] ?? null
     const first = key === null ? null : claimKey(db, spec, key, payload)
-    if (first !== null) duplicates.push(i)
-    ids.push(first ?? insertRun(db, spec, [payload], trace, key)[0]!)
+    if (first) {
+      duplicates.push(i)
+      states.push(first.state)
+    }
+    ids.push(first?.id ?? insertRun(db, spec, [payload], trace, key)[0]!)
   }
-  return { ids, duplicates }
+  return { ids, duplicates, ...(states.length > 0 && { states }) }
 }
 
 /** How long an answer is kept for who asks again. */
 const answerKept = 3_600_000
 
-function once(db: Db, request: string, store: () => Submitted): Submitted {
-  const known = db.get<{ answer: string }>(`SELECT answer FROM gq_requests WHERE request = ?1`, request)
-  if (known) return JSON.parse(known.answer)
-  const submitted = store()
+/** Stores what a request asks for, or answers as the first time. Another body under its name is refused: it may not go unheard. */
+function once(db: Db, request: string, submission: Submission): Submitted {
+  const digest = submission.digest ?? digestOfAll(submission)
+  const known = db.get<{ answer: string; digest: string }>(
+    `SELECT answer, digest FROM gq_requests WHERE request = ?1`,
+    request,
+  )
+  if (known && known.digest !== digest)
+    throw new GopherQueueError(
+      'IDEMPOTENCY_CONFLICT',
+      `A bulk with the Idempotency-Key '${request}' was stored within the last hour, with another body. Nothing was stored: use a new key for a new bulk.`,
+      { details: { ids: (JSON.parse(known.answer) as Submitted).ids.slice(0, 10) } },
+    )
+  if (known) return { ...(JSON.parse(known.answer) as Submitted), replayed: true }
+  const submitted = storeAll(db, submission)
   db.run(
-    `INSERT INTO gq_requests (request, answer, expires_at) VALUES (?1, ?2, ?3)`,
-    ...[request, JSON.stringify(submitted), db.now + answerKept],
+    `INSERT INTO gq_requests (request, answer, digest, expires_at) VALUES (?1, ?2, ?3, ?4)`,
+    ...[request, JSON.stringify(submitted), digest, db.now + answerKept],
   )
   return submitted
 }
@@ -69,6 +85,7 @@ function insertRun(
   const runAt = due > now ? due : null
   const state = runAt === null ? 'ready' : 'scheduled'
   const deadline = spec.deadline ?? (spec.deadlineIn === null ? null : now + spec.deadlineIn)
+  if (deadline !== null) mustBeAhead(deadline, spec.deadline === null, now)
   const { priority, maxAttempts, timeout, onTimeout, visibilityTimeout } = spec
   const backoff = spec.backoff === null ? null : JSON.stringify(spec.backoff)
   // biome-ignore format: in the order of the INSERT's columns
@@ -85,11 +102,17 @@ function insertRun(
   return ids
 }
 
-/** Tells payloads apart that come with the same key. */
-export const digestOf = (payload: unknown): string => createHash('sha256').update(String(payload)).digest('base64')
+/** Refuses a deadline by which no attempt can start: mostly it is a duration that was given as a number. */
+function mustBeAhead(deadline: number, relative: boolean, now: number): void {
+  if (deadline > now) return
+  const at = relative ? `${deadline - now} ms from now` : `${deadline} (${new Date(deadline).toISOString()})`
+  throw invalid(
+    `The deadline, ${at}, is past: no attempt could start. A number is an instant in Unix ms; a time from now is a string, such as '60s'.`,
+  )
+}
 
-/** Takes an idempotency key, or answers with the id of the job that has it. The primary key decides, not a look first. */
-function claimKey(db: Db, spec: JobSpec, key: string, payload: string): number | null {
+/** Takes an idempotency key, or answers with the job that has it. The primary key decides, not a look first. */
+function claimKey(db: Db, spec: JobSpec, key: string, payload: string): { id: number; state: State | null } | null {
   const { queue, type } = spec
   const digest = digestOf(payload)
   const id = db.sequence() + 1 // the id that its insert will get
@@ -100,12 +123,12 @@ function claimKey(db: Db, spec: JobSpec, key: string, payload: string): number |
       ...[queue, type, key, id, digest, db.now + spec.idempotencyWindow],
     )
   if (take() === 1) return null
-  const held = db.get<{ job_id: number; digest: string; expires_at: number; lives: 1 | null }>(
-    `SELECT job_id, digest, expires_at, (SELECT 1 FROM gq_jobs WHERE id = job_id) AS lives
+  const held = db.get<{ job_id: number; digest: string; expires_at: number; state: State | null }>(
+    `SELECT job_id, digest, expires_at, (SELECT state FROM gq_jobs WHERE id = job_id) AS state
      FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`,
     ...[queue, type, key],
   )!
-  if (!held.lives && held.expires_at <= db.now) {
+  if (held.state === null && held.expires_at <= db.now) {
     db.run(`DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`, queue, type, key)
     take()
     return null
@@ -116,7 +139,7 @@ function claimKey(db: Db, spec: JobSpec, key: string, payload: string): number |
       `Idempotency key '${key}' belongs to job ${held.job_id} of type '${type}' with another payload. Nothing was stored: use a new key for a new job.`,
       { details: { jobId: held.job_id } },
     )
-  return held.job_id
+  return { id: held.job_id, state: held.state }
 }
 
 /** The submissions of one job each, without keys and of one spec and trace, that stand together from `start` on. */

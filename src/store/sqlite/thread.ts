@@ -1,6 +1,6 @@
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
-import { GopherQueueError } from '../../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { Engine, type Reply, type Request } from './commit.ts'
 import { noDisk, systemDisk } from './disk.ts'
 import { Load, weightOf } from './group.ts'
@@ -94,10 +94,9 @@ try {
   tell({ opened: true })
   serve(engine)
 } catch (error) {
-  const failure =
-    error instanceof GopherQueueError
-      ? error
-      : new GopherQueueError('STORAGE_UNAVAILABLE', String(error), { cause: error })
+  const failure = isQueueError(error)
+    ? error
+    : new GopherQueueError('STORAGE_UNAVAILABLE', String(error), { cause: error })
   tell({ failed: packError(failure) })
   port.close()
 }

@@ -1,5 +1,5 @@
 import { newestTimes, nextTime } from '../../model/cron.ts'
-import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
+import { type ErrorCode, isQueueError } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
 import type { Schedule, ScheduleSettings } from '../store.ts'
 import type { Db } from './db.ts'
@@ -103,7 +103,7 @@ function planOf(row: Row, now: number): Plan {
     const ticks = later.length < most ? [from, ...later] : later
     return { cron, timezone, missed, from, ticks, next: nextTime(cron, timezone, now) }
   } catch (error) {
-    if (!(error instanceof GopherQueueError)) throw error
+    if (!isQueueError(error)) throw error
     return { cron, timezone, missed, from, ticks: [], next: null, unreadable: error }
   }
 }
@@ -164,7 +164,7 @@ function submitTick(
     db.run(`UPDATE gq_jobs SET tick = ?2 WHERE id = ?1`, id, tick)
     return { id }
   } catch (error) {
-    if (!(error instanceof GopherQueueError)) throw error
+    if (!isQueueError(error)) throw error
     return { refused: error }
   }
 }

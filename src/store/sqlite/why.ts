@@ -13,7 +13,7 @@ export function why(db: Db, id: number): string {
   const at = (instant: number) => `${new Date(instant).toISOString()} (${relative(instant - db.now)})`
   switch (job.state) {
     case 'succeeded':
-      return `Job ${id} succeeded at ${at(job.finishedAt!)}, on attempt ${job.attempt}; nothing more happens.`
+      return `Job ${id} succeeded at ${at(job.finishedAt!)}, on attempt ${job.attempt}; nothing more happens.${job.warning ? ` ${job.warning}` : ''}`
     case 'cancelled':
       return `Job ${id} was cancelled at ${at(job.finishedAt!)}; it runs again only if an operator retries it.`
     case 'dead': {

@@ -20,7 +20,7 @@ export function packRequests(requests: Request[]): Requests {
   const packed: Requests = []
   let run: Successes | undefined
   for (const request of requests) {
-    if (request.operation !== 'succeed' || request.epoch !== undefined) {
+    if (request.operation !== 'succeed' || request.epoch !== undefined || 'warning' in (request.input as object)) {
       run = undefined
       packed.push(request)
       continue

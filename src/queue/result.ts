@@ -1,0 +1,37 @@
+import { toJson } from '../model/json.ts'
+import { cut } from './evidence.ts'
+
+/** What is stored of a handler's result. */
+export interface Result {
+  /** JSON text. */
+  result: string
+  /** Why the result is null and not what the handler returned. */
+  warning: string | null
+}
+
+/** What a handler returns that has said itself why there is no result. */
+export class NoResult {
+  readonly warning: string
+
+  constructor(warning: string) {
+    this.warning = warning
+  }
+}
+
+/**
+ * The JSON of what a handler returned. Of what is no JSON, or too large, null and a warning: the work was done, and to
+ * run it again would do it twice and return the same.
+ */
+export function resultOf(returned: unknown): Result {
+  try {
+    if (!(returned instanceof NoResult)) return { result: toJson('result', returned), warning: null }
+    return without(returned.warning)
+  } catch (error) {
+    return without((error as Error).message)
+  }
+}
+
+const without = (why: string): Result => ({
+  result: 'null',
+  warning: cut(`The job succeeded, and its result was not kept: ${why}`),
+})

@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict'
+import { DatabaseSync } from 'node:sqlite'
+import { test } from 'node:test'
+import { serve } from '../../src/server/server.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { temporaryFolder } from '../support/folder.ts'
+
+/** A server, and its answers to bodies as they are written. */
+async function served() {
+  const folder = temporaryFolder()
+  const store = await SqliteStore.open(folder.file('jobs.db'), { tends: true })
+  const server = await serve(store, { port: 0, logLevel: 'silent' })
+  const call = async (path: string, body: string, headers: Record<string, string> = {}) => {
+    const type = { 'content-type': 'application/json', ...headers }
+    const response = await fetch(server.url + path, { method: 'POST', headers: type, body })
+    return { status: response.status, answer: (await response.json()) as Record<string, unknown> }
+  }
+  return {
+    ...{ path: folder.file('jobs.db'), store, call },
+    async [Symbol.asyncDispose]() {
+      await server.close()
+      folder[Symbol.dispose]()
+    },
+  }
+}
+
+test('a number that no double holds is refused with its path, at every way in', async () => {
+  await using at = await served()
+  const ndjson = { 'content-type': 'application/x-ndjson' }
+  const refused: [string, string, RegExp, Record<string, string>?][] = [
+    ['/v1/jobs', '{"type":"t","payload":9007199254740993}', /it is an integer beyond/],
+    ['/v1/jobs', '{"type":"t","payload":{"a":[1,{"id":-9007199254740992.0}]}}', /a\.1\.id: it is an integer/],
+    ['/v1/jobs', '{"type":"t","payload":{"a":1e400}}', /a: it is Infinity/],
+    ['/v1/jobs/bulk', '{"common":{"type":"t"},"jobs":[{"payload":1},{"payload":{"n":1e16}}]}', /index 1 .*n: it is an/],
+    [
+      '/v1/jobs/bulk',
+      '{"type":"t","payload":1}\n{"type":"t","payload":[12345678901234567890]}',
+      /index 1 .*0: it/,
+      ndjson,
+    ],
+  ]
+  for (const [path, body, detail, headers] of refused) {
+    const { status, answer } = await at.call(path, body, headers)
+    assert.deepEqual([status, answer.code, answer.accepted], [422, 'INVALID_PAYLOAD', 'no'], body)
+    assert.match(String(answer.detail), detail)
+  }
+  assert.deepEqual((await at.store.call('jobs', {})).jobs, [])
+
+  await at.call('/v1/jobs', '{"type":"t","payload":[9007199254740991,0.1,1e3]}')
+  const lease = await at.call('/v1/leases', '{"worker":"w","types":["t"],"waitMs":1000}')
+  const [job] = lease.answer.jobs as { id: number; token: number; payload: unknown }[]
+  assert.deepEqual(job!.payload, [9007199254740991, 0.1, 1000])
+  const report = (event: string, said: string) =>
+    at.call(`/v1/jobs/${job!.id}/${event}`, `{"token":${job!.token},${said}}`)
+  for (const [event, said] of [
+    ['succeed', '"result":{"id":9007199254740993}'],
+    ['checkpoint', '"state":[1e999]'],
+  ] as const)
+    assert.equal((await report(event, said)).answer.code, 'INVALID_PAYLOAD')
+  const { answer } = await report('succeed', '"result":null,"warning":"the report was too long"')
+  assert.equal(answer.state, 'succeeded')
+  assert.equal((await at.store.call('job', job!.id))?.warning, 'the report was too long')
+})
+
+test('a payload of plain SQL that would reach a worker as another ends dead, and is not handed over', async () => {
+  await using at = await served()
+  const db = new DatabaseSync(at.path)
+  db.exec(`INSERT INTO gq_jobs (type, payload) VALUES ('t', '[9007199254740993]'), ('t', '[1]')`)
+  db.close()
+  const { answer } = await at.call('/v1/leases', '{"worker":"w","types":["t"],"slots":2,"waitMs":1000}')
+  assert.deepEqual(
+    (answer.jobs as { payload: unknown }[]).map(({ payload }) => payload),
+    [[1]],
+  )
+  const dead = await at.store.call('wait', 1)
+  assert.deepEqual([dead.state, dead.reason], ['dead', 'permanent'])
+})
+
+test('a bulk that is sent again says so, one with another body is refused; a duplicate says where its job is', async () => {
+  await using at = await served()
+  const key = { 'idempotency-key': 'import' }
+  const first = await at.call('/v1/jobs/bulk', '{"jobs":[{"type":"t","payload":{"a":1,"b":2}}]}', key)
+  assert.deepEqual(first, { status: 201, answer: { ids: [1], duplicates: [], replayed: false } })
+  const again = await at.call('/v1/jobs/bulk', '{ "jobs":[{"payload":{"b":2.0,"a":1},"type":"t"}]}', key)
+  assert.deepEqual(again, { status: 201, answer: { ids: [1], duplicates: [], replayed: true } })
+  const other = await at.call('/v1/jobs/bulk', '{"jobs":[{"type":"t","payload":{"a":1,"b":3}}]}', key)
+  assert.deepEqual([other.status, other.answer.code], [409, 'IDEMPOTENCY_CONFLICT'])
+  const submit = (text: string) => at.call('/v1/jobs', `{"type":"t","payload":${text},"idempotencyKey":"k"}`)
+  assert.deepEqual((await submit('{"a":1,"b":1}')).answer, { id: 2, duplicate: false })
+  assert.deepEqual((await submit('{"b":1e0, "a":1}')).answer, { id: 2, duplicate: true, state: 'ready' })
+  assert.equal((await submit('{"b":1,"a":2}')).status, 409)
+  const { answer } = await at.call('/v1/jobs', '{"type":"t","deadline":60000}')
+  assert.deepEqual([answer.code, /is past/.test(String(answer.detail))], ['INVALID_ARGUMENT', true])
+})
