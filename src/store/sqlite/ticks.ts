@@ -1,5 +1,5 @@
 import { newestTimes, nextTime } from '../../model/cron.ts'
-import { type ErrorCode, isQueueError } from '../../model/errors.ts'
+import { type ErrorCode, type GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
 import type { Schedule, ScheduleSettings } from '../store.ts'
 import type { Db } from './db.ts'
