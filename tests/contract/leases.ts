@@ -149,7 +149,7 @@ export function leases({ holds, holdsOverTime }: Suite): void {
       const [record] = await at.store.call('attempts', job.id)
       assert.deepEqual([record?.attempt, record?.outcome, record?.error?.name], [1, 'lost', 'LeaseLost'])
       await at.refused('LEASE_LOST', () => at.succeed(job))
-      assert.equal((await at.lease(stranger))[0]!.attempt, 2)
+      assert.equal((await at.lease(stranger + 1))[0]!.attempt, 2)
     },
   )
 
@@ -239,7 +239,10 @@ export function leases({ holds, holdsOverTime }: Suite): void {
       assert.deepEqual(await states(), ['scheduled', 'scheduled', 'scheduled'])
       at.advance(500)
       assert.deepEqual(await states(), ['ready', 'ready', 'scheduled'])
+      assert.deepEqual(at.store.health.causes.map(({ code }) => code), ['CLOCK_SET_BACK']) // biome-ignore format: one line
+      assert.equal(at.store.health.works.submit, true)
       at.advance(3_600_000)
+      assert.deepEqual(at.store.health.causes, [])
       assert.deepEqual(await states(), ['ready', 'ready', 'ready'])
     },
   )

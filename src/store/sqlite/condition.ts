@@ -19,7 +19,7 @@ const retries = { first: 20, longest: 1000 }
 
 /** What is wrong although all works. */
 export interface Warning {
-  code: 'RESERVE_MISSING' | 'CHECKPOINTS_FAIL' | 'WAL_LARGE' | 'LOCKS_DROPPED'
+  code: 'RESERVE_MISSING' | 'CHECKPOINTS_FAIL' | 'WAL_LARGE' | 'LOCKS_DROPPED' | 'CLOCK_SET_BACK'
   message: string
 }
 type Cause = StoreHealth['causes'][number]

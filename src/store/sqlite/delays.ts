@@ -22,6 +22,8 @@ export class Delays {
   /** The furthest that the wall clock has been ahead of the monotonic one. */
   #ahead = Number.NEGATIVE_INFINITY
   #sweepAt = 0
+  #known = 0
+  #thereAt = 0
 
   add(delayed: ReadonlyMap<number, Instant>, now: Instant, monotonic: number): void {
     for (const [id, runAt] of delayed) {
@@ -35,6 +37,14 @@ export class Delays {
     this.#ahead = Math.max(this.#ahead, now - monotonic)
     const behind = this.#ahead - (now - monotonic)
     return behind >= leastJump ? behind : 0
+  }
+
+  /** By how much the wall clock was set back, until it has come to where it was; 0 when it was not, or is there again. */
+  setBackBy(now: Instant, monotonic: number): number {
+    const behind = this.behind(now, monotonic)
+    if (Math.abs(behind - this.#known) >= leastJump) this.#thereAt = monotonic + behind
+    this.#known = behind
+    return monotonic < this.#thereAt ? behind : 0
   }
 
   /** The jobs that have waited long enough although the wall clock does not say so. */

@@ -1,8 +1,9 @@
 import type { Clock } from '../../model/clock.ts'
+import { formatMs } from '../../model/duration.ts'
 import type { Histogram, Input, Lease, StoreEvent, Vitals } from '../store.ts'
 import { answerAll, writes } from './answer.ts'
 import type { Reply, Request } from './commit.ts'
-import type { Condition } from './condition.ts'
+import type { Condition, Warning } from './condition.ts'
 import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { Delays } from './delays.ts'
@@ -88,6 +89,7 @@ export class Rounds {
   look(db: Db): Round {
     const now = this.#clock.monotonic()
     this.#heedGap(now - this.#expectedAt)
+    this.#condition.warn('CLOCK_SET_BACK', clockSetBack(this.#delays.setBackBy(this.#clock.now(), now)))
     const changed = whileBusy(() => this.#changedOutside(db))
     const lookAround = changed || (this.#waiting.holdsBack && now >= this.#wakeAt)
     const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)))
@@ -282,6 +284,14 @@ export class Rounds {
     this.#waiting.forgetCompany(worker)
     this.#workers.delete(worker)
     this.#remotes.delete(worker)
+  }
+}
+
+function clockSetBack(ms: number): Warning | null {
+  if (ms === 0) return null
+  return {
+    code: 'CLOCK_SET_BACK',
+    message: `The wall clock was set back by ${formatMs(ms)}. Backoffs and delays go on as they were; what is named by the clock (runAt, deadline, schedules) comes so much later.`,
   }
 }
 
