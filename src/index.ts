@@ -14,7 +14,7 @@ export type { ActiveJob, Context, DefinitionOptions, Handler } from './queue/def
 export type { QueueEvents } from './queue/events.ts'
 export { GopherQueue, type SubmitResult, type Task } from './queue/gopherqueue.ts'
 export type { OpenOptions, QueueOptions, ScheduleOptions, WaitOptions } from './queue/options.ts'
-export type { Keeping } from './queue/stored.ts'
+export type { Keeping, Lost, NoJson } from './queue/stored.ts'
 export type { BulkOptions } from './queue/submission.ts'
 export type { StopOptions, Worker, WorkOptions } from './queue/worker.ts'
 export type {

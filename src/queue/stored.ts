@@ -1,6 +1,7 @@
 // Which types of results JSON does not have: TypeScript refuses their handlers, as far as it can see.
 
-type NoJson =
+/** Values that JSON does not have. */
+export type NoJson =
   | bigint
   | symbol
   | ((...given: never[]) => unknown)
@@ -10,7 +11,7 @@ type NoJson =
   | ArrayBufferLike
 
 /** The parts of a type that JSON does not have, looked for three levels deep; `never` where there are none. */
-type Lost<T, Depth extends 0[] = []> = unknown extends T
+export type Lost<T, Depth extends 0[] = []> = unknown extends T
   ? never
   : T extends NoJson
     ? T
