@@ -181,9 +181,15 @@ export interface Attempt {
 
 /** Checks a queue or type name: 1 to 128 characters, no control characters. */
 export function checkName(kind: 'queue' | 'type' | 'worker' | 'schedule' | 'token', name: string): string {
-  if (typeof name !== 'string' || name.length === 0 || name.length > limits.nameLength || /\p{Cc}/u.test(name))
+  if (
+    typeof name !== 'string' ||
+    name.length === 0 ||
+    name.length > limits.nameLength ||
+    /\p{Cc}/u.test(name) ||
+    !name.isWellFormed()
+  )
     throw invalid(
-      `A ${kind} name must have 1 to ${limits.nameLength} characters and no control characters; got ${JSON.stringify(name)}.`,
+      `A ${kind} name must have 1 to ${limits.nameLength} characters, no control characters and no half of a surrogate pair; got ${JSON.stringify(name)}.`,
     )
   return name
 }
@@ -255,12 +261,15 @@ export function jobSpec(type: string, options: JobOptions): JobSpec {
 
 export function checkId(id: number): number {
   if (!Number.isSafeInteger(id) || id < 1)
-    throw invalid(`A job id is a whole number from 1; got ${JSON.stringify(id)}.`)
+    throw invalid(`A job id is a whole number from 1; got ${typeof id === 'bigint' ? `${id}n` : JSON.stringify(id)}.`)
   return id
 }
 
 export function checkKey(key: string, name = 'idempotencyKey'): string {
   if (typeof key !== 'string' || key.length === 0 || key.length > limits.keyLength)
     throw invalid(`${name} must have 1 to ${limits.keyLength} characters.`)
+  // The file stores every half of a surrogate pair as the same character: two keys would become one.
+  if (!key.isWellFormed())
+    throw invalid(`${name} must not have half of a surrogate pair, as a text cut inside an emoji has.`)
   return key
 }

@@ -26,11 +26,12 @@ export type BulkOptions<Payload> = JobOptions | ((payload: Payload, index: numbe
 export function makeSubmission<Payload>(
   type: string,
   definition: Definition | undefined,
-  payloads: readonly Payload[],
+  given: readonly Payload[],
   options?: BulkOptions<Payload>,
 ): Submission | Promise<Submission> {
-  if (!Array.isArray(payloads)) throw invalid('submitMany takes an array of payloads.')
-  if (payloads.length > limits.bulkJobs) throw tooLarge(`${limits.bulkJobs} jobs; got ${payloads.length}`)
+  if (!Array.isArray(given)) throw invalid('submitMany takes an array of payloads.')
+  if (given.length > limits.bulkJobs) throw tooLarge(`${limits.bulkJobs} jobs; got ${given.length}`)
+  const payloads: readonly Payload[] = [...given] // without holes, which `map` leaves out
   const schema = definition?.schema
   const place = (i: number) => (payloads.length > 1 ? ` at index ${i}` : '')
   if (!schema) {

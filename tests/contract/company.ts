@@ -241,4 +241,21 @@ export function company({ holdsOverTime }: Suite): void {
       assert.deepEqual([(await at.job(alone!.id)).state, (await at.job(alone!.id)).reason], ['dead', 'timeout'])
     },
   )
+
+  holdsOverTime(
+    "a process whose app's thread stands still is given no further job, until something comes from it",
+    async (at) => {
+      const worker = await at.worker()
+      const hangs = await at.running({ timeout: '5s', backoff: { kind: 'constant', delay: '1h' } }, worker)
+      const asked = at.ask(worker)
+      const given = () => asked.jobs?.length
+      await at.submit({ delay: '10s' })
+      for (let second = 0; second < 12; second++) at.advance(1000)
+      for (let turn = 0; turn < 5; turn++) await Promise.resolve()
+      assert.equal(given(), undefined)
+      await at.settle()
+      assert.equal(given(), 1)
+      assert.equal(await at.state(hangs.id), 'scheduled')
+    },
+  )
 }

@@ -75,6 +75,7 @@ export class Engine {
 
   /** Runs requests, as many as may in one transaction, and answers those that can be. */
   execute(requests: Request[]): Reply[] {
+    if (requests.length > 0) this.#rounds.appLives()
     const replies = this.#look()
     const now = requests.filter((request) => !this.#rounds.takes(request, replies))
     for (const group of groupsOf(now)) replies.push(...this.#attempt(group, plain))

@@ -84,6 +84,8 @@ export class Db {
   events: StoreEvent[] = []
   /** Jobs that this transaction made ready before the wall clock said so. */
   early: Early[] = []
+  /** An own attempt ran out of time without a word of its worker: the app's thread stands still. */
+  appStandsStill = false
   /** Leases that this transaction took from their holders. */
   lost: { id: number; token: number }[] = []
   /** COMMIT was begun and has not returned: if it throws, a crash may yet bring the transaction to light. */
@@ -120,6 +122,7 @@ export class Db {
     this.ended = []
     this.events = []
     this.early = []
+    this.appStandsStill = false
     this.lost = []
   }
 

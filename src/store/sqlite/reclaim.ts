@@ -74,6 +74,7 @@ export function reclaimRanOut(db: Db, terms: Terms, monotonic: number): void {
     if (db.clock.monotonic() >= until) return
     const job = db.get<RunningJob>(runningWith(), id, token)
     if (!job) continue
+    db.appStandsStill = true
     goesOn(db, job.worker_id, { id, token })
     const worker = db.get<WorkerOf>(`SELECT ${workerColumns} FROM gq_workers WHERE id = ?1`, job.worker_id)
     const loss = lossOf(db, job.worker_id, nameOf(worker))

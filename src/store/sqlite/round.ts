@@ -29,6 +29,7 @@ export interface Round {
   /** The last write failed: finds out whether the next would not, also when nobody wants to write. */
   probing: boolean
 }
+const none: ReadonlySet<number> = new Set()
 export const plain: Round = { reaping: false, lookAround: false, probing: false }
 
 /** The transactions of an engine, and what memory knows by them: who waits, who works, and when to look again. */
@@ -56,6 +57,8 @@ export class Rounds {
   #expectedAt = Number.POSITIVE_INFINITY
   /** This process stood still, and no transaction has followed yet. */
   #afterGap = false
+  /** The app's thread did not report a timeout, and nothing has come from it since: a job leased for it now would not start. */
+  #appStandsStill = false
   /** When retention's next step is due, since the last one left some; infinity when it left none. On the monotonic clock. */
   #pruneAt = Number.POSITIVE_INFINITY
 
@@ -97,6 +100,12 @@ export class Rounds {
     if (reaping) whileBusy(() => this.#ticks.plan(db))
     if (lookAround || reaping) this.#emit(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
     return { reaping, lookAround, probing: this.#condition.blocked }
+  }
+
+  /** Something came from the app's thread. */
+  appLives(): void {
+    if (this.#appStandsStill) for (const worker of this.#workers) this.#waiting.tryAgain(worker)
+    this.#appStandsStill = false
   }
 
   /** The next look comes in `ms`. When it comes much later, this process stood still. */
@@ -203,7 +212,8 @@ export class Rounds {
         if (reaping) behind = this.#reap(db, at) // after held outcomes: their attempts were over in time
         if (reaping && this.#ticks.fire(db, this.#condition.full)) behind = true
         if (shrinking) giveBack(db, room)
-        const fed = writing ? this.#waiting.feed(db, everywhere) : []
+        const still = this.#appStandsStill || db.appStandsStill
+        const fed = writing ? this.#waiting.feed(db, everywhere, still ? this.#workers : none) : []
         const told = this.#waiting.tell(db, lookAround)
         starving = watched && this.#waiting.starving(db, fed)
         db.commit()
@@ -233,6 +243,7 @@ export class Rounds {
       }
     }
     this.#emit(events)
+    if (db.appStandsStill) this.#appStandsStill = true
     this.#delays.forget(db.early)
     if (this.isAtWork) this.#delays.add(db.delayed, db.now, committed)
     this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)

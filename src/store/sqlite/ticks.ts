@@ -73,7 +73,10 @@ export class Ticks {
       const row = db.get<Row>(`${selectDue} AND name = ?2`, db.now, name)
       const isOld = plan.missed !== 'all' && plan.next !== null && plan.next <= db.now // later ticks count too
       if (!row || isOld || !isOf(plan, row)) this.#plans.delete(name)
-      else if (fire(db, row, plan, full, end)) this.#plans.delete(name)
+      else {
+        this.#plans.delete(name)
+        if (!fire(db, row, plan, full, end)) this.#plans.set(name, plan) // after the others: a thousand ticks hold none of them up
+      }
       if (db.clock.monotonic() >= end) break
     }
     return db.get(`SELECT 1 WHERE ${schedulesDue}`, db.now) !== undefined

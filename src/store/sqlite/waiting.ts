@@ -104,6 +104,11 @@ export class Waiting {
     }
   }
 
+  /** What kept it from being fed is over. */
+  tryAgain(worker: number): void {
+    if (this.#hungry.has(worker)) this.#fresh.workers.add(worker)
+  }
+
   workers(): Iterable<number> {
     return this.#hungry.keys()
   }
@@ -123,8 +128,8 @@ export class Waiting {
     return lookAround && readyAmong(db, [...this.#lines.keys()].map(sourceOf)).some((source) => mayLease(db, source))
   }
 
-  /** Gives ready jobs to the workers that wait for them, in the order in which they asked. */
-  feed(db: Db, lookAround: boolean): Fed[] {
+  /** Gives ready jobs to the workers that wait for them, in the order in which they asked; to none of `passOver`. */
+  feed(db: Db, lookAround: boolean, passOver: ReadonlySet<number> = new Set()): Fed[] {
     if (this.#hungry.size === 0) return []
     ripen(db)
     const fed: Fed[] = []
@@ -144,7 +149,7 @@ export class Waiting {
         const key = line(queue, type)
         return !dry.has(key) && (all || db.readied.has(key))
       })
-      if (sources.length === 0 || refused.has(worker)) continue
+      if (sources.length === 0 || refused.has(worker) || passOver.has(worker)) continue
       const slots = slotsOf(db, request)
       if (slots === null) {
         fed.push({ request, jobs: [], error: unknownWorker() })
