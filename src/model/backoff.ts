@@ -32,8 +32,15 @@ const hour = 3_600_000
 
 export const defaultBackoff: StoredBackoff = { kind: 'exponential', delay: 5000, factor: 2, max: hour, jitter: 0 }
 
-/** A backoff from its JSON text; null is the default one. */
-export const parseBackoff = (text: string | null): StoredBackoff => (text === null ? defaultBackoff : JSON.parse(text))
+/** A backoff from its JSON text; the default one for null, and for what somebody wrote past the checks. */
+export function parseBackoff(text: string | null): StoredBackoff {
+  if (text === null) return defaultBackoff
+  try {
+    return storedBackoff(JSON.parse(text) as Backoff)
+  } catch {
+    return defaultBackoff // else the reaper could end no attempt of its job
+  }
+}
 
 /** Checks a backoff and fills in its defaults. Throws INVALID_ARGUMENT. */
 export function storedBackoff(backoff: Backoff): StoredBackoff {

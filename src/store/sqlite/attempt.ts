@@ -350,7 +350,7 @@ export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequ
   const row = db.get<{ expiresAt: number; cancelRequestedAt: number | null; worker: number }>(
     `UPDATE gq_jobs
      SET lease_expires_at = MIN(?3 + visibility_timeout, started_at + timeout + ${timeoutGrace}), renewed_at = ?3,
-         over_since = NULL
+         over_since = CASE WHEN ?3 < started_at + timeout THEN NULL ELSE over_since END
      WHERE id = ?1 AND state = 'running' AND lease_token = ?2
      RETURNING lease_expires_at AS expiresAt, cancel_requested_at AS cancelRequestedAt, worker_id AS worker`,
     ...[lease.id, lease.token, db.now],

@@ -3,6 +3,7 @@ import type { Clock } from '../../model/clock.ts'
 import { type GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { Input, Operation, StoreEvent, StoreHealth } from '../store.ts'
 import { outcomes, writes } from './answer.ts'
+import { heldBy } from './attempt.ts'
 import { Condition } from './condition.ts'
 import { abandon, connect, errorInUse, isStorageFault, leave } from './connection.ts'
 import type { Db } from './db.ts'
@@ -64,9 +65,20 @@ export class Engine {
     this.#condition = new Condition(clock, disk, diskReserve, guard)
     this.#rounds = new Rounds(clock, this.#condition, tends, (events) => this.events.push(...events))
     this.#db = this.#condition.open(this.#connect)
-    do this.#attempt([], { ...plain, reaping: true })
-    while (!this.#condition.resting && workersGone(this.#db).length > 0) // a step at a time, so that others are not held up
+    this.#recover()
     if (this.#condition.failed) throw this.#condition.refusal()
+  }
+
+  /** Takes back what processes that are gone have left, a step at a time, so that others are not held up. */
+  #recover(): void {
+    for (let left = Number.POSITIVE_INFINITY; ; ) {
+      this.#attempt([], { ...plain, reaping: true })
+      if (this.#condition.resting) return
+      const gone = workersGone(this.#db)
+      const now = gone.reduce((sum, { id }) => sum + 1 + heldBy(this.#db, id), 0)
+      if (now === 0 || now >= left) return // what does not get less is not for this look
+      left = now
+    }
   }
 
   get health(): StoreHealth {

@@ -1,7 +1,7 @@
 import { drains } from '../../model/company.ts'
 import type { Source } from '../store.ts'
 import { type Db, roomIn } from './db.ts'
-import { type Overdue, overdueFor } from './losses.ts'
+import { isRecent, type Overdue, overdueFor } from './losses.ts'
 
 // How many jobs a process may hold, when some of them may run beside a limited number of others only.
 
@@ -46,6 +46,8 @@ export interface Heeded {
 /** The jobs for which processes hold others back: by process. */
 export class Company {
   readonly #heldBack = new Map<string, HeldBack>()
+  /** When the first job that was left out may start again beside its handler that goes on. */
+  #nextTry = Number.POSITIVE_INFINITY
   /** Whether a worker waits for jobs of a line: one that does not cannot take the job that others are held back for. */
   readonly #waits: (worker: number, source: Source) => boolean
 
@@ -53,9 +55,11 @@ export class Company {
     this.#waits = waits
   }
 
-  /** While a process holds jobs back, what its workers may take changes with time alone. */
-  get holdsBack(): boolean {
-    return this.#heldBack.size > 0
+  /** Whether time alone has changed what the workers of a process may take. Asked at each look. */
+  isDue(monotonic: number): boolean {
+    const due = monotonic >= this.#nextTry
+    if (due) this.#nextTry = Number.POSITIVE_INFINITY
+    return due || this.#heldBack.size > 0
   }
 
   forget(worker: number): void {
@@ -67,12 +71,16 @@ export class Company {
       `SELECT instance,
               EXISTS (SELECT 1 FROM gq_jobs WHERE company IS NOT NULL AND finished_at IS NULL) AS restricted,
               (SELECT group_concat(overdue, ' ') FROM gq_workers o
-               WHERE o.instance = w.instance AND ended_at IS NULL AND overdue <> '[]') AS overdue
+               WHERE o.instance = w.instance AND overdue <> '[]') AS overdue
        FROM (SELECT 1) LEFT JOIN gq_workers w ON w.id = ?1`,
       worker,
     )!
     const excluded = new Set(exclude)
-    for (const id of (asking.overdue?.split(' ') ?? []).flatMap((list) => stillOverdue(list, db.now))) excluded.add(id)
+    for (const { id, since } of (asking.overdue?.split(' ') ?? []).flatMap((list) => stillOverdue(list, db.now))) {
+      excluded.add(id)
+      const left = Math.max(0, since + overdueFor - db.now)
+      this.#nextTry = Math.min(this.#nextTry, db.clock.monotonic() + left)
+    }
     if (asking.restricted === 0) {
       this.#heldBack.clear()
       return { excluded, gate: null, before: null }
@@ -126,7 +134,6 @@ export class Company {
   }
 }
 
-function stillOverdue(list: string, now: number): number[] {
-  const handlers = JSON.parse(list) as Overdue[]
-  return handlers.filter(({ since }) => Math.abs(now - since) < overdueFor).map(({ id }) => id)
+function stillOverdue(list: string, now: number): Overdue[] {
+  return (JSON.parse(list) as Overdue[]).filter(({ since }) => isRecent(since, now))
 }

@@ -51,7 +51,7 @@ export const isCopied = `key IN ('copied', 'returning')`
 /** The last number that the source gave; undefined in a file that is no copy, or was opened already. */
 function copiedAt(db: Db): { key: string; seq: number } | undefined {
   return db.get<{ key: string; seq: number }>(
-    `SELECT key, CAST(value AS INTEGER) AS seq FROM gq_meta WHERE ${isCopied}`,
+    `SELECT key, CAST(value AS INTEGER) AS seq FROM gq_meta WHERE ${isCopied} ORDER BY key`,
   )
 }
 
@@ -65,7 +65,9 @@ function step(db: Db): boolean {
   }
   if (copied.key === 'copied') {
     db.run(`UPDATE gq_meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch'`)
-    db.run(`UPDATE gq_meta SET key = 'returning' WHERE key = 'copied'`)
+    // A copy of a copy that was not opened to the end has both marks.
+    db.run(`INSERT OR REPLACE INTO gq_meta (key, value) VALUES ('returning', ?1)`, String(copied.seq))
+    db.run(`DELETE FROM gq_meta WHERE key = 'copied'`)
     db.run(`UPDATE gq_workers SET ended_at = ?1 WHERE ended_at IS NULL`, db.now)
   }
   // A later number is a lease of this file: another process works on it already.

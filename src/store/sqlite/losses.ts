@@ -64,21 +64,30 @@ export function takesJobs(db: Db, worker: number): void {
 
 /** A handler goes on although its attempt is over: its job is not to start beside it in its process for a while. */
 export function goesOn(db: Db, worker: number | null, { id, token }: { id: number; token: number }): void {
+  const row = db.get<{ overdue: string; remote: 0 | 1 }>(
+    `SELECT overdue, pid IS NULL AS remote FROM gq_workers WHERE id = ?1`,
+    worker,
+  )
+  if (!row) return
+  const list = JSON.parse(row.overdue) as Overdue[]
+  // A remote worker may never say that a handler has ended: then it is listed only as long as it counts.
+  const kept = list.filter(({ since }) => row.remote === 0 || isRecent(since, db.now)).slice(1 - mostOverdue)
   db.run(
-    `UPDATE gq_workers SET overdue = json_insert(overdue, '$[#]', json_object('id', ?2, 'token', ?3, 'since', ?4))
-     WHERE id = ?1 AND ended_at IS NULL AND json_array_length(overdue) < ${mostOverdue}`,
-    ...[worker, id, token, db.now],
+    `UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`,
+    ...[worker, JSON.stringify([...kept, { id, token, since: db.now } satisfies Overdue])],
   )
 }
 
+export const isRecent = (since: number, now: number): boolean => Math.abs(now - since) < overdueFor
+
 /** That handler has ended, or its worker reports on it: its job may run there again. */
 export function settled(db: Db, { id, token }: { id: number; token: number }): null {
-  db.run(
+  const changes = db.run(
     `UPDATE gq_workers SET overdue = (
        SELECT json_group_array(json(value)) FROM json_each(overdue) WHERE (value ->> 'id', value ->> 'token') <> (?1, ?2))
-     WHERE overdue <> '[]' AND ended_at IS NULL
-       AND EXISTS (SELECT 1 FROM json_each(overdue) WHERE (value ->> 'id', value ->> 'token') = (?1, ?2))`,
+     WHERE overdue <> '[]' AND EXISTS (SELECT 1 FROM json_each(overdue) WHERE (value ->> 'id', value ->> 'token') = (?1, ?2))`,
     ...[id, token],
   )
+  if (changes > 0) db.resumed = true // its workers may wait for just this job
   return null
 }

@@ -4,6 +4,7 @@ import type { Db } from './db.ts'
 import type { Early } from './delays.ts'
 import { deleteJob } from './operator.ts'
 import { settle, settlingDue } from './places.ts'
+import { keepReceipt } from './receipts.ts'
 import { reclaimDeadWorkers, reclaimOver, reclaimRanOut } from './reclaim.ts'
 import type { Terms } from './terms.ts'
 import { nextTick, schedulesDue } from './ticks.ts'
@@ -75,7 +76,7 @@ function ripened(db: Db, { id, queue, type }: Placed, sequence: number): void {
 /** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. True when some are left. */
 export function prune(db: Db): boolean {
   const end = db.clock.monotonic() + stepMs
-  const left = [pruneJobs, pruneKeys, pruneRequests, pruneWorkers].map((some) => some(db, end))
+  const left = [pruneJobs, pruneKeys, pruneRequests, pruneWorkers, pruneLosses].map((some) => some(db, end))
   return left.includes(true)
 }
 
@@ -83,6 +84,7 @@ function pruneJobs(db: Db, end: number): boolean {
   const ended = () => db.all<{ id: number }>(`SELECT id FROM gq_jobs WHERE prune_at <= ?1 LIMIT ${chunk}`, db.now)
   const select = `SELECT id, queue, type, state, idempotency_key AS key FROM gq_jobs WHERE id = ?1`
   return inSteps(db, end, ended, ({ id }) => {
+    keepReceipt(db, id) // while the history still tells by which token it ended
     // A history of a thousand attempts with their stacks takes longer than all else of a step: it goes in steps first.
     for (let gone = historyChunk; gone === historyChunk; ) {
       gone = db.run(
@@ -132,6 +134,22 @@ function pruneWorkers(db: Db, end: number): boolean {
     db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, id, db.now),
   )
   return inSteps(db, end, old, ({ id }) => db.run(`DELETE FROM gq_workers WHERE id = ?1`, id)) || silentLeft
+}
+
+/** How long a loss is kept that no attempt refers to any more, and up to which row it was looked for. */
+const lossKeptFor = 7 * 86_400_000
+const lossesSeen = new WeakMap<Db, number>()
+
+/** In turn, so many a look: a loss stays as long as the history of one of its jobs. */
+function pruneLosses(db: Db): boolean {
+  const rows = db.all<{ id: number; used: 0 | 1 }>(
+    `SELECT id, EXISTS (SELECT 1 FROM gq_attempts WHERE loss_id = l.id) AS used
+     FROM gq_losses l WHERE at <= ?1 AND id > ?2 ORDER BY id LIMIT ${chunk}`,
+    ...[db.now - lossKeptFor, lossesSeen.get(db) ?? 0],
+  )
+  lossesSeen.set(db, rows.length < chunk ? 0 : rows.at(-1)!.id)
+  for (const { id, used } of rows) if (!used) db.run(`DELETE FROM gq_losses WHERE id = ?1`, id)
+  return false // no hurry
 }
 
 /** Intervals are measured on the monotonic clock by whoever knows them. */

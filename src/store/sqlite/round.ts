@@ -20,6 +20,8 @@ const reapEvery = 250
 
 /** How much later than planned a look is, or how long a wait for the lock, when the process counts as having stood still, in ms. */
 const leastGap = 1000
+/** After so many transactions in a row that followed a gap, the next one takes leases all the same. */
+const mostGaps = 5
 
 /** What one transaction does besides what it was asked for. */
 export interface Round {
@@ -57,6 +59,8 @@ export class Rounds {
   #expectedAt = Number.POSITIVE_INFINITY
   /** This process stood still, and no transaction has followed yet. */
   #afterGap = false
+  /** Transactions that followed a gap, one after the other. */
+  #gapsInARow = 0
   /** The app's thread did not report a timeout, and nothing has come from it since: a job leased for it now would not start. */
   #appStandsStill = false
   /** When retention's next step is due, since the last one left some; infinity when it left none. On the monotonic clock. */
@@ -94,7 +98,7 @@ export class Rounds {
     this.#heedGap(now - this.#expectedAt)
     this.#condition.warn('CLOCK_SET_BACK', clockSetBack(this.#delays.setBackBy(this.#clock.now(), now)))
     const changed = whileBusy(() => this.#changedOutside(db))
-    const lookAround = changed || (this.#waiting.holdsBack && now >= this.#wakeAt)
+    const lookAround = changed || (now >= this.#wakeAt && this.#waiting.isDue(now))
     const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)))
     const reaping = this.isAtWork && due
     if (reaping) whileBusy(() => this.#ticks.plan(db))
@@ -119,6 +123,23 @@ export class Rounds {
     this.#expectedAt = this.#clock.monotonic()
     this.#afterGap = true
     this.#terms.skip(late, this.#clock.monotonic())
+  }
+
+  /** Runs a transaction; also one that fails has taken time in which nothing could be renewed. */
+  #timed<T>(before: number, work: () => T): T {
+    try {
+      return work()
+    } catch (error) {
+      this.#heedGap(this.#clock.monotonic() - before)
+      throw error
+    }
+  }
+
+  /** A transaction of ours that took long kept the others from renewing. On a slow disk each does: that is no gap, else nothing would ever be taken. */
+  #heedSlowness(took: number): void {
+    if (took <= leastGap) return
+    this.#expectedAt = Math.max(this.#expectedAt, this.#clock.monotonic())
+    this.#terms.skip(took, this.#clock.monotonic())
   }
 
   /** Ms until the next look is worth it, at most `most`; infinity when nobody here would want to know. */
@@ -198,7 +219,7 @@ export class Rounds {
     const shrinking = mayShrink && whileBusy(() => (room !== null || sparePages(db, false) > 0) && db.checkpoint())
     let starving = false
     let at = before
-    const done = whileBusy(() => {
+    const work = () => {
       try {
         db.begin(writing ? 'write' : 'read')
         at = this.#clock.monotonic() // what judges a lease is read while nobody else can change one
@@ -221,12 +242,14 @@ export class Rounds {
         return { answers, fed, told, behind }
       } catch (error) {
         db.rollback()
-        this.#heedGap(this.#clock.monotonic() - before)
         throw error
       }
-    })
+    }
+    const done = this.#timed(before, () => whileBusy(work))
     // All of it is on disk: only now does memory follow.
+    if (writing) this.#gapsInARow = this.#afterGap ? this.#gapsInARow + 1 : 0
     if (writing) this.#afterGap = false
+    this.#heedSlowness(this.#clock.monotonic() - at)
     if (asked) this.#leases.progressWritten()
     this.#follow(requests, done.answers)
     const events = [...db.events, ...db.lost.flatMap((lease) => this.#leases.lose(lease))]
@@ -256,7 +279,9 @@ export class Rounds {
   }
 
   #reap(db: Db, monotonic: number): boolean {
-    const [workers, terms, takes] = [this.#present, this.#terms, !this.#afterGap]
+    // Where every transaction waits long for the lock, each would be the first after a gap.
+    const takes = !this.#afterGap || this.#gapsInARow >= mostGaps
+    const [workers, terms] = [this.#present, this.#terms]
     const early = this.#delays.behind(db.now, monotonic) > 0 ? this.#delays.due(db.now, monotonic) : []
     this.#delays.sweep(db.now, monotonic)
     return reap(db, { workers, terms, monotonic, takes, early })

@@ -21,6 +21,9 @@ const enter = `
      WHERE id = (SELECT id FROM gq_jobs WHERE ${placed} AND state = 'ready' ORDER BY priority DESC, id DESC LIMIT 1)
        AND (priority, id) > (NEW.priority, NEW.id) AND NOT ${hasRoom};${admit}`
 
+/** 100 years, and the last instant that a Date has: sums of them stay integers that STRICT columns take. */
+const [mostMs, lastInstant] = [3_153_600_000_000, 8_640_000_000_000_000]
+
 /**
  * One entry a version, each run in a transaction of its own; never edited once released. docs/schema.md is its public face.
  * Ids and event numbers come from one sequence, the AUTOINCREMENT counter of gq_jobs: so ids are never reused, and
@@ -67,13 +70,13 @@ const migrations: string[] = [
      payload             TEXT    NOT NULL CHECK (json_valid(payload)),
      attempt             INTEGER NOT NULL DEFAULT 0,
      budget_from         INTEGER NOT NULL DEFAULT 0 CHECK (budget_from BETWEEN 0 AND attempt),
-     max_attempts        INTEGER NOT NULL DEFAULT 12,
+     max_attempts        INTEGER NOT NULL DEFAULT 12 CHECK (max_attempts BETWEEN 1 AND 1000),
      backoff             TEXT    CHECK (backoff IS NULL OR json_valid(backoff)),
-     timeout             INTEGER NOT NULL DEFAULT 900000,
+     timeout             INTEGER NOT NULL DEFAULT 900000 CHECK (timeout BETWEEN 1 AND ${mostMs}),
      on_timeout          TEXT    NOT NULL DEFAULT 'retry' CHECK (on_timeout IN ('retry', 'dead')),
-     visibility_timeout  INTEGER NOT NULL DEFAULT 30000,
-     run_at              INTEGER,
-     deadline            INTEGER,
+     visibility_timeout  INTEGER NOT NULL DEFAULT 30000 CHECK (visibility_timeout BETWEEN 1 AND ${mostMs}),
+     run_at              INTEGER CHECK (run_at BETWEEN 0 AND ${lastInstant}),
+     deadline            INTEGER CHECK (deadline BETWEEN 0 AND ${lastInstant}),
      created_at          INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
      by_sql              INTEGER NOT NULL DEFAULT 1,
      idempotency_key     TEXT,
@@ -221,7 +224,8 @@ const migrations: string[] = [
    CREATE INDEX gq_workers_local ON gq_workers (id) WHERE ended_at IS NULL AND pid IS NOT NULL;
    CREATE INDEX gq_workers_remote ON gq_workers (seen_at) WHERE ended_at IS NULL AND pid IS NULL;
    CREATE INDEX gq_workers_ended ON gq_workers (ended_at) WHERE ended_at IS NOT NULL;
-   CREATE INDEX gq_workers_instance ON gq_workers (instance) WHERE ended_at IS NULL;
+   CREATE INDEX gq_workers_instance ON gq_workers (instance);
+   CREATE INDEX gq_losses_at ON gq_losses (at);
 
    CREATE TABLE gq_schedules (
      name       TEXT PRIMARY KEY,

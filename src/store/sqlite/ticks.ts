@@ -1,7 +1,8 @@
 import { newestTimes, nextTime } from '../../model/cron.ts'
-import { type ErrorCode, type GopherQueueError, isQueueError } from '../../model/errors.ts'
+import { type ErrorCode, type GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
 import type { Schedule, ScheduleSettings } from '../store.ts'
+import { isStorageFault } from './connection.ts'
 import type { Db } from './db.ts'
 import { submit } from './submit.ts'
 
@@ -167,8 +168,9 @@ function submitTick(
     db.run(`UPDATE gq_jobs SET tick = ?2 WHERE id = ?1`, id, tick)
     return { id }
   } catch (error) {
-    if (!isQueueError(error)) throw error
-    return { refused: error }
+    if (isStorageFault(error) || !db.connection.isTransaction) throw error
+    // A spec that somebody wrote with plain SQL: else it would stop the ticks of all others.
+    return { refused: isQueueError(error) ? error : invalid(`The schedule's job cannot be submitted: ${error}.`) }
   }
 }
 

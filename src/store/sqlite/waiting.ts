@@ -34,7 +34,10 @@ export class Waiting {
   /** The workers that wait for a line, in the order in which they asked. */
   readonly #lines = new Map<string, Set<number>>()
   /** For which jobs others are held back. */
-  readonly #company = new Company((worker, { queue, type }) => this.#lines.get(line(queue, type))?.has(worker) ?? false)
+  readonly #company = new Company((worker, { queue, type }) => {
+    const waits = this.#lines.get(line(queue, type))?.has(worker) ?? false
+    return waits && this.#hungry.get(worker)!.input.slots > 0 // one that stops asks for none
+  })
   /** Those whose worker had no free slot, or its process no room for the next job, when they were last tried. */
   readonly #full = new Set<number>()
   /** Seqs by job id. */
@@ -86,9 +89,9 @@ export class Waiting {
     return [{ seq: older.seq, value: [] }]
   }
 
-  /** What a process may take changes with time alone. */
-  get holdsBack(): boolean {
-    return this.#company.holdsBack
+  /** Whether time alone has changed what the workers of a process may take. */
+  isDue(monotonic: number): boolean {
+    return this.#company.isDue(monotonic)
   }
 
   /** The worker is gone. */
