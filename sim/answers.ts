@@ -4,7 +4,9 @@ import type { Request } from '../src/store/sqlite/commit.ts'
 import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Output } from '../src/store/store.ts'
 import { type Call, must } from './checker.ts'
 import type { Snapshot } from './file.ts'
+import type { Ledger } from './ledger.ts'
 import { ended, hasPlace, type Row } from './model.ts'
+import { nameOf } from './tenures.ts'
 
 const outcomes = new Set(['succeed', 'fail', 'release', 'unregister'])
 const ofStorage = new Set(['STORAGE_FULL', 'STORAGE_UNAVAILABLE', 'STORAGE_CORRUPT', 'NOT_A_QUEUE'])
@@ -20,8 +22,13 @@ export class Answers {
   /** Leases that were told, as `id token`. */
   readonly #told = new Set<string>()
   readonly #keys = new Map<string, Key>()
+  readonly #ledger: Ledger
   /** The latest that the wall clock ever was: what has expired once may be forgotten. */
   #latest = 0
+
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger
+  }
 
   check(call: Call, before: Snapshot, after: Snapshot): void {
     this.#latest = Math.max(this.#latest, call.now)
@@ -35,8 +42,7 @@ export class Answers {
     }
     this.#unknownBulks(call, before, after)
     for (const event of call.events)
-      if (event.event === 'leaseLost')
-        must(after.jobs.get(event.id)?.token !== event.token, 'a lease said to be lost is lost', () => event)
+      if (event.event === 'leaseLost') must(!isHeld(after, event), 'a lease said to be lost is lost', () => event)
   }
 
   wasTold({ id, token }: Row): boolean {
@@ -58,14 +64,14 @@ export class Answers {
         const lease = (
           request.operation === 'release' ? request.input : (request.input as Input<'fail'>).lease
         ) as Lease
-        must(before.jobs.get(lease.id)?.token === lease.token, 'a stale lease is refused', story)
-        must(job(lease.id)?.token !== lease.token, 'an outcome ends its lease', story)
+        must(!isHeld(after, lease), 'an outcome ends its lease', story)
+        if (this.#ledger.ends.get(nameOf(lease)) === request.operation && !isHeld(before, lease)) break // sent again
+        must(isHeld(before, lease), 'a stale lease is refused', story)
         this.#fate(lease.id, value as Fate, call, after, story)
         break
       }
       case 'heartbeat': {
-        const { id, token } = request.input as Lease
-        must(before.jobs.get(id)?.token === token, 'a stale lease is refused', story)
+        must(isHeld(before, request.input as Lease), 'a stale lease is refused', story)
         break
       }
       case 'cancel':
@@ -178,8 +184,11 @@ export class Answers {
     must(!ofStorage.has(code) || call.faulty, 'nothing is refused for storage while storage is sound', story)
     if (outcomes.has(operation)) {
       must(code === 'LEASE_LOST', 'an outcome is held until it can be stored', story)
-      const { id, token } = (operation === 'release' ? input : (input as Input<'fail'>).lease) as Lease
-      must(after.jobs.get(id)?.token !== token, 'a live lease is not refused', story)
+      const lease = (operation === 'release' ? input : (input as Input<'fail'>).lease) as Lease
+      must(!isHeld(after, lease), 'a live lease is not refused', story)
+      const isAgain = this.#ledger.ends.get(nameOf(lease)) === operation && after.jobs.has(lease.id)
+      const stands = operation === 'fail' || after.jobs.get(lease.id)?.state === 'succeeded'
+      must(!isAgain || !stands, 'a report that is on disk is not answered LEASE_LOST', story)
     }
     if (operation !== 'submit') return
     const { specs, payloads, keys } = input as Input<'submit'>
@@ -219,6 +228,9 @@ export class Answers {
     }
   }
 }
+
+const isHeld = ({ jobs }: Snapshot, { id, token }: { id: number; token: number }): boolean =>
+  jobs.get(id)?.state === 'running' && jobs.get(id)!.token === token
 
 const isAmong = (sources: LeaseRequest['sources'], { queue, type }: Row): boolean =>
   sources.some((source) => source.queue === queue && source.type === type)

@@ -31,7 +31,7 @@ export class File {
   readonly #dataVersion: StatementSync
   #version: unknown
   /** Worker id -> pid. */
-  readonly #pids = new Map<number, number>()
+  readonly #pids = new Map<number, number | null>()
 
   constructor(path: string) {
     this.#db = new DatabaseSync(path)
@@ -64,11 +64,11 @@ export class File {
     return { jobs: new Map(jobs.map((row) => [row.id, row])), queues: new Map(queues.map((row) => [row.name, row])) }
   }
 
-  /** The process of a worker. */
-  pidOf(worker: number | null): number {
+  /** The process of a worker; null for one on the network. */
+  pidOf(worker: number | null): number | null {
     const known = this.#pids.get(worker!)
     if (known !== undefined) return known
-    const pid = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)!.pid as number
+    const pid = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)!.pid as number | null
     this.#pids.set(worker!, pid)
     return pid
   }

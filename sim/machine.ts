@@ -17,6 +17,8 @@ export interface Machine {
   /** Whether processes can see which others live; else only their leases tell. */
   canTell: boolean
   rewrite(sql: string): string
+  /** Called between two statements of a process: others may act, time may pass, it may be stopped or killed. */
+  between(pid: number, sql: string): void
 }
 
 /** The machine's wall clock, which can be set, and its monotonic one, which cannot. */

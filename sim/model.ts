@@ -50,10 +50,15 @@ export interface Facts {
   lease: 'old' | 'new' | null
 }
 
-/** Something that can happen to one job in one call of an engine. `once`: somebody asked for it, once. */
-export type Happening = { once?: boolean } & (
+/**
+ * Something that can happen to one job in one call of an engine. `once`: somebody asked for it, once. `law`: what it
+ * breaks; nothing that keeps the contract explains what happened if only this does.
+ */
+export type Happening = { once?: boolean; law?: string } & (
   | { what: 'due' | 'expire' | 'lease' | 'succeed' | 'release' | 'cancel' | 'retry' | 'remove' | 'prune' }
-  | { what: 'fail'; kind: 'temporary' | 'permanent' | 'timeout' | 'lost'; retryAfter: number | null }
+  | { what: 'fail'; kind: 'temporary' | 'permanent' | 'timeout'; retryAfter: number | null }
+  /** Its holder is gone or silent. `company`: how many others ran beside it; null where that cannot be said. */
+  | { what: 'lost'; charged: boolean; company: number | null; waits?: boolean }
 )
 
 /** How long after its timeout an attempt's lease may last, so that its worker can report the timeout itself. */
@@ -91,11 +96,19 @@ export function after(job: Facts, happening: Happening, policy: Row, now: number
       if (happening.kind === 'permanent') return end('dead', 'permanent')
       if (happening.kind === 'timeout' && policy.onTimeout === 'dead') return end('dead', 'timeout')
       if (job.attempt - job.budget >= policy.max) return end('dead', 'exhausted')
-      if (happening.kind === 'lost') return { ...job, state: 'ready', lease: null }
       return {
         ...{ ...job, state: 'scheduled', lease: null },
         runAt: now + (happening.retryAfter ?? delayAfter(policy.backoff, job.attempt - job.budget)),
       }
+    case 'lost': {
+      if (!held) return null
+      if (job.cancel) return end('cancelled')
+      const tries = job.attempt - job.budget
+      if (policy.max === 1 || (happening.charged && tries >= policy.max)) return end('dead', 'exhausted')
+      if (!happening.charged) return { ...job, state: 'ready', budget: job.budget + 1, lease: null }
+      if (!happening.waits) return { ...job, state: 'ready', lease: null }
+      return { ...job, state: 'scheduled', lease: null, runAt: now + delayAfter(policy.backoff, tries) }
+    }
     case 'release':
       if (!held) return null
       return job.cancel ? end('cancelled') : { ...job, state: 'ready', attempt: job.attempt - 1, lease: null }
@@ -122,20 +135,27 @@ function delayAfter(backoff: string | null, attempt: number): number {
   return Math.min(kind === 'linear' ? delay * attempt : delay, max)
 }
 
-/** Whether some order of these happenings leads from one to the other: searched breadth first, a few steps deep. */
-export function explained(from: Facts, to: Facts, happenings: Happening[], policy: Row, now: number): boolean {
+/** Some order of these happenings that leads from one to the other, or null: searched breadth first, a few steps deep. */
+export function explained(
+  from: Facts,
+  to: Facts,
+  happenings: Happening[],
+  policy: Row,
+  now: number,
+): Happening[] | null {
   const wanted = JSON.stringify(sorted(to))
-  let front = [{ facts: from, used: 0 }]
+  let front = [{ facts: from, used: 0, way: [] as Happening[] }]
   const seen = new Set<string>()
   for (let depth = 0; depth <= 6; depth++) {
-    if (front.some(({ facts }) => JSON.stringify(sorted(facts)) === wanted)) return true
+    const found = front.find(({ facts }) => JSON.stringify(sorted(facts)) === wanted)
+    if (found) return found.way
     const reached: typeof front = []
-    for (const { facts, used } of front)
+    for (const { facts, used, way } of front)
       for (const [i, happening] of happenings.entries()) {
         if (happening.once && used & (1 << i)) continue
         const then = after(facts, happening, policy, now)
         if (!then) continue
-        const next = { facts: then, used: happening.once ? used | (1 << i) : used }
+        const next = { facts: then, used: happening.once ? used | (1 << i) : used, way: [...way, happening] }
         const name = JSON.stringify([sorted(then), next.used])
         if (seen.has(name)) continue
         seen.add(name)
@@ -143,7 +163,7 @@ export function explained(from: Facts, to: Facts, happenings: Happening[], polic
       }
     front = reached
   }
-  return false
+  return null
 }
 
 const sorted = ({ state, ...f }: Facts) =>

@@ -1,0 +1,144 @@
+import type { Row } from './model.ts'
+import { grace, type Happening } from './model.ts'
+import type { Life } from './process.ts'
+
+// Section 6 of the contract: when a lease may be taken, and what it means for the job. A lease lives on its holder's
+// clock: a process that stands still renews nothing, one that waits for a lock would if it could.
+
+export const laws = {
+  living: 'a living lease is not taken',
+  unwatched: 'who takes a lease has watched it for a second',
+  gap: 'the first transaction after a gap takes nothing',
+  whole: 'an attempt has its whole timeout',
+  silent: 'an attempt whose holder was gone or silent at its timeout is lost, not timed out',
+  company: 'a job that did not run alone is not charged',
+  alone: 'a job lost alone is charged',
+  unheard: 'a lease that was never received is not charged',
+} as const
+
+interface Tenure {
+  /** `id token` */
+  name: string
+  started: number
+  startedWall: number
+  /** When it was given or renewed. */
+  since: number
+  /** The holder's life then. */
+  atFirst: Life
+  /** How long each process had watched then. */
+  watched: Map<number, number>
+  /** The wall clock was set forward since. */
+  jumped: boolean
+}
+
+export interface Taker {
+  pid: number
+  elapsed: number
+  now: number
+  afterGap: boolean
+}
+
+/** The leases that run, as their holders see them, and the last signs of life of those that hold them. */
+export class Tenures {
+  readonly #tenures = new Map<number, Tenure>()
+  /** Who held what when it was seen last: holder -> names of its leases. */
+  readonly #lastSigns = new Map<string, { held: Set<string>; at: number }>()
+  readonly #lifeOf: (worker: number) => { holder: string; life: Life }
+  readonly #lives: ReadonlyMap<number, Life>
+  /** Leases of which no answer told, by name. */
+  readonly unheard = new Set<string>()
+
+  constructor(lifeOf: (worker: number) => { holder: string; life: Life }, lives: ReadonlyMap<number, Life>) {
+    this.#lifeOf = lifeOf
+    this.#lives = lives
+  }
+
+  holderOf(row: Row): { holder: string; life: Life } {
+    return this.#lifeOf(row.worker!)
+  }
+
+  startedAt(id: number): number {
+    return this.#tenures.get(id)!.started
+  }
+
+  /** A lease was given, or renewed if it is the same. */
+  given(row: Row, isNew: boolean, elapsed: number, now: number): void {
+    const before = this.#tenures.get(row.id)
+    this.#tenures.set(row.id, {
+      name: nameOf(row),
+      started: isNew ? elapsed : before!.started,
+      startedWall: isNew ? now : before!.startedWall,
+      since: elapsed,
+      atFirst: { ...this.#lifeOf(row.worker!).life },
+      watched: new Map([...this.#lives].map(([pid, { watched }]) => [pid, watched])),
+      jumped: false,
+    })
+  }
+
+  jumped(): void {
+    for (const tenure of this.#tenures.values()) tenure.jumped = true
+  }
+
+  /** The holder falls silent at this moment, or dies. */
+  silent(holder: string, held: Row[], at: number): void {
+    this.#lastSigns.set(holder, { held: new Set(held.map(nameOf)), at })
+  }
+
+  /** What taking a lease at that moment can mean for its job, with the law that each breaks. */
+  taking(row: Row, taker: Taker): Happening[] {
+    const tenure = this.#tenures.get(row.id)!
+    const { holder, life } = this.#lifeOf(row.worker!)
+    const breaks = this.#mayNotTake(row, tenure, life, taker)
+    const isUnheard = this.unheard.has(tenure.name)
+    const reached = taker.elapsed - tenure.started >= row.timeout
+    const byWall = tenure.jumped && taker.now >= tenure.startedWall + row.timeout
+    let late: string | undefined
+    if (!reached && !byWall) late = laws.whole
+    else if (this.#wasSilent(row, tenure, life)) late = laws.silent
+    if (isUnheard) late ??= laws.unheard
+    const company = this.#company(holder, life, tenure)
+    const uncharged = company === 0 && !isUnheard ? laws.alone : undefined
+    const charged = isUnheard ? laws.unheard : company !== null && company > 0 ? laws.company : undefined
+    const law = (own: string | undefined) => (breaks ?? own) as string
+    return [
+      { what: 'lost', charged: false, company, law: law(uncharged) },
+      { what: 'lost', charged: true, company, law: law(charged) },
+      { what: 'lost', charged: true, company, waits: true, law: law(charged) },
+      { what: 'fail', kind: 'timeout', retryAfter: null, law: law(late) },
+      ...(isUnheard ? [{ what: 'release', law: law(undefined) } as const] : []),
+    ]
+  }
+
+  #mayNotTake(row: Row, tenure: Tenure, life: Life, taker: Taker): string | null {
+    if (!life.isAlive) return null
+    const lasts = Math.min(row.visibility, row.timeout + grace)
+    const ranFor = taker.elapsed - tenure.started
+    if (this.#lives.get(taker.pid) === life) return ranFor >= row.timeout ? null : laws.whole
+    if (ranFor >= row.timeout + grace) return null
+    const silence = taker.elapsed - tenure.since
+    const least = tenure.jumped ? Math.min(lasts, Math.max(1000, lasts / 2)) : lasts
+    if (silence < least) return laws.living
+    if (life.stopped - tenure.atFirst.stopped < 1000 && life.free - tenure.atFirst.free < 1000) return laws.living
+    const watched = this.#lives.get(taker.pid)!.watched - (tenure.watched.get(taker.pid) ?? 0)
+    if (watched < 1000) return laws.unwatched
+    return taker.afterGap ? laws.gap : null
+  }
+
+  /** The holder was gone when the attempt's timeout was over, or had said nothing for as long as a lease lasts. */
+  #wasSilent(row: Row, tenure: Tenure, life: Life): boolean {
+    const over = tenure.started + row.timeout
+    if (life.diedAt < over) return true
+    return life.stoppedAt + row.visibility < over && life.stoppedAt >= tenure.since
+  }
+
+  /** How many others ran beside it at its holder's last sign of life; null where that cannot be said. */
+  #company(holder: string, life: Life, { name }: Tenure): number | null {
+    const last = this.#lastSigns.get(holder)
+    if (!last?.held.has(name)) return null
+    if (life.isAlive && life.stoppedAt === Number.POSITIVE_INFINITY) return null // it woke again
+    if (life.isStopping || (life.hasOverdue && last.held.size === 1)) return null
+    return last.held.size - 1
+  }
+}
+
+export const nameOf = ({ id, token }: { id: number; token: number | null }): string => `${id} ${token}`
