@@ -72,6 +72,11 @@ export class Checker {
       for (const [id, row] of before.jobs) if (!after.jobs.has(id)) this.#gone(row, call)
     }
     this.#answers.check(call, before, after)
+    for (const reply of call.replies) {
+      const request = call.asked.find(({ seq }) => seq === reply.seq)
+      if (request?.operation === 'heartbeat' && 'value' in reply)
+        this.#tenures.confirmed.add(nameOf(request.input as Input<'heartbeat'>))
+    }
     if (call.kind === 'tick' && !call.faulty && !call.interrupted) this.#nobodyWaitsInVain(call, after)
   }
 
@@ -210,6 +215,11 @@ export class Checker {
         if (!mine(outcome.lease)) continue
         if (operation === 'succeed') list.push({ what: 'succeed', once: true })
         else list.push({ what: 'fail', kind: outcome.kind, retryAfter: outcome.retryAfter, once: true })
+      } else if (operation === 'lease') {
+        const { worker, holds } = input as LeaseRequest & { holds?: number[] }
+        const isMissing = old?.worker === worker && holds && !holds.includes(old.token!)
+        if (isMissing && old.state === 'running' && this.#tenures.isUnheard(old))
+          list.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
       } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: true })
     }
     return list

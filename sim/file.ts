@@ -73,6 +73,11 @@ export class File {
     return pid
   }
 
+  /** The host of a worker. */
+  hostOf(worker: number): string {
+    return this.#db.prepare(`SELECT host FROM gq_workers WHERE id = ?`).get(worker)!.host as string
+  }
+
   /** Jobs that were first leased while an older one of their class was ready: none. As docs/schema.md has it. */
   passedOver(): unknown[] {
     return this.#db

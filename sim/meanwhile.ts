@@ -51,14 +51,18 @@ export class Meanwhile {
   }
 
   between(process: SimulatedProcess, sql: string): void {
-    const { random } = this.#world
+    const { random, clock } = this.#world
     if (this.odds === 0 || process.sealed || this.#within.length > deepest) return
     if (!random.chance(sql === 'BEGIN IMMEDIATE' ? this.odds * 8 : this.odds)) return
     const what = random.weighted({ others: 5, stop: 2, kill: 0.4 })
     this.#world.log(`p${process.pid} before ${sql.slice(0, 40).replace(/\s+/g, ' ')}: ${what}`)
     if (what === 'kill') this.#world.kill(process)
     else if (what === 'stop') this.#stop(process, random.pick([300, 2000, 12_000, 20_000, 60_000]))
-    else for (let i = random.below(4); i >= 0; i--) this.#world.othersAct(process)
+    else {
+      const begun = clock.elapsed
+      for (let i = random.below(4); i >= 0; i--) this.#world.othersAct(process)
+      process.waited += clock.elapsed - begun // its patience passes too
+    }
     this.#world.log(`p${process.pid} goes on`)
   }
 
@@ -66,6 +70,7 @@ export class Meanwhile {
   #stop(process: SimulatedProcess, ms: number): void {
     const { clock, random } = this.#world
     const until = clock.elapsed + ms
+    process.waited += ms // its patience too, by its own clock
     if (process.holdsLock && ms < patience) this.#world.pass(ms) // the others wait for it, all that time
     this.#world.checker.silent(`${process.pid}`, clock.elapsed)
     process.life.stoppedAt = clock.elapsed

@@ -242,6 +242,7 @@ export class SimulatedProcess {
       if (row?.state === 'running' && row.token === lease.token) continue
       handler.lostAt ??= now
       must(now - handler.lostAt < 1000, 'a process hears of each lease that it lost', () => ({
+        at: [handler.lostAt, now],
         pid: this.pid,
         lease,
         row,
@@ -372,6 +373,6 @@ export class SimulatedProcess {
       ...this.handlers.filter(({ lease }) => lease.id === id),
       ...this.workers.flatMap(({ overdue }) => overdue.filter((handler) => handler.id === id && handler.until > now)),
     ]
-    must(beside.length === 0, 'no attempt starts beside a handler of its job in the same process', () => beside)
+    must(beside.length === 0, 'no attempt starts beside a handler of its job in the same process', () => [this.pid, id])
   }
 }

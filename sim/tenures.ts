@@ -45,8 +45,8 @@ export class Tenures {
   readonly #lastSigns = new Map<string, { held: Set<string>; at: number }>()
   readonly #lifeOf: (worker: number) => { holder: string; life: Life }
   readonly #lives: ReadonlyMap<number, Life>
-  /** Leases of which no answer told, by name. */
-  readonly unheard = new Set<string>()
+  /** Leases that their workers have confirmed by a heartbeat, by name. */
+  readonly confirmed = new Set<string>()
 
   constructor(lifeOf: (worker: number) => { holder: string; life: Life }, lives: ReadonlyMap<number, Life>) {
     this.#lifeOf = lifeOf
@@ -89,7 +89,7 @@ export class Tenures {
     const tenure = this.#tenures.get(row.id)!
     const { holder, life } = this.#lifeOf(row.worker!)
     const breaks = this.#mayNotTake(row, tenure, life, taker)
-    const isUnheard = this.unheard.has(tenure.name)
+    const isUnheard = this.isUnheard(row)
     const reached = taker.elapsed - tenure.started >= row.timeout
     const byWall = tenure.jumped && taker.now >= tenure.startedWall + row.timeout
     let late: string | undefined
@@ -105,8 +105,12 @@ export class Tenures {
       { what: 'lost', charged: true, company, law: law(charged) },
       { what: 'lost', charged: true, company, waits: true, law: law(charged) },
       { what: 'fail', kind: 'timeout', retryAfter: null, law: law(late) },
-      ...(isUnheard ? [{ what: 'release', law: law(undefined) } as const] : []),
     ]
+  }
+
+  /** Its worker, on the network, has never said that it knows of it. */
+  isUnheard(row: Row): boolean {
+    return !this.confirmed.has(nameOf(row)) && Number.isNaN(Number(this.holderOf(row).holder))
   }
 
   #mayNotTake(row: Row, tenure: Tenure, life: Life, taker: Taker): string | null {

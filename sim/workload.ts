@@ -9,13 +9,15 @@ export const lines: Source[] = ['a', 'b'].flatMap((queue) => ['x', 'y'].map((typ
 
 /** What a seed is about. */
 export interface Flavour {
-  name: 'chance' | 'poison'
+  name: 'chance' | 'poison' | 'remote'
   weights: Record<Happens, number>
   /** How often others act between two statements. */
   odds: number
   /** No handler fails. */
   succeeds: boolean
-  slots: number[]
+  slots: readonly number[]
+  /** Processes on other hosts. */
+  remotes: number
 }
 
 const chance: Record<Happens, number> = {
@@ -27,12 +29,23 @@ const poison: Record<Happens, number> = {
   ...{ submit: 10, execute: 30, finish: 16, tick: 6, advance: 10, operate: 0, late: 0, heartbeat: 1, wait: 1 },
   ...{ crash: 0, kill: 0, start: 8, stop: 0, sleep: 0, jump: 0, hold: 0.5, fault: 0, sql: 0 },
 }
+/** Servers stand still and answers are lost, but files are sound. */
+const remote: Record<Happens, number> = { ...chance, crash: 0.5, sleep: 1.5, fault: 0.5, jump: 0.2, late: 0.5 }
 
 export function anyFlavour(random: Random): Flavour {
   const odds = random.pick([0, 0.005, 0.02])
-  if (random.chance(0.65))
-    return { name: 'chance', weights: chance, odds, succeeds: random.chance(0.2), slots: [1, 2, 3, 4] }
-  return { name: 'poison', weights: poison, odds: 0, succeeds: true, slots: [1, 2, 5, 10, 20] }
+  const base = {
+    name: 'chance',
+    weights: chance,
+    odds,
+    succeeds: random.chance(0.2),
+    slots: [1, 2, 3, 4],
+    remotes: 0,
+  } as const
+  const name = random.weighted({ chance: 6, poison: 2, remote: 2 })
+  if (name === 'poison') return { ...base, name, weights: poison, odds: 0, succeeds: true, slots: [1, 2, 5, 10, 20] }
+  if (name === 'remote') return { ...base, name, weights: remote, remotes: 1 + random.below(2) }
+  return base
 }
 
 export function anySubmission(

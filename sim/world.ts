@@ -8,6 +8,7 @@ import { type Machine, SimulatedClock } from './machine.ts'
 import { Meanwhile } from './meanwhile.ts'
 import { type Life, SimulatedProcess } from './process.ts'
 import { Random } from './random.ts'
+import { RemoteProcess } from './remote.ts'
 import { Tenures } from './tenures.ts'
 import { call as callLine } from './trace.ts'
 import { anyFlavour, anyWorkers, type Flavour, lines } from './workload.ts'
@@ -30,6 +31,7 @@ export class World {
   readonly meanwhile: Meanwhile
   readonly flavour: Flavour
   processes: SimulatedProcess[] = []
+  readonly remotes: RemoteProcess[]
   /** By pid, of those that have ended too. */
   readonly #lives = new Map<number, Life>()
   #lastPid = 0
@@ -38,6 +40,7 @@ export class World {
   readonly submissions: Input<'submit'>[] = []
   payload = 0
   healAt = 0
+  #broken: { error: unknown } | undefined
   step = 0
 
   constructor(seed: number, path: string, rewrite = (sql: string) => sql) {
@@ -47,6 +50,12 @@ export class World {
     const alive = new Set<number>()
     const canTell = random.chance(0.8)
     this.flavour = anyFlavour(random)
+    this.remotes = Array.from({ length: this.flavour.remotes }, (_, i) => {
+      return new RemoteProcess(`far${i}`, random, [
+        ...anyWorkers(random, this.flavour),
+        ...anyWorkers(random, this.flavour),
+      ])
+    })
     const between = (pid: number, sql: string) => {
       const process = this.processes.find((one) => one.pid === pid)
       if (process) this.meanwhile.between(process, sql)
@@ -76,7 +85,11 @@ export class World {
 
   #lifeOf(worker: number): { holder: string; life: Life } {
     const pid = this.file.pidOf(worker)
-    return { holder: `${pid}`, life: this.#lives.get(pid!)! }
+    if (pid === null) {
+      const remote = this.remotes.find(({ host }) => host === this.file.hostOf(worker))!
+      return { holder: remote.host, life: remote.life }
+    }
+    return { holder: `${pid}`, life: this.#lives.get(pid)! }
   }
 
   #next(): void {
@@ -123,6 +136,7 @@ export class World {
       this.pass(Math.min(left, pieces))
       for (const process of [...this.processes])
         if (process.isFree && process.ticks && this.random.chance(odds)) this.call(process, 'tick')
+      for (const remote of this.remotes) remote.act(this.processes, this.clock.elapsed, this.random.chance(0.05))
     }
   }
 
@@ -137,6 +151,7 @@ export class World {
       left -= step
       const held = this.meanwhile.lockIsHeld
       for (const process of this.processes) process.passed(step, held)
+      for (const remote of this.remotes) remote.passed(step, held)
       this.meanwhile.passed()
       for (const process of [...this.processes]) this.#poisoned(process)
     }
@@ -156,8 +171,17 @@ export class World {
     this.#call(process, () => (kind === 'tick' ? process.tick() : process.execute(most)))
   }
 
+  /** A rule that was broken within another's call goes through that engine, which must not take it for its own. */
   #call(process: SimulatedProcess, work: () => Call): void {
-    const call = this.meanwhile.within(process, work)
+    try {
+      this.#called(process, this.meanwhile.within(process, work))
+    } catch (error) {
+      this.#broken ??= { error }
+    }
+    if (this.#broken) throw this.#broken.error
+  }
+
+  #called(process: SimulatedProcess, call: Call): void {
     this.counts.calls = (this.counts.calls ?? 0) + 1
     const line = callLine(call, process.faults.dead)
     if (line) this.log(line)
@@ -168,6 +192,7 @@ export class World {
         this.leases.push(...(reply.value as Lease[]))
     }
     process.hear(call)
+    for (const remote of this.remotes) remote.hear(process, call.replies)
     if (call.kind === 'tick' && !call.faulty && !call.interrupted) process.mustKnow(this.checker.now)
     if (process.faults.dead) this.end(process, 'crashed')
   }
@@ -231,7 +256,12 @@ export class World {
         process.askForJobs()
         this.call(process, 'execute')
       }
-      const idle = this.processes.every(({ handlers }) => handlers.length === 0)
+      for (const remote of this.remotes) {
+        remote.loss = 0
+        for (const _ of remote.workers) remote.act(this.processes, this.clock.elapsed, true)
+      }
+      const busy = this.remotes.some((remote) => !remote.isIdle)
+      const idle = !busy && this.processes.every(({ handlers }) => handlers.length === 0)
       const instants = open().map((job) => (job.runAt ?? job.expiresAt ?? 0) - this.clock.wall)
       const wait = idle && instants.length > 0 ? Math.max(1000, Math.min(...instants)) : 1000
       this.advance(wait, wait, 1)
