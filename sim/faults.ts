@@ -91,11 +91,11 @@ const nobody: Watch = { between: () => undefined, began: () => undefined, commit
 
 /** A connection to the real file on which faults strike. */
 export class FaultyDb extends Db {
-  readonly #faults: Faults
+  #faults: Faults
   readonly #disk: SimulatedDisk
   readonly #random: Random
   readonly #rewrite: (sql: string) => string
-  readonly #watch: Watch
+  #watch: Watch
   #writing = false
 
   constructor(
@@ -114,6 +114,15 @@ export class FaultyDb extends Db {
     this.#random = random
     this.#rewrite = rewrite
     this.#watch = watch
+  }
+
+  /** Serves another process from now on, with its prepared statements: to prepare them anew costs more than a short run. */
+  reuse(faults: Faults, watch: Watch): this | undefined {
+    if (!this.connection.isOpen) return undefined
+    if (this.connection.isTransaction) this.connection.exec('ROLLBACK')
+    this.#faults = faults
+    this.#watch = watch
+    return this
   }
 
   /** Nobody else can write. */

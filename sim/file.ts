@@ -30,6 +30,7 @@ export class File {
   readonly #queues: StatementSync
   readonly #dataVersion: StatementSync
   #version: unknown
+  #relative: StatementSync[] | undefined
   /** Worker id -> pid. */
   readonly #pids = new Map<number, number | null>()
 
@@ -93,6 +94,30 @@ export class File {
   isWhole(): boolean {
     const said = this.#db.prepare('PRAGMA integrity_check').all()
     return said.length === 1 && said[0]!.integrity_check === 'ok'
+  }
+
+  /** The jobs and the workers, with all instants as seen from `now`. */
+  relative(now: number): string {
+    this.#relative ??= this.#selectRelative()
+    return JSON.stringify(this.#relative.map((select) => select.all(now)))
+  }
+
+  #selectRelative(): StatementSync[] {
+    return ['gq_jobs', 'gq_workers'].map((table) => {
+      const names = this.#db.prepare(`SELECT name FROM pragma_table_info('${table}')`).all()
+      const isInstant = (name: string) => /_at$|^deadline$|_since$|^tick$/.test(name)
+      const columns = names.map(({ name }) => (isInstant(`${name}`) ? `${name} - ?1` : `${name}`))
+      const select = this.#db.prepare(`SELECT ${columns.join(', ')} FROM ${table}`)
+      select.setReturnArrays(true)
+      return select
+    })
+  }
+
+  /** Empties the file: cheaper than a new one. */
+  clear(): void {
+    this.#pids.clear()
+    this.#db.exec(`BEGIN; DELETE FROM gq_attempts; DELETE FROM gq_jobs; DELETE FROM gq_queues; DELETE FROM gq_workers;
+      DELETE FROM gq_losses; UPDATE sqlite_sequence SET seq = 0; COMMIT`)
   }
 
   /** A digest of all that the tables say. */

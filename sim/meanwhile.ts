@@ -79,7 +79,7 @@ export class Meanwhile {
       else this.#world.advance(Math.min(until - clock.elapsed, random.pick([250, 1000, 5000])))
     }
     process.life.stoppedAt = Number.POSITIVE_INFINITY
-    process.afterGap = true
+    if (ms > 1500) process.afterGap = true
   }
 
   /** A process found the lock held, and sleeps before it looks again. */

@@ -123,7 +123,7 @@ export class SimulatedProcess {
 
   /** Opens the file; that is the recovery. */
   open(): Call {
-    const { path, disk, clock, random, rewrite, alive } = this.#machine
+    const { path, disk, clock, random, rewrite, alive, kept } = this.#machine
     const me = { host: 'here', pid: this.pid, pid_started: `${this.pid}`, boot: 'once', pid_space: 'one' }
     const isAlive = (row: { pid: number | null }) => this.#isAlive(row.pid!)
     const watch = {
@@ -144,7 +144,9 @@ export class SimulatedProcess {
       this.#engine = new Engine(path, clock, {
         ...{ disk, diskReserve: 2 ** 26 },
         open: (at, time) => {
-          this.#db = connect(at, time, create) as FaultyDb
+          const known = this.#db ? undefined : kept?.get(this.pid)?.reuse(this.faults, watch)
+          this.#db = known ?? (connect(at, time, create) as FaultyDb)
+          kept?.set(this.pid, this.#db)
           return this.#db
         },
       })
@@ -227,7 +229,7 @@ export class SimulatedProcess {
   }
 
   wake(): void {
-    if (this.asleepUntil > 0) this.afterGap = true
+    if (this.#machine.clock.monotonic() - this.life.stoppedAt > 1500) this.afterGap = true
     this.asleepUntil = 0
     this.life.stoppedAt = Number.POSITIVE_INFINITY
   }
@@ -269,7 +271,7 @@ export class SimulatedProcess {
     this.life.isAlive = false
     this.life.diedAt = Math.min(this.life.diedAt, this.#machine.clock.monotonic())
     if (!this.#db?.connection.isOpen) return
-    if (!this.inCall) this.#db.connection.close()
+    if (!this.inCall && !this.#machine.kept) this.#db.connection.close()
     else if (this.#db.connection.isTransaction) this.#db.connection.exec('ROLLBACK') // closed when its call returns
   }
 

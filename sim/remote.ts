@@ -73,7 +73,7 @@ export class RemoteProcess {
   act(servers: SimulatedProcess[], now: number, finishes: boolean): void {
     if (!this.#server || this.#server.faults.dead || this.#server.stopping) {
       this.#letters.clear()
-      this.#server = this.#random.pick(servers)
+      this.#server = this.#random.pick(servers.filter(({ stopping }) => !stopping))
       for (const worker of this.workers) worker.askedAt = null
     }
     if (!this.#server) return
