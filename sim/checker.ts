@@ -6,6 +6,7 @@ import { type File, type Snapshot, unheardOf } from './file.ts'
 import { Ledger } from './ledger.ts'
 import { ended, explained, type Facts, factsOf, grace, type Happening, hasPlace, type Row } from './model.ts'
 import { nameOf, type Tenures } from './tenures.ts'
+import { Ticks, tickOf } from './ticks.ts'
 
 /** One call of one engine, as its process saw it. */
 export interface Call {
@@ -44,6 +45,7 @@ export class Checker {
   readonly #ledger = new Ledger()
   readonly #answers = new Answers(this.#ledger)
   readonly #tenures: Tenures
+  readonly #ticks = new Ticks()
   #before: Snapshot
   #lastId = 0
 
@@ -70,6 +72,7 @@ export class Checker {
         if (!old || !same(old, row)) this.#change(old, row, call, before)
       }
       for (const [id, row] of before.jobs) if (!after.jobs.has(id)) this.#gone(row, call)
+      this.#scheduled(before, after, call)
     }
     this.#answers.check(call, before, after)
     for (const reply of call.replies) {
@@ -94,6 +97,15 @@ export class Checker {
     must(counts.size === 0, 'each queue with jobs has counters', () => [...counts.keys()])
   }
 
+  /** Every tick that `missed` keeps is taken once. */
+  #scheduled(before: Snapshot, after: Snapshot, { now }: Call): void {
+    for (const row of after.schedules.values()) {
+      const old = before.schedules.get(row.name)
+      const owed = old ? this.#ticks.owed(old, row, now) : []
+      must(owed.length === 0, 'every tick that `missed` keeps is taken once', () => ({ old, row, owed, now }))
+    }
+  }
+
   /** Ids grow and are never reused. */
   #newIds(before: Snapshot, after: Snapshot): void {
     for (const id of after.jobs.keys())
@@ -110,7 +122,9 @@ export class Checker {
     must(row.attempt - row.budget <= row.max, 'attempts never exceed maxAttempts', story)
     const unrecorded = row.state === 'running' || row.state === 'succeeded' ? 1 : 0
     must(row.failures === row.attempt - unrecorded, 'each failed attempt is in the history', story)
-    const from = old ? factsOf(old, 'old') : submitted(row, call)
+    const tick = old ? null : tickOf(row)
+    if (tick) must(this.#ticks.take(tick, this.#before), 'every tick that `missed` keeps is taken once', story)
+    const from = old ? factsOf(old, 'old') : tick ? asNew : submitted(row, call)
     must(from !== null, 'a job is there only if it was submitted', story)
     const lease = old && row.token === old.token ? 'old' : 'new'
     const way = this.#way(from!, factsOf(row, lease), old, row, call, 'only what the table of states allows', story)
@@ -281,6 +295,10 @@ export class Checker {
 function same(a: Row, b: Row): boolean {
   for (const column in a) if (a[column as keyof Row] !== b[column as keyof Row]) return false
   return true
+}
+
+const asNew: Facts = {
+  ...{ state: 'ready', attempt: 0, budget: 0, reason: null, runAt: null, deadline: null, cancel: false, lease: null },
 }
 
 /** What a job is right after its submission, if one of this call asked for it. */

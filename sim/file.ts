@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import type { State } from '../src/model/lifecycle.ts'
 import type { Row } from './model.ts'
+import type { ScheduleRow } from './ticks.ts'
 
 export interface Queue extends Record<State, number> {
   name: string
@@ -21,6 +22,7 @@ export const unheardOf = { keepSucceeded: 86_400_000, keepCancelled: 7 * 86_400_
 export interface Snapshot {
   jobs: Map<number, Row>
   queues: Map<string, Queue>
+  schedules: Map<string, ScheduleRow>
 }
 
 /** The file by plain SQL, with a connection of its own: nothing of the store stands between it and the checker. */
@@ -28,6 +30,7 @@ export class File {
   readonly #db: DatabaseSync
   readonly #jobs: StatementSync
   readonly #queues: StatementSync
+  readonly #schedules: StatementSync
   readonly #dataVersion: StatementSync
   #version: unknown
   #relative: StatementSync[] | undefined
@@ -49,6 +52,7 @@ export class File {
       `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
+    this.#schedules = this.#db.prepare('SELECT name, cron, missed, next_at AS nextAt FROM gq_schedules')
   }
 
   /** Somebody else committed since this was last asked. */
@@ -62,7 +66,12 @@ export class File {
   read(): Snapshot {
     const jobs = this.#jobs.all() as unknown as Row[]
     const queues = this.#queues.all() as unknown as Queue[]
-    return { jobs: new Map(jobs.map((row) => [row.id, row])), queues: new Map(queues.map((row) => [row.name, row])) }
+    const schedules = this.#schedules.all() as unknown as ScheduleRow[]
+    return {
+      jobs: new Map(jobs.map((row) => [row.id, row])),
+      queues: new Map(queues.map((row) => [row.name, row])),
+      schedules: new Map(schedules.map((row) => [row.name, row])),
+    }
   }
 
   /** The process of a worker; null for one on the network. */

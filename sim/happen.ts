@@ -1,5 +1,5 @@
 import type { SimulatedProcess } from './process.ts'
-import { anySettings, anySubmission, lines } from './workload.ts'
+import { anySchedule, anySettings, anySubmission, lines } from './workload.ts'
 import type { World } from './world.ts'
 
 // What can happen next: each is one thing that an app, an operator, the machine or chance does to one process.
@@ -90,6 +90,10 @@ export const happen = {
       world.healAt = world.step + 3 + random.below(30)
     }
     world.log(`p${pid} fault ${what}`)
+  },
+  schedule: ({ random, checker }: World, process: SimulatedProcess) => {
+    const schedule = anySchedule(random)
+    if (!checker.now.schedules.has(schedule.name)) process.ask('setSchedule', schedule)
   },
   sql: (world: World) => {
     const { random, clock, file, checker, meanwhile } = world

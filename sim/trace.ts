@@ -54,6 +54,8 @@ function answer(request: Request | undefined, reply: Reply): string {
     case 'remove':
     case 'unregister':
     case 'setQueue':
+    case 'setSchedule':
+    case 'removeSchedule':
       return ''
     default:
       return ` -> ${(reply.value as { state: string }).state}`

@@ -1,11 +1,15 @@
 import { type JobOptions, jobSpec, priorities } from '../src/model/job.ts'
-import type { Input, QueueSettings, Source } from '../src/store/store.ts'
+import type { Input, QueueSettings, ScheduleSettings, Source } from '../src/store/store.ts'
 import type { Happens } from './happen.ts'
 import type { Random } from './random.ts'
+import { crons } from './ticks.ts'
 
 // What apps and operators ask for, drawn from small sets so that they meet each other.
 
 export const lines: Source[] = ['a', 'b'].flatMap((queue) => ['x', 'y'].map((type) => ({ queue, type })))
+/** Where schedules submit, and nothing else. */
+const ticking: Source = { queue: 't', type: 'x' }
+export const allLines = [...lines, ticking]
 
 /** What a seed is about. */
 export interface Flavour {
@@ -22,12 +26,12 @@ export interface Flavour {
 
 const chance: Record<Happens, number> = {
   ...{ submit: 14, execute: 30, finish: 22, tick: 10, advance: 12, operate: 6, late: 2, heartbeat: 2, wait: 2 },
-  ...{ crash: 1.5, kill: 0.5, start: 3, stop: 0.5, sleep: 1, jump: 0.5, hold: 1.5, fault: 3, sql: 1 },
+  ...{ crash: 1.5, kill: 0.5, start: 3, stop: 0.5, sleep: 1, jump: 0.5, hold: 1.5, fault: 3, sql: 1, schedule: 0.5 },
 }
 /** Jobs kill their processes, and nothing else goes wrong. */
 const poison: Record<Happens, number> = {
   ...{ submit: 10, execute: 30, finish: 16, tick: 6, advance: 10, operate: 0, late: 0, heartbeat: 1, wait: 1 },
-  ...{ crash: 0, kill: 0, start: 8, stop: 0, sleep: 0, jump: 0, hold: 0.5, fault: 0, sql: 0 },
+  ...{ crash: 0, kill: 0, start: 8, stop: 0, sleep: 0, jump: 0, hold: 0.5, fault: 0, sql: 0, schedule: 0 },
 }
 /** Servers stand still and answers are lost, but files are sound. */
 const remote: Record<Happens, number> = { ...chance, crash: 0.5, sleep: 1.5, fault: 0.5, jump: 0.2, late: 0.5 }
@@ -99,6 +103,14 @@ function anyOptions(random: Random, now: number): JobOptions {
   return options
 }
 
+export function anySchedule(random: Random): ScheduleSettings {
+  const name = random.pick(['s1', 's2', 's3'])
+  const cron = random.pick(Object.keys(crons))
+  const missed = ({ s1: 'skip', s2: 'once', s3: 'all' } as const)[name as 's1']
+  const spec = jobSpec(ticking.type, { queue: ticking.queue })
+  return { name, cron, timezone: 'UTC', spec, payload: `{"s":"${name}"}`, missed, overlap: 'allow' }
+}
+
 export function anySettings(random: Random): QueueSettings {
   const queue = random.pick(['a', 'b'])
   const what = random.weighted({ pause: 2, resume: 4, depth: 1, running: 2, keep: 2 })
@@ -117,7 +129,7 @@ export function anySettings(random: Random): QueueSettings {
 /** What one process works on: up to two workers, or none where an app only submits. */
 export function anyWorkers(random: Random, { slots }: Flavour): { sources: Source[]; slots: number }[] {
   return Array.from({ length: random.below(3) }, () => {
-    const sources = lines.filter(() => random.chance(0.7))
+    const sources = allLines.filter(() => random.chance(0.7))
     return { sources: sources.length > 0 ? sources : [random.pick(lines)], slots: random.pick(slots) }
   })
 }

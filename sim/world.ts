@@ -11,7 +11,7 @@ import { Random } from './random.ts'
 import { RemoteProcess } from './remote.ts'
 import { Tenures } from './tenures.ts'
 import { call as callLine } from './trace.ts'
-import { anyFlavour, anyWorkers, type Flavour, lines } from './workload.ts'
+import { allLines, anyFlavour, anyWorkers, type Flavour } from './workload.ts'
 
 const mostProcesses = 4
 /** In which everything must have come to an end once all faults are over. */
@@ -243,12 +243,17 @@ export class World {
       process.wake()
     }
     const end = this.clock.elapsed + patience
-    while (this.processes.length >= mostProcesses) this.end(this.processes[0]!, 'killed')
-    this.start(null, [{ sources: lines, slots: 20 }])
+    const lastWorker = () => {
+      while (this.processes.length >= mostProcesses) this.end(this.processes[0]!, 'killed')
+      this.start(null, [{ sources: allLines, slots: 20 }])
+      return this.processes.at(-1)
+    }
+    let worker = lastWorker()
     for (const queue of ['a', 'b']) this.processes.at(-1)!.ask('setQueue', { queue, paused: false, maxRunning: null })
+    for (const name of this.checker.now.schedules.keys()) this.processes.at(-1)!.ask('removeSchedule', name)
     const open = () => [...this.checker.now.jobs.values()].filter((job) => job.finishedAt === null)
     for (let quiet = 0; quiet < 3 && this.clock.elapsed < end; quiet = open().length > 0 ? 0 : quiet + 1) {
-      if (this.processes.length === 0) this.start(null, [{ sources: lines, slots: 20 }])
+      if (!worker || !this.processes.includes(worker)) worker = lastWorker() // it died of one of the jobs
       for (const process of [...this.processes]) {
         for (const handler of process.handlers)
           if (handler.killsAt === Number.POSITIVE_INFINITY) process.report(handler, 'succeed')
