@@ -26,6 +26,9 @@ export class Answers {
   /** The latest that the wall clock ever was: what has expired once may be forgotten. */
   #latest = 0
 
+  /** Nobody knows which keys were used. */
+  #isRestored = false
+
   constructor(ledger: Ledger) {
     this.#ledger = ledger
   }
@@ -45,6 +48,11 @@ export class Answers {
       if (event.event === 'leaseLost') must(!isHeld(after, event), 'a lease said to be lost is lost', () => event)
   }
 
+  restored(): void {
+    this.#keys.clear()
+    this.#isRestored = true
+  }
+
   wasTold({ id, token }: Row): boolean {
     return this.#told.has(`${id} ${token}`)
   }
@@ -56,7 +64,7 @@ export class Answers {
         this.#submitted(request.input as Input<'submit'>, value as Output<'submit'>, call, before, after, story)
         break
       case 'lease':
-        this.#leased(request.input as LeaseRequest, value as LeasedJob[], before, after, story)
+        this.#leased(request.input as LeaseRequest, readable(value as LeasedJob[]), before, after, story)
         break
       case 'succeed':
       case 'fail':
@@ -157,6 +165,7 @@ export class Answers {
       }
       const name = `${spec.queue} ${spec.type} ${key}`
       const first = this.#keys.get(name)
+      if (!first && this.#isRestored) continue
       const valid = first ? this.#isValid(first, now, before, after) : false
       if (isNew) must(valid !== true, 'a key is used once', story)
       else
@@ -196,7 +205,7 @@ export class Answers {
       const stored = [...after.jobs.values()].some((row) => payloads.includes(row.payload) && !before.jobs.has(row.id))
       must(!stored || keys !== null, 'what was refused is not there', story)
     }
-    if (code !== 'IDEMPOTENCY_CONFLICT') return
+    if (code !== 'IDEMPOTENCY_CONFLICT' || this.#isRestored) return
     const conflicts = payloads.some((payload, i) => {
       const spec = Array.isArray(specs) ? specs[i]! : specs
       const first = this.#keys.get(`${spec.queue} ${spec.type} ${keys?.[i]}`)
@@ -228,6 +237,9 @@ export class Answers {
     }
   }
 }
+
+/** Without those that somebody wrote who did not know what they mean. */
+const readable = (jobs: LeasedJob[]): LeasedJob[] => jobs.filter(({ queue }) => queue !== 'w')
 
 const isHeld = ({ jobs }: Snapshot, { id, token }: { id: number; token: number }): boolean =>
   jobs.get(id)?.state === 'running' && jobs.get(id)!.token === token

@@ -84,10 +84,8 @@ export class Checker {
   }
 
   /** Counters equal the rows. */
-  #counters({ jobs, queues }: Snapshot): void {
-    const counts = new Map<string, number>()
-    for (const { queue, state } of jobs.values())
-      counts.set(`${queue} ${state}`, (counts.get(`${queue} ${state}`) ?? 0) + 1)
+  #counters({ queues }: Snapshot): void {
+    const counts = this.#file.counts()
     for (const queue of queues.values())
       for (const state of states) {
         const counted = counts.get(`${queue.name} ${state}`) ?? 0
@@ -254,7 +252,7 @@ export class Checker {
       if (operation !== 'lease') continue
       const { worker, sources, slots, exclude } = input as LeaseRequest
       const held = [...jobs.values()].filter((job) => job.state === 'running' && job.worker === worker).length
-      if (held >= slots) continue
+      if (held >= slots || sources.some(({ queue }) => queue === 'w')) continue
       for (const job of jobs.values())
         if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))
           must(
@@ -283,6 +281,22 @@ export class Checker {
     const passedOver = this.#file.passedOver()
     must(passedOver.length === 0, 'no job was first leased before an older ready one of its class', () => passedOver)
     must(this.#file.isWhole(), 'the file is whole')
+  }
+
+  /** An earlier copy has taken the file's place: what was known of it no longer counts. */
+  restored({ wall, elapsed }: { wall: number; elapsed: number }): void {
+    this.#before = this.#file.read()
+    this.#lastId = Math.max(0, ...this.#before.jobs.keys())
+    this.#ledger.restored(this.#before.jobs.keys())
+    this.#answers.restored()
+    this.#ticks.restored()
+    for (const row of this.#before.jobs.values())
+      if (row.state === 'running') this.#tenures.restored(row, elapsed, wall)
+  }
+
+  /** The file is of a newer version than the engines. */
+  mustBeAsItWas(): void {
+    must(!this.#file.changed(), 'a process writes nothing into a file of a newer version')
   }
 
   /** Somebody has written with plain SQL. */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { copyFileSync, rmSync } from 'node:fs'
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import type { State } from '../src/model/lifecycle.ts'
 import type { Row } from './model.ts'
 import type { ScheduleRow } from './ticks.ts'
@@ -27,18 +28,25 @@ export interface Snapshot {
 
 /** The file by plain SQL, with a connection of its own: nothing of the store stands between it and the checker. */
 export class File {
-  readonly #db: DatabaseSync
-  readonly #jobs: StatementSync
-  readonly #queues: StatementSync
-  readonly #schedules: StatementSync
-  readonly #dataVersion: StatementSync
+  readonly #path: string
+  #db!: DatabaseSync
+  #jobs!: StatementSync
+  #counts!: StatementSync
+  #queues!: StatementSync
+  #schedules!: StatementSync
+  #dataVersion!: StatementSync
   #version: unknown
   #relative: StatementSync[] | undefined
   /** Worker id -> pid. */
   readonly #pids = new Map<number, number | null>()
 
   constructor(path: string) {
-    this.#db = new DatabaseSync(path)
+    this.#path = path
+    this.#open()
+  }
+
+  #open(): void {
+    this.#db = new DatabaseSync(this.#path)
     this.#dataVersion = this.#db.prepare('PRAGMA data_version')
     this.#jobs = this.#db.prepare(
       `SELECT id, queue, type, priority, state, payload, attempt, budget_from AS budget, max_attempts AS max, backoff, timeout,
@@ -46,13 +54,74 @@ export class File {
          lease_token AS token, lease_expires_at AS expiresAt, worker_id AS worker, started_at AS startedAt,
          cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
          idempotency_key AS key, concurrency_key AS concurrency, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
-       FROM gq_jobs ORDER BY id`,
+       FROM gq_jobs WHERE payload NOT LIKE '%wild%' ORDER BY id`,
     )
+    this.#counts = this.#db.prepare('SELECT queue, state, COUNT(*) AS count FROM gq_jobs GROUP BY 1, 2')
     this.#queues = this.#db.prepare(
       `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
     this.#schedules = this.#db.prepare('SELECT name, cron, missed, next_at AS nextAt FROM gq_schedules')
+  }
+
+  /** Jobs by `queue state`, also those that no rule can read. */
+  counts(): Map<string, number> {
+    const rows = this.#counts.all() as unknown as { queue: string; state: State; count: number }[]
+    return new Map(rows.map(({ queue, state, count }) => [`${queue} ${state}`, count]))
+  }
+
+  /** A copy of the file as it is. */
+  backup(): void {
+    rmSync(`${this.#path}.backup`, { force: true })
+    this.#db.prepare('VACUUM INTO ?').run(`${this.#path}.backup`)
+  }
+
+  /** The copy takes the file's place, as a file of its own epoch. Nobody has the file open. */
+  restore(): void {
+    this.#db.close()
+    this.#pids.clear()
+    for (const end of ['-wal', '-shm']) rmSync(`${this.#path}${end}`, { force: true })
+    copyFileSync(`${this.#path}.backup`, this.#path)
+    this.#open()
+    this.#db.exec(`UPDATE gq_meta SET value = 'ep0ch' WHERE key = 'epoch'`)
+  }
+
+  /** As a newer version would raise it. */
+  raiseSchema(by: number): void {
+    this.#db.prepare(`UPDATE gq_meta SET value = value + ? WHERE key = 'schema'`).run(by)
+    this.#db.exec(`UPDATE gq_meta SET value = CAST(value AS INTEGER) WHERE key = 'schema'`)
+  }
+
+  /** Rows as somebody writes them who does not know what they mean. */
+  wild(now: number): void {
+    const rows: Record<string, unknown>[] = [
+      { backoff: '{"kind":"whatever"}' },
+      { backoff: '[]' },
+      { backoff: 'null' },
+      { backoff: '{"kind":"table","delays":[]}' },
+      { backoff: '{"kind":"linear","delay":"soon"}' },
+      { max_attempts: 0 },
+      { max_attempts: -7 },
+      { timeout: -1 },
+      { timeout: Number.MAX_SAFE_INTEGER },
+      { visibility_timeout: 0 },
+      { visibility_timeout: Number.MAX_SAFE_INTEGER },
+      { created_at: -1 },
+      { attempt: 1e9 },
+      { deadline: Number.MAX_SAFE_INTEGER },
+    ]
+    for (const [i, row] of rows.entries()) {
+      const all = { queue: 'w', type: 'x', payload: `{"wild":${i}}`, created_at: now, ...row }
+      const names = Object.keys(all)
+      const sql = `INSERT INTO gq_jobs (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})`
+      this.#db.prepare(sql).run(...(Object.values(all) as SQLInputValue[]))
+    }
+  }
+
+  /** How many jobs that no rule can read have not ended. */
+  get wildLeft(): number {
+    const sql = `SELECT COUNT(*) AS left FROM gq_jobs WHERE payload LIKE '%wild%' AND finished_at IS NULL`
+    return this.#db.prepare(sql).get()!.left as number
   }
 
   /** Somebody else committed since this was last asked. */

@@ -1,5 +1,5 @@
 import type { SimulatedProcess } from './process.ts'
-import { anySchedule, anySettings, anySubmission, lines } from './workload.ts'
+import { anySchedule, anySettings, anySubmission, type Incident, lines } from './workload.ts'
 import type { World } from './world.ts'
 
 // What can happen next: each is one thing that an app, an operator, the machine or chance does to one process.
@@ -102,5 +102,37 @@ export const happen = {
     file.submit(queue, type, `{"n":${++world.payload}}`, clock.wall)
     checker.look()
     world.log(`somebody submits to ${queue} ${type} with plain SQL`)
+  },
+}
+
+const restore = (world: World): void => {
+  for (const process of [...world.processes]) world.end(process, 'killed')
+  world.meanwhile.calm()
+  world.meanwhile.odds = world.flavour.odds
+  world.file.restore()
+  world.checker.restored(world.clock)
+  world.log('an earlier copy takes the place of the file')
+}
+
+const raise = (by: number) => (world: World) => {
+  if (by < 0) for (const process of [...world.processes]) world.end(process, 'killed')
+  world.meanwhile.calm()
+  world.file.raiseSchema(by)
+  world.machine.isNewer = by > 0
+  world.checker.look()
+  world.log(by > 0 ? 'a newer version raises the schema' : 'the schema is as it was')
+}
+
+/** Incidents: what happens at which step. */
+export const happenOnce: Record<Incident, Record<number, (world: World) => void>> = {
+  restored: { 60: (world) => world.file.backup(), 130: restore },
+  newer: { 100: raise(1), 150: raise(-1) },
+  wild: {
+    40: (world) => {
+      world.meanwhile.calm()
+      world.file.wild(world.clock.wall)
+      world.checker.look()
+      world.log('somebody writes rows that no rule can read')
+    },
   },
 }

@@ -28,6 +28,11 @@ export class Ledger {
     return this.#kills.get(id)!
   }
 
+  restored(ids: Iterable<number>): void {
+    for (const known of [this.#charges, this.#mostBeside, this.#kills, this.ends]) known.clear()
+    for (const id of ids) this.#charges.set(id, Number.POSITIVE_INFINITY) // nobody knows
+  }
+
   charges(id: number): number {
     return this.#charges.get(id) ?? 0
   }

@@ -17,6 +17,8 @@ export interface Machine {
   /** Whether processes can see which others live; else only their leases tell. */
   canTell: boolean
   rewrite(sql: string): string
+  /** The file is of a newer version than the engines. */
+  isNewer: boolean
   /** Called between two statements of a process: others may act, time may pass, it may be stopped or killed. */
   between(pid: number, sql: string): void
   /** Connections that are kept from one run to the next, by pid; none: each process makes its own. */

@@ -307,7 +307,7 @@ export class SimulatedProcess {
       replies = work()
       events = this.#engine!.events.splice(0)
     } catch (error) {
-      if (!this.faults.struck) throw error
+      if (!this.faults.struck && !this.#machine.isNewer) throw error
     } finally {
       this.inCall = false
     }
@@ -317,7 +317,11 @@ export class SimulatedProcess {
     this.#wasSound = !this.faults.dead && this.status === 'ok' && !this.faults.struck
     const faulty = !wasSound || !this.#wasSound
     const { full, gone } = this.#machine.disk
-    must(!faulty || !wasSound || this.faults.struck || full || gone, 'only a fault degrades a store', () => this.pid)
+    must(
+      !faulty || !wasSound || this.faults.struck || full || gone || this.#machine.isNewer,
+      'only a fault degrades a store',
+      () => this.pid,
+    )
     if (this.faults.dead) [replies, events] = [[], []]
     const { now, elapsed } = this.#lockedAt ?? { now: clock.now(), elapsed: clock.monotonic() }
     return {

@@ -59,7 +59,13 @@ export class Ground implements Disposable {
     this.file = new File(path)
     this.machine = {
       ...{ path, clock: new SimulatedClock(), random: new Fixed(0), disk: new SimulatedDisk(), counts: {} },
-      ...{ alive: new Set<number>(), canTell: true, rewrite: (sql: string) => sql, between: () => undefined },
+      ...{
+        alive: new Set<number>(),
+        canTell: true,
+        isNewer: false,
+        rewrite: (sql: string) => sql,
+        between: () => undefined,
+      },
       kept: new Map(),
     }
   }

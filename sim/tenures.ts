@@ -13,6 +13,7 @@ export const laws = {
   silent: 'an attempt whose holder was gone or silent at its timeout is lost, not timed out',
   company: 'a job that did not run alone is not charged',
   alone: 'a job lost alone is charged',
+  restored: 'what ran in a restored file goes back',
   unheard: 'a lease that was never received is not charged',
 } as const
 
@@ -38,6 +39,13 @@ export interface Taker {
   afterGap: boolean
 }
 
+const goesBack: Happening[] = [{ what: 'release' }, { what: 'lost', charged: false, company: null }]
+const charges: Happening[] = [
+  { what: 'lost', charged: true, company: null },
+  { what: 'lost', charged: true, company: null, waits: true },
+  { what: 'fail', kind: 'timeout', retryAfter: null },
+]
+
 /** The leases that run, as their holders see them, and the last signs of life of those that hold them. */
 export class Tenures {
   readonly #tenures = new Map<number, Tenure>()
@@ -47,6 +55,8 @@ export class Tenures {
   readonly #lives: ReadonlyMap<number, Life>
   /** Leases that their workers have confirmed by a heartbeat, by name. */
   readonly confirmed = new Set<string>()
+
+  readonly #restored = new Set<string>()
 
   constructor(lifeOf: (worker: number) => { holder: string; life: Life }, lives: ReadonlyMap<number, Life>) {
     this.#lifeOf = lifeOf
@@ -75,6 +85,12 @@ export class Tenures {
     })
   }
 
+  /** It runs in a copy that has taken the file's place: nobody holds it. */
+  restored(row: Row, elapsed: number, now: number): void {
+    this.given(row, true, elapsed, now)
+    this.#restored.add(nameOf(row))
+  }
+
   jumped(): void {
     for (const tenure of this.#tenures.values()) tenure.jumped = true
   }
@@ -87,6 +103,7 @@ export class Tenures {
   /** What taking a lease at that moment can mean for its job, with the law that each breaks. */
   taking(row: Row, taker: Taker): Happening[] {
     const tenure = this.#tenures.get(row.id)!
+    if (this.#restored.has(tenure.name)) return [...goesBack, ...charges.map((c) => ({ ...c, law: laws.restored }))]
     const { holder, life } = this.#lifeOf(row.worker!)
     const breaks = this.#mayNotTake(row, tenure, life, taker)
     const isUnheard = this.isUnheard(row)

@@ -39,6 +39,10 @@ export class Ticks {
     return true
   }
 
+  restored(): void {
+    this.#taken.clear()
+  }
+
   /** Of the ticks that a schedule has gone over, those that `missed` keeps and nobody took. */
   owed(before: ScheduleRow, after: ScheduleRow, now: number): number[] {
     const ticks: number[] = []

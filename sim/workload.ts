@@ -9,7 +9,13 @@ import { crons } from './ticks.ts'
 export const lines: Source[] = ['a', 'b'].flatMap((queue) => ['x', 'y'].map((type) => ({ queue, type })))
 /** Where schedules submit, and nothing else. */
 const ticking: Source = { queue: 't', type: 'x' }
-export const allLines = [...lines, ticking]
+/** Rows that no rule can read. */
+const wild: Source = { queue: 'w', type: 'x' }
+export const allLines = [...lines, ticking, wild]
+
+/** What happens once in some seeds, whatever chance says: by the last digits of the seed. */
+export type Incident = 'restored' | 'newer' | 'wild'
+export const incidents: Record<number, Incident> = { 7: 'restored', 13: 'newer', 17: 'wild' }
 
 /** What a seed is about. */
 export interface Flavour {
@@ -36,7 +42,7 @@ const poison: Record<Happens, number> = {
 /** Servers stand still and answers are lost, but files are sound. */
 const remote: Record<Happens, number> = { ...chance, crash: 0.5, sleep: 1.5, fault: 0.5, jump: 0.2, late: 0.5 }
 
-export function anyFlavour(random: Random): Flavour {
+export function anyFlavour(random: Random, incident: Incident | null): Flavour {
   const odds = random.pick([0, 0.005, 0.02])
   const base = {
     name: 'chance',
@@ -46,7 +52,7 @@ export function anyFlavour(random: Random): Flavour {
     slots: [1, 2, 3, 4],
     remotes: 0,
   } as const
-  const name = random.weighted({ chance: 6, poison: 2, remote: 2 })
+  const name = incident === 'restored' ? 'remote' : random.weighted({ chance: 6, poison: 2, remote: 2 })
   if (name === 'poison') return { ...base, name, weights: poison, odds: 0, succeeds: true, slots: [1, 2, 5, 10, 20] }
   if (name === 'remote') return { ...base, name, weights: remote, remotes: 1 + random.below(2) }
   return base
@@ -129,7 +135,7 @@ export function anySettings(random: Random): QueueSettings {
 /** What one process works on: up to two workers, or none where an app only submits. */
 export function anyWorkers(random: Random, { slots }: Flavour): { sources: Source[]; slots: number }[] {
   return Array.from({ length: random.below(3) }, () => {
-    const sources = allLines.filter(() => random.chance(0.7))
+    const sources = [...lines, ticking].filter(() => random.chance(0.7))
     return { sources: sources.length > 0 ? sources : [random.pick(lines)], slots: random.pick(slots) }
   })
 }

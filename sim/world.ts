@@ -3,7 +3,7 @@ import type { Input, Lease } from '../src/store/store.ts'
 import { type Call, Checker, must } from './checker.ts'
 import { SimulatedDisk } from './faults.ts'
 import { File } from './file.ts'
-import { happen } from './happen.ts'
+import { happen, happenOnce } from './happen.ts'
 import { type Machine, SimulatedClock } from './machine.ts'
 import { Meanwhile } from './meanwhile.ts'
 import { type Life, SimulatedProcess } from './process.ts'
@@ -11,7 +11,7 @@ import { Random } from './random.ts'
 import { RemoteProcess } from './remote.ts'
 import { Tenures } from './tenures.ts'
 import { call as callLine } from './trace.ts'
-import { allLines, anyFlavour, anyWorkers, type Flavour } from './workload.ts'
+import { allLines, anyFlavour, anyWorkers, type Flavour, type Incident, incidents } from './workload.ts'
 
 const mostProcesses = 4
 /** In which everything must have come to an end once all faults are over. */
@@ -30,6 +30,7 @@ export class World {
   readonly tenures: Tenures
   readonly meanwhile: Meanwhile
   readonly flavour: Flavour
+  readonly incident: Incident | null
   processes: SimulatedProcess[] = []
   readonly remotes: RemoteProcess[]
   /** By pid, of those that have ended too. */
@@ -49,7 +50,8 @@ export class World {
     const [random, clock, counts] = [this.random, this.clock, this.counts]
     const alive = new Set<number>()
     const canTell = random.chance(0.8)
-    this.flavour = anyFlavour(random)
+    this.incident = incidents[seed % 20] ?? null
+    this.flavour = anyFlavour(random, this.incident)
     this.remotes = Array.from({ length: this.flavour.remotes }, (_, i) => {
       return new RemoteProcess(`far${i}`, random, [
         ...anyWorkers(random, this.flavour),
@@ -60,7 +62,18 @@ export class World {
       const process = this.processes.find((one) => one.pid === pid)
       if (process) this.meanwhile.between(process, sql)
     }
-    this.machine = { path, random, clock, counts, alive, canTell, rewrite, between, disk: new SimulatedDisk() }
+    this.machine = {
+      path,
+      random,
+      clock,
+      counts,
+      alive,
+      canTell,
+      rewrite,
+      between,
+      isNewer: false,
+      disk: new SimulatedDisk(),
+    }
     this.meanwhile = new Meanwhile(this)
     this.file = new File(path)
     this.tenures = new Tenures((worker) => this.#lifeOf(worker), this.#lives)
@@ -70,7 +83,11 @@ export class World {
   run(steps: number): void {
     this.meanwhile.odds = this.flavour.odds
     this.start()
-    for (this.step = 1; this.step <= steps; this.step++) this.#next()
+    for (this.step = 1; this.step <= steps; this.step++) {
+      if (this.incident) happenOnce[this.incident][this.step]?.(this)
+      this.#next()
+    }
+    if (this.machine.isNewer) happenOnce.newer[150]!(this)
     this.meanwhile.calm()
     this.#recover()
     this.#drain()
@@ -185,6 +202,12 @@ export class World {
     this.counts.calls = (this.counts.calls ?? 0) + 1
     const line = callLine(call, process.faults.dead)
     if (line) this.log(line)
+    if (this.machine.isNewer) this.checker.mustBeAsItWas()
+    else this.#checked(process, call)
+    if (process.faults.dead) this.end(process, 'crashed')
+  }
+
+  #checked(process: SimulatedProcess, call: Call): void {
     this.checker.check(call)
     for (const reply of call.replies) {
       if ('error' in reply) must(reply.error instanceof GopherQueueError, 'errors have codes', () => reply)
@@ -194,7 +217,6 @@ export class World {
     process.hear(call)
     for (const remote of this.remotes) remote.hear(process, call.replies)
     if (call.kind === 'tick' && !call.faulty && !call.interrupted) process.mustKnow(this.checker.now)
-    if (process.faults.dead) this.end(process, 'crashed')
   }
 
   /** SIGKILL. */
@@ -265,7 +287,7 @@ export class World {
         remote.loss = 0
         for (const _ of remote.workers) remote.act(this.processes, this.clock.elapsed, true)
       }
-      const busy = this.remotes.some((remote) => !remote.isIdle)
+      const busy = this.file.wildLeft > 0 || this.remotes.some((remote) => !remote.isIdle)
       const idle = !busy && this.processes.every(({ handlers }) => handlers.length === 0)
       const instants = open().map((job) => (job.runAt ?? job.expiresAt ?? 0) - this.clock.wall)
       const wait = idle && instants.length > 0 ? Math.max(1000, Math.min(...instants)) : 1000
