@@ -40,6 +40,7 @@ export class Answers {
       const request = asked.get(reply.seq)
       must(request !== undefined, 'each request is answered once', () => reply)
       const story = () => ({ request, reply: 'error' in reply ? reply.error.code : reply.value, now: call.now })
+      if (isWild(request!)) continue
       if ('error' in reply) this.#refused(request!, reply.error, call, before, after, story)
       else this.#done(request!, reply.value, call, before, after, story)
     }
@@ -240,6 +241,12 @@ export class Answers {
 
 /** Without those that somebody wrote who did not know what they mean. */
 const readable = (jobs: LeasedJob[]): LeasedJob[] => jobs.filter(({ queue }) => queue !== 'w')
+
+/** About such a job: nobody can say what the answer must be. */
+function isWild({ operation, input }: Request): boolean {
+  const lease = operation === 'succeed' || operation === 'fail' ? (input as Input<'fail'>).lease : input
+  return operation !== 'submit' && (lease as Lease | null)?.queue === 'w'
+}
 
 const isHeld = ({ jobs }: Snapshot, { id, token }: { id: number; token: number }): boolean =>
   jobs.get(id)?.state === 'running' && jobs.get(id)!.token === token

@@ -57,13 +57,19 @@ if (import.meta.main) {
     options: {
       minutes: { type: 'string', default: '10' },
       depth: { type: 'string', default: '1000' },
+      holds: { type: 'string' },
+      stops: { type: 'string' },
+      deaths: { type: 'string' },
       forgive: { type: 'string', multiple: true, default: [] },
     },
   })
   for (const rule of values.forgive) forgiven.add(rule)
   using files = new Files()
-  const ms = (Number(values.minutes) * 60_000) / budgets.length
-  for (const budget of budgets) {
+  const { holds, stops, deaths } = values
+  const own = { holds: Number(holds ?? 0), stops: Number(stops ?? 0), deaths: Number(deaths ?? 0) }
+  const worlds = (holds ?? stops ?? deaths) ? [own] : budgets
+  const ms = (Number(values.minutes) * 60_000) / worlds.length
+  for (const budget of worlds) {
     const { depth, states, runs, broken } = explore(files, budget, { ms, deepest: Number(values.depth) })
     const most = Object.entries(budget).map(([name, count]) => `${count} ${name}`)
     process.stdout.write(

@@ -241,7 +241,7 @@ export class SimulatedProcess {
     for (const handler of this.handlers) {
       const { lease } = handler
       const row = jobs.get(lease.id)
-      if (row?.state === 'running' && row.token === lease.token) continue
+      if ((row?.state === 'running' && row.token === lease.token) || lease.queue === 'w') continue
       handler.lostAt ??= now
       must(now - handler.lostAt < 1000, 'a process hears of each lease that it lost', () => ({
         at: [handler.lostAt, now],

@@ -47,7 +47,7 @@ interface Choice {
 }
 
 const sources = [{ queue: 'q', type: 'job' }]
-const steps = [1000, 4000]
+const steps = [1000, 8000]
 const patience = 10_001
 
 /** What small worlds have in common, and take over from each other: the file, connections to it, the machine. */
@@ -100,7 +100,7 @@ export class SmallWorld {
   readonly #within: { process: SimulatedProcess; began: string; since: number; at: string }[] = []
   /** When each process first saw a lease as it is, by what the lease says; and when it looked last. */
   readonly #seen = new Map<number, Map<string, number>>()
-  readonly #looked = new Map<number, { at: number; version: string }>()
+  readonly #looked = new Map<number, { at: number; version: unknown }>()
   #end: { choices: number; digest: string } | undefined
   #broken: string | null = null
 
@@ -338,27 +338,26 @@ export class SmallWorld {
   #saw({ pid }: SimulatedProcess): void {
     const before = this.#seen.get(pid) ?? new Map<string, number>()
     const now = new Map<string, number>()
-    for (const { id, state, token, expiresAt } of this.#file.read().jobs.values())
-      if (state === 'running') {
-        const name = `${id} ${token} ${expiresAt! - this.#clock.wall + this.#clock.elapsed}`
-        now.set(name, before.get(name) ?? this.#clock.elapsed)
-      }
+    for (const { id, token, expiresAt } of this.#file.leases()) {
+      const name = `${id} ${token} ${expiresAt - this.#clock.wall + this.#clock.elapsed}`
+      now.set(name, before.get(name) ?? this.#clock.elapsed)
+    }
     this.#seen.set(pid, now)
-    this.#looked.set(pid, { at: this.#clock.elapsed, version: this.#file.relative(0) })
+    this.#looked.set(pid, { at: this.#clock.elapsed, version: this.#file.version })
   }
 
   /** The file and what each process can know of it, with all times as ages. */
   #digest(): string {
     const { elapsed, wall } = this.#clock
     const file = this.#file.relative(wall)
-    const raw = this.#file.relative(0)
+    const { version } = this.#file
     const processes = this.#processes.map((process) => [
       ...[process.faults.dead, process.inCall, this.#stopped === process, process.afterGap],
       [...process.asked.values()].map(({ operation }) => operation),
       process.handlers.map(({ lease }) => [lease.id, lease.attempt, elapsed - (lease.startedAt - wall + elapsed)]),
       process.workers.map(({ overdue }) => overdue.map(({ id, until }) => [id, until - elapsed])),
       [...(this.#seen.get(process.pid) ?? [])].map(([name, at]) => [name.split(' ').slice(0, 2), elapsed - at]),
-      [elapsed - (this.#looked.get(process.pid)?.at ?? 0), this.#looked.get(process.pid)?.version === raw],
+      [elapsed - (this.#looked.get(process.pid)?.at ?? 0), this.#looked.get(process.pid)?.version === version],
     ])
     const within = this.#within.map(({ process, began, since, at }) => [process.pid, began, elapsed - since, at])
     const all = JSON.stringify([file, processes, within, this.#left, this.#foreign !== undefined])

@@ -278,7 +278,8 @@ export class World {
       if (!worker || !this.processes.includes(worker)) worker = lastWorker() // it died of one of the jobs
       for (const process of [...this.processes]) {
         for (const handler of process.handlers)
-          if (handler.killsAt === Number.POSITIVE_INFINITY) process.report(handler, 'succeed')
+          if (handler.killsAt === Number.POSITIVE_INFINITY)
+            process.report(handler, handler.lease.queue === 'w' && handler.lease.tries === 1 ? 'temporary' : 'succeed')
         for (const worker of process.workers) worker.overdue = []
         process.askForJobs()
         this.call(process, 'execute')
