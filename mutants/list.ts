@@ -13,9 +13,11 @@ const commit = 'store/sqlite/commit.ts'
 const condition = 'store/sqlite/condition.ts'
 const connection = 'store/sqlite/connection.ts'
 const db = 'store/sqlite/db.ts'
+const delivery = 'store/sqlite/delivery.ts'
 const disk = 'store/sqlite/disk.ts'
 const leases = 'store/sqlite/leases.ts'
 const operator = 'store/sqlite/operator.ts'
+const receipts = 'store/sqlite/receipts.ts'
 const reaper = 'store/sqlite/reaper.ts'
 const terms = 'store/sqlite/terms.ts'
 const round = 'store/sqlite/round.ts'
@@ -31,6 +33,7 @@ const worker = 'queue/worker.ts'
 
 const contract = ['tests/contract/memory.test.ts']
 const door = ['tests/server/auth.test.ts']
+const copies = ['tests/store/copies.test.ts']
 const faultyDisk = ['tests/store/disk.test.ts']
 const recovery = ['tests/contract/recovery.test.ts']
 const space = ['tests/store/space.test.ts']
@@ -389,8 +392,38 @@ export const mutants: Mutant[] = [
   {
     name: 'long-prune',
     breaks: 'deletes a thousand jobs at once, however long that takes',
-    edits: [[reaper, '(taken === 0 || db.clock.monotonic() < end)', '(taken === 0 || end > 0)']],
-    tests: space,
+    edits: [[reaper, 'if (db.clock.monotonic() >= end) return true', 'if (end < 0) return true']],
+    tests: ['tests/store/bounded.test.ts'],
+  },
+  {
+    name: 'reads-in-write',
+    breaks: 'reads within the transaction that writes, and keeps everybody from the write lock meanwhile',
+    edits: [['store/sqlite/group.ts', 'if (!(request.operation in writes)) {', "if (request.operation === 'close') {"]],
+    tests: ['tests/store/group.test.ts', 'tests/store/bounded.test.ts'],
+  },
+  {
+    name: 'long-many',
+    breaks: 'cancels a page of a thousand jobs at once, however long that takes',
+    edits: [[operator, 'if (db.clock.monotonic() >= end && i < ids.length - 1) return { changed, next: id }', '']],
+    tests: ['tests/store/bounded.test.ts'],
+  },
+  {
+    name: 'oldest-ticks',
+    breaks: 'makes up for the oldest thousand missed ticks, not for the newest',
+    edits: [['model/cron.ts', 'return ticks.slice(-most)', 'return ticks.slice(0, most)']],
+    tests: ['tests/model/cron.test.ts'],
+  },
+  {
+    name: 'gap-lost',
+    breaks: 'loses the times of a schedule that a change of the clocks leaves out',
+    edits: [['model/cron.ts', 'if (makesUp && next < at + after) return at', '']],
+    tests: ['tests/model/cron.test.ts'],
+  },
+  {
+    name: 'tick-once',
+    breaks: 'does not try a tick again that met a full queue',
+    edits: [['store/sqlite/ticks.ts', 'if (refused) taken--', '']],
+    tests: ['tests/queue/ticks.test.ts'],
   },
   {
     name: 'late-prune',
@@ -401,13 +434,13 @@ export const mutants: Mutant[] = [
   {
     name: 'kept-space',
     breaks: 'never gives the space that retention frees back to the disk',
-    edits: [[round, 'if (shrinking) giveBack(db)', '']],
+    edits: [[round, 'if (shrinking) giveBack(db, room)', '']],
     tests: space,
   },
   {
     name: 'blind-shrinking',
     breaks: 'moves pages to the front while a reader keeps the WAL from being emptied',
-    edits: [[round, 'sparePages(db) > 0 && db.checkpoint())', 'sparePages(db) > 0)']],
+    edits: [[round, 'sparePages(db, false) > 0) && db.checkpoint())', 'sparePages(db, false) > 0))']],
     tests: space,
   },
 
@@ -489,7 +522,7 @@ export const mutants: Mutant[] = [
   {
     name: 'no-reserve',
     breaks: 'sets no space aside for running jobs',
-    edits: [[condition, '!working || this.#disk.setAside(room)', '!working || room || !room']],
+    edits: [[condition, 'kept = this.#disk.setAside(room)', 'kept = room || !room']],
     tests: faultyDisk,
   },
   {
@@ -513,8 +546,62 @@ export const mutants: Mutant[] = [
   {
     name: 'never-recovers',
     breaks: 'goes on refusing when there is space again',
-    edits: [[condition, "if (!this.blocked) this.clear('STORAGE_FULL')", '']],
+    edits: [[condition, "!this.blocked && this.#causes.delete('STORAGE_FULL')", 'Number.isNaN(free)']],
     tests: faultyDisk,
+  },
+  {
+    name: 'flapping',
+    breaks: 'refuses and takes submissions by turns while the room of the disk sways about the reserve',
+    edits: [[condition, 'const roomAgain = 1.125', 'const roomAgain = 1']],
+    tests: ['tests/store/condition.test.ts'],
+  },
+  {
+    name: 'reserve-beside-link',
+    breaks: 'takes the folder of a link for that of the file',
+    edits: [[disk, 'if (to === null) return at', 'if (to !== undefined) return at']],
+    tests: faultyDisk,
+  },
+  {
+    name: 'hoarded-pages',
+    breaks: 'keeps free pages in the file while submissions are refused for want of room',
+    edits: [['store/sqlite/space.ts', 'return short ? free : ', 'return short ? 0 : ']],
+    tests: space,
+  },
+  {
+    name: 'two-sqlites',
+    breaks: 'opens a file that another copy of SQLite has open in this process',
+    edits: [['store/sqlite/copies.ts', "throw twoCopies(path, others, 'before')", 'return']],
+    tests: copies,
+  },
+  {
+    name: 'locks-of-others',
+    breaks: 'drops the locks of another copy of SQLite when it finds out that there is one',
+    edits: [['store/sqlite/copies.ts', 'probes.set(path, probe)\n', 'probe.close()\n']],
+    tests: copies,
+  },
+  {
+    name: 'copy-unnoticed',
+    breaks: 'goes on writing when another copy of SQLite opens the file',
+    edits: [[condition, 'this.#guard.copyCame() ?? this', 'null ?? this']],
+    tests: copies,
+  },
+  {
+    name: 'locks-left',
+    breaks: 'works on without locks when somebody in the process has read the file',
+    edits: [[commit, "if (found === 'unlocked') this.#lockAgain()", '']],
+    tests: copies,
+  },
+  {
+    name: 'overwritten-unseen',
+    breaks: 'goes on with a file that was written over in place',
+    edits: [['store/sqlite/overwritten.ts', 'return content !== last.content || ', 'return ']],
+    tests: ['tests/store/overwritten.test.ts'],
+  },
+  {
+    name: 'older-copy-unseen',
+    breaks: 'goes on with an older copy of the file that was put in its place',
+    edits: [['store/sqlite/overwritten.ts', 'named ? sequence < this.#sequence : ', 'named ? false : ']],
+    tests: ['tests/store/overwritten.test.ts'],
   },
   {
     name: 'outcome-dropped',
@@ -597,14 +684,74 @@ export const mutants: Mutant[] = [
   {
     name: 'forgotten-remotes',
     breaks: 'tells workers that signed on with an earlier server that their new leases are over',
-    edits: [[round, 'else this.#remotes.add(request.input.worker)', 'else this.#remotes.delete(request.input.worker)']],
+    edits: [[round, 'this.#remotes.add(request.input.worker)', 'this.#remotes.delete(request.input.worker)']],
     tests: ['tests/store/remote.test.ts'],
   },
   {
     name: 'unheard-leases',
     breaks: 'keeps what was given by an answer that its worker never heard',
-    edits: [['server/handlers.ts', 'for (const lease of unheard) giveBack(lease)', 'unheard.length = 0']],
-    tests: ['tests/server/serve.test.ts'],
+    edits: [[delivery, 'if (row && request.input.holds) receive(db, request.input, row)', '']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'hasty-return',
+    breaks: 'gives back what an answer gave that may still arrive',
+    edits: [[delivery, 'asked IS NULL OR asked < ?2)', 'asked IS NULL OR ?2 > 0)']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'endless-returns',
+    breaks: 'gives a job back for ever whose answer never arrives',
+    edits: [[delivery, 'undelivered < mostReturns', 'undelivered < 1e9']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'deaf-worker',
+    breaks: 'gives a worker that hears no answer as many jobs as ever',
+    edits: [[delivery, 'row.lost_answers < lostInARow', 'row.lost_answers < 1e9']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'no-receipt',
+    breaks: 'refuses a success that was taken, when it is sent again',
+    edits: [[receipts, "if (state === 'succeeded' && job.token === token) return succeeded", '']],
+    tests: contract,
+  },
+  {
+    name: 'no-receipt-of-failure',
+    breaks: 'refuses a failure that was taken, when it is sent again',
+    edits: [[receipts, 'UPDATE gq_attempts SET token = ?3', 'UPDATE gq_attempts SET token = ?3 + 0 * attempt + 1']],
+    tests: contract,
+  },
+  {
+    name: 'any-file',
+    breaks: 'takes the token of another file',
+    edits: [[delivery, 'if (epoch === db.epoch) return\n', 'return\n']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'twin-copies',
+    breaks: 'leaves two files that were restored from one backup with the same epoch',
+    edits: [
+      [
+        'store/sqlite/epoch.ts',
+        "db.run(`UPDATE gq_meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch'`)",
+        '',
+      ],
+    ],
+    tests: ['tests/store/epoch.test.ts'],
+  },
+  {
+    name: 'impostor',
+    breaks: 'lets a process take the id of another one’s worker',
+    edits: [['store/sqlite/registration.ts', 'return isSame ? known : undefined', 'return row ? known : undefined']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'writes-newer',
+    breaks: 'goes on writing when a newer process has brought the schema forward',
+    edits: [['store/sqlite/newer.ts', 'if (found > newestSchema)', 'if (found > newestSchema + 1)']],
+    tests: ['tests/store/newer.test.ts'],
   },
   {
     name: 'endless-goodbye',
@@ -615,7 +762,7 @@ export const mutants: Mutant[] = [
   {
     name: 'many-misfits',
     breaks: 'does to a job of a page what does not fit its state',
-    edits: [[operator, "'requestCancel' : event) !== undefined", "'requestCancel' : event) !== 7"]],
+    edits: [[operator, 'if (next(job.state, asked) === undefined) continue', '']],
     tests: contract,
   },
   {

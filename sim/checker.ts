@@ -46,6 +46,8 @@ export class Checker {
   readonly #answers = new Answers(this.#ledger)
   readonly #tenures: Tenures
   readonly #ticks = new Ticks()
+  /** When the delays of jobs are over, by the monotonic clock. */
+  readonly #delays = new Map<number, { runAt: number; dueAt: number }>()
   #before: Snapshot
   #lastId = 0
 
@@ -132,6 +134,8 @@ export class Checker {
     if (old)
       for (const column of ['queue', 'type', 'priority', 'payload', 'max', 'timeout', 'createdAt', 'key'] as const)
         must(old[column] === row[column], `${column} never changes`, story)
+    if (row.state === 'scheduled' && row.runAt !== old?.runAt)
+      this.#delays.set(row.id, { runAt: row.runAt!, dueAt: call.elapsed + row.runAt! - now })
     if (row.state === 'running') this.#lease(old, row, lease, call, story)
     if (ended(row.state) && old?.state !== row.state) this.#retention(row, now, before, story)
   }
@@ -155,9 +159,13 @@ export class Checker {
     const started = this.#tenures.startedAt(row.id)
     const lasts = row.expiresAt! - now
     const asked = call.asked.some((r) => r.operation === 'heartbeat' && (r.input as { id: number }).id === row.id)
-    const longest = Math.min(row.visibility, started + row.timeout + grace - elapsed)
+    const stood = lease === 'old' ? this.#tenures.stoodStill(row.id, elapsed) : 0 // its timeout goes on after that
+    const longest = Math.min(row.visibility, started + row.timeout + grace + stood - elapsed)
     const full = lease === 'old' ? lasts > 0 && lasts <= Math.ceil(longest) : lasts === longest
-    must(full || asked, 'a lease lasts for the visibility timeout, up to the timeout', story)
+    must(full || asked, 'a lease lasts for the visibility timeout, up to the timeout', () => [
+      { lasts, longest, elapsed, started },
+      story(),
+    ])
     if (lease === 'old') {
       must(asked || this.#file.pidOf(row.worker) === call.pid, 'only its own process renews a lease', story)
       return
@@ -210,8 +218,9 @@ export class Checker {
   #happenings(old: Row | undefined, id: number, call: Call): Happening[] {
     const { now } = call
     const list: Happening[] = [{ what: 'due' }, { what: 'expire' }, { what: 'lease' }]
+    const delay = this.#delays.get(id)
+    if (delay && old?.runAt === delay.runAt && call.elapsed >= delay.dueAt) list.push({ what: 'due', early: true })
     if (old?.pruneAt != null && old.pruneAt <= now) list.push({ what: 'prune' })
-    if (old?.state === 'running') list.push(...this.#tenures.taking(old, call))
     if (old?.state === 'running' && this.#file.pidOf(old.worker) === call.pid && !this.#answers.wasTold(old))
       list.push({ what: 'release' }) // nobody knows of it
     const refused = new Set(call.replies.flatMap((r) => ('error' in r && r.error.accepted === 'no' ? [r.seq] : [])))
@@ -234,11 +243,17 @@ export class Checker {
           list.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
       } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: true })
     }
+    // What was reported comes first: it explains the same as a timeout that was found, and its holder may say it again.
+    if (old?.state === 'running') list.push(...this.#tenures.taking(old, call))
     return list
   }
 
   /** With a sound store, no worker waits for a job that it could have, and nobody for the end of one that has ended. */
-  #nobodyWaitsInVain(call: Call, { jobs, queues }: Snapshot): void {
+  #nobodyWaitsInVain(call: Call, after: Snapshot): void {
+    const { jobs, queues } = after
+    const isLimited = [...jobs.values()].some(
+      ({ id, state }) => !ended(state) && this.#ledger.mostBeside(id) < Number.POSITIVE_INFINITY,
+    )
     for (const job of jobs.values())
       if (job.state === 'running' && this.#file.pidOf(job.worker) === call.pid)
         must(this.#answers.wasTold(job), 'a job whose lease nobody was told of does not run on', () => job)
@@ -252,6 +267,8 @@ export class Checker {
       if (operation !== 'lease') continue
       const { worker, sources, slots, exclude } = input as LeaseRequest
       const held = [...jobs.values()].filter((job) => job.state === 'running' && job.worker === worker).length
+      if (isLimited || this.#file.pidOf(worker) === null) continue // that it waits for room, or confirms nothing
+      const overdue = after.overdue(worker, call.now)
       if (held >= slots || sources.some(({ queue }) => queue === 'w')) continue
       for (const job of jobs.values())
         if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))
@@ -259,6 +276,7 @@ export class Checker {
             queues.get(job.queue)!.paused === 1 ||
               !hasPlace(job, jobs.values(), queues.get(job.queue)!.maxRunning, queues.get(job.queue)!.perKey) ||
               exclude.includes(job.id) ||
+              overdue.has(job.id) ||
               (job.deadline ?? Infinity) <= call.now,
             'no worker waits while a job of its is ready',
             () => ({ worker, held, slots, job }),

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { copyFileSync, rmSync } from 'node:fs'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import type { State } from '../src/model/lifecycle.ts'
+import { markAsCopy } from '../src/store/sqlite/epoch.ts'
 import type { Row } from './model.ts'
 import type { ScheduleRow } from './ticks.ts'
 
@@ -24,6 +25,8 @@ export interface Snapshot {
   jobs: Map<number, Row>
   queues: Map<string, Queue>
   schedules: Map<string, ScheduleRow>
+  /** Jobs that a worker's process must not start now, as a handler of theirs still runs in it: by worker. */
+  overdue(worker: number, now: number): Set<number>
 }
 
 /** The file by plain SQL, with a connection of its own: nothing of the store stands between it and the checker. */
@@ -33,6 +36,7 @@ export class File {
   #jobs!: StatementSync
   #counts!: StatementSync
   #queues!: StatementSync
+  #overdue!: StatementSync
   #schedules!: StatementSync
   #dataVersion!: StatementSync
   #version: unknown
@@ -52,9 +56,10 @@ export class File {
     this.#jobs = this.#db.prepare(
       `SELECT id, queue, type, priority, state, payload, attempt, budget_from AS budget, max_attempts AS max, backoff, timeout,
          on_timeout AS onTimeout, visibility_timeout AS visibility, run_at AS runAt, deadline, created_at AS createdAt,
-         lease_token AS token, lease_expires_at AS expiresAt, worker_id AS worker, started_at AS startedAt,
+         CASE state WHEN 'running' THEN lease_token END AS token,
+         lease_expires_at AS expiresAt, worker_id AS worker, started_at AS startedAt,
          cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
-         idempotency_key AS key, concurrency_key AS concurrency, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
+         idempotency_key AS key, concurrency_key AS concurrency, undelivered, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
        FROM gq_jobs WHERE payload NOT LIKE '%wild%' ORDER BY id`,
     )
     this.#counts = this.#db.prepare('SELECT queue, state, COUNT(*) AS count FROM gq_jobs GROUP BY 1, 2')
@@ -62,7 +67,10 @@ export class File {
       `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
-    this.#schedules = this.#db.prepare('SELECT name, cron, missed, next_at AS nextAt FROM gq_schedules')
+    this.#overdue = this.#db.prepare(`SELECT id, instance, overdue FROM gq_workers WHERE ended_at IS NULL`)
+    this.#schedules = this.#db.prepare(
+      'SELECT name, cron, missed, COALESCE(owed_at, next_at) AS nextAt FROM gq_schedules',
+    )
   }
 
   /** Jobs by `queue state`, also those that no rule can read. */
@@ -84,7 +92,8 @@ export class File {
     for (const end of ['-wal', '-shm']) rmSync(`${this.#path}${end}`, { force: true })
     copyFileSync(`${this.#path}.backup`, this.#path)
     this.#open()
-    this.#db.exec(`UPDATE gq_meta SET value = 'ep0ch' WHERE key = 'epoch'`)
+    markAsCopy(this.#db)
+    this.#db.exec('PRAGMA journal_mode = WAL')
   }
 
   /** As a newer version would raise it. */
@@ -141,6 +150,7 @@ export class File {
       jobs: new Map(jobs.map((row) => [row.id, row])),
       queues: new Map(queues.map((row) => [row.name, row])),
       schedules: new Map(schedules.map((row) => [row.name, row])),
+      overdue: overdueOf(this.#overdue.all() as unknown as Overdue[]),
     }
   }
 
@@ -151,6 +161,11 @@ export class File {
     const pid = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)!.pid as number | null
     this.#pids.set(worker!, pid)
     return pid
+  }
+
+  /** Names the file. */
+  get epoch(): string {
+    return this.#db.prepare(`SELECT value FROM gq_meta WHERE key = 'epoch'`).get()!.value as string
   }
 
   /** The host of a worker. */
@@ -209,15 +224,18 @@ export class File {
   clear(): void {
     this.#pids.clear()
     this.#db.exec(`BEGIN; DELETE FROM gq_attempts; DELETE FROM gq_jobs; DELETE FROM gq_queues; DELETE FROM gq_workers;
-      DELETE FROM gq_losses; UPDATE sqlite_sequence SET seq = 0; COMMIT`)
+      DELETE FROM gq_losses; DELETE FROM gq_requests; UPDATE sqlite_sequence SET seq = 0; COMMIT`)
   }
 
   /** A digest of all that the tables say. */
   digest(): string {
     const hash = createHash('sha256')
     const tables = this.#db.prepare(`SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name`).all()
-    for (const { name } of tables)
-      hash.update(`${name} ${JSON.stringify(this.#db.prepare(`SELECT * FROM ${name} ORDER BY 1, 2`).all())}`)
+    for (const { name } of tables) {
+      const rows = this.#db.prepare(`SELECT * FROM ${name} ORDER BY 1, 2`).all()
+      const told = name === 'gq_meta' ? rows.filter(({ key }) => key !== 'epoch') : rows // which is random, as it names the file
+      hash.update(`${name} ${JSON.stringify(told)}`)
+    }
     return hash.digest('hex')
   }
 
@@ -235,5 +253,20 @@ export class File {
 
   close(): void {
     this.#db.close()
+  }
+}
+
+interface Overdue {
+  id: number
+  instance: string
+  overdue: string
+}
+
+function overdueOf(workers: Overdue[]): Snapshot['overdue'] {
+  return (worker, now) => {
+    const instance = workers.find(({ id }) => id === worker)?.instance
+    const lists = workers.filter((other) => other.instance === instance).map(({ overdue }) => JSON.parse(overdue))
+    const handlers = lists.flat() as { id: number; since: number }[]
+    return new Set(handlers.filter(({ since }) => Math.abs(now - since) < 30_000).map(({ id }) => id))
   }
 }

@@ -30,8 +30,9 @@ export const happen = {
     const how = flavour.succeeds
       ? 'succeed'
       : random.weighted({ succeed: 10, temporary: 6, permanent: 1, timeout: 3, release: 2 })
-    process.report(handler, cancelled ? 'temporary' : how)
-    if (how === 'timeout' && random.chance(0.5)) process.goesOn(handler)
+    const goesOn = how === 'timeout' && !cancelled && random.chance(0.5)
+    process.report(handler, cancelled ? 'temporary' : how, goesOn)
+    if (goesOn) process.goesOn(handler)
     else process.settles()
     process.askForJobs()
   },

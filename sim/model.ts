@@ -33,6 +33,8 @@ export interface Row {
   reason: string | null
   key: string | null
   concurrency: string | null
+  /** How often it was given to workers that never received it. */
+  undelivered: number
   /** Rows in its history. */
   failures: number
 }
@@ -54,8 +56,12 @@ export interface Facts {
  * Something that can happen to one job in one call of an engine. `once`: somebody asked for it, once. `law`: what it
  * breaks; nothing that keeps the contract explains what happened if only this does.
  */
-export type Happening = { once?: boolean; law?: string } & (
-  | { what: 'due' | 'expire' | 'lease' | 'succeed' | 'release' | 'cancel' | 'retry' | 'remove' | 'prune' }
+export type Happening = {
+  once?: boolean
+  law?: string
+} /** `early`: its delay is over by the monotonic clock, though not by the wall clock, which was set back. */ & (
+  | { what: 'due'; early?: boolean }
+  | { what: 'expire' | 'lease' | 'succeed' | 'release' | 'cancel' | 'retry' | 'remove' | 'prune' }
   | { what: 'fail'; kind: 'temporary' | 'permanent' | 'timeout'; retryAfter: number | null }
   /** Its holder is gone or silent. `company`: how many others ran beside it; null where that cannot be said. */
   | { what: 'lost'; charged: boolean; company: number | null; waits?: boolean }
@@ -83,7 +89,9 @@ export function after(job: Facts, happening: Happening, policy: Row, now: number
   })
   switch (happening.what) {
     case 'due':
-      return job.state === 'scheduled' && job.runAt! <= now ? { ...job, state: 'ready', runAt: null } : null
+      return job.state === 'scheduled' && (happening.early || job.runAt! <= now)
+        ? { ...job, state: 'ready', runAt: null }
+        : null
     case 'expire':
       return waits && job.deadline !== null && job.deadline <= now ? end('dead', 'expired') : null
     case 'lease':

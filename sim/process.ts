@@ -50,7 +50,7 @@ export interface SimulatedWorker {
   slots: number
   running: Handler[]
   /** Handlers that still run although their attempt is over, and until when that keeps their jobs from starting here. */
-  overdue: { id: number; until: number }[]
+  overdue: { lease: LeasedJob; until: number }[]
   /** Seq of the request for jobs that waits. */
   asked: number | null
 }
@@ -88,6 +88,8 @@ export class SimulatedProcess {
   readonly #machine: Machine
   #engine: Engine | undefined
   #db: FaultyDb | undefined
+  #isPlanned = false
+  #lookedAt = 0
   #lastSeq = 0
   #wasSound = true
 
@@ -160,7 +162,13 @@ export class SimulatedProcess {
     return this.#call('execute', () => this.#engine!.execute(requests))
   }
 
+  /** It has not looked for so long that it would take itself to have stood still. */
+  get mustLook(): boolean {
+    return this.#machine.clock.monotonic() - this.#lookedAt > 400
+  }
+
   tick(): Call {
+    this.#lookedAt = this.#machine.clock.monotonic()
     return this.#call('tick', () => this.#engine!.tick())
   }
 
@@ -169,10 +177,11 @@ export class SimulatedProcess {
     return Number.isFinite(this.#engine!.tickIn(20))
   }
 
-  ask<K extends Operation>(operation: K, input: Input<K>): number {
+  ask<K extends Operation>(operation: K, input: Input<K>, epoch?: string): number {
     const seq = ++this.#lastSeq
-    this.outbox.push({ seq, operation, input })
-    this.asked.set(seq, { seq, operation, input })
+    const request = { seq, operation, input, epoch }
+    this.outbox.push(request)
+    this.asked.set(seq, request)
     return seq
   }
 
@@ -182,39 +191,41 @@ export class SimulatedProcess {
       if (this.stopping) continue
       const { id, sources, slots, running } = worker
       const now = this.#machine.clock.monotonic()
-      const overdue = worker.overdue.filter(({ until }) => until > now).map((handler) => handler.id)
+      const free = slots - worker.overdue.filter(({ until }) => until > now).length
       if (id === null) {
         worker.registering ??= this.ask('register', { name: `p${this.pid}`, sources, slots })
-      } else if (worker.asked === null && running.length < slots - overdue.length)
-        worker.asked = this.ask('lease', { worker: id, sources, slots: slots - overdue.length, exclude: [...overdue] })
+      } else if (worker.asked === null && running.length < free)
+        worker.asked = this.ask('lease', { worker: id, sources, slots: free, exclude: [] })
     }
   }
 
   /** The handler is done: its slot is free at once. */
-  report(handler: Handler, how: 'succeed' | 'temporary' | 'permanent' | 'timeout' | 'release'): void {
+  report(handler: Handler, how: 'succeed' | 'temporary' | 'permanent' | 'timeout' | 'release', goesOn = false): void {
     const { worker, lease } = handler
     worker.running.splice(worker.running.indexOf(handler), 1)
     const [error, retryAfter] = [{ name: 'Error', message: how, stack: null }, null]
     if (how === 'succeed') this.ask('succeed', { lease, result: '{}' })
     else if (how === 'release') this.ask('release', lease)
-    else this.ask('fail', { lease, kind: how, error, retryAfter })
+    else this.ask('fail', { lease, kind: how, error, retryAfter, goesOn })
   }
 
   /** Its attempt is over, and it runs on. */
   goesOn({ worker, lease }: Handler): void {
-    worker.overdue.push({ id: lease.id, until: this.#machine.clock.monotonic() + overdueFor })
+    worker.overdue.push({ lease, until: this.#machine.clock.monotonic() + overdueFor })
     this.life.hasOverdue = true
   }
 
   /** One of those that ran on is done. */
   settles(): void {
-    for (const { overdue } of this.workers) if (overdue.shift()) break
+    const done = this.workers.find(({ overdue }) => overdue.length > 0)?.overdue.shift()
+    if (done) this.ask('settled', done.lease)
     this.life.hasOverdue = this.workers.some(({ overdue }) => overdue.length > 0)
   }
 
   /** Time has passed. */
-  passed(ms: number, lockIsHeld: boolean): void {
-    if (!this.awake || (this.inCall && !this.isWaiting)) this.life.stopped += ms
+  passed(ms: number, lockIsHeld: boolean, allStand = false): void {
+    if (allStand) this.afterGap = true
+    if (allStand || !this.awake || (this.inCall && !this.isWaiting)) this.life.stopped += ms
     else if (!this.inCall) {
       this.life.watched += ms
       if (!lockIsHeld) this.life.free += ms
@@ -256,6 +267,7 @@ export class SimulatedProcess {
   stop(): void {
     this.stopping = true
     this.life.isStopping = true
+    for (const { id } of this.workers) if (id !== null) this.ask('stopping', id)
     for (const { id } of this.workers) if (id !== null) this.ask('unregister', id)
   }
 
@@ -314,6 +326,7 @@ export class SimulatedProcess {
     if (this.waited > patience - 100) this.faults.struck = true
     const afterGap = this.#lockedAfterGap
     if (!this.sealed && kind !== 'tick') this.afterGap ||= afterGap
+    this.#expect(kind)
     this.#wasSound = !this.faults.dead && this.status === 'ok' && !this.faults.struck
     const faulty = !wasSound || !this.#wasSound
     const { full, gone } = this.#machine.disk
@@ -338,12 +351,22 @@ export class SimulatedProcess {
     }
   }
 
+  /** As the storage thread does: the next look is planned, unless it is already. */
+  #expect(kind: Call['kind']): void {
+    if (!this.#engine || this.faults.dead || (kind === 'execute' && this.#isPlanned)) return
+    const wait = this.#engine.tickIn(20)
+    this.#isPlanned = Number.isFinite(wait)
+    if (this.#isPlanned) this.#engine.expect(wait)
+  }
+
   /** Hands out what the engine said. */
   hear({ replies, events }: Call): void {
     for (const event of events) this.#happened(event)
     for (const reply of replies) {
-      const { operation } = this.asked.get(reply.seq)!
+      const { operation, input } = this.asked.get(reply.seq)!
       this.asked.delete(reply.seq)
+      if ('error' in reply && reply.error.code === 'LEASE_LOST' && (operation === 'succeed' || operation === 'fail'))
+        this.ask('settled', (input as Input<'succeed'>).lease)
       const worker = this.workers.find(({ asked, registering }) => asked === reply.seq || registering === reply.seq)
       if (!worker) continue
       if (operation === 'register') {
@@ -352,6 +375,7 @@ export class SimulatedProcess {
         continue
       }
       worker.asked = null
+      if ('error' in reply && reply.error.code === 'WORKER_UNKNOWN') worker.id = null
       if ('value' in reply)
         for (const lease of reply.value as LeasedJob[]) {
           this.#mustNotRun(lease)
@@ -369,7 +393,9 @@ export class SimulatedProcess {
       return
     }
     handler.worker.running.splice(handler.worker.running.indexOf(handler), 1)
-    if (this.#machine.random.chance(0.7)) this.goesOn(handler) // it does not heed its signal at once
+    if (this.#machine.random.chance(0.7))
+      this.goesOn(handler) // it does not heed its signal at once
+    else this.ask('settled', handler.lease)
   }
 
   /** Another handler of the same job, whose attempt is over, still runs here. */
@@ -377,7 +403,7 @@ export class SimulatedProcess {
     const now = this.#machine.clock.monotonic()
     const beside = [
       ...this.handlers.filter(({ lease }) => lease.id === id),
-      ...this.workers.flatMap(({ overdue }) => overdue.filter((handler) => handler.id === id && handler.until > now)),
+      ...this.workers.flatMap(({ overdue }) => overdue.filter(({ lease, until }) => lease.id === id && until > now)),
     ]
     must(beside.length === 0, 'no attempt starts beside a handler of its job in the same process', () => [this.pid, id])
   }

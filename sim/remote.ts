@@ -5,11 +5,16 @@ import type { Random } from './random.ts'
 
 interface Running {
   lease: LeasedJob
+  epoch: string
   heartbeatAt: number
 }
 
 interface RemoteWorker {
   id: number | null
+  /** Of the file that gave its id. */
+  epoch: string
+  /** Numbers its requests for jobs. */
+  lastAsk: number
   sources: Source[]
   slots: number
   running: Running[]
@@ -20,6 +25,7 @@ interface RemoteWorker {
 interface Report {
   operation: 'succeed' | 'fail'
   lease: Lease
+  epoch: string
   sentAt: number
 }
 
@@ -50,10 +56,13 @@ export class RemoteProcess {
   /** How often a letter or an answer is lost. */
   loss = 0.1
 
-  constructor(host: string, random: Random, workers: { sources: Source[]; slots: number }[]) {
+  readonly #epoch: () => string
+
+  constructor(host: string, random: Random, epoch: () => string, workers: { sources: Source[]; slots: number }[]) {
     this.host = host
     this.#random = random
-    this.workers = workers.map((worker) => ({ ...worker, id: null, running: [], askedAt: null }))
+    this.#epoch = epoch
+    this.workers = workers.map((worker) => ({ ...worker, id: null, epoch: '', lastAsk: 0, running: [], askedAt: null }))
   }
 
   owns(worker: number): boolean {
@@ -82,7 +91,7 @@ export class RemoteProcess {
     if (finishes && worker) {
       const [done] = worker.running.splice(this.#random.below(worker.running.length), 1)
       const operation = this.#random.chance(0.7) ? 'succeed' : 'fail'
-      this.#reports.push({ operation, lease: done!.lease, sentAt: Number.NEGATIVE_INFINITY })
+      this.#reports.push({ operation, lease: done!.lease, epoch: done!.epoch, sentAt: Number.NEGATIVE_INFINITY })
     }
     for (const report of this.#reports) if (report.sentAt + patience.report <= now) this.#report(report, now)
   }
@@ -99,12 +108,13 @@ export class RemoteProcess {
     for (const each of running) {
       if (each.heartbeatAt > now) continue
       each.heartbeatAt = now + each.lease.visibilityTimeout / 3
-      this.#send('heartbeat', each.lease, { what: 'heartbeat', worker, running: each })
+      this.#send('heartbeat', each.lease, { what: 'heartbeat', worker, running: each }, each.epoch)
     }
     if (!isDue || running.length >= slots) return
     worker.askedAt = now
     const holds = running.map(({ lease }) => lease.token)
-    this.#send('lease', { worker: id, sources, slots, exclude: [], holds }, { what: 'lease', worker, sentAt: now })
+    const request = { worker: id, sources, slots, exclude: [], holds, ask: ++worker.lastAsk }
+    this.#send('lease', request, { what: 'lease', worker, sentAt: now }, worker.epoch)
   }
 
   #report(report: Report, now: number): void {
@@ -113,12 +123,17 @@ export class RemoteProcess {
     const error = { name: 'Error', message: 'far away', stack: null }
     const input =
       operation === 'succeed' ? { lease, result: '{}' } : { lease, kind: 'temporary', error, retryAfter: null }
-    this.#send(operation, input, { what: 'report', report })
+    this.#send(operation, input, { what: 'report', report }, report.epoch)
   }
 
-  #send(operation: 'register' | 'lease' | 'heartbeat' | 'succeed' | 'fail', input: object, letter: Letter): void {
+  #send(
+    operation: 'register' | 'lease' | 'heartbeat' | 'succeed' | 'fail',
+    input: object,
+    letter: Letter,
+    epoch?: string,
+  ): void {
     if (this.#random.chance(this.loss / 2)) return
-    this.#letters.set(this.#server!.ask(operation, input as never), letter)
+    this.#letters.set(this.#server!.ask(operation, input as never, epoch), letter)
   }
 
   /** Its server has answered; the answer may be lost on its way. */
@@ -149,7 +164,10 @@ export class RemoteProcess {
   #answered(what: 'register' | 'lease', worker: RemoteWorker, reply: Reply): void {
     if ('error' in reply) {
       if (what === 'lease') worker.id = null // it signs on again
-    } else if (what === 'register') worker.id = reply.value as number
-    else for (const lease of reply.value as LeasedJob[]) worker.running.push({ lease, heartbeatAt: 0 })
+      return
+    }
+    const epoch = this.#epoch()
+    if (what === 'register') Object.assign(worker, { id: reply.value, epoch })
+    else for (const lease of reply.value as LeasedJob[]) worker.running.push({ lease, epoch, heartbeatAt: 0 })
   }
 }

@@ -355,7 +355,7 @@ export class SmallWorld {
       ...[process.faults.dead, process.inCall, this.#stopped === process, process.afterGap],
       [...process.asked.values()].map(({ operation }) => operation),
       process.handlers.map(({ lease }) => [lease.id, lease.attempt, elapsed - (lease.startedAt - wall + elapsed)]),
-      process.workers.map(({ overdue }) => overdue.map(({ id, until }) => [id, until - elapsed])),
+      process.workers.map(({ overdue }) => overdue.map(({ lease, until }) => [lease.id, until - elapsed])),
       [...(this.#seen.get(process.pid) ?? [])].map(([name, at]) => [name.split(' ').slice(0, 2), elapsed - at]),
       [elapsed - (this.#looked.get(process.pid)?.at ?? 0), this.#looked.get(process.pid)?.version === version],
     ])

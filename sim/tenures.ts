@@ -17,6 +17,11 @@ export const laws = {
   unheard: 'a lease that was never received is not charged',
 } as const
 
+/** How often a lease that nobody confirms is not charged. */
+const mostUndelivered = 3
+/** How much later than it is due a renewal may come. */
+const slack = 300
+
 interface Tenure {
   /** `id token` */
   name: string
@@ -28,6 +33,9 @@ interface Tenure {
   atFirst: Life
   /** How long each process had watched then. */
   watched: Map<number, number>
+  /** What its holder has watched when it was given. */
+  watchedAtStart: number
+  holder: Life
   /** The wall clock was set forward since. */
   jumped: boolean
 }
@@ -79,6 +87,8 @@ export class Tenures {
       started: isNew ? elapsed : before!.started,
       startedWall: isNew ? now : before!.startedWall,
       since: elapsed,
+      watchedAtStart: isNew ? this.#lifeOf(row.worker!).life.watched : before!.watchedAtStart,
+      holder: this.#lifeOf(row.worker!).life,
       atFirst: { ...this.#lifeOf(row.worker!).life },
       watched: new Map([...this.#lives].map(([pid, { watched }]) => [pid, watched])),
       jumped: false,
@@ -115,7 +125,14 @@ export class Tenures {
     if (isUnheard) late ??= laws.unheard
     const company = this.#company(holder, life, tenure)
     const uncharged = company === 0 && !isUnheard ? laws.alone : undefined
-    const charged = isUnheard ? laws.unheard : company !== null && company > 0 ? laws.company : undefined
+    const charged =
+      isUnheard && row.undelivered >= mostUndelivered
+        ? undefined
+        : isUnheard
+          ? laws.unheard
+          : company !== null && company > 0
+            ? laws.company
+            : undefined
     const law = (own: string | undefined) => (breaks ?? own) as string
     return [
       { what: 'lost', charged: false, company, law: law(uncharged) },
@@ -123,6 +140,12 @@ export class Tenures {
       { what: 'lost', charged: true, company, waits: true, law: law(charged) },
       { what: 'fail', kind: 'timeout', retryAfter: null, law: law(late) },
     ]
+  }
+
+  /** For how long its holder stood still, or waited for the lock, since it was given. */
+  stoodStill(id: number, elapsed: number): number {
+    const { started, watchedAtStart, holder } = this.#tenures.get(id)!
+    return elapsed - started - (holder.watched - watchedAtStart)
   }
 
   /** Its worker, on the network, has never said that it knows of it. */
@@ -148,6 +171,8 @@ export class Tenures {
   /** The holder was gone when the attempt's timeout was over, or had said nothing for as long as a lease lasts. */
   #wasSilent(row: Row, tenure: Tenure, life: Life): boolean {
     const over = tenure.started + row.timeout
+    const third = Math.min(row.visibility, row.timeout + grace) / 3
+    if (tenure.jumped || tenure.since >= over - third - slack) return false
     if (life.diedAt < over) return true
     return life.stoppedAt + row.visibility < over && life.stoppedAt >= tenure.since
   }

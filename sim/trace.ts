@@ -58,6 +58,6 @@ function answer(request: Request | undefined, reply: Reply): string {
     case 'removeSchedule':
       return ''
     default:
-      return ` -> ${(reply.value as { state: string }).state}`
+      return reply.value === null ? '' : ` -> ${(reply.value as { state: string }).state}`
   }
 }

@@ -14,6 +14,8 @@ import { call as callLine } from './trace.ts'
 import { allLines, anyFlavour, anyWorkers, type Flavour, type Incident, incidents } from './workload.ts'
 
 const mostProcesses = 4
+/** How long a process that goes on does not look, at most; more is as if it had stood still. In ms. */
+const longestUnseen = 500
 /** In which everything must have come to an end once all faults are over. */
 const patience = 12 * 3_600_000
 
@@ -53,7 +55,7 @@ export class World {
     this.incident = incidents[seed % 20] ?? null
     this.flavour = anyFlavour(random, this.incident)
     this.remotes = Array.from({ length: this.flavour.remotes }, (_, i) => {
-      return new RemoteProcess(`far${i}`, random, [
+      return new RemoteProcess(`far${i}`, random, () => this.file.epoch, [
         ...anyWorkers(random, this.flavour),
         ...anyWorkers(random, this.flavour),
       ])
@@ -148,17 +150,19 @@ export class World {
   }
 
   /** Time passes, and each process that goes on looks every so often. */
-  advance(ms: number, pieces = Math.max(250, ms / 20), odds = 0.95): void {
+  advance(ms: number, pieces = Math.max(250, ms / 40), odds = 0.95): void {
     for (let left = ms; left > 0; left -= pieces) {
       this.pass(Math.min(left, pieces))
       for (const process of [...this.processes])
-        if (process.isFree && process.ticks && this.random.chance(odds)) this.call(process, 'tick')
+        if (process.isFree && process.ticks && (this.random.chance(odds) || process.mustLook))
+          this.call(process, 'tick')
       for (const remote of this.remotes) remote.act(this.processes, this.clock.elapsed, this.random.chance(0.05))
     }
   }
 
-  /** Time passes and nobody does anything, but what was to come with it. */
+  /** Time passes and nobody does anything, but what was to come with it. If it is long, all have stood still. */
   pass(ms: number): void {
+    const allStand = ms > longestUnseen
     for (let left = Math.ceil(ms); left > 0; ) {
       const kills = this.processes.flatMap((process) => process.handlers.map(({ killsAt }) => killsAt))
       const next = Math.min(this.meanwhile.next, ...kills.filter((at) => at > this.clock.elapsed))
@@ -167,8 +171,8 @@ export class World {
       this.clock.elapsed += step
       left -= step
       const held = this.meanwhile.lockIsHeld
-      for (const process of this.processes) process.passed(step, held)
-      for (const remote of this.remotes) remote.passed(step, held)
+      for (const process of this.processes) process.passed(step, held, allStand)
+      for (const remote of this.remotes) remote.passed(step, held || allStand)
       this.meanwhile.passed()
       for (const process of [...this.processes]) this.#poisoned(process)
     }
@@ -280,7 +284,7 @@ export class World {
         for (const handler of process.handlers)
           if (handler.killsAt === Number.POSITIVE_INFINITY)
             process.report(handler, handler.lease.queue === 'w' && handler.lease.tries === 1 ? 'temporary' : 'succeed')
-        for (const worker of process.workers) worker.overdue = []
+        while (process.workers.some(({ overdue }) => overdue.length > 0)) process.settles()
         process.askForJobs()
         this.call(process, 'execute')
       }
@@ -292,7 +296,8 @@ export class World {
       const idle = !busy && this.processes.every(({ handlers }) => handlers.length === 0)
       const instants = open().map((job) => (job.runAt ?? job.expiresAt ?? 0) - this.clock.wall)
       const wait = idle && instants.length > 0 ? Math.max(1000, Math.min(...instants)) : 1000
-      this.advance(wait, wait, 1)
+      if (wait > 5000) this.pass(wait - 2500)
+      this.advance(Math.min(wait, 2500), longestUnseen, 1)
     }
     for (const process of this.processes) {
       must(process.status === 'ok', 'a store recovers by itself', () => process.status)

@@ -67,6 +67,7 @@ function factsOf(job: Job): [string, preact.ComponentChildren][] {
     ['Queue', <a href={`#/jobs?queue=${encodeURIComponent(job.queue)}`}>{job.queue}</a>],
     ['Class', job.priority],
     ['Attempts', `${job.attempt}, ${job.attemptsLeft} of ${job.maxAttempts} left`],
+    ...(job.company === null ? [] : [['Company', `at most ${job.company} others`] as [string, string]]),
     ['Submitted', <Time at={job.createdAt} />],
     ['Started', <Time at={job.startedAt} none="not yet" />],
     ['Timeout', span(job.timeout)],
@@ -133,13 +134,31 @@ function Actions({ job: { id, state, cancelRequestedAt } }: { job: Job }) {
   )
 }
 
+/** Who else ran in the process of a lost attempt. */
+function Beside({ others, jobs }: NonNullable<Attempt['beside']>) {
+  return (
+    <p class="dim">
+      beside{' '}
+      {jobs.map(({ id, type }, i) => (
+        <>
+          {i > 0 && ', '}
+          <a href={`#/jobs/${id}`}>
+            {type} {id}
+          </a>
+        </>
+      ))}
+      {others > jobs.length && ` and ${others - jobs.length} more`}
+    </p>
+  )
+}
+
 /** Each attempt as a bar in the time from submission to now or the end, with its error below. */
 function Timeline({ job, attempts }: { job: Job; attempts: Attempt[] }) {
   const end = Math.max(job.finishedAt ?? now(), job.createdAt + 1)
   const place = (at: number) => (100 * (at - job.createdAt)) / (end - job.createdAt)
   return (
     <ol class="timeline">
-      {attempts.map(({ attempt, outcome, worker, startedAt, finishedAt, error }, i) => {
+      {attempts.map(({ attempt, outcome, worker, startedAt, finishedAt, error, beside }, i) => {
         const until = finishedAt ?? end
         const row = (
           <>
@@ -174,6 +193,7 @@ function Timeline({ job, attempts }: { job: Job; attempts: Attempt[] }) {
                 <b>{error.name}</b> {error.message}
               </p>
               {worker && <p class="dim">on {worker}</p>}
+              {beside && beside.others > 0 && <Beside {...beside} />}
               {error.stack && <Text label={`Stack of attempt ${attempt}`}>{error.stack}</Text>}
             </details>
           </li>

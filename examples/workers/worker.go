@@ -25,7 +25,7 @@ import (
 // Job is what a lease tells of a job; there is more in it.
 type Job struct {
 	ID                int64           `json:"id"`
-	Token             int64           `json:"token"`
+	Token             string          `json:"token"`
 	Type              string          `json:"type"`
 	Payload           json.RawMessage `json:"payload"`
 	Attempt           int             `json:"attempt"`
@@ -99,6 +99,9 @@ func call(ctx context.Context, method, path string, body, answer any, again bool
 // once also says how long to wait before it is worth sending again; below zero when it is not.
 func once(ctx context.Context, method, path string, body, answer any) (time.Duration, error) {
 	var text []byte
+	if fresh, ok := body.(func() any); ok {
+		body = fresh() // made anew each time it is sent
+	}
 	if body != nil {
 		var err error
 		if text, err = json.Marshal(body); err != nil {
@@ -172,7 +175,7 @@ func run(parent context.Context, job Job) {
 	}
 	var fate struct{ State string }
 	if err := call(context.Background(), "POST", path+event, told, &fate, true); err != nil {
-		log.Printf("job %d attempt %d: %s refused: %v", job.ID, job.Attempt, event, err) // LEASE_LOST: too late, or a first answer got lost
+		log.Printf("job %d attempt %d: %s refused: %v", job.ID, job.Attempt, event, err) // LEASE_LOST: too late
 		return
 	}
 	log.Printf("job %d attempt %d: %s, now %s", job.ID, job.Attempt, event, fate.State)
@@ -186,6 +189,38 @@ func attempt(ctx context.Context, job Job) (result any, err error) {
 		}
 	}()
 	return handlers[job.Type](ctx, job)
+}
+
+// Held has the tokens of the jobs that run here, by job.
+type Held struct {
+	mutex  sync.Mutex
+	tokens map[int64]string
+}
+
+var held = Held{tokens: map[int64]string{}}
+
+func (held *Held) add(job Job) {
+	held.mutex.Lock()
+	defer held.mutex.Unlock()
+	held.tokens[job.ID] = job.Token
+}
+
+func (held *Held) remove(job Job) {
+	held.mutex.Lock()
+	defer held.mutex.Unlock()
+	if held.tokens[job.ID] == job.Token {
+		delete(held.tokens, job.ID)
+	}
+}
+
+func (held *Held) all() []string {
+	held.mutex.Lock()
+	defer held.mutex.Unlock()
+	all := []string{}
+	for _, token := range held.tokens {
+		all = append(all, token)
+	}
+	return all
 }
 
 func main() {
@@ -207,17 +242,23 @@ func main() {
 	log.Printf("%s takes %s", name, strings.Join(types, ", "))
 
 	var failure error
+	turn := 0
+	request := func() any { // what an earlier answer gave and is not held was lost with it, and goes back
+		turn++
+		return map[string]any{"worker": name, "types": types, "slots": slots, "turn": turn, "holds": held.all()}
+	}
 	for asked.Err() == nil && failure == nil {
 		var answer struct{ Jobs []Job }
-		request := map[string]any{"worker": name, "types": types, "slots": slots}
 		// A signal ends the request; jobs that were on their way go back when we sign off.
 		if err := call(asked, "POST", "/v1/leases", request, &answer, true); err != nil && asked.Err() == nil {
 			failure = err // the token, or the request itself: it would be refused again
 		}
 		for _, job := range answer.Jobs {
 			running.Add(1)
+			held.add(job)
 			go func(job Job) {
 				defer running.Done()
+				defer held.remove(job)
 				run(ctx, job)
 			}(job)
 		}

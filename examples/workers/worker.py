@@ -4,6 +4,7 @@
 GOPHERQUEUE_URL and GOPHERQUEUE_TOKEN name the server, SLOTS the jobs at once, GRACE the seconds that they have on SIGTERM.
 """
 import http.client
+import itertools
 import json
 import math
 import os
@@ -66,7 +67,7 @@ def call(method, path, body=None, patience=0.0, timeout=70):
         headers = {"Authorization": f"Bearer {TOKEN}"} if TOKEN else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else json.dumps(body() if callable(body) else body).encode()
         request = urllib.request.Request(SERVER + path, data, headers, method=method)
         wait = 0.0
         try:
@@ -111,18 +112,23 @@ def run(job):
     try:
         fate = call("POST", f"/v1/jobs/{job['id']}/{event}", {**of_job, **told}, patience=math.inf)
         print(f"job {job['id']} attempt {job['attempt']}: {event}, now {fate['state']}", flush=True)
-    except Refused as error:  # LEASE_LOST: too late, or a first answer got lost on its way
+    except Refused as error:  # LEASE_LOST: too late
         print(f"job {job['id']} attempt {job['attempt']}: {event} refused: {error}", flush=True)
 
 
 stopping = threading.Event()
-running = set()
+running = {}  # the token of each thread's job
 failures = []
 
 
 def poll():
     """The loop: one request that waits for jobs, as many as there are free slots, and a thread for each."""
-    request = {"worker": NAME, "types": list(HANDLERS), "slots": SLOTS}
+    turns = itertools.count(1)
+
+    def request():  # what an earlier answer gave and is not held was lost with it, and goes back
+        held = list(running.copy().values())
+        return {"worker": NAME, "types": list(HANDLERS), "slots": SLOTS, "turn": next(turns), "holds": held}
+
     while not stopping.is_set():
         try:
             jobs = call("POST", "/v1/leases", request, patience=math.inf)["jobs"]
@@ -130,9 +136,8 @@ def poll():
             failures.append(error)
             return os.kill(os.getpid(), signal.SIGTERM)
         for job in jobs if not stopping.is_set() else []:
-            thread = threading.Thread(target=lambda job=job: (run(job), running.discard(threading.current_thread())))
-            thread.daemon = True
-            running.add(thread)
+            thread = threading.Thread(target=lambda job=job: (run(job), running.pop(threading.current_thread())), daemon=True)
+            running[thread] = job["token"]
             thread.start()
 
 
@@ -148,7 +153,7 @@ def main():
         stopping.set()
     try:
         end = time.monotonic() + GRACE
-        no_more = {"worker": NAME, "types": list(HANDLERS), "slots": 0, "waitMs": 0, "turn": 1}
+        no_more = {"worker": NAME, "types": list(HANDLERS), "slots": 0, "waitMs": 0, "turn": 2**53 - 1}
         try:
             call("POST", "/v1/leases", no_more, timeout=5)  # in place of the one that waits, which is answered so
             poller.join(5)

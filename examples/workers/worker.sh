@@ -54,7 +54,7 @@ until_heard() {
 beat() {
   local answer code
   while sleep "$(($3 / 3000)).$(printf %03d $(($3 / 3 % 1000)))" && alive; do
-    answer=$(limit=10 call POST "/v1/jobs/$1/heartbeat" "{\"token\":$2}") && code=0 || code=$?
+    answer=$(limit=10 call POST "/v1/jobs/$1/heartbeat" "{\"token\":\"$2\"}") && code=0 || code=$?
     [[ $code = 1 || $answer = *'"cancelRequested":true'* ]] && kill -TERM -- -"$4" 2>/dev/null
   done
 }
@@ -65,7 +65,7 @@ await() { while kill -0 "$1" 2>/dev/null; do wait "$1"; done; }
 # work JOB: one attempt, then exactly one outcome.
 work() {
   local id token life told error code beating
-  [[ $1 =~ ^\{\"id\":([0-9]+),\"token\":([0-9]+) ]] || return
+  [[ $1 =~ ^\{\"id\":([0-9]+),\"token\":\"([0-9a-f.]+)\" ]] || return
   id=${BASH_REMATCH[1]} token=${BASH_REMATCH[2]}
   [[ $1 =~ .*\"visibilityTimeout\":([0-9]+) ]] && life=${BASH_REMATCH[1]}
   rm -f "$folder/code"
@@ -84,17 +84,18 @@ work() {
     none) event=release told= ;;
     *) event=fail told=",\"kind\":\"temporary\",\"error\":{\"message\":\"exit code $code: $error\"}" ;;
   esac
-  until_heard POST "/v1/jobs/$id/$event" "{\"token\":$token$told}" >"$folder/fate" &
+  until_heard POST "/v1/jobs/$id/$event" "{\"token\":\"$token\"$told}" >"$folder/fate" &
   await $! # in the background, so that a signal is heard meanwhile
-  echo "job $id: $event: $(cat "$folder/fate")" # a refusal is LEASE_LOST: too late, or a first answer got lost
+  echo "job $id: $event: $(cat "$folder/fate")" # a refusal is LEASE_LOST: too late
 }
 
-stopping= handler=
-ask() { printf '{"worker":"%s","types":["fetch"],"slots":%s,"waitMs":%s,"turn":%s}' "$name" "$@"; }
+stopping= handler= turn=0
+# ask SLOTS MS TURN: this script asks while it has no job; one that an earlier answer gave was lost with it, and goes back.
+ask() { printf '{"worker":"%s","types":["fetch"],"slots":%s,"waitMs":%s,"turn":%s%s}' "$name" "$@"; }
 stop() {
   [[ -n $stopping ]] && grace=0 # a second signal
   stopping=1
-  limit=5 call POST /v1/leases "$(ask 0 0 1)" >/dev/null # in place of the one that waits, which is answered so
+  limit=5 call POST /v1/leases "$(ask 0 0 $((turn + 1)) '')" >/dev/null # in place of the one that waits, which is answered so
   [[ -n $handler ]] && { sleep "$grace"; kill -TERM -- -"$handler" 2>/dev/null; } &
 }
 trap stop TERM INT
@@ -102,7 +103,8 @@ trap stop TERM INT
 echo "$name takes fetch"
 failed=0 pause=1
 while [[ -z $stopping ]]; do
-  { call POST /v1/leases "$(ask 1 30000 0)"; echo $? >"$folder/heard"; } >"$folder/answer" &
+  turn=$((turn + 1))
+  { call POST /v1/leases "$(ask 1 30000 $turn ',"holds":[]')"; echo $? >"$folder/heard"; } >"$folder/answer" &
   await $!
   case $(cat "$folder/heard") in
     0)

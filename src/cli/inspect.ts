@@ -118,8 +118,10 @@ function describe(job: Job, history: Attempt[], why: string): void {
     if (forPeople) print(`${styleText('bold', name.padEnd(17))}  ${paint(safe(text))}`)
     else table([], [[name, text]])
   }
-  for (const { attempt, outcome, worker, startedAt, finishedAt, error } of history) {
+  for (const { attempt, outcome, worker, startedAt, finishedAt, error, beside } of history) {
     const lines = error ? (error.stack || `${error.name}: ${error.message}`).split('\n') : []
+    if (beside && beside.others > 0)
+      lines.push(`beside ${beside.jobs.map(({ id, type }) => `${type} ${id}`).join(', ')}`)
     const took = finishedAt === null ? 'so far' : formatMs(finishedAt - startedAt)
     const row = ['attempt', `${attempt}`, outcome, took, when(startedAt), worker ?? '']
     table([], [forPeople ? row : [...row, lines.join('\n')]])

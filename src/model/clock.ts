@@ -7,15 +7,56 @@ export interface Clock {
   now(): Instant
   /** Ms since some fixed instant; never jumps. */
   monotonic(): number
+  /**
+   * Ms for which this process stood still, as while it was stopped or its machine slept, since some fixed instant. What a
+   * handler could not use is not part of its time. Absent where that cannot happen.
+   */
+  stoodStill?(): number
   /** Calls `callback` once after `ms`; returns a function that cancels it. Keeps the process alive until then. */
   timer(ms: number, callback: () => void): () => void
 }
 
 const longestTimer = 2 ** 31 - 1 // setTimeout fires at once for anything longer
 
+/** How often the process looks whether it stood still, and how late such a look is when it did, in ms. */
+const lookEvery = 1000
+
+/** Notices gaps: a look that comes more than a second late. It runs while somebody asks. */
+class Gaps {
+  #total = 0
+  #expectedAt = Number.POSITIVE_INFINITY
+  #askedAt = 0
+
+  total(): number {
+    this.#askedAt = performance.now()
+    if (this.#expectedAt === Number.POSITIVE_INFINITY) this.#arm()
+    return this.#total + this.#late()
+  }
+
+  #late(): number {
+    const late = performance.now() - this.#expectedAt
+    return late > lookEvery ? late : 0
+  }
+
+  #arm(): void {
+    this.#expectedAt = performance.now() + lookEvery
+    setTimeout(() => {
+      this.#total += this.#late()
+      if (performance.now() - this.#askedAt < forgetAfter) this.#arm()
+      else this.#expectedAt = Number.POSITIVE_INFINITY
+    }, lookEvery).unref()
+  }
+}
+
+/** How long after the last question it goes on looking, in ms. */
+const forgetAfter = 86_400_000
+
+const gaps = new Gaps()
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
+  stoodStill: () => gaps.total(),
   timer(ms, callback) {
     let handle: NodeJS.Timeout
     const arm = (left: number) => {

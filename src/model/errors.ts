@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'STORAGE_FULL' // the disk has no room: submissions refused, processing goes on
   | 'STORAGE_UNAVAILABLE' // the file cannot be made durable now
   | 'STORAGE_CORRUPT' // the file is damaged; nothing was overwritten
+  | 'TWO_SQLITES' // another copy of SQLite has the file open in this process
   | 'NOT_A_QUEUE' // the file is not a GopherQueue file, or its folder is missing
   | 'SCHEMA_TOO_NEW' // written by a newer GopherQueue
   | 'ENGINE_TOO_OLD' // SQLite is older than 3.51.3
@@ -19,6 +20,7 @@ export type ErrorCode =
   | 'NOT_FOUND' // no such job
   | 'INVALID_STATE' // the event does not fit the job's state
   | 'LEASE_LOST' // the lease token is stale: another attempt owns the job
+  | 'WORKER_UNKNOWN' // the worker's id is not known here, or it was signed off: it registers again
   | 'JOB_FAILED' // wait(): the job ended dead or cancelled
   | 'WAIT_TIMEOUT' // wait(): the job had not ended in time; it goes on
   | 'CLOSED' // the queue was closed

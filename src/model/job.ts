@@ -123,6 +123,8 @@ export interface Job<Payload = unknown, Result = unknown> {
   deadline: Instant | null
   /** When it was submitted. */
   createdAt: Instant
+  /** The tick of the schedule that submitted it; null if none did. */
+  tick: Instant | null
   /** When its latest attempt started. */
   startedAt: Instant | null
   /** When it ended; only in a terminal state. */
@@ -131,6 +133,8 @@ export interface Job<Payload = unknown, Result = unknown> {
   leaseExpiresAt: Instant | null
   /** Name of the worker of its latest attempt. */
   worker: string | null
+  /** Beside how many other jobs of one process it may run, since its process was lost beside others; null for any number. */
+  company: number | null
   /** When it was asked to stop while running. */
   cancelRequestedAt: Instant | null
   /** As its handler last told, 0 to 100 percent. */
@@ -169,6 +173,8 @@ export interface Attempt {
   outcome: 'running' | 'succeeded' | 'failed' | 'timeout' | 'lost' | 'cancelled'
   /** Null for the running and the successful one. */
   error: JobError | null
+  /** Of a lost one: who else ran in its process then, the first 100 by name; null where the loss is no evidence. */
+  beside: { others: number; jobs: { id: number; type: string }[] } | null
 }
 
 /** Checks a queue or type name: 1 to 128 characters, no control characters. */

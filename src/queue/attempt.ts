@@ -39,7 +39,7 @@ export class Attempt {
   #span: Span | undefined
 
   constructor(leased: LeasedJob, definition: Definition, around: Surroundings) {
-    const { id, type, queue, attempt, maxAttempts, tries, createdAt, startedAt, deadline } = leased
+    const { id, type, queue, attempt, maxAttempts, tries, createdAt, startedAt, deadline, tick } = leased
     const priority = priorities[leased.priority]!
     const payload: unknown = JSON.parse(leased.payload)
     const attemptsLeft = maxAttempts - tries
@@ -55,11 +55,12 @@ export class Attempt {
       attemptsLeft,
       checkpoint,
       createdAt,
+      tick: tick ?? null, // a server of an earlier version does not tell
       startedAt,
       deadline,
     }
     this.leased = leased
-    this.lease = { id, queue, type, token: leased.token }
+    this.lease = { id, queue, type, token: leased.token, ...(leased.epoch !== undefined && { epoch: leased.epoch }) }
     this.#definition = definition
     this.#around = around
   }
@@ -81,13 +82,7 @@ export class Attempt {
         settle(this.#succeeded(returned))
         return
       }
-      const { timeout } = this.leased
-      this.#stopTimer = this.#around.clock.timer(timeout, () => {
-        const error = new Error(`The attempt ran longer than its timeout of ${timeout} ms.`)
-        error.name = 'Timeout'
-        this.#decide(this.#failed(error, 'timeout'))
-        this.#abort(error)
-      })
+      this.#endAfter(this.leased.timeout)
       Promise.resolve(returned).then(
         (value) => settle(this.#succeeded(value)),
         (error: unknown) => settle(this.#failed(error)),
@@ -95,6 +90,23 @@ export class Attempt {
     } catch (error) {
       settle(this.#failed(error))
     }
+  }
+
+  /** Time in which the process stood still was none of the handler's. */
+  #endAfter(ms: number): void {
+    const { clock } = this.#around
+    const before = clock.stoodStill?.() ?? 0
+    this.#stopTimer = clock.timer(ms, () => {
+      const lost = (clock.stoodStill?.() ?? 0) - before
+      if (lost > 0) {
+        this.#endAfter(lost)
+        return
+      }
+      const error = new Error(`The attempt ran longer than its timeout of ${this.leased.timeout} ms.`)
+      error.name = 'Timeout'
+      this.#decide(this.#failed(error, 'timeout'))
+      this.#abort(error)
+    })
   }
 
   /** Somebody asked for the job's end: the handler may stop, and its outcome decides. */

@@ -25,6 +25,8 @@ export interface ActiveJob<Payload = unknown> {
   checkpoint: unknown
   /** When it was submitted. */
   createdAt: Instant
+  /** The tick of the schedule that submitted it (Unix ms): what it is for, however late it runs. Null if none did. */
+  tick: Instant | null
   /** When this attempt was leased. */
   startedAt: Instant
   /** By when an attempt had to start, or null. */

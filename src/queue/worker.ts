@@ -1,5 +1,5 @@
 import { type Duration, toMs } from '../model/duration.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
+import { type ErrorCode, GopherQueueError, invalid } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
 import { Attempt, describe, type Outcome, type Surroundings } from './attempt.ts'
@@ -29,6 +29,15 @@ export interface StopOptions {
  * storage may take to hear a worker's last word.
  */
 const patience = { afterTimeout: 30_000, afterAbort: 10_000, lastWord: 10_000 }
+
+const isUnknown = (error: unknown): boolean => (error as GopherQueueError).code === 'WORKER_UNKNOWN'
+
+/** What follows a report: when it is on disk, when its lease is lost, and of which refusal nobody is warned. */
+interface Reporting {
+  onDisk?: (fate: Fate) => void
+  onLeaseLost?: () => void
+  expected?: ErrorCode | undefined
+}
 
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
 export class Worker {
@@ -122,13 +131,19 @@ export class Worker {
 
   #register(): void {
     const { name, sources, concurrency } = this
-    this.#registration = this.#store.call('register', { name, sources, slots: concurrency }).then(
+    const known = this.#id === undefined ? {} : { known: this.#id }
+    this.#registration = this.#store.call('register', { name, sources, slots: concurrency, ...known }).then(
       (id) => {
         this.#id = id
         this.#ask()
       },
       (error) => this.#tryLater(error, () => this.#register()),
     )
+  }
+
+  /** Somebody has signed it off, or the file is another one; of several requests the last does it. */
+  #registerAgain(): void {
+    if (this.#asking === 0 && !this.#stopping) this.#register()
   }
 
   #tryLater(error: unknown, again: () => void): void {
@@ -142,8 +157,7 @@ export class Worker {
     const slots = this.#stopping ? 0 : this.concurrency - this.#blocking.size
     if (this.#id === undefined || (this.#running.size >= slots && !this.#stopping)) return
     this.#asking++
-    const exclude = [...this.#blocking.keys()].map((attempt) => attempt.lease.id)
-    this.#store.call('lease', { worker: this.#id, sources: this.sources, slots, exclude }).then(
+    this.#store.call('lease', { worker: this.#id, sources: this.sources, slots, exclude: [] }).then(
       (jobs) => {
         this.#asking--
         for (const job of jobs) this.#start(job)
@@ -151,7 +165,8 @@ export class Worker {
       },
       (error) => {
         this.#asking--
-        this.#tryLater(error, () => this.#askAgain())
+        if (isUnknown(error)) this.#registerAgain()
+        else this.#tryLater(error, () => this.#askAgain())
       },
     )
   }
@@ -178,7 +193,7 @@ export class Worker {
     this.#emit('started', attempt.job)
     attempt.start(
       (outcome) => this.#finish(attempt, outcome),
-      () => this.#overdue.delete(attempt) && this.#unblock(attempt),
+      () => this.#settled(attempt),
     )
   }
 
@@ -193,7 +208,18 @@ export class Worker {
     this.#report(attempt, outcome)
     if (this.#running.size === 0) this.#onIdle?.()
     if (attempt.settled) this.#askAgain()
-    else if (!this.#stopping) this.#ask() // in place of a request that waits and does not know what to exclude
+    else if (!this.#stopping) this.#ask() // in place of a request that waits for a slot too many
+  }
+
+  /** A handler whose attempt was over has ended: its job may start here again. */
+  #settled(attempt: Attempt): void {
+    if (!this.#overdue.delete(attempt)) return
+    this.#unblock(attempt)
+    this.#mayStartAgain(attempt)
+  }
+
+  #mayStartAgain({ lease }: Attempt): void {
+    this.#store.call('settled', lease).catch(() => undefined) // else it may after 30 s
   }
 
   #unblock(attempt: Attempt): void {
@@ -201,24 +227,28 @@ export class Worker {
     if (this.#blocking.delete(attempt) && !this.#stopping) this.#ask()
   }
 
-  #report({ lease, job }: Attempt, outcome: Outcome): void {
+  #report(attempt: Attempt, outcome: Outcome): void {
+    const { lease, job, settled } = attempt
+    const onLeaseLost = () => this.#mayStartAgain(attempt)
+    const send = (report: Promise<Fate>, onDisk: (fate: Fate) => void, expected?: ErrorCode) =>
+      this.#send(report, { onDisk, onLeaseLost, expected })
     switch (outcome.kind) {
       case 'lost':
         this.#emit('leaseLost', job)
         break
       case 'released':
-        this.#send(this.#store.call('release', lease), () => this.#emit('released', job))
+        send(this.#store.call('release', lease), () => this.#emit('released', job), 'LEASE_LOST') // it went back before
         break
       case 'succeeded': {
         const { result } = outcome
-        this.#send(this.#store.call('succeed', { lease, result }), () => this.#emit('succeeded', job, result))
+        send(this.#store.call('succeed', { lease, result }), () => this.#emit('succeeded', job, result))
         break
       }
       default: {
         const { kind, error, retryAfter } = outcome
-        this.#send(this.#store.call('fail', { lease, kind, error, retryAfter }), (fate) =>
+        send(this.#store.call('fail', { lease, kind, error, retryAfter, goesOn: !settled }), (fate) =>
           this.#emit(
-            fate.state === 'scheduled' ? 'retrying' : fate.state === 'dead' ? 'dead' : 'cancelled',
+            fate.state === 'dead' || fate.state === 'cancelled' ? fate.state : 'retrying', // perhaps it has been already
             job,
             error,
             fate,
@@ -228,8 +258,8 @@ export class Worker {
     }
   }
 
-  /** Counts what is not yet on disk, so that `stop` can wait for it. */
-  #send(report: Promise<Fate>, onDisk?: (fate: Fate) => void): void {
+  /** Counts what is not yet on disk, so that `stop` can wait for it. Nobody is warned of a refusal that is `expected`. */
+  #send(report: Promise<Fate>, { onDisk, onLeaseLost, expected }: Reporting = {}): void {
     const settled = () => {
       if (--this.#reporting === 0) this.#onReported?.()
     }
@@ -240,7 +270,9 @@ export class Worker {
         settled()
       },
       (error) => {
-        this.#emit('warning', error)
+        const code = error instanceof GopherQueueError ? error.code : null
+        if (code === null || code !== expected) this.#emit('warning', error)
+        if (code === 'LEASE_LOST') onLeaseLost?.()
         settled()
       },
     )
@@ -249,6 +281,7 @@ export class Worker {
   async #stop(wait: number): Promise<void> {
     this.#stopping = true
     if (this.#id === undefined) await this.#inTime(this.#registration)
+    if (this.#id !== undefined) this.#store.call('stopping', this.#id).catch(() => undefined) // else a kill counts as a crash
     this.#ask() // for no slots: replaces the request that waits
     if (wait > 0 && !this.#hurried) await this.#idle(wait)
     for (const attempt of this.#running) attempt.giveBack()

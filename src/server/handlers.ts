@@ -11,10 +11,12 @@ import { healthOf } from '../queue/health.ts'
 import { checkFilter, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
 import type { Answer, Body, Call, Params, Query, Report } from '../store/http/api.ts'
-import type { Fate, Lease, LeasedJob, Source, Store } from '../store/store.ts'
+import { type Numbered, nowhere, numberedBy, textOf } from '../store/http/numbers.ts'
+import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Operation, Source, Store } from '../store/store.ts'
 import type { History } from './history.ts'
 import type { Hub } from './hub.ts'
 import { problem } from './problem.ts'
+import { Workers } from './workers.ts'
 
 /** A request after its checks. */
 export interface Incoming<K extends Call> {
@@ -36,8 +38,13 @@ export interface Incoming<K extends Call> {
 }
 export type Handlers = { [K in Call]: (incoming: Incoming<K>) => Promise<Answer<K>> }
 
-interface Running extends Lease {
+interface Ended extends Lease {
   startedAt: Instant
+}
+interface Running extends Ended {
+  epoch: string
+  /** This server has not given it, and it ran when it was looked at. */
+  isNew: boolean
 }
 
 const none = null as never
@@ -50,52 +57,91 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
   store.onEvent(({ event, ...fields }) => {
     if (event === 'leaseLost' && 'token' in fields && leases.get(fields.id)?.token === fields.token)
       leases.delete(fields.id)
-    hub.tell(event, fields)
+    hub.tell(
+      event,
+      'token' in fields ? { ...fields, token: textOf({ epoch: workers.epoch, number: fields.token }) } : fields,
+    )
   })
   const specs = new Specs()
 
   /** Its queue and type: known from its lease, unless this server was not there then. */
-  async function leaseOf(id: number, token: number): Promise<Running> {
-    const known = leases.get(id) ?? (await store.call('job', id))
-    return { id, token, queue: known?.queue ?? '', type: known?.type ?? '', startedAt: known?.startedAt ?? clock.now() }
+  async function leaseOf(id: number, { epoch, number: token }: Numbered): Promise<Running> {
+    const known = leases.get(id)
+    if (known?.token === token && known.epoch === epoch) return known
+    const job = await store.call('job', id)
+    const { queue = '', type = '', startedAt } = job ?? {}
+    return { id, token, epoch, queue, type, startedAt: startedAt ?? clock.now(), isNew: job?.state === 'running' }
   }
 
   async function report({ id, token, event, ...told }: Report): Promise<unknown> {
-    const lease = leases.get(id)?.token === token ? leases.get(id)! : await leaseOf(id, token)
+    const { isNew, ...lease } = await leaseOf(id, numberedBy(token) ?? nowhere)
+    const { epoch } = lease
+    const tell = <K extends Operation>(operation: K, input: Input<K>) =>
+      store.call(operation, input, undefined, undefined, epoch)
     switch (event) {
       case 'succeed':
-        return ended('succeeded', lease, await store.call('succeed', { lease, result: toJson('result', told.result) }))
+        return ended('succeeded', lease, isNew, await tell('succeed', { lease, result: toJson('result', told.result) }))
       case 'fail': {
         const { name = 'Error', message = 'The worker gave no reason.', stack = null } = told.error ?? {}
         const error = { name: cut(name), message: cut(message), stack: stack === null ? null : cut(stack) }
         const retryAfter = told.retryAfter == null ? null : toMs(told.retryAfter, 'retryAfter')
-        const fate = await store.call('fail', { lease, kind: told.kind ?? 'temporary', error, retryAfter })
-        return ended(fate.state === 'scheduled' ? 'retrying' : fate.state, lease, fate)
+        const { kind = 'temporary', goesOn = false } = told
+        const fate = await tell('fail', { lease, kind, error, retryAfter, goesOn })
+        return ended(fate.state === 'scheduled' ? 'retrying' : fate.state, lease, isNew, fate)
       }
       case 'release':
-        return ended('released', lease, await store.call('release', lease))
+        return ended('released', lease, isNew, await tell('release', lease))
+      case 'settled':
+        return tell('settled', lease)
       case 'heartbeat':
-        return store.call('heartbeat', lease)
+        return tell('heartbeat', lease)
       case 'progress':
-        return store.call('progress', {
+        return tell('progress', {
           lease,
           percent: told.percent!,
           message: told.message == null ? null : cut(told.message),
         })
       case 'checkpoint':
-        return store.call('checkpoint', { lease, state: toJson('checkpoint', told.state) })
+        return tell('checkpoint', { lease, state: toJson('checkpoint', told.state) })
     }
   }
 
-  function ended(event: string, { id, queue, type, token, startedAt }: Running, fate: Fate): Fate {
-    if (leases.get(id)?.token === token) leases.delete(id)
-    hub.tell(event, { id, queue, type, ...fate, runMs: Math.max(0, clock.now() - startedAt) })
+  /** A report that is sent again tells nobody anything. */
+  function ended(event: string, { id, queue, type, token, startedAt }: Ended, isNew: boolean, fate: Fate): Fate {
+    const isFirst = leases.get(id)?.token === token ? leases.delete(id) : isNew
+    if (isFirst) hub.tell(event, { id, queue, type, ...fate, runMs: Math.max(0, clock.now() - startedAt) })
     return fate
   }
 
-  /** Nobody has heard that it was given. Perhaps it is over. */
-  function giveBack({ id, token }: Lease): void {
-    report({ id, token, event: 'release' }).catch(() => undefined)
+  /** Asks for jobs until there are some, or `until` ends it; what is given is known to be given. */
+  async function poll(
+    { epoch }: Numbered,
+    request: LeaseRequest,
+    until: (end: () => void) => () => boolean,
+  ): Promise<{ jobs: LeasedJob[]; replaced: boolean }> {
+    const ask = (own: LeaseRequest, signal?: AbortSignal) => store.call('lease', own, signal, undefined, epoch)
+    let replaced = true
+    let answered = false
+    let waiting: Promise<LeasedJob[]> | undefined
+    const stop = until(async () => {
+      // Not taken back, which could cross with jobs on their way, but replaced by a request that gets none.
+      replaced = false
+      await store.call('job', 0).catch(() => undefined) // once it has been tried
+      if (answered) return
+      const done = new AbortController()
+      ask({ ...request, slots: 0 }, done.signal).catch(() => undefined)
+      waiting?.finally(() => done.abort()).catch(() => undefined)
+    })
+    try {
+      waiting = ask(request)
+      const jobs = await waiting
+      for (const { id, queue, type, token, startedAt } of jobs)
+        leases.set(id, { id, queue, type, token, startedAt, epoch, isNew: false })
+      return { jobs, replaced: jobs.length === 0 && replaced }
+    } finally {
+      answered = true
+      stop()
+    }
   }
 
   const single =
@@ -167,46 +213,30 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
     cancel: async ({ params: { id }, who }) => store.call('cancel', id, undefined, who),
     retry: async ({ params: { id }, who }) => store.call('retry', id, undefined, who),
     remove: async ({ params: { id }, who }) => (await store.call('remove', id, undefined, who)) ?? none,
-    register: async ({ body, host }) => ({ worker: await store.call('register', { ...body, remote: host }) }),
+    async register({ body: { known, ...body }, key, host }) {
+      const before = known === undefined ? null : numberedBy(known)
+      const registration = { ...body, remote: host, request: key, ...(before && { known: before.number }) }
+      return { worker: textOf(await workers.register(registration)) }
+    },
     async unregister({ params: { id } }) {
-      const worker = await workers.forget(/^\d+$/.test(`${id}`) ? Number(id) : id)
-      if (worker !== undefined) await store.call('unregister', worker)
+      const worker = await workers.forget(id)
+      if (worker) await store.call('unregister', worker.number, undefined, undefined, worker.epoch).catch(unlessUnknown)
+      return none
+    },
+    async stopping({ params: { id } }) {
+      const worker = await workers.idOf(id)
+      if (worker) await store.call('stopping', worker.number, undefined, undefined, worker.epoch).catch(unlessUnknown)
       return none
     },
     async lease({ body, host, until }) {
-      const { types = [], queue = 'default', slots = 1, exclude = [], waitMs = defaultWait, turn, since } = body
+      const { types = [], queue = 'default', slots = 1, waitMs = defaultWait } = body
       const sources = body.sources ?? types.map((type) => ({ queue, type }))
       if (sources.length === 0) throw invalid('Name the types (or sources) to take jobs of.')
-      const worker = await workers.of(body.worker, sources, slots, host)
-      const unheard = workers.asks(worker, turn, since)
-      if (!unheard) return { jobs: [], replaced: true }
-      for (const lease of unheard) giveBack(lease)
-      const request = { worker, sources, slots, exclude }
-      let replaced = true
-      let answered = false
-      let asked: Promise<LeasedJob[]> | undefined
-      const stop = until(waitMs, async () => {
-        // Not taken back, which could cross with jobs on their way, but replaced by a request that gets none.
-        replaced = false
-        await store.call('job', 0).catch(() => undefined) // once it has been tried
-        if (answered) return
-        const done = new AbortController()
-        store.call('lease', { ...request, slots: 0 }, done.signal).catch(() => undefined)
-        asked?.finally(() => done.abort()).catch(() => undefined)
+      return workers.with(body.worker, { sources, slots, remote: host }, async (worker) => {
+        const given = await poll(worker, asked(body, sources, slots, worker), (end) => until(waitMs, end))
+        for (const { id, queue, type, attempt, waited } of given.jobs) hub.tell('started', { id, queue, type, attempt, waitMs: waited }) // biome-ignore format: long
+        return { ...given, jobs: given.jobs.map((job) => publicJob(job, worker.epoch)) }
       })
-      asked = store.call('lease', request)
-      const jobs = await asked.catch((error) => {
-        stop()
-        throw error
-      })
-      answered = true
-      for (const { id, queue, type, token, startedAt } of jobs) leases.set(id, { id, queue, type, token, startedAt })
-      if (!stop() || !workers.gives(worker, turn, jobs)) {
-        for (const job of jobs) giveBack(job)
-        return { jobs: [], replaced: true }
-      }
-      for (const { id, queue, type, attempt, waited } of jobs) hub.tell('started', { id, queue, type, attempt, waitMs: waited }) // biome-ignore format: long
-      return { jobs: jobs.map(publicJob), replaced: jobs.length === 0 && replaced }
     },
     async report({ body: { reports }, requestId }) {
       const answers = reports.map((one) => report(one as Report).catch((error) => problem(error, requestId)))
@@ -215,6 +245,7 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
     succeed: single('succeed'),
     fail: single('fail'),
     release: single('release'),
+    settled: single('settled'),
     heartbeat: single('heartbeat'),
     progress: single('progress'),
     checkpoint: single('checkpoint'),
@@ -252,21 +283,39 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
   }
 }
 
+/** Who is not there has signed off. */
+function unlessUnknown(error: GopherQueueError): void {
+  if (error.code !== 'WORKER_UNKNOWN') throw error
+}
+
+/** A request for jobs in the store's words. Tokens of another file are of no job here. */
+function asked(
+  { exclude = [], turn, since, holds }: Body<'lease'>,
+  sources: Source[],
+  slots: number,
+  { epoch, number: worker }: Numbered,
+): LeaseRequest {
+  const held = holds?.map((token) => numberedBy(token)).filter((token) => token?.epoch === epoch)
+  return {
+    ...{ worker, sources, slots, exclude },
+    ...(turn !== undefined && { ask: turn }),
+    ...(since !== undefined && { since }),
+    ...(held && { holds: held.map((token) => token!.number) }),
+  }
+}
+
 async function found(store: Store, id: number): Promise<Job> {
   const job = await store.call('job', id)
   if (job) return job
   throw notFound(id)
 }
 
-function publicJob({
-  priority,
-  payload,
-  backoff,
-  checkpoint,
-  trace,
-  ...job
-}: LeasedJob): Answer<'lease'>['jobs'][number] {
+function publicJob(
+  { id, token, priority, payload, backoff, checkpoint, trace, ...job }: LeasedJob,
+  epoch: string,
+): Answer<'lease'>['jobs'][number] {
   return {
+    ...{ id, token: textOf({ epoch, number: token }) },
     ...job,
     priority: priorities[priority]!,
     payload: JSON.parse(payload),
@@ -288,71 +337,5 @@ class Specs {
     if (this.#known.size >= 1000) this.#known.clear()
     this.#known.set(key, spec)
     return spec
-  }
-}
-
-/** The latest request of a worker, since when it has been sent in vain, and what it was given last, at which turn. */
-interface Turns {
-  last: number
-  since: number
-  at: number
-  given: Lease[]
-}
-
-/** Workers by the name with which they ask, and the latest request of each. */
-class Workers {
-  readonly #store: Store
-  readonly #names = new Map<string, { said: string; id: Promise<number> }>()
-  readonly #turns = new Map<number, Turns>()
-  readonly #earlier: Promise<void>
-
-  /** Knows those that asked an earlier server. */
-  constructor(store: Store) {
-    this.#store = store
-    this.#earlier = store.call('stats', null).then(({ workers }) => {
-      for (const { id, name, pid } of workers) if (pid === null) this.#names.set(name, { said: '', id: Promise.resolve(id) }) // biome-ignore format: long
-    })
-    this.#earlier.catch(() => undefined)
-  }
-
-  /** By its id, or signed on by its name; what it takes is brought up to date. */
-  async of(worker: number | string, sources: Source[], slots: number, host: string): Promise<number> {
-    if (typeof worker === 'number') return worker
-    await this.#earlier
-    const said = JSON.stringify([sources, slots, host])
-    const before = this.#names.get(worker)
-    if (before?.said === said) return before.id
-    const registration = { name: worker, sources, slots, remote: host }
-    const again = async (known: number) => this.#store.call('register', { ...registration, known })
-    const id = before ? before.id.then(again) : this.#store.call('register', registration)
-    this.#names.set(worker, { said, id })
-    id.catch(() => this.#names.delete(worker))
-    return id
-  }
-
-  /** Its id, if there is such a worker. */
-  async forget(worker: number | string): Promise<number | undefined> {
-    await this.#earlier
-    const id = typeof worker === 'number' ? worker : await this.#names.get(worker)?.id
-    for (const [name, known] of this.#names) if ((await known.id) === id) this.#names.delete(name)
-    if (id !== undefined) this.#turns.delete(id)
-    return id
-  }
-
-  /** What earlier sendings of this request were given and did not hear of; null when a newer request was here before. */
-  asks(worker: number, turn = 0, since = Number.POSITIVE_INFINITY): Lease[] | null {
-    const { last, at, given } = this.#turns.get(worker) ?? { last: 0, at: 0, given: [] }
-    if (turn < last) return null
-    this.#turns.set(worker, { last: turn, since, at, given: at >= since ? [] : given })
-    return at >= since ? given : []
-  }
-
-  /** False when the worker no longer listens for the answer to this: it has sent its request again. */
-  gives(worker: number, turn = 0, jobs: Lease[]): boolean {
-    const { last, since } = this.#turns.get(worker) ?? { last: 0, since: Number.POSITIVE_INFINITY }
-    if (since <= turn && turn < last) return false
-    const given = jobs.map(({ id, token, queue, type }) => ({ id, token, queue, type }))
-    this.#turns.set(worker, { last, since, at: turn, given })
-    return true
   }
 }

@@ -37,14 +37,25 @@ export interface LeaseRequest {
   sources: Source[]
   /** Most jobs that this worker may hold at once, those it holds already included. */
   slots: number
-  /** Jobs whose timed-out handler still runs in this process. */
+  /** Jobs that it must not have, besides those whose handlers go on in its process. */
   exclude: number[]
+  /**
+   * Tokens of the jobs that it has, of a worker on the network. What it was given and neither names nor ever confirmed was
+   * not received: it goes back, uncharged. Undefined when it does not say.
+   */
+  holds?: number[]
+  /** Number of the request among those of its worker, growing: one that arrives after a newer one gets nothing. */
+  ask?: number
+  /** The first of its requests whose answer it may still receive; this one if not given. What that gave does not go back. */
+  since?: number
 }
 
 /** The right to report on one attempt. A stale one is refused with LEASE_LOST. */
 export interface Lease extends Source {
   id: number
   token: number
+  /** Of the file that gave it, where it came over the network: in another file it fits nothing. */
+  epoch?: string
 }
 
 export interface LeasedJob extends Lease {
@@ -65,6 +76,8 @@ export interface LeasedJob extends Lease {
   /** JSON text of the submitter's trace context, or null. */
   trace: string | null
   createdAt: Instant
+  /** The tick of the schedule that submitted it, or null. */
+  tick: Instant | null
   startedAt: Instant
   /** Ms from when it became ready to this lease; null where that is not known: a delayed job, or not its first lease. */
   waited?: number | null
@@ -76,6 +89,8 @@ export interface Failure {
   error: JobError
   /** Overrules the backoff. */
   retryAfter: number | null
+  /** Its handler still runs: the job is not to start beside it in the same process, until `settled` or for 30 s. */
+  goesOn?: boolean
 }
 
 /** How far a running job is, for people to see. */
@@ -182,8 +197,12 @@ export interface WorkerRegistration {
   slots: number
   /** Its host, if it is reached over the network: then nobody here renews its leases. */
   remote?: string
-  /** As it was signed on before, if its row is to be brought up to date. */
+  /** As it was signed on before: its row is brought up to date, if it is of the same instance. */
   known?: number
+  /** Names its process, if it is reached over the network: all its workers say the same. */
+  instance?: string
+  /** Names this call: sent again because its answer was lost, it signs on no second worker. */
+  request?: string | null
 }
 
 /** One worker, of any process, that has not signed off. */
@@ -273,7 +292,7 @@ export interface ScheduleSettings {
   spec: JobSpec
   /** JSON text. */
   payload: string
-  /** What ticks are worth that nobody was there for: none, one job for all of them, or a job each (1,000 at most). */
+  /** What ticks are worth that nobody was there for: none, the newest only, or a job each (the newest 1,000). */
   missed: 'skip' | 'once' | 'all'
   /** Whether a tick is skipped while the job of an earlier one has not ended. */
   overlap: 'allow' | 'skip'
@@ -299,12 +318,17 @@ export interface Schedule {
   overlap: 'allow' | 'skip'
   /** No ticks until it is resumed. */
   paused: boolean
-  /** Null when the cron line has no further tick. */
+  /** Its next tick, or when one that was refused is tried again. Null when the cron line has no further tick. */
   nextAt: Instant | null
   /** Its latest tick, or null. */
   lastAt: Instant | null
   /** Id of the latest job that it submitted, or null. */
   lastJob: number | null
+  /**
+   * Why its latest tick has no job. One refused with QUEUE_FULL or STORAGE_FULL is tried again, after a second at first,
+   * for as long as `missed` makes a job of it: 'skip' for a minute, 'once' and 'all' until there is room. Null when all is well.
+   */
+  problem: { code: ErrorCode; message: string; at: Instant } | null
   /** When code last defined it. */
   definedAt: Instant
   /**
@@ -355,6 +379,8 @@ export interface Operations {
   succeed(outcome: { lease: Lease; result: string }): Fate
   fail(failure: Failure): Fate
   release(lease: Lease): Fate
+  /** The handler of an attempt that was over has ended: the job may run in its process again. */
+  settled(lease: Lease): null
   /** Answers at once; stored with the next transaction, or a second later. */
   progress(input: Progress): null
   checkpoint(input: { lease: Lease; state: string }): null
@@ -372,8 +398,12 @@ export interface Operations {
   runSchedule(name: string): number
   schedules(input: null): Schedule[]
   register(worker: WorkerRegistration): number
+  /** The worker takes no more jobs and ends soon: if its process then ends, that is no evidence against what it runs. */
+  stopping(worker: number): null
   /** Gives back what the worker still holds, uncharged. */
   unregister(worker: number): null
+  /** Names the file: a restored or replaced one has another. */
+  epoch(input: null): string
   /** Answers when the job has ended. */
   wait(id: number): Job
   job(id: number): Job | null
@@ -410,7 +440,10 @@ export type StoreEvent =
 export interface StoreHealth {
   /** 'degraded' recovers by itself once its causes are gone; 'failed' needs somebody to look at the file. */
   status: 'ok' | 'degraded' | 'failed'
-  /** Each with an error code, NO_WORKER or OVERDUE_HANDLERS, a sentence for people, and its beginning in Unix ms. */
+  /**
+   * Each with an error code, or NO_WORKER, OVERDUE_HANDLERS, RESERVE_MISSING, CHECKPOINTS_FAIL, WAL_LARGE, LOCKS_DROPPED;
+   * a sentence for people, and its beginning in Unix ms.
+   */
   causes: { code: string; message: string; since: Instant }[]
   /** What goes on all the same: submissions, leases, outcomes of attempts. */
   works: { submit: boolean; lease: boolean; complete: boolean }
@@ -418,8 +451,17 @@ export interface StoreHealth {
 
 /** Where jobs live. SQLite, memory, HTTP and PostgreSQL each implement this and nothing more. */
 export interface Store {
-  /** `who` is the operator whose doing it is: with it goes an entry of the audit log, in the same transaction. */
-  call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal, who?: string): Promise<Output<K>>
+  /**
+   * `who` is the operator whose doing it is: with it goes an entry of the audit log, in the same transaction. `epoch` is
+   * that of the file that gave the token or worker id: another file refuses it with LEASE_LOST or WORKER_UNKNOWN.
+   */
+  call<K extends Operation>(
+    operation: K,
+    input: Input<K>,
+    signal?: AbortSignal,
+    who?: string,
+    epoch?: string,
+  ): Promise<Output<K>>
   /**
    * Stores jobs through a connection of the app's own, inside the transaction that is open on it, where a store can.
    * Refuses a connection that it cannot use with INVALID_ARGUMENT.

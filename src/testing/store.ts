@@ -55,6 +55,7 @@ export class EngineStore implements Store {
 
   /** Lets time pass, then the engine look once at what it has made necessary. */
   advance(ms: number): void {
+    this.#engine.expect(ms)
     this.clock.advance(ms)
     this.tick()
   }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
+import { removeAtEnd } from '../crash/processes.ts'
 
 export const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 
@@ -25,7 +26,7 @@ export class Bench {
     this.#test = test
     this.folder = mkdtempSync(join(tmpdir(), 'gopherqueue-cli-'))
     this.file = join(this.folder, 'jobs.db')
-    test.after(() => rmSync(this.folder, { recursive: true, force: true }))
+    removeAtEnd(this.folder)
   }
 
   start(...args: string[]): Running {

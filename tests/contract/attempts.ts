@@ -62,13 +62,29 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
     await at.worker()
     const again = await at.running({ timeout: '5s', backoff: constant })
     const dead = await at.running({ timeout: '5s', onTimeout: 'dead' })
-    at.advance(6250)
+    at.advance(4000)
+    for (const job of [again, dead]) await at.store.call('heartbeat', job)
+    at.advance(2000)
+    at.advance(3000)
     const [one, two] = await at.all()
     assert.deepEqual([one!.state, one!.runAt], ['scheduled', at.now + 10_000])
     assert.deepEqual([two!.state, two!.reason], ['dead', 'timeout'])
     for (const { id } of [again, dead]) {
       const [record] = await at.store.call('attempts', id)
       assert.deepEqual([record?.outcome, record?.error?.name], ['timeout', 'Timeout'])
+    }
+  })
+
+  holdsOverTime('a holder that was silent at the timeout makes it a loss, however late that is found', async (at) => {
+    const policy = { timeout: '5s', onTimeout: 'dead', backoff: constant } as const
+    const jobs = [await at.running(policy), await at.running(policy)]
+    at.advance(1_200_000)
+    await at.worker()
+    at.tick()
+    at.lapse()
+    for (const { id } of jobs) {
+      const [record] = await at.store.call('attempts', id)
+      assert.deepEqual([await at.state(id), record?.outcome], ['ready', 'lost'])
     }
   })
 
@@ -116,7 +132,7 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
     await at.worker()
     const { id } = await at.running()
     await at.store.call('cancel', id)
-    at.advance(30_250)
+    at.lapse()
     assert.equal(await at.state(id), 'cancelled')
     assert.equal((await at.store.call('attempts', id))[0]!.outcome, 'cancelled')
   })
@@ -210,6 +226,7 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
         finishedAt: job.startedAt + 300,
         outcome: 'failed',
         error: { name: 'Boom', message: 'no', stack: 'at x' },
+        beside: null,
       }
       const second = {
         attempt: 2,
@@ -218,6 +235,7 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
         finishedAt: null,
         outcome: 'running',
         error: null,
+        beside: null,
       }
       assert.deepEqual(await history(), [failed, second])
       at.advance(50)

@@ -92,7 +92,9 @@ export function batches({ holds }: Suite): void {
     const job = await at.running()
     const next = await at.submit()
     assert.deepEqual(await at.lease(stranger, { slots: 1 }), [])
-    const [, leased] = await Promise.all([at.succeed(job), at.lease(stranger, { slots: 1 })])
+    const worker = await at.strange(stranger)
+    const request = at.request(worker, { slots: 1 })
+    const [, leased] = await Promise.all([at.succeed(job), at.store.call('lease', request)])
     assert.deepEqual(
       leased.map(({ id }) => id),
       [next],
@@ -102,12 +104,13 @@ export function batches({ holds }: Suite): void {
   holds(
     'a job can be submitted, leased and ended within few turns by many at once, and each is counted once',
     async (at) => {
-      const lines = Array.from({ length: 20 }, (_, worker) => worker + 1)
+      const lines = Array.from({ length: 20 }, (_, worker) => worker)
+      const ids = await Promise.all(lines.map(() => at.worker()))
       await Promise.all(
         lines.map(async (worker) => {
           for (let i = 0; i < 5; i++) {
             await at.submit()
-            const [job] = await at.store.call('lease', at.request(worker, { slots: 1 }))
+            const [job] = await at.store.call('lease', at.request(ids[worker]!, { slots: 1 }))
             await (i % 2 ? at.succeed(job!) : at.fail(job!, 'permanent'))
           }
         }),

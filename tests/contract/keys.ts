@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { stranger } from '../support/subject.ts'
 import type { Suite } from './contract.ts'
 
 const day = 86_400_000
@@ -8,7 +9,7 @@ export function keys({ holds, holdsOverTime }: Suite): void {
     const first = await at.submitMany({ idempotencyKey: 'k' }, [1])
     const again = () => at.submitMany({ idempotencyKey: 'k' }, [1])
     assert.deepEqual(first.duplicates, [])
-    const [job] = await at.lease(1)
+    const [job] = await at.lease(stranger)
     assert.deepEqual(await again(), { ids: first.ids, duplicates: [0] })
     await at.succeed(job!)
     assert.deepEqual(await again(), { ids: first.ids, duplicates: [0] })
@@ -105,7 +106,7 @@ export function keys({ holds, holdsOverTime }: Suite): void {
     await at.store.call('setQueue', { queue: 'default', keepSucceeded: 1000 })
     const submit = (payload: number) => at.submitMany({ idempotencyKey: 'k', idempotencyWindow: '1m' }, [payload])
     const first = await submit(1)
-    await at.succeed((await at.lease(1))[0]!)
+    await at.succeed((await at.lease(stranger))[0]!)
     at.advance(1250)
     assert.equal(await at.state(first.ids[0]!), 'gone')
     assert.deepEqual(await submit(1), { ids: first.ids, duplicates: [0] })

@@ -47,12 +47,65 @@ export function leases({ holds, holdsOverTime }: Suite): void {
 
   holds('an outcome is taken once', async (at) => {
     const job = await at.running()
-    const twice = await Promise.allSettled([at.succeed(job, 'first'), at.succeed(job, 'second'), at.fail(job)])
-    assert.deepEqual(
-      twice.map(({ status }) => status),
-      ['fulfilled', 'rejected', 'rejected'],
-    )
+    const fates = await Promise.all([at.succeed(job, 'first'), at.succeed(job, 'second'), at.fail(job)])
+    assert.deepEqual(fates, Array(3).fill({ state: 'succeeded', runAt: null, reason: null }))
     assert.equal((await at.job(job.id)).result, 'first')
+    assert.deepEqual((await at.store.call('attempts', job.id)).length, 1)
+  })
+
+  holds('a report that is sent again is answered with what came of it, and changes nothing', async (at) => {
+    const job = await at.running({ maxAttempts: 2, backoff: { kind: 'constant', delay: '1h' } })
+    const reports = () => [at.fail(job), at.fail(job, 'permanent'), at.succeed(job), at.store.call('release', job)]
+    const scheduled = await at.fail(job)
+    assert.equal(scheduled.state, 'scheduled')
+    const before = await at.everything()
+    for (const report of reports()) assert.deepEqual(await report, scheduled)
+    for (const operation of ['heartbeat', 'checkpoint'] as const)
+      await at.refused('LEASE_LOST', () =>
+        operation === 'heartbeat'
+          ? at.store.call('heartbeat', job)
+          : at.store.call('checkpoint', { lease: job, state: '1' }),
+      )
+    assert.deepEqual(await at.everything(), before)
+    await at.store.call('cancel', job.id)
+    for (const report of reports()) assert.equal((await report).state, 'cancelled')
+    await at.store.call('retry', job.id)
+    const [next] = await at.lease(stranger)
+    assert.equal((await at.fail(job)).state, 'running') // of the next attempt, which goes on
+    assert.equal((await at.fail(next!, 'permanent')).reason, 'permanent')
+    for (const report of reports()) assert.deepEqual(await report, { state: 'dead', runAt: null, reason: 'permanent' })
+    await at.store.call('remove', job.id)
+    assert.equal((await at.fail(next!)).reason, 'permanent')
+    await assert.rejects(at.fail(job), { code: 'LEASE_LOST', accepted: 'unknown' }) // only the last report is known still
+  })
+
+  holds('what a release after a cancellation came to is told again; any other release is forgotten', async (at) => {
+    const [cancelled, released] = [await at.running(), await at.running()]
+    await at.store.call('cancel', cancelled.id)
+    for (let times = 0; times < 2; times++) assert.equal((await at.store.call('release', cancelled)).state, 'cancelled')
+    await at.store.call('release', released)
+    await at.refused('LEASE_LOST', () => at.store.call('release', released))
+  })
+
+  holdsOverTime('a report of an attempt that was taken from its worker stays refused', async (at) => {
+    await at.worker()
+    const job = await at.running({ maxAttempts: 1 })
+    for (let i = 0; i < 20; i++) at.advance(5000)
+    assert.equal(await at.state(job.id), 'dead')
+    await at.refused('LEASE_LOST', () => at.fail(job))
+    await at.refused('LEASE_LOST', () => at.succeed(job))
+  })
+
+  holdsOverTime('a success whose job retention took at once is told again for an hour', async (at) => {
+    await at.worker()
+    await at.store.call('setQueue', { queue: 'default', keepSucceeded: 0 })
+    const job = await at.running()
+    await at.succeed(job)
+    at.advance(1000)
+    assert.equal(await at.state(job.id), 'gone')
+    assert.equal((await at.succeed(job)).state, 'succeeded')
+    for (let minutes = 0; minutes < 62; minutes++) at.advance(60_000)
+    await assert.rejects(at.succeed(job), { code: 'LEASE_LOST', accepted: 'unknown' })
   })
 
   holds('a release is not charged and leaves no trace; the next attempt has the same number', async (at) => {
@@ -81,11 +134,12 @@ export function leases({ holds, holdsOverTime }: Suite): void {
   })
 
   holdsOverTime(
-    'a lease without heartbeats is over at its expiry: the job is ready, the attempt counted and recorded',
+    'a lease without heartbeats is found over at its expiry, and taken half of its life later: the attempt is recorded',
     async (at) => {
       await at.worker()
       const job = await at.running()
-      at.advance(29_999)
+      at.advance(30_000)
+      at.advance(14_750)
       assert.equal(await at.state(job.id), 'running')
       at.advance(250)
       const { state, attempt, attemptsLeft } = await at.job(job.id)
@@ -99,10 +153,11 @@ export function leases({ holds, holdsOverTime }: Suite): void {
 
   holdsOverTime('a job that kills its worker each time ends dead', async (at) => {
     await at.worker()
-    const { id } = await at.running({ maxAttempts: 3 })
-    for (const state of ['ready', 'ready', 'dead']) {
-      at.advance(30_250)
+    const { id } = await at.running({ maxAttempts: 3, backoff: { kind: 'constant', delay: '1m' } })
+    for (const state of ['ready', 'scheduled', 'dead']) {
+      at.lapse()
       assert.equal(await at.state(id), state)
+      at.advance(60_000)
       await at.lease(stranger)
     }
     assert.equal((await at.job(id)).reason, 'exhausted')
@@ -115,7 +170,7 @@ export function leases({ holds, holdsOverTime }: Suite): void {
   holdsOverTime('the reaper tells what it took back', async (at) => {
     await at.worker()
     const { id } = await at.running()
-    at.advance(30_250)
+    at.lapse()
     const fate = { state: 'ready', runAt: null, reason: null }
     const told = at.events.filter(({ event }) => event === 'reclaimed')
     assert.deepEqual(told, [{ event: 'reclaimed', id, queue: 'default', type: 'work', fate }])
@@ -165,17 +220,66 @@ export function leases({ holds, holdsOverTime }: Suite): void {
     assert.ok(state === 'running' && leaseExpiresAt! > at.now)
   })
 
-  for (const jump of [-5000, 3_600_000, -3_600_000])
+  holdsOverTime(
+    'a wall clock set back stretches no backoff and no delay, only what is named by the clock',
+    async (at) => {
+      const worker = await at.worker()
+      const retrying = await at.running({ backoff: { kind: 'constant', delay: 3000 } }, worker)
+      const delayed = await at.submit({ delay: '3s' })
+      const named = await at.submit({ runAt: at.now + 3000 })
+      await at.fail(retrying)
+      at.tick()
+      at.time.clock.jump(-3_600_000)
+      at.advance(2750)
+      const states = () => Promise.all([retrying.id, delayed, named].map((id) => at.state(id)))
+      assert.deepEqual(await states(), ['scheduled', 'scheduled', 'scheduled'])
+      at.advance(500)
+      assert.deepEqual(await states(), ['ready', 'ready', 'scheduled'])
+      at.advance(3_600_000)
+      assert.deepEqual(await states(), ['ready', 'ready', 'ready'])
+    },
+  )
+
+  holdsOverTime(
+    'a gap in the time of a process takes nothing in its next transaction: others renew first',
+    async (at) => {
+      await at.worker()
+      const [job, other] = [await at.running(), await at.running()]
+      at.advance(30_000) // found over
+      at.time.clock.advance(60_000) // the process stands still
+      at.tick()
+      assert.equal(await at.state(job.id), 'running')
+      await at.store.call('heartbeat', job)
+      at.advance(15_000)
+      assert.deepEqual([await at.state(job.id), await at.state(other.id)], ['running', 'ready'])
+    },
+  )
+
+  for (const jump of [-5000, -3_600_000])
     holdsOverTime(`a foreign lease lasts its time although the wall clock jumps by ${jump} ms`, async (at) => {
       await at.worker()
       const { id } = await at.running()
-      at.advance(10_000)
+      at.advance(250)
+      at.advance(9750)
       at.time.clock.jump(jump)
-      at.advance(19_999)
+      at.advance(20_250)
+      at.advance(14_750)
       assert.equal(await at.state(id), 'running')
       at.advance(250)
       assert.notEqual(await at.state(id), 'running')
     })
+
+  holdsOverTime('a wall clock that jumps ahead takes no lease that is renewed within half of its life', async (at) => {
+    await at.worker()
+    const job = await at.running()
+    at.advance(10_000)
+    at.time.clock.jump(3_600_000)
+    at.tick()
+    at.advance(14_000)
+    await at.store.call('heartbeat', job)
+    at.advance(14_000)
+    assert.equal(await at.state(job.id), 'running')
+  })
 
   holdsOverTime('an attempt has its time although the wall clock jumps past its timeout', async (at) => {
     const worker = await at.worker()
@@ -201,7 +305,8 @@ export function leases({ holds, holdsOverTime }: Suite): void {
       [jobs[1]!.id, 'cancelled', 1],
       [other.id, 'running', 1],
     ])
-    assert.deepEqual((await at.store.call('stats', null)).workers, [])
+    const { workers } = await at.store.call('stats', null)
+    assert.deepEqual(workers.filter(({ id }) => id === worker), []) // biome-ignore format: short
     await at.refused('LEASE_LOST', () => at.succeed(jobs[0]!))
   })
 }

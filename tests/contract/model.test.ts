@@ -75,6 +75,8 @@ class Pair {
   readonly at: Subject
   readonly model: Model
   readonly #leases: LeasedJob[] = []
+  /** Numbers of those that their holder has ended. */
+  readonly #ended = new Set<number>()
   #own = 0
   #lastId = 0
 
@@ -180,9 +182,11 @@ class Pair {
     const lease = this.#leases.at(-1 - step.which)
     if (!lease) return
     const number = this.#leases.length - step.which // as the model numbers them
+    const job = this.model.jobs.find(({ id }) => id === lease.id)
+    if (this.#ended.has(number) && step.does !== 'heartbeat') return this.#again(step, lease, job)
     const current = (): ModelJob => {
-      const job = this.model.jobs.find(({ id }) => id === lease.id)
       if (job?.state !== 'running' || job.lease !== number) throw new Refusal('LEASE_LOST')
+      if (step.does !== 'heartbeat' && (step.does !== 'release' || job.cancelRequested)) this.#ended.add(number)
       return job
     }
     if (step.does === 'fail')
@@ -199,6 +203,16 @@ class Pair {
       () => this.model[step.does](current()),
       () => this.at.store.call(step.does, lease),
     )
+  }
+
+  /** A report that was taken, sent again: answered with what came of it. Of a job that is gone that may be forgotten. */
+  async #again(step: { does: string }, lease: LeasedJob, job: ModelJob | undefined): Promise<void> {
+    const { store } = this.at
+    const told = { succeed: () => this.at.succeed(lease), release: () => store.call('release', lease) }
+    const heard = (told[step.does as keyof typeof told] ?? (() => this.at.fail(lease)))()
+    if (!job) return void (await heard.catch((error) => assert.equal(error.code, 'LEASE_LOST')))
+    const { state, runAt, reason } = job
+    assert.deepEqual(await heard, { state, runAt, reason })
   }
 
   async agree(): Promise<void> {

@@ -139,7 +139,7 @@ export function order({ holds, holdsOverTime, holdsTogether }: Suite): void {
     const failed = await at.running({ backoff: { kind: 'constant', delay: '20s' } })
     await at.fail(failed)
     const young = await at.submit()
-    at.advance(30_000)
+    at.lapse()
     assert.deepEqual(await served(at), [reclaimed.id, delayed, failed.id, young])
   })
 
@@ -154,8 +154,8 @@ export function order({ holds, holdsOverTime, holdsTogether }: Suite): void {
   holds(
     'a request that waits is answered by the job that comes, in the order in which the requests came',
     async (at) => {
-      const early = at.ask(1)
-      const late = at.ask(2)
+      const early = at.ask(stranger)
+      const late = at.ask(server)
       await at.settle()
       assert.deepEqual([early.jobs, late.jobs], [undefined, undefined])
       const first = await at.submit()
@@ -168,15 +168,15 @@ export function order({ holds, holdsOverTime, holdsTogether }: Suite): void {
   )
 
   holds('a newer request of the same worker replaces the older, which ends empty', async (at) => {
-    const older = at.ask(1)
+    const older = at.ask(stranger)
     await at.settle()
-    const newer = at.ask(1)
+    const newer = at.ask(stranger)
     await at.settle()
     assert.deepEqual([older.jobs, newer.jobs], [[], undefined])
   })
 
   holds('no job stays ready while some worker waits for it: one slot each', async (at) => {
-    const waiting = [1, 2, 3].map((worker) => at.ask(worker, { slots: 1 }))
+    const waiting = [0, 1, 2].map((n) => at.ask(stranger + n, { slots: 1 }))
     await at.settle()
     const submitted = await at.submitMany({}, [1, 2, 3])
     await at.settle()
@@ -187,8 +187,8 @@ export function order({ holds, holdsOverTime, holdsTogether }: Suite): void {
   })
 
   holdsTogether('no job stays ready while some worker waits for it: several types, few slots', async (at) => {
-    const all = at.ask(1, { types: ['x', 'y', 'z'], slots: 2 })
-    const one = at.ask(2, { types: ['z'], slots: 1 })
+    const all = at.ask(stranger, { types: ['x', 'y', 'z'], slots: 2 })
+    const one = at.ask(server, { types: ['z'], slots: 1 })
     await at.settle()
     const [x, y, z] = await Promise.all(['x', 'y', 'z'].map((type) => at.submit({ type })))
     await at.settle()
@@ -197,8 +197,8 @@ export function order({ holds, holdsOverTime, holdsTogether }: Suite): void {
 
   holds('no job stays ready while some worker waits for it: excluded by another', async (at) => {
     const id = await at.submit({ delay: 1e6 })
-    const excluding = at.ask(1, { exclude: [id] })
-    const other = at.ask(2)
+    const excluding = at.ask(stranger, { exclude: [id] })
+    const other = at.ask(server)
     await at.settle()
     await at.store.call('cancel', id)
     await at.store.call('retry', id)

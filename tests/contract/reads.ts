@@ -165,7 +165,7 @@ export function reads({ holds, holdsOverTime }: Suite): void {
     )
     const retrying = await at.running({ maxAttempts: 3 })
     await at.fail(retrying)
-    assert.match(await why(retrying.id), /waits until .*to retry after 1 failed attempts \(2 left\)/)
+    assert.match(await why(retrying.id), /waits until .*to retry: its attempt failed \(2 attempts left\)/)
 
     const worker = await at.worker(1, [], 'mule')
     const running = await at.running({}, worker)

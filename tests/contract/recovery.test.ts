@@ -88,7 +88,10 @@ test('recovery happens at open: what a dead process held is taken back, all else
   assert.deepEqual(await at.all(), before)
   const [lost] = await at.store.call('attempts', orphan)
   assert.deepEqual([lost?.outcome, lost?.worker], ['lost', 'gone'])
-  assert.match(lost!.error!.message, /its process \d+ is gone/)
+  assert.match(
+    lost!.error!.message,
+    /^Its process ended while it and 1 other ran \(process \d+ of worker gone is gone\)/,
+  )
 })
 
 test('opening a file on which nothing was left open changes nothing', async () => {
@@ -116,6 +119,23 @@ test('a worker whose process dies is noticed at the next look of any other, not 
   await dying.refused('LEASE_LOST', () => dying.succeed(job))
 })
 
+test('a process that was down for twenty minutes: its jobs are not charged, nor dead by their timeout', async () => {
+  await using file = new File()
+  const dying = file.process()
+  const worker = await dying.worker()
+  for (const timeout of ['1s', '5s', '1m', '15m'] as const)
+    for (let i = 0; i < 25; i++) await dying.running({ timeout, onTimeout: 'dead', maxAttempts: 2 }, worker)
+  kill(file, worker)
+  file.clock.advance(1_200_000)
+  const other = file.process()
+  const jobs = await other.all()
+  assert.deepEqual([...new Set(jobs.map(({ state, attempt, attemptsLeft }) => [state, attempt, attemptsLeft].join()))], ['ready,1,2']) // biome-ignore format: one line
+  const losses = file.sql<{ jobs: number; named: number }>(
+    `SELECT jobs, json_array_length(names) AS named FROM gq_losses`,
+  )
+  assert.deepEqual(losses.map((loss) => ({ ...loss })), [{ jobs: 100, named: 100 }]) // biome-ignore format: one line
+})
+
 test('another process that got the id of a dead worker is not taken for it', {
   skip: process.platform === 'linux' ? false : 'only Linux says when a process started',
 }, async () => {
@@ -135,7 +155,7 @@ test('a worker of another machine is left to its lease; one of this machine befo
   const other = file.process()
   assert.deepEqual(await Promise.all(jobs.map(({ id }) => other.state(id))), ['running', 'ready'])
   await other.worker()
-  other.advance(30_250)
+  other.lapse()
   assert.equal(await other.state(jobs[0]!.id), 'ready')
 })
 
@@ -194,7 +214,7 @@ test('several processes: a job is leased once, and a lease taken over is told to
   )
 
   there.advance(250)
-  there.advance(30_000) // `here` is stopped meanwhile
+  there.lapse() // `here` is stopped meanwhile
   assert.deepEqual(
     (await there.all()).map(({ state }) => state),
     [...Array(8).fill('ready'), ...Array(8).fill('running'), ...Array(4).fill('ready')],
@@ -202,6 +222,41 @@ test('several processes: a job is leased once, and a lease taken over is told to
   here.tick()
   const lost = here.events.map((event) => event.event === 'leaseLost' && event.id)
   assert.deepEqual(lost, ids.slice(0, 8))
+})
+
+for (const until of ['its handler has ended', '30 s have passed'] as const)
+  test(`a job whose lease was lost does not start in the same process, in none of its workers, until ${until}`, async () => {
+    await using file = new File()
+    const [here, there] = [file.process(), file.process()] // engines of one process, as `workers` says
+    const workers = [await here.worker(), await here.worker()] as const
+    await there.worker()
+    const job = await here.running({}, workers[0])
+    there.advance(250)
+    there.lapse()
+    assert.equal(await there.state(job.id), 'ready')
+    assert.deepEqual(await here.lease(workers[1]), [])
+    assert.deepEqual(here.events.filter(({ event }) => event === 'leaseLost').length, 0)
+    here.tick()
+    assert.deepEqual(here.events.map((event) => 'id' in event && [event.event, event.id]), [['leaseLost', job.id]]) // biome-ignore format: one line
+    assert.deepEqual(await here.lease(workers[0]), [])
+    if (until === 'its handler has ended') await here.store.call('settled', job)
+    else here.advance(30_000)
+    assert.deepEqual((await here.lease(workers[0])).map(({ id }) => id), [job.id]) // biome-ignore format: one line
+  })
+
+test('a process that leases a job again in the round in which it lost it tells the older handler first', async () => {
+  await using file = new File()
+  const at = file.process()
+  const worker = await at.worker()
+  const job = await at.running({ visibilityTimeout: '1s' }, worker)
+  const asked = at.ask(worker)
+  at.tick()
+  file.sql(`UPDATE gq_jobs SET state = 'ready', lease_token = NULL, lease_expires_at = NULL, started_at = NULL`) // by another process
+  file.sql(`UPDATE gq_queues SET ready = 1, running = 0`)
+  at.tick()
+  await at.settle()
+  assert.deepEqual(at.events.map((event) => 'token' in event && [event.event, event.token]), [['leaseLost', job.token]]) // biome-ignore format: one line
+  assert.equal(asked.jobs![0]!.id, job.id)
 })
 
 test('counters equal what the table says, after all that happened', async () => {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Journal, nanoseconds, readJournal } from './journal.ts'
-import { type Child, drained, folderFor, fromEnvironment, start } from './processes.ts'
+import { type Child, drained, folderFor, fromEnvironment, start, until } from './processes.ts'
 import { randomFrom } from './random.ts'
 import type { SubmitConfig } from './submit.child.ts'
 import type { WorkConfig } from './work.child.ts'
@@ -67,6 +68,13 @@ async function killRounds(
     for (const crew of [submitters, workers])
       for (const [i, member] of crew.entries()) if (dead.includes(member)) crew[i] = member.next()
   }
+  // On a busy machine the rounds may be over before a process has begun: the verdict needs something to be said of.
+  const acknowledged = () =>
+    readdirSync(folder)
+      .filter((name) => name.startsWith('submit-'))
+      .flatMap((name) => readJournal(join(folder, name)))
+      .filter(([word]) => word === 'ack').length
+  await until('enough was submitted', 120, () => acknowledged() > 2 * rounds)
   for (const { child } of submitters) await child.stop()
   await drained(join(folder, 'jobs.db'), 60 + rounds)
   for (const { child } of workers) await child.stop()

@@ -20,10 +20,23 @@ export function folderFor(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'gopherqueue-crash-'))
   t.after(() => {
     const { passed } = t as TestContext & { passed: boolean } // not yet in @types/node
-    if (passed) rmSync(folder, { recursive: true, force: true })
+    if (passed) removeAtEnd(folder)
     else t.diagnostic(`kept: ${folder}`)
   })
   return folder
+}
+
+const toRemove: string[] = []
+
+/**
+ * When this process ends: hooks run in the order in which they were made, and the first that fails is the last that runs. A
+ * folder in which a child still makes files cannot be removed, and the child would then outlive the test, which hangs.
+ */
+export function removeAtEnd(folder: string): void {
+  if (toRemove.push(folder) > 1) return
+  process.once('exit', () => {
+    for (const folder of toRemove) rmSync(folder, { recursive: true, force: true, maxRetries: 10 })
+  })
 }
 
 /** Looks until `look` answers with something, and fails when it has not within `seconds`. */

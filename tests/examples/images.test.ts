@@ -12,7 +12,7 @@ import '../../examples/from-source.ts'
 const { thumbnails } = await import('../../examples/images/thumbnails.ts')
 
 test('npm run example images: killed among its jobs and started again, each photo gets its sizes', async (t) => {
-  const folder = folderOf(t)
+  const folder = folderOf()
   const photos = join(folder, 'photos')
   await collect(photos)
   const phone = join(photos, 'IMG_0001.JPG') // 6 megapixels, taken with the phone held upright
@@ -53,8 +53,8 @@ test('npm run example images: killed among its jobs and started again, each phot
   for (const { id } of cutOff) assert.equal((await queue.job(id))!.attempt, 2)
 })
 
-test('an attempt after a full disk makes only the sizes that are missing', async (t) => {
-  const folder = folderOf(t)
+test('an attempt after a full disk makes only the sizes that are missing', async () => {
+  const folder = folderOf()
   await collect(folder)
   const out = join(folder, 'out')
   const blocked = join(out, 'starfish-640.webp.part')
@@ -82,16 +82,16 @@ test('an attempt after a full disk makes only the sizes that are missing', async
   assert.deepEqual([mtimeNs, ino], [first.mtimeNs, first.ino], 'not made again')
 })
 
-test('an image that is gone is a dead letter at once', async (t) => {
+test('an image that is gone is a dead letter at once', async () => {
   await using queue = testQueue()
-  const { id } = await thumbnails(queue, folderOf(t)).submit({ image: '/nowhere/cat.jpg' })
+  const { id } = await thumbnails(queue, folderOf()).submit({ image: '/nowhere/cat.jpg' })
   await queue.drain()
   const job = await queue.job(id)
   assert.deepEqual([job?.state, job?.reason, job?.attempt], ['dead', 'permanent', 1])
 })
 
-test('the colours of an image, most frequent first', async (t) => {
-  const image = join(folderOf(t), 'flag.png')
+test('the colours of an image, most frequent first', async () => {
+  const image = join(folderOf(), 'flag.png')
   const blue = { input: { create: { width: 100, height: 300, channels: 3, background: '#0000c8' } } } as const
   const red = sharp({ create: { width: 400, height: 300, channels: 3, background: '#c80000' } })
   await red

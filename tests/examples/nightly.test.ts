@@ -16,7 +16,7 @@ async function shop(t: TestContext, now: string, sales: string[]) {
   for (const at of sales) db.prepare(`INSERT INTO sales (at, item, cents) VALUES (?, 'tea', 450)`).run(Date.parse(at))
   const queue = testQueue({ now: new Date(now) })
   t.after(() => queue.close())
-  const folder = join(folderOf(t), 'reports')
+  const folder = join(folderOf(), 'reports')
   await nightlyReport(queue, db, folder)
   const runs = async () => {
     const { jobs } = await queue.jobs({ order: 'oldest' })
@@ -97,7 +97,7 @@ test('a report that was cut off after its file is made again, the same', async (
 })
 
 test('npm run example nightly: two runs, the second finds nothing to do', async (t) => {
-  const folder = folderOf(t)
+  const folder = folderOf()
   const { code, output, complaints } = await new Example(t, 'nightly', folder).ended()
   assert.deepEqual([code, complaints], [0, ''])
   assert.match(output, /^At '0 3 \* \* \*' in Berlin it would run at \S+T0[12]:00:00\.000Z/)

@@ -18,15 +18,15 @@ function start(t: TestContext, folder: string, pieces: number): Example {
 }
 
 test('npm run example orders: sells all there is, and ships all that is sold', async (t) => {
-  const { code, output, complaints } = await start(t, folderOf(t), 20).ended()
+  const { code, output, complaints } = await start(t, folderOf(), 20).ended()
   assert.deepEqual([code, complaints], [0, ''])
   assert.equal(output.match(/^order \d+ is stored, and job \d+ that ships it$/gm)?.length, 20)
   assert.match(output, /^tea is sold out: that order was rolled back/m)
   assert.match(output, /^placed now: 20; orders: 20, shipped: 20, jobs that succeeded: 20$/m)
 })
 
-test('an order that is rolled back leaves no job, and the next one takes nothing from it', async (t) => {
-  const file = join(folderOf(t), 'shop.db')
+test('an order that is rolled back leaves no job, and the next one takes nothing from it', async () => {
+  const file = join(folderOf(), 'shop.db')
   const queue = await GopherQueue.open(file)
   const db = new DatabaseSync(file, { timeout: 5000 })
   createShop(db)
@@ -50,7 +50,7 @@ test('an order that is rolled back leaves no job, and the next one takes nothing
 })
 
 test('killed among its orders, each one and its job are there together, or neither is', async (t) => {
-  const folder = folderOf(t)
+  const folder = folderOf()
   const told: [order: number, job: number][] = []
   for (const orders of [1, 20, 60]) {
     const example = start(t, folder, 100_000)

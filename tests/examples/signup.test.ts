@@ -32,7 +32,7 @@ async function app(t: TestContext, smtp: string) {
 }
 
 test('npm run example signup: one mail goes out, one after a 421, one is a dead letter', async (t) => {
-  const folder = folderOf(t)
+  const folder = folderOf()
   const example = new Example(t, 'signup', folder)
   const [, url] = await example.prints(/curl (\S+)\/signup/)
   const { mail: nobody } = await post(url!, { email: 'nobody@example.com', name: 'Nobody' })

@@ -1,16 +1,17 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { TestContext } from 'node:test'
+import { removeAtEnd } from '../crash/processes.ts'
 
 const root = join(import.meta.dirname, '../..')
 
-export function folderOf(t: TestContext): string {
+export function folderOf(): string {
   const folder = mkdtempSync(join(tmpdir(), 'gopherqueue-example-'))
-  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  removeAtEnd(folder)
   return folder
 }
 

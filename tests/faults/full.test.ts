@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
+import { rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { GopherQueue } from '../../src/index.ts'
 import { fromEnvironment, until } from '../crash/processes.ts'
 import {
   App,
@@ -168,4 +170,46 @@ test('even the reserve is gone: outcomes are held, and delivered when there is r
   assert.ok(app.all('health').length - told <= 2, healthOf(app).join(', '))
   await app.child.kill()
   assert.deepEqual(found(file), allEnded(running))
+})
+
+test('a worker starts on a nearly full disk: it sets aside what there is, so that the next start finishes its jobs durably', {
+  skip: noMount,
+}, async (t) => {
+  const folder = smallDisk(t, 64)
+  const file = await fileWithHeldJobs(folder, 8)
+  const fillers = [fill(folder, 2.5 * mebibyte, 'nearly')]
+  const app = await busyApp(t, { file, diskReserve: reserve, concurrency: 8 })
+  assert.equal((await app.submits('nearly')).code, 'STORAGE_FULL')
+  await app.child.kill()
+  const aside = statSync(`${file}-reserve`).size
+  assert.ok(aside > mebibyte / 2 && aside < reserve / 4, `${aside}`)
+  fillers.push(fill(folder, 0, 'all'))
+
+  const next = await busyApp(t, { file, diskReserve: reserve, concurrency: 8 })
+  assert.equal((await next.submits('full')).code, 'STORAGE_FULL')
+  next.tell('finish 8')
+  await untilRunning(file, 0)
+  await next.child.kill()
+  assert.deepEqual(found(file), { ...allEnded(8), 'lost attempts': 8 })
+})
+
+test('the disk is short of room: what retention frees goes back to it, and submissions come back', {
+  skip: noMount,
+}, async (t) => {
+  const folder = smallDisk(t, 64)
+  const file = join(folder, 'jobs.db')
+  const first = await GopherQueue.open(file, { diskReserve: 0 })
+  await first.configure('default', { keepCancelled: 1 })
+  const gone = await first.submitMany('gone', Array<string>(8000).fill('x'.repeat(2000)))
+  for (const { id } of gone) void first.cancel(id)
+  await first.stats()
+  await first.close()
+  fill(folder, 7 * mebibyte)
+  const app = new App(t, { file, diskReserve: reserve })
+  assert.equal((await app.submits('short')).code, 'STORAGE_FULL')
+  app.tell('work')
+  await app.submitsAtLast('after')
+  assert.deepEqual(healthOf(app), ['degraded STORAGE_FULL', 'ok'])
+  t.diagnostic(`free when submissions came back: ${freeIn(folder)} bytes`)
+  await app.child.kill()
 })

@@ -13,6 +13,8 @@ export class FaultProxy {
   faulty = true
   /** Port of the server, which may change. */
   target: number
+  /** Of the next requests whose path is given: the server's answer does not arrive, the connection is reset in its place. */
+  readonly losing: string[] = []
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
   readonly #random: () => number
@@ -62,10 +64,21 @@ export class FaultProxy {
           for (const socket of both) socket.resetAndDestroy()
         }, 2000)
     }
+    let isLost = false
+    const loses = (from: Socket, bytes: Buffer): boolean => {
+      if (from === client) {
+        const next = this.losing.findIndex((path) => bytes.toString('latin1').includes(` ${path} HTTP/1.1\r\n`))
+        if (next >= 0) isLost = this.losing.splice(next, 1).length === 1
+        return false
+      }
+      if (isLost) for (const socket of both) socket.resetAndDestroy()
+      return isLost
+    }
     const forward = (from: Socket, to: Socket) => {
       this.#sockets.add(from)
       from.setNoDelay(true)
       from.on('data', (bytes) => {
+        if (loses(from, bytes)) return
         const whole = !fault || happened || bytes.length <= left
         if (happened && fault === 'silent') return
         if (happened && fault === 'slow') {

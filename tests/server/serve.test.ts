@@ -121,17 +121,17 @@ test('a request for jobs that is sent again gives what its lost answer gave, unc
   using folder = temporaryFolder()
   const server = await start(folder.file('jobs.db'))
   await json(`${server.url}/v1/jobs`, 'POST', { type: 'a' })
-  const ask = async (turn: number, since: number, waitMs = 0) => {
-    const body = { worker: 'w', types: ['a'], slots: 1, turn, since, waitMs }
+  const ask = async (turn: number, holds: string[] = [], waitMs = 0) => {
+    const body = { worker: 'w', types: ['a'], slots: 1, turn, waitMs, holds }
     const { jobs, replaced } = await json(`${server.url}/v1/leases`, 'POST', body)
-    return { job: (jobs as { id: number; token: number; attempt: number }[])[0], replaced }
+    return { job: (jobs as { id: number; token: string; attempt: number }[])[0], replaced }
   }
-  const first = (await ask(10, 10)).job!
-  const { job: second } = await ask(11, 10, 5000)
-  assert.deepEqual([second!.id, second!.attempt, second!.token > first.token], [1, 1, true])
-  assert.deepEqual(await ask(10, 10), { job: undefined, replaced: true })
-  assert.deepEqual(await ask(20, 20), { job: undefined, replaced: false })
-  const succeed = (token: number) => json(`${server.url}/v1/jobs/1/succeed`, 'POST', { token })
+  const first = (await ask(10)).job!
+  const { job: second } = await ask(11, [], 5000)
+  assert.deepEqual([second!.id, second!.attempt, second!.token !== first.token], [1, 1, true])
+  assert.deepEqual(await ask(10), { job: undefined, replaced: false })
+  assert.deepEqual(await ask(20, [second!.token]), { job: undefined, replaced: false })
+  const succeed = (token: string) => json(`${server.url}/v1/jobs/1/succeed`, 'POST', { token })
   assert.equal((await succeed(first.token)).code, 'LEASE_LOST')
   assert.equal((await succeed(second!.token)).state, 'succeeded')
   await server.close()

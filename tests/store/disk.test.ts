@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
-import { renameSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, realpathSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { StatementSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import type { GopherQueueError } from '../../src/model/errors.ts'
 import { jobSpec } from '../../src/model/job.ts'
 import { Engine, type Reply, type Request } from '../../src/store/sqlite/commit.ts'
-import { type Disk, systemDisk } from '../../src/store/sqlite/disk.ts'
+import { type Disk, realFile, systemDisk } from '../../src/store/sqlite/disk.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import type { Input, LeasedJob, Operation, StoreHealth } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { temporaryFolder } from '../support/folder.ts'
@@ -152,7 +154,10 @@ test('under the reserve, submissions are refused and nothing else; one word of h
   assert.deepEqual([said[0]!.status, said[0]!.causes.map(({ code }) => code)], ['degraded', ['STORAGE_FULL']])
   assert.deepEqual(said[0]!.works, { submit: false, lease: true, complete: true })
 
-  rig.disk.room = reserve
+  rig.disk.room = reserve // not enough to come back: the next few submissions would be refused again
+  rig.advance(250)
+  assert.equal(rig.error(rig.submit()).code, 'STORAGE_FULL')
+  rig.disk.room = reserve * 1.125
   rig.advance(250)
   rig.value(rig.submit())
   assert.deepEqual(rig.healths(), [{ status: 'ok', causes: [], works: { submit: true, lease: true, complete: true } }])
@@ -329,4 +334,49 @@ test('a file that is gone or another one is told from the one that was opened', 
   assert.match(disk.problem()!, /another file/)
   renameSync(folder.file('away'), path)
   assert.equal(disk.problem(), null)
+})
+
+test('the file lies where links lead to, and what is set aside beside it', async () => {
+  using folder = temporaryFolder()
+  mkdirSync(folder.file('disk'))
+  symlinkSync('disk', folder.file('data'))
+  symlinkSync('data/jobs.db', folder.file('link.db'))
+  symlinkSync(folder.file('link.db'), folder.file('app.db'))
+  const real = join(realpathSync(folder.file('disk')), 'jobs.db')
+  assert.equal(realFile(folder.file('app.db')), real, 'also before it is made')
+  for (let opening = 0; opening < 2; opening++) {
+    const store = await SqliteStore.open(folder.file('app.db'), { diskReserve: 4000, tends: true })
+    await store.call('submit', { specs: jobSpec('work', {}), payloads: ['1'], keys: null })
+    assert.equal(store.health.status, 'ok')
+    await store.close()
+    assert.equal(statSync(`${real}-reserve`).size, 1000)
+  }
+  assert.deepEqual(readdirSync(folder.file('disk')), ['jobs.db', 'jobs.db-reserve'])
+  symlinkSync(folder.file('round'), folder.file('round'))
+  assert.equal(realFile(folder.file('round')), join(dirname(dirname(real)), 'round'), 'a circle ends')
+})
+
+test('a reserve that cannot be made for another reason than room is said to be so', () => {
+  using folder = temporaryFolder()
+  const path = folder.file('jobs.db')
+  writeFileSync(path, '')
+  mkdirSync(`${path}-reserve`) // as root, nothing else keeps a file from being made
+  assert.throws(() => systemDisk(path, 8192).setAside(true), /EISDIR/)
+})
+
+test('a tick of a schedule that meets a full disk is told, and taken when space is back', (t) => {
+  const rig = new Rig(t)
+  rig.register()
+  const spec = jobSpec('work', {})
+  const schedule = { name: 's', cron: '0 * * * *', timezone: 'UTC', spec, payload: '1' }
+  rig.value(rig.ask('setSchedule', { ...schedule, missed: 'once', overlap: 'allow' }))
+  const problem = () => rig.value<{ problem: { code: string } | null }[]>(rig.ask('schedules', null))[0]!.problem?.code
+  rig.disk.room = reserve - 1
+  rig.clock.advance(3_600_000)
+  rig.advance(1000)
+  assert.deepEqual([rig.state(1), problem()], [undefined, 'STORAGE_FULL'])
+  rig.disk.room = 2 * reserve
+  rig.advance(2500)
+  const job = rig.value<{ jobs: { tick: number }[] }>(rig.ask('jobs', {})).jobs[0]
+  assert.deepEqual([job?.tick, problem()], [Date.UTC(2030, 0, 1, 1), undefined])
 })

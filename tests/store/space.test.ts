@@ -100,7 +100,7 @@ test('a file that grew by 50,000 jobs shrinks to near its floor, in steps', (t) 
   }
   const steps = sizes.map((size, i) => (sizes[i - 1] ?? size) - size)
   assert.ok(Math.max(...steps) <= 4 * mebibyte + 64 * 1024, `no step cuts off much: ${steps}`)
-  assert.ok(sizes.at(-1)! < 6 * mebibyte, `${sizes}`)
+  assert.ok(sizes.at(-1)! < 7 * mebibyte, `${sizes}`)
   const { bytes, freeBytes, walBytes, shrinks } = rig.file
   assert.ok(shrinks && bytes === sizes.at(-1) && freeBytes > 2 * mebibyte && freeBytes < 5 * mebibyte && walBytes > 0)
   const integrity = new DatabaseSync(rig.path, { readOnly: true })
@@ -134,17 +134,22 @@ test("an app's own file stays as it is, and that is said", (t) => {
   assert.match(says.says, /MiB of it free; it was made without incremental vacuum: its free space stays in it$/)
 })
 
-test('on a full disk nothing is given back, since that takes space first', (t) => {
+test('with the disk short of room all that is free in the file goes to it, and no step needs much room', (t) => {
   const rig = new Rig(t)
   rig.grow(20_000)
-  while (rig.cancelled > 0) rig.look(1)
-  const before = rig.file.freeBytes
   rig.free = 0
-  rig.look(5)
-  assert.equal(rig.file.freeBytes, before)
-  rig.free = Number.POSITIVE_INFINITY
-  rig.look(10)
-  assert.ok(rig.file.freeBytes < 5 * mebibyte)
+  const sizes = [statSync(rig.path).size]
+  let walBytes = 0
+  for (let i = 0; rig.cancelled > 0 || rig.file.freeBytes > 0; i++) {
+    assert.ok(i < 1000, JSON.stringify(rig.file))
+    rig.look(1)
+    if (rig.cancelled > 0) continue
+    walBytes ||= rig.file.walBytes
+    assert.ok(rig.file.walBytes <= walBytes, 'the WAL grows')
+  }
+  rig.look(1)
+  sizes.push(statSync(rig.path).size)
+  assert.ok(sizes[1]! < sizes[0]! / 8, `${sizes}`)
 })
 
 test('while somebody reads an old state, the WAL does not grow by what is moved', (t) => {

@@ -26,7 +26,7 @@ export type OpenStore = () => Promise<Opened>
 export type Options = JobOptions & { type?: string }
 type LeaseOptions = Partial<Omit<LeaseRequest, 'worker' | 'sources'>> & { types?: string[]; queues?: string[] }
 
-/** A worker of another process, which this one never registered: nobody here renews its leases. */
+/** This number and those above stand for workers on the network, signed on when they first ask: nobody here renews their leases. */
 export const stranger = 999
 
 /** The store under test, and the few things that tests ask of it again and again. */
@@ -34,6 +34,8 @@ export class Subject implements AsyncDisposable {
   readonly store: Store
   readonly events: StoreEvent[] = []
   readonly #opened: Opened
+  /** Workers on the network by the number that a test gives them. */
+  readonly #strangers = new Map<number, Promise<number>>()
 
   constructor(opened: Opened) {
     this.#opened = opened
@@ -52,6 +54,12 @@ export class Subject implements AsyncDisposable {
 
   advance(ms: number): void {
     this.time.advance(ms)
+  }
+
+  /** Lets a lease that nobody renews run out: it is found over, and taken half of its life later. */
+  lapse(life = 30_000): void {
+    this.advance(life)
+    this.advance(Math.max(1000, life / 2))
   }
 
   tick(): void {
@@ -89,22 +97,36 @@ export class Subject implements AsyncDisposable {
     return asked.jobs ?? []
   }
 
+  /** The id of a stranger, who is there again if it was silent for too long. */
+  strange(worker: number): Promise<number> {
+    const registration = { name: `stranger ${worker}`, sources: [], slots: 1000, remote: 'elsewhere' }
+    const before = this.#strangers.get(worker)
+    const id = before
+      ? before.then((known) => this.store.call('register', { ...registration, known }))
+      : this.store.call('register', registration)
+    this.#strangers.set(worker, id)
+    return id
+  }
+
   /** A lease request that waits: `jobs` is undefined until it is answered. */
   ask(worker: number, options: LeaseOptions = {}): { jobs: LeasedJob[] | undefined; giveUp(): void } {
     const patience = new AbortController()
     const asked = { jobs: undefined as LeasedJob[] | undefined, giveUp: () => patience.abort(new Error('gave up')) }
-    this.store.call('lease', this.request(worker, options), patience.signal).then(
+    const ask = (id: number) => this.store.call('lease', this.request(id, options), patience.signal)
+    const answered = worker >= stranger ? this.strange(worker).then(ask) : ask(worker)
+    answered.then(
       (jobs) => {
         asked.jobs = jobs
+        if (worker >= stranger) this.#opened.time?.tick() // a lease of others is watched from the first look at it
       },
       (error) => assert.ok(patience.signal.aborted || error.code === 'CLOSED', error),
     )
     return asked
   }
 
-  /** Lets the store answer all that it was asked so far: it answers in order, so two answers later nothing is under way. */
+  /** Lets the store answer all that it was asked so far: it answers in order, so three answers later nothing is under way. */
   async settle(): Promise<void> {
-    for (let i = 0; i < 2; i++) await this.store.call('stats', null)
+    for (let i = 0; i < 3; i++) await this.store.call('stats', null)
     await this.#opened.settled?.()
   }
 

@@ -20,7 +20,11 @@ const name = (description: string) => string({ pattern: named, description })
 const id = int({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Id of a job' })
 const instant = int({ description: 'Unix ms' })
 const duration = either([number({ minimum: 0 }), string()], { description: "Milliseconds, or a string such as '5m'" })
-const token = int({ description: 'Of the lease: as `leases` gave it' })
+const token = string({
+  minLength: 1,
+  maxLength: 64,
+  description: 'Of the lease, as `leases` gave it: of this file alone',
+})
 const accepted = texts(['no', 'yes', 'unknown'], 'Whether the submission or change took effect')
 const key = string({ pattern: '^[\\s\\S]{1,256}$' })
 
@@ -72,8 +76,9 @@ export const Job = object(
     ...{ queue: string(), type: string(), priority: texts(priorities), state: texts(states), payload: any() },
     ...{ attempt: int(), attemptsLeft: int(), maxAttempts: int(), backoff, timeout: int(), onTimeout: string() },
     ...{ visibilityTimeout: int(), runAt: maybe(instant), deadline: maybe(instant), createdAt: instant },
+    tick: maybe(int({ description: 'Of the schedule that submitted it, Unix ms' })),
     ...{ startedAt: maybe(instant), finishedAt: maybe(instant), leaseExpiresAt: maybe(instant) },
-    ...{ worker: maybe(string()), cancelRequestedAt: maybe(instant) },
+    ...{ worker: maybe(string()), company: maybe(int()), cancelRequestedAt: maybe(instant) },
     progress: maybe(object({ percent: number(), message: maybe(string()) })),
     ...{ result: any(), reason: maybe(string()), idempotencyKey: maybe(string()), concurrencyKey: maybe(string()) },
   },
@@ -84,7 +89,7 @@ const LeasedJob = object(
     ...{ id, token, queue: string(), type: string(), priority: texts(priorities), payload: any(), attempt: int() },
     tries: int({ description: 'Place of this attempt in the present budget: 1 is the first' }),
     ...{ maxAttempts: int(), backoff, timeout: int(), visibilityTimeout: int(), deadline: maybe(instant) },
-    ...{ checkpoint: any(), createdAt: instant, startedAt: instant, trace },
+    ...{ checkpoint: any(), createdAt: instant, tick: maybe(instant), startedAt: instant, trace },
   },
   { title: 'LeasedJob' },
 )
@@ -92,6 +97,12 @@ const Attempt = object(
   {
     ...{ attempt: int(), worker: maybe(string()), startedAt: instant, finishedAt: maybe(instant), outcome: string() },
     error: maybe(error),
+    beside: maybe(
+      object(
+        { others: int(), jobs: list(object({ id, type: string() })) },
+        { description: 'Of a lost one: who else ran in its process then' },
+      ),
+    ),
   },
   { title: 'Attempt' },
 )
@@ -120,6 +131,7 @@ const Schedule = object(
     ...{ name: string(), cron: string(), timezone: string(), queue: string(), type: string(), payload: any() },
     ...{ missed: string(), overlap: string(), paused: bool(), nextAt: maybe(instant), lastAt: maybe(instant) },
     ...{ lastJob: maybe(int()), definedAt: instant, inCode: bool() },
+    problem: maybe(object({ code: string(), message: string(), at: instant })),
     ticks: list(instant, { description: 'The next ones, as the cron line gives them' }),
   },
   { title: 'Schedule' },
@@ -145,8 +157,12 @@ const reports = {
     kind: may(texts(['temporary', 'permanent', 'timeout'], "Default 'temporary'")),
     error: may(closed({ name: may(string()), message: string(), stack: may(maybe(string())) })),
     retryAfter: may(maybe(duration)),
+    goesOn: may(
+      bool({ description: 'Its handler still runs: not to be leased to this process until `settled`, or for 30 s' }),
+    ),
   },
   release: {},
+  settled: {},
   heartbeat: {},
   progress: { percent: number({ minimum: 0, maximum: 100 }), message: may(maybe(string())) },
   checkpoint: { state: any({ description: 'Any JSON, at most 64 KiB' }) },
@@ -157,12 +173,13 @@ const Report = either(
 ) as unknown as ReturnType<typeof Type.Unsafe<Report>>
 export interface Report {
   id: number
-  token: number
+  token: string
   event: ReportKind
   result?: unknown
   kind?: 'temporary' | 'permanent' | 'timeout'
   error?: { name?: string; message: string; stack?: string | null }
   retryAfter?: number | string | null
+  goesOn?: boolean
   percent?: number
   message?: string | null
   state?: unknown
@@ -202,7 +219,7 @@ export interface Endpoint {
 
 const ofJob = closed({ id: int({ minimum: 1 }) })
 const ofName = closed({ name: name('Its name') })
-const ofWorker = closed({ id: either([int({ minimum: 1 }), name('Its name: one of digits alone is an id')]) })
+const ofWorker = closed({ id: name('Its id, or its name') })
 const waitMs = may(int({ minimum: 0, maximum: 60_000, description: 'Longest wait in ms. Default 30000' }))
 
 const report = <K extends ReportKind, R extends TSchema>(event: K, summary: string, response: R) => ({
@@ -290,36 +307,54 @@ export const api = {
     summary: 'Delete an ended job and its history',
   },
   register: {
-    ...{ method: 'POST', url: '/v1/workers', scope: 'work', summary: 'Sign on a worker', status: 201 },
+    ...{ method: 'POST', url: '/v1/workers', scope: 'work', status: 201 },
+    summary:
+      'Sign on a worker. Sent again with the same header Idempotency-Key, it is answered as the first time and signs on no second one',
     body: closed({
       name: name('Shown to operators'),
       sources: list(source),
       slots: int({ minimum: 0, maximum: 10_000 }),
+      instance: may(name('Names its process: all workers of one process say the same. Default: a process of its own')),
+      known: may(name('Its id before, when that is refused with WORKER_UNKNOWN: what still runs under it goes on')),
     }),
-    response: object({ worker: int() }),
+    response: object({ worker: string({ description: 'Its id: of this file alone' }) }),
   },
   unregister: {
     ...{ method: 'DELETE', url: '/v1/workers/:id', scope: 'work', params: ofWorker, response: nothing() },
     summary: 'Sign off, by id or name; what the worker still holds goes back, uncharged',
+  },
+  stopping: {
+    ...{ method: 'POST', url: '/v1/workers/:id/stopping', scope: 'work', params: ofWorker, response: nothing() },
+    summary: 'Say that a worker has begun to stop: if its process is killed then, that is no evidence against its jobs',
   },
   lease: {
     ...{ method: 'POST', url: '/v1/leases', scope: 'work' },
     summary:
       'The first ready jobs; waits for one up to waitMs. A newer request of the same worker takes the place of an older one',
     body: closed({
-      worker: either([
-        int({ minimum: 1 }),
-        name('A name of its own: it is signed on by that. No other loop may use it'),
-      ]),
+      worker: name('A name of its own: it is signed on by that, and no other loop may use it. Or an id of `workers`'),
       types: may(list(type)),
       queue: may(name("Of `types`. Default 'default'")),
       sources: may(list(source, { description: 'In place of types and queue' })),
       slots: may(int({ minimum: 0, maximum: 10_000, description: 'Most jobs it may hold at once. Default 1' })),
       exclude: may(list(id)),
-      turn: may(int({ description: 'Of two requests that cross on the way, the higher one counts' })),
+      turn: may(
+        int({
+          minimum: 0,
+          description: 'Number of the request, growing: of two that cross on the way the higher one counts',
+        }),
+      ),
       since: may(
         int({
-          description: 'Sent again: the first turn whose answer was not heard. What it gave goes back first, uncharged',
+          minimum: 0,
+          description: 'The lowest turn whose answer may still arrive. Default: this one, and no earlier one',
+        }),
+      ),
+      holds: may(
+        list(token, {
+          maxItems: 10_000,
+          description:
+            'Tokens of all jobs that it has. What an answer before `since` gave and is not among them was lost with it: it goes back, uncharged',
         }),
       ),
       waitMs,
@@ -338,6 +373,7 @@ export const api = {
   succeed: report('succeed', 'End a running job well', Fate),
   fail: report('fail', 'End an attempt: again later, dead, or cancelled if that was asked for', Fate),
   release: report('release', 'Give a job back, uncharged', Fate),
+  settled: report('settled', 'Say that the handler of an attempt that was over has ended', nothing()),
   heartbeat: report(
     'heartbeat',
     'Extend the lease; says whether the job is to stop',

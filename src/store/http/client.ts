@@ -15,7 +15,8 @@ const longestPause = 2000
 const answerWithin = 20_000
 const pollWithin = 45_000
 
-type Given<K extends Call> = { params?: Params<K>; query?: Query<K>; body?: Body<K>; key?: string }
+/** A body that is a function is made anew each time the call is sent. */
+type Given<K extends Call> = { params?: Params<K>; query?: Query<K>; body?: Body<K> | (() => Body<K>); key?: string }
 
 /** Calls of the API by name, tried again as far as that is safe. */
 export class Client {
@@ -84,7 +85,7 @@ export class Client {
         ...(body !== undefined && { 'content-type': 'application/json' }),
         ...(key !== undefined && { 'idempotency-key': key }),
       },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
+      ...(body !== undefined && { body: JSON.stringify(typeof body === 'function' ? body() : body) }),
       signal: AbortSignal.any([
         this.#closing.signal,
         AbortSignal.timeout(call === 'lease' || call === 'wait' ? pollWithin : answerWithin),

@@ -4,8 +4,16 @@ import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { StoreEvent } from '../store.ts'
 import type { Client } from './client.ts'
+import { numberedBy } from './numbers.ts'
 
 const wanted = ['cancelRequested', 'leaseLost', 'reclaimed', 'expired', 'tickLost', 'health']
+
+/** A token is a number here, as everywhere in a process. */
+function told(text: string): object {
+  const fields = JSON.parse(text) as { token?: string }
+  const token = fields.token === undefined ? null : numberedBy(fields.token)
+  return token ? { ...fields, token: token.number, epoch: token.epoch } : fields
+}
 
 /** Hears what the server tells, from where it was when the connection broke, until the signal. */
 export async function follow(
@@ -24,7 +32,7 @@ export async function follow(
         const [, field, value] = /^(\w+): (.*)$/.exec(line) ?? []
         if (field === 'id') last = value
         else if (field === 'event') event = value!
-        else if (field === 'data' && wanted.includes(event)) tell({ event, ...JSON.parse(value!) } as StoreEvent)
+        else if (field === 'data' && wanted.includes(event)) tell({ event, ...told(value!) } as StoreEvent)
       }
     } catch (error) {
       // The server is away: heartbeats say the same, later. A token that is not for this will never be.

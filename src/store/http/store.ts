@@ -18,7 +18,9 @@ import type {
 import type { Answer, Report } from './api.ts'
 import { Client, isAway, type Patience } from './client.ts'
 import { follow } from './follow.ts'
+import { numberedBy, textOf } from './numbers.ts'
 import { optionsOf, policyOf } from './options.ts'
+import { RemoteWorkers } from './workers.ts'
 
 /** A lease of this process. */
 interface Held {
@@ -37,9 +39,9 @@ interface Pending {
   reject(error: unknown): void
 }
 
+type GivenJob = Answer<'lease'>['jobs'][number]
+
 const pollMs = 30_000
-/** How often at most one request for jobs is sent. */
-const mostTurns = 2 ** 20
 /** How often to look whether leases are to be renewed. */
 const beat = 250
 
@@ -50,17 +52,19 @@ export class HttpStore implements Store {
   readonly #closing = new AbortController()
   readonly #listeners: ((event: StoreEvent) => void)[] = []
   readonly #held = new Map<number, Held>()
-  #workers = 0
+  readonly #workers: RemoteWorkers
   #pending: Pending[] = []
-  #turn = 0
   /** The end of a lease request that was taken back: what is asked after it must not overtake it. */
   #retracted: Promise<unknown> | undefined
   #stopBeat: (() => void) | undefined
+  /** Of the file that gave the last lease. */
+  #epoch = ''
   health: StoreHealth = { status: 'ok', causes: [], works: { submit: true, lease: true, complete: true } }
 
   private constructor(client: Client, clock: Clock) {
     this.#client = client
     this.#clock = clock
+    this.#workers = new RemoteWorkers(client)
   }
 
   /** Throws what the server refuses, or STORAGE_UNAVAILABLE when there is none. */
@@ -89,6 +93,8 @@ export class HttpStore implements Store {
     const given = <K extends Operation>(_: K): Input<K> => input as Input<K>
     const client = this.#client
     switch (operation) {
+      case 'epoch':
+        throw invalid('The epoch of a file is part of the tokens and ids that its server gives.')
       case 'vitals':
         throw invalid('The vitals of a store are known in its own process: ask the server for /metrics and /readyz.')
       case 'submit':
@@ -100,11 +106,13 @@ export class HttpStore implements Store {
         return this.#end(lease, { event: 'succeed', result: JSON.parse(result) })
       }
       case 'fail': {
-        const { lease, kind, error, retryAfter } = given('fail')
-        return this.#end(lease, { event: 'fail', kind, error, retryAfter })
+        const { lease, kind, error, retryAfter, goesOn = false } = given('fail')
+        return this.#end(lease, { event: 'fail', kind, error, retryAfter, goesOn })
       }
       case 'release':
         return this.#end(given('release'), { event: 'release' })
+      case 'settled':
+        return this.#report(given('settled'), { event: 'settled' }, 'brief')
       case 'heartbeat':
         return this.#report(given('heartbeat'), { event: 'heartbeat' }, 'brief')
       case 'progress': {
@@ -150,8 +158,10 @@ export class HttpStore implements Store {
         return (await client.call('runSchedule', { params: { name: given('runSchedule') } }, 'once')).id
       case 'register':
         return this.#register(given('register'))
+      case 'stopping':
+        return this.#workers.stopping(given('stopping'))
       case 'unregister':
-        return this.#unregister(given('unregister'))
+        return this.#workers.unregister(given('unregister'))
       case 'wait':
         return this.#wait(given('wait'), signal)
       case 'job':
@@ -208,16 +218,9 @@ export class HttpStore implements Store {
   }
 
   async #register(registration: WorkerRegistration): Promise<number> {
-    const { worker } = await this.#client.call('register', { body: registration }, 'patient')
-    this.#workers++
+    const worker = await this.#workers.register(registration)
     this.#beat()
     return worker
-  }
-
-  async #unregister(id: number): Promise<null> {
-    await this.#client.call('unregister', { params: { id } }, 'patient')
-    this.#workers--
-    return null
   }
 
   async #cancel(id: number): Promise<unknown> {
@@ -243,30 +246,25 @@ export class HttpStore implements Store {
     }
   }
 
-  async #poll({ worker, sources, slots, exclude }: LeaseRequest, waitMs: number): Promise<LeasedJob[]> {
-    let turn = ++this.#turn * mostTurns
-    for (;;) {
-      const body = {
-        ...{ worker, sources, slots, exclude, waitMs, since: turn },
-        // One more each time it is sent: what was sent before may still be on its way, or its answer may be lost.
-        get turn() {
-          return turn++
-        },
-      }
-      const { jobs, replaced } = await this.#client.call('lease', { body }, 'patient')
-      if (jobs.length > 0 || replaced || waitMs === 0) return jobs.map((job) => this.#hold(job))
-    }
+  async #poll(request: LeaseRequest, waitMs: number): Promise<LeasedJob[]> {
+    const jobs = await this.#workers.poll(request, waitMs, () => {
+      this.#send() // what is over is heard before its worker asks for more
+      return [...new Set([...this.#held.values()].map(({ lease }) => this.#tokenOf(lease)))]
+    })
+    return jobs.map((job) => this.#hold(job))
   }
 
-  #hold({ priority, payload, backoff, checkpoint, trace, ...job }: Answer<'lease'>['jobs'][number]): LeasedJob {
-    const { id, queue, type, token, visibilityTimeout: visibility } = job
-    this.#held.set(id, {
-      lease: { id, queue, type, token },
-      visibility,
-      renewAt: this.#clock.monotonic() + visibility / 3,
-    })
+  #hold({ priority, payload, backoff, checkpoint, trace, token: text, ...job }: GivenJob): LeasedJob {
+    const { id, queue, type, visibilityTimeout: visibility } = job
+    const { epoch, number: token } = numberedBy(text)!
+    this.#epoch = epoch
+    const lease = { id, queue, type, token, epoch }
+    const older = this.#held.get(id)?.lease.token
+    if (older !== undefined && older !== token) this.#tell({ event: 'leaseLost', id, token: older }) // its handler has not heard yet
+    this.#held.set(id, { lease, visibility, renewAt: this.#clock.monotonic() + visibility / 3 })
     return {
       ...job,
+      ...{ token, epoch },
       priority: priorities.indexOf(priority),
       payload: JSON.stringify(payload),
       backoff: JSON.stringify(backoff),
@@ -285,9 +283,13 @@ export class HttpStore implements Store {
     return reported
   }
 
-  #report({ id, token }: Lease, told: Omit<Report, 'id' | 'token'>, patience: Patience): Promise<unknown> {
+  #tokenOf({ token: number, epoch = this.#epoch }: Lease): string {
+    return textOf({ epoch, number })
+  }
+
+  #report(lease: Lease, told: Omit<Report, 'id' | 'token'>, patience: Patience): Promise<unknown> {
     const { promise, resolve, reject } = Promise.withResolvers<never>()
-    this.#enqueue({ report: { id, token, ...told }, patience, resolve, reject })
+    this.#enqueue({ report: { id: lease.id, token: this.#tokenOf(lease), ...told }, patience, resolve, reject })
     return promise
   }
 
@@ -333,7 +335,7 @@ export class HttpStore implements Store {
         held.renewAt = now + held.visibility / 3
         this.#renew(held)
       }
-      if (this.#workers > 0 || this.#held.size > 0) this.#beat()
+      if (this.#workers.size > 0 || this.#held.size > 0) this.#beat()
     })
   }
 

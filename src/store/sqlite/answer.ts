@@ -4,20 +4,24 @@ import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
+import { mustBeOf } from './delivery.ts'
+import { settled } from './losses.ts'
 import { cancel, many, remove, retry, setQueue } from './operator.ts'
 import { attempts, job, jobs, stats } from './queries.ts'
+import { register } from './registration.ts'
 import { pauseSchedule, removeSchedule, runSchedule, schedules, setSchedule } from './schedules.ts'
 import { deadLetters } from './search.ts'
 import { alikeFrom, submit } from './submit.ts'
 import { auditLog, createToken, record, revokeToken, tokens, tokenUsed } from './tokens.ts'
 import { why } from './why.ts'
-import { register, unregister } from './workers.ts'
+import { stopping, unregister } from './workers.ts'
 
 export const writes = {
   submit,
   succeed,
   fail,
   release,
+  settled,
   heartbeat,
   checkpoint,
   cancel,
@@ -30,6 +34,7 @@ export const writes = {
   removeSchedule,
   runSchedule,
   register,
+  stopping,
   unregister,
   createToken,
   revokeToken,
@@ -41,7 +46,8 @@ type Immediate = {
     input: Input<K>,
   ) => ReturnType<Operations[K]>
 }
-const reads = { job, jobs, deadLetters, attempts, stats, schedules, why, tokens, auditLog }
+const epoch = (db: Db): string => db.epoch
+const reads = { epoch, job, jobs, deadLetters, attempts, stats, schedules, why, tokens, auditLog }
 const immediate: Immediate = { ...writes, ...reads }
 
 /** What a running handler reports is never refused for want of storage: it is held and tried again. */
@@ -70,8 +76,9 @@ function submitTogether(db: Db, run: Request<'submit'>[]): Reply[] {
   }
 }
 
-function answer(db: Db, { seq, operation, input, who }: Request): Reply {
+function answer(db: Db, { seq, operation, input, who, epoch }: Request): Reply {
   try {
+    if (epoch !== undefined) mustBeOf(db, epoch, operation as Operation)
     const run = immediate[operation as keyof Immediate] as (db: Db, input: unknown) => unknown
     const value = run(db, input)
     if (who !== undefined) record(db, who, operation as Operation, input)

@@ -1,10 +1,13 @@
 import { backoffDelay, parseBackoff } from '../../model/backoff.ts'
-import { GopherQueueError } from '../../model/errors.ts'
+import { afterLoss } from '../../model/company.ts'
 import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
+import type { Candidate, Company, Gate } from './company.ts'
 import type { Db, QueueRow } from './db.ts'
+import { goesOn, showsLife } from './losses.ts'
 import { readyAmong } from './queries.ts'
+import { leaseLost, receipt } from './receipts.ts'
 
 // The events of one attempt, from its lease to its outcome: each function is the SQL of its event and what it means.
 
@@ -13,54 +16,80 @@ export const timeoutGrace = 1000
 
 /**
  * The first ready jobs by (priority class, id), each with its attempt counted and a lease: on disk before anyone sees them.
- * Null when the worker has no free slot.
+ * Null when the worker has no free slot, or its process no room for the next job.
  */
 export function lease(
   db: Db,
-  { worker, sources, slots, exclude }: LeaseRequest,
+  { worker, sources, slots, exclude, ask }: LeaseRequest,
+  company: Company,
   dry: (source: Source) => void,
 ): LeasedJob[] | null {
   const limit = slots - heldBy(db, worker)
   if (limit <= 0) return null
-  const found: { id: number; priority: number; source: Source }[] = []
-  const spent = new Set(sources) // what has nothing left, for no worker: not even what this one passes over
+  const { excluded, gate } = company.ask(db, worker)
+  for (const id of exclude) excluded.add(id)
   const room = new Map(sources.map(({ queue }) => [queue, roomIn(db.queue(queue))]))
+  const { found, spent } = candidates(db, sources, (queue) => Math.min(limit, room.get(queue)!), excluded)
+  const { taken, heldBack } = choose(found, { limit, room, spent, gate })
+  if (!heldBack) for (const source of sources) if (spent.has(source) || room.get(source.queue) === 0) dry(source)
+  if (taken.length > 0) return take(db, worker, taken, ask)
+  return heldBack ? null : []
+}
+
+/** The first ready jobs of each source, in order. `spent`: sources that have nothing left, for no worker at all. */
+function candidates(db: Db, sources: Source[], room: (queue: string) => number, excluded: ReadonlySet<number>) {
+  const found: Candidate[] = []
+  const spent = new Set(sources)
   for (const source of readyAmong(db, sources)) {
-    const most = Math.min(limit, room.get(source.queue)!) + exclude.length
-    const rows = db.all<{ id: number; priority: number }>(
+    const most = room(source.queue) + excluded.size
+    const rows = db.all<Omit<Candidate, 'source'>>(
       // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
-      `SELECT id, priority FROM gq_jobs
+      `SELECT id, priority, company FROM gq_jobs
        WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
        ORDER BY priority, id LIMIT ?3`,
       ...[source.queue, source.type, most, db.now],
     )
     if (rows.length === most) spent.delete(source)
-    for (const { id, priority } of rows)
-      if (exclude.includes(id)) spent.delete(source)
-      else found.push({ id, priority, source })
+    for (const row of rows)
+      if (excluded.has(row.id)) spent.delete(source)
+      else found.push({ ...row, source })
   }
   if (sources.length > 1) found.sort((a, b) => a.priority - b.priority || a.id - b.id)
+  return { found, spent }
+}
+
+/** Those of the candidates that the worker may have; `heldBack` when its process has no room for the next one. */
+function choose(
+  found: Candidate[],
+  { limit, room, spent, gate }: { limit: number; room: Map<string, number>; spent: Set<Source>; gate: Gate | null },
+) {
   const taken: number[] = []
-  for (const { id, source } of found) {
+  for (const candidate of found) {
+    const { id, source } = candidate
     const left = room.get(source.queue)!
     if (taken.length === limit) spent.delete(source)
     else if (left > 0) {
+      if (gate && !gate(candidate)) return { taken, heldBack: true }
       taken.push(id)
       room.set(source.queue, left - 1)
     }
   }
-  for (const source of sources) if (spent.has(source) || room.get(source.queue) === 0) dry(source)
-  if (taken.length === 0) return []
+  return { taken, heldBack: false }
+}
+
+function take(db: Db, worker: number, taken: number[], ask: number | undefined): LeasedJob[] {
+  showsLife(db, worker)
   const token = db.nextSequence()
   const rows = db.arrays(
     `UPDATE gq_jobs
      SET state = 'running', attempt = attempt + 1, lease_token = ?2, lease_seq = COALESCE(lease_seq, ?2), worker_id = ?3,
-         started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace})
+         started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace}),
+         renewed_at = NULL, over_since = NULL, asked = ?5
      WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'
      RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
                backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace,
-               created_at AS createdAt, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?4 - created_at) END`,
-    ...[JSON.stringify(taken), token, worker, db.now],
+               created_at AS createdAt, tick, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?4 - created_at) END`,
+    ...[JSON.stringify(taken), token, worker, db.now, ask ?? null],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
   jobs.sort((a, b) => a.priority - b.priority || a.id - b.id)
@@ -82,7 +111,7 @@ function roomIn({ paused, max_running, counts }: QueueRow): number {
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */
 function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob {
   const [id, queue, type, priority, payload, attempt, tries, ...rest] = row
-  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt, waited] = rest
+  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt, tick, waited] = rest
   const policy = { maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace }
   return {
     id,
@@ -94,6 +123,7 @@ function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob 
     tries,
     ...policy,
     createdAt,
+    tick,
     waited,
     token,
     startedAt,
@@ -106,12 +136,11 @@ export const succeeded: Fate = { state: 'succeeded', runAt: null, reason: null }
 export function succeed(db: Db, { lease: { id, queue, type, token }, result }: { lease: Lease; result: string }): Fate {
   const changes = db.run(
     `UPDATE gq_jobs
-     SET state = 'succeeded', result = ?4, finished_at = ?5, lease_token = NULL, lease_expires_at = NULL,
-         prune_at = ?5 + ?6
+     SET state = 'succeeded', result = ?4, finished_at = ?5, lease_expires_at = NULL, prune_at = ?5 + ?6
      WHERE id = ?1 AND state = 'running' AND lease_token = ?3 AND queue = ?2`,
     ...[id, queue, token, result, db.now, db.queue(queue).keep_succeeded],
   )
-  if (changes === 0) throw leaseLost(db, id)
+  if (changes === 0) return receipt(db, { id, token })
   db.moved(queue, type, 'running', 'succeeded')
   db.ended.push(id)
   return succeeded
@@ -128,64 +157,118 @@ export interface RunningJob {
   backoff: string | null
   timeout: number
   on_timeout: 'retry' | 'dead'
+  visibility_timeout: number
   started_at: number
+  renewed_at: number | null
+  lease_token: number
+  company: number | null
+  losses: number
+  undelivered: number
   cancel_requested_at: number | null
+  worker_id: number
   worker: string | null
+  /** When its worker last said that it lives, and whether that is reached over the network. */
+  seen_at: number | null
+  remote: 0 | 1
 }
 
 export const selectRunning = `SELECT j.id, j.queue, j.type, j.attempt, j.budget_from, j.max_attempts, j.backoff, j.timeout,
-    j.on_timeout, j.started_at, j.cancel_requested_at, w.name AS worker
+    j.on_timeout, j.visibility_timeout, j.started_at, j.renewed_at, j.lease_token, j.company, j.losses, j.undelivered,
+    j.cancel_requested_at, j.worker_id, w.name AS worker, w.seen_at, w.id IS NOT NULL AND w.pid IS NULL AS remote
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
 
-function held(db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): RunningJob {
-  const job = db.get<RunningJob>(
+function held(db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): RunningJob | undefined {
+  return db.get<RunningJob>(
     `${selectRunning} WHERE j.id = ?1 AND j.state = 'running' AND j.lease_token = ?2`,
     id,
     token,
   )
-  if (!job) throw leaseLost(db, id)
-  return job
 }
 
 /** Ends a failed attempt: again later, dead, or cancelled if that was asked for. Its record goes into the history. */
-export function fail(db: Db, { lease, kind, error, retryAfter }: Failure): Fate {
+export function fail(db: Db, { lease, kind, error, retryAfter, goesOn: runs = false }: Failure): Fate {
   return db.atomic(() => {
     const job = held(db, lease)
-    return endAttempt(db, job, kind === 'timeout' ? 'timeout' : 'failed', kind === 'permanent', error, retryAfter)
+    if (!job) return receipt(db, lease)
+    if (runs) goesOn(db, job.worker_id, lease)
+    record(db, job, kind === 'timeout' ? 'timeout' : 'failed', error, { token: lease.token })
+    if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)
+    if (kind === 'permanent') return end(db, job, 'running', 'giveUp', 'permanent')
+    return failed(db, job, kind, retryAfter)
   })
 }
 
-/** The one path of failure, for throws, timeouts and lost leases alike. */
-export function endAttempt(
+/** A charged attempt that may be repeated: what a throw and a timeout come to. They end what losses limited. */
+export function failed(db: Db, job: RunningJob, kind: 'temporary' | 'timeout', retryAfter: number | null): Fate {
+  if (kind === 'timeout' && job.on_timeout === 'dead') return end(db, job, 'running', 'giveUp', 'timeout')
+  if (job.attempt - job.budget_from >= job.max_attempts) return end(db, job, 'running', 'giveUp', 'exhausted')
+  return retryLater(db, job, retryAfter, { company: null, losses: 0 })
+}
+
+function retryLater(
+  db: Db,
+  job: RunningJob,
+  retryAfter: number | null,
+  { company, losses }: { company: number | null; losses: number },
+): Fate {
+  const delay = retryAfter ?? backoffDelay(parseBackoff(job.backoff), job.attempt - job.budget_from, job.id)
+  const runAt = db.now + delay
+  db.run(
+    `UPDATE gq_jobs
+     SET state = 'scheduled', run_at = ?2, lease_token = NULL, lease_expires_at = NULL, company = ?3, losses = ?4
+     WHERE id = ?1`,
+    ...[job.id, runAt, company, losses],
+  )
+  db.moved(job.queue, job.type, 'running', 'scheduled')
+  db.putOff([job.id], runAt)
+  return { state: 'scheduled', runAt, reason: null }
+}
+
+/**
+ * Ends an attempt whose process was lost. `others`: how many jobs ran beside it there; null when the loss is no evidence.
+ * An attempt that is not charged keeps its number; the budget grows instead.
+ */
+export function lose(db: Db, job: RunningJob, error: JobError, others: number | null, lossId: number | null): Fate {
+  record(db, job, 'lost', error, { lossId })
+  if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)
+  const tries = job.attempt - job.budget_from
+  const after = afterLoss({ ...job, tries, maxAttempts: job.max_attempts }, others)
+  if (after.becomes === 'dead') return end(db, job, 'running', 'giveUp', 'exhausted')
+  if (after.becomes === 'scheduled') return retryLater(db, job, null, after)
+  db.run(
+    `UPDATE gq_jobs
+     SET state = 'ready', budget_from = budget_from + ?2, company = ?3, losses = ?4,
+         lease_token = NULL, lease_expires_at = NULL, worker_id = NULL, started_at = NULL
+     WHERE id = ?1`,
+    ...[job.id, Number(!after.charged), after.company, after.losses],
+  )
+  db.moved(job.queue, job.type, 'running', 'ready')
+  return { state: 'ready', runAt: null, reason: null }
+}
+
+/** Keeps how an attempt ended. `token`: its holder reported that itself, and may do so again if the answer is lost. */
+export function record(
   db: Db,
   job: RunningJob,
   outcome: 'failed' | 'timeout' | 'lost',
-  permanent: boolean,
   error: JobError,
-  retryAfter: number | null,
-): Fate {
-  const tries = job.attempt - job.budget_from
-  const recorded = job.cancel_requested_at === null ? outcome : 'cancelled'
+  { token = null, lossId = null }: { token?: number | null; lossId?: number | null } = {},
+): void {
   db.run(
-    `INSERT INTO gq_attempts (job_id, attempt, worker, started_at, finished_at, outcome, error_name, error_message, error_stack)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`,
-    ...[job.id, job.attempt, job.worker, job.started_at, db.now, recorded, error.name, error.message, error.stack],
+    `INSERT INTO gq_attempts (job_id, attempt, worker, started_at, finished_at, outcome, token, loss_id,
+                              error_name, error_message, error_stack)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
+    ...[job.id, job.attempt, job.worker, job.started_at, db.now],
+    ...[
+      job.cancel_requested_at === null ? outcome : 'cancelled',
+      token,
+      lossId,
+      error.name,
+      error.message,
+      error.stack,
+    ],
   )
   db.attemptFailed(job.queue)
-  if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)
-  if (permanent) return end(db, job, 'running', 'giveUp', 'permanent')
-  if (outcome === 'timeout' && job.on_timeout === 'dead') return end(db, job, 'running', 'giveUp', 'timeout')
-  if (tries >= job.max_attempts) return end(db, job, 'running', 'giveUp', 'exhausted')
-  if (outcome === 'lost') return makeReady(db, job, 'running', 'reclaim')
-  const runAt = db.now + (retryAfter ?? backoffDelay(parseBackoff(job.backoff), tries, job.id))
-  db.run(
-    `UPDATE gq_jobs SET state = 'scheduled', run_at = ?2, lease_token = NULL, lease_expires_at = NULL WHERE id = ?1`,
-    job.id,
-    runAt,
-  )
-  db.moved(job.queue, job.type, 'running', 'scheduled')
-  db.soonest = Math.min(db.soonest, runAt)
-  return { state: 'scheduled', runAt, reason: null }
 }
 
 /** What every event needs to know of its job. */
@@ -211,17 +294,13 @@ export function end(db: Db, { id, queue, type }: Placed, from: State, event: Eve
   return { state, runAt: null, reason }
 }
 
-/** Puts a job back into the line, at its old place: after a release (uncharged), a lost lease, or an operator's retry (fresh budget). */
-export function makeReady(
-  db: Db,
-  { id, queue, type }: Placed,
-  from: State,
-  event: 'release' | 'reclaim' | 'retry',
-): Fate {
+/** Puts a job back into the line, at its old place: after a release (uncharged) or an operator's retry (fresh budget). */
+export function makeReady(db: Db, { id, queue, type }: Placed, from: State, event: 'release' | 'retry'): Fate {
   db.run(
     `UPDATE gq_jobs
      SET state = 'ready', attempt = attempt - (?2 = 'release'), ready_seq = CASE WHEN ?2 = 'retry' AND lease_seq IS NULL THEN ?3 ELSE ready_seq END,
          budget_from = CASE ?2 WHEN 'retry' THEN attempt ELSE budget_from END,
+         losses = CASE ?2 WHEN 'retry' THEN 0 ELSE losses END, undelivered = CASE ?2 WHEN 'retry' THEN 0 ELSE undelivered END,
          lease_token = NULL, lease_expires_at = NULL, worker_id = NULL, started_at = NULL, finished_at = NULL,
          prune_at = NULL, reason = NULL, cancel_requested_at = NULL,
          deadline = CASE WHEN ?2 = 'retry' AND deadline <= ?4 THEN NULL ELSE deadline END
@@ -234,13 +313,16 @@ export function makeReady(
 
 /** Gives a job back unstarted or aborted: the attempt does not count. */
 export function release(db: Db, lease: Pick<Lease, 'id' | 'token'>): Fate {
-  return releaseHeld(db, held(db, lease))
+  const job = held(db, lease)
+  if (!job) return receipt(db, lease)
+  return releaseHeld(db, job, lease.token)
 }
 
-export function releaseHeld(db: Db, job: RunningJob): Fate {
-  return job.cancel_requested_at === null
-    ? makeReady(db, job, 'running', 'release')
-    : endAttempt(db, job, 'lost', false, aborted, null)
+/** `token`: its holder gives it back itself. */
+export function releaseHeld(db: Db, job: RunningJob, token: number | null = null): Fate {
+  if (job.cancel_requested_at === null) return makeReady(db, job, 'running', 'release')
+  record(db, job, 'lost', aborted, { token })
+  return end(db, job, 'running', 'abort', null)
 }
 
 const aborted = { name: 'AbortError', message: 'Given back after its cancellation was asked for.', stack: null }
@@ -248,8 +330,8 @@ const aborted = { name: 'AbortError', message: 'Given back after its cancellatio
 /** Keeps a state from which the next attempt can go on. */
 export function checkpoint(db: Db, { lease: { id, token }, state }: { lease: Lease; state: string }): null {
   const changes = db.run(
-    `UPDATE gq_jobs SET checkpoint = ?3 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
-    ...[id, token, state],
+    `UPDATE gq_jobs SET checkpoint = ?3, renewed_at = ?4 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
+    ...[id, token, state, db.now],
   )
   if (changes === 0) throw leaseLost(db, id)
   return null
@@ -261,7 +343,9 @@ export const seenEvery = 10_000
 /** Extends a lease, up to the attempt's timeout. */
 export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequested: boolean } {
   const row = db.get<{ expiresAt: number; cancelRequestedAt: number | null; worker: number }>(
-    `UPDATE gq_jobs SET lease_expires_at = MIN(?3 + visibility_timeout, started_at + timeout + ${timeoutGrace})
+    `UPDATE gq_jobs
+     SET lease_expires_at = MIN(?3 + visibility_timeout, started_at + timeout + ${timeoutGrace}), renewed_at = ?3,
+         over_since = NULL
      WHERE id = ?1 AND state = 'running' AND lease_token = ?2
      RETURNING lease_expires_at AS expiresAt, cancel_requested_at AS cancelRequestedAt, worker_id AS worker`,
     ...[lease.id, lease.token, db.now],
@@ -271,13 +355,6 @@ export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequ
     `UPDATE gq_workers SET seen_at = ?2 WHERE id = ?1 AND pid IS NULL AND seen_at <= ?2 - ${seenEvery}`,
     ...[row.worker, db.now],
   )
+  showsLife(db, row.worker)
   return { expiresAt: row.expiresAt, cancelRequested: row.cancelRequestedAt !== null }
-}
-
-function leaseLost(db: Db, id: number): GopherQueueError {
-  const job = db.get<{ state: State }>(`SELECT state FROM gq_jobs WHERE id = ?1`, id)
-  return new GopherQueueError(
-    'LEASE_LOST',
-    `The lease on job ${id} is over (the job is ${job ? job.state : 'gone'} now). What this attempt reports is not taken: the attempt that owns the job decides.`,
-  )
 }

@@ -43,7 +43,7 @@ const rules: Rule[] = [
     name: 'limits',
     holds: 'no job waits for its concurrency key when fewer of it may start than could',
     broken: `SELECT 'key ' || concurrency_key FROM gq_jobs LEFT JOIN gq_queues ON name = queue
-             WHERE concurrency_key IS NOT NULL AND (state = 'ready' OR state = 'running')
+             WHERE concurrency_key IS NOT NULL AND (state = 'ready' OR state = 'running') AND settling IS NULL
              GROUP BY queue, type, concurrency_key
              HAVING SUM(state = 'ready' AND blocked) > 0
                AND SUM(state = 'running' OR NOT blocked) < IFNULL(MAX(max_running_per_key), 1)`,

@@ -4,8 +4,12 @@ import { DatabaseSync } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
 import { storageError } from './connection.ts'
 import { openToRead } from './doctor.ts'
+import { markAsCopy } from './epoch.ts'
 
-/** Writes all of a database, as of one instant, into a new file, while others go on. It is whole and on disk, or not there. */
+/**
+ * Writes all of a database, as of one instant, into a new file, while others go on. It is whole and on disk, or not there,
+ * and it has another epoch: what its source has leased fits nothing in it.
+ */
 export function backup(path: string, into: string, force: boolean): void {
   if (existsSync(`${into}-wal`))
     throw new GopherQueueError(
@@ -33,7 +37,8 @@ export function backup(path: string, into: string, force: boolean): void {
 function copy(path: string, into: string): void {
   using source = openToRead(path)
   source.prepare('VACUUM INTO ?').run(into)
-  using made = new DatabaseSync(into, { readOnly: true })
+  using made = new DatabaseSync(into)
+  markAsCopy(made)
   const found = made.prepare('PRAGMA integrity_check(1)').get()!.integrity_check
   if (found !== 'ok')
     throw new GopherQueueError('STORAGE_CORRUPT', `The copy is not sound (${found}): nothing was kept of it.`)

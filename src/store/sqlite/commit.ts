@@ -1,11 +1,15 @@
+import type { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Input, Operation, StoreEvent, StoreHealth } from '../store.ts'
 import { outcomes, writes } from './answer.ts'
 import { Condition } from './condition.ts'
-import { abandon, connect, errorInUse, isStorageFault } from './connection.ts'
+import { abandon, connect, errorInUse, isStorageFault, leave } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
+import { firstOpening } from './epoch.ts'
+import { groupsOf } from './group.ts'
+import { type Guard, noGuard } from './guard.ts'
 import { plain, type Round, Rounds } from './round.ts'
 
 export interface Request<K extends Operation = Operation> {
@@ -15,11 +19,14 @@ export interface Request<K extends Operation = Operation> {
   input: Input<K>
   /** The operator whose doing it is, for the audit log. */
   who?: string
+  /** Of the file that gave the token or worker id in it; undefined: it was given in this process. */
+  epoch?: string | undefined
 }
 export type Reply = { seq: number; value: unknown } | { seq: number; error: GopherQueueError }
 
 export interface EngineOptions {
   disk?: Disk
+  guard?: Guard
   /** Bytes of free space under which submissions are refused. */
   diskReserve?: number
   /** How a connection is made: the simulator puts its faults between the engine and SQLite here. */
@@ -42,6 +49,7 @@ export class Engine {
   #held: Request[] = []
   /** The connection failed: what it remembers of the file is worth nothing. */
   #distrusted = false
+  #keeps: DatabaseSync | null = null
   /** What happened besides the answers; the caller takes and clears it. */
   events: StoreEvent[] = []
 
@@ -49,10 +57,10 @@ export class Engine {
   constructor(
     path: string,
     clock: Clock,
-    { disk = noDisk, diskReserve = 0, open = connect, tends = false }: EngineOptions = {},
+    { disk = noDisk, guard = noGuard, diskReserve = 0, open = connect, tends = false }: EngineOptions = {},
   ) {
-    this.#connect = () => open(path, clock)
-    this.#condition = new Condition(clock, disk, diskReserve)
+    this.#connect = () => firstOpening(open(path, clock))
+    this.#condition = new Condition(clock, disk, diskReserve, guard)
     this.#rounds = new Rounds(clock, this.#condition, tends, (events) => this.events.push(...events))
     this.#db = this.#condition.open(this.#connect)
     this.#attempt([], { ...plain, reaping: true })
@@ -63,30 +71,31 @@ export class Engine {
     return this.#condition.health
   }
 
-  /** Runs requests in one transaction and answers those that can be. */
+  /** Runs requests, as many as may in one transaction, and answers those that can be. */
   execute(requests: Request[]): Reply[] {
-    this.#look()
-    const replies: Reply[] = []
+    const replies = this.#look()
     const now = requests.filter((request) => !this.#rounds.takes(request, replies))
-    replies.push(...this.#attempt(now, plain))
+    for (const group of groupsOf(now)) replies.push(...this.#attempt(group, plain))
     this.#tellHealth()
     return replies
   }
 
   /** Does what time or another process has made necessary. Call it every `tickIn()` ms. */
   tick(): Reply[] {
-    this.#look()
-    const replies = this.#condition.resting ? [] : this.#tick()
+    const replies = this.#look()
+    if (!this.#condition.resting) replies.push(...this.#tick())
     this.#tellHealth()
     return replies
   }
 
   #tick(): Reply[] {
-    const held = this.#held
+    let held = this.#held
     this.#held = []
     let round: Round
     try {
+      const { epoch } = this.#db
       if (this.#distrusted) this.#reconnect()
+      if (this.#db.epoch !== epoch) held = this.#rounds.ofAnotherFile(epoch, held)
       round = this.#rounds.look(this.#db)
     } catch (error) {
       return this.#refuse(held, error)
@@ -97,11 +106,18 @@ export class Engine {
 
   /** Ms until `tick` is worth a call, at most `most`; infinity when nobody here would want to know. */
   tickIn(most: number): number {
-    return this.#rounds.lookIn(most, this.#held.length)
+    return Math.min(this.#rounds.lookIn(most, this.#held.length), this.#condition.lookIn)
   }
 
-  close(): void {
+  /** Says that the next `tick` comes in `ms`: when it comes much later, this process stood still meanwhile. */
+  expect(ms: number): void {
+    this.#rounds.expect(ms)
+  }
+
+  /** False when this thread must live on: what it has open may not be closed before the process ends. */
+  close(): boolean {
     if (this.#db.connection.isOpen) this.#db.connection.close()
+    return this.#keeps === null
   }
 
   /** Runs what can be run now in one transaction; tells or holds the rest. On a full disk `ways` to make room are tried first. */
@@ -148,11 +164,12 @@ export class Engine {
       else replies.push({ seq: request.seq, error: failure })
     }
     if (!this.#condition.failed) return replies
+    if (this.#condition.has('SCHEMA_TOO_NEW')) this.#rounds.loseAll()
     abandon(this.#db.connection)
     return [...replies, ...this.#refuseAll([])]
   }
 
-  /** Nothing more is read or written here, and nobody may wait for it; only workers' requests for jobs stay unanswered. */
+  /** Nothing more is read or written here, and nobody may wait for it. */
   #refuseAll(requests: Request[]): Reply[] {
     const seqs = [...this.#held.splice(0), ...requests].map(({ seq }) => seq)
     const error = this.#condition.refusal()
@@ -162,23 +179,47 @@ export class Engine {
   #reconnect(): void {
     this.#condition.mustBeThere('no')
     const fresh = this.#connect()
-    this.#db.connection.close()
+    if (this.#db.connection.isOpen) this.#db.connection.close()
     this.#db = fresh
     this.#rounds.lookAnew()
     this.#db.checkpointOften(this.#condition.has('STORAGE_FULL'))
     this.#distrusted = false
   }
 
-  #look(): void {
-    if (this.#condition.failed || !this.#condition.look(this.#rounds.isAtWork)) return
+  #look(): Reply[] {
+    if (this.#condition.failed) return []
+    const found = this.#condition.look(this.#rounds.isAtWork, this.#db)
+    if (found === 'failed') return this.#stop()
+    if (found === 'unlocked') this.#lockAgain()
+    if (found !== 'gone') return []
     this.#distrusted = true
     this.#db.restartWal() // what the WAL holds reaches the file while both are open: the WAL may have lost its name
+    return []
+  }
+
+  /** Nothing is read or written any more, until the file is opened by another process. */
+  #stop(): Reply[] {
+    if (this.#condition.has('TWO_SQLITES')) this.#keeps = leave(this.#db.connection)
+    else abandon(this.#db.connection)
+    return this.#refuseAll([])
+  }
+
+  /** Locks are taken by who comes first and dropped by who goes last: the connection has to go before another comes. */
+  #lockAgain(): void {
+    abandon(this.#db.connection) // without a word in the file: who reads files like this may have written to it too
+    this.#distrusted = true
+    this.#condition.reopened()
+    try {
+      this.#reconnect()
+    } catch (error) {
+      this.#condition.block(errorInUse(error, 'no'))
+    }
   }
 
   #tellHealth(): void {
     if (!this.#condition.changed) return
     this.#condition.changed = false
-    if (!this.#condition.failed) this.#db.checkpointOften(this.#condition.has('STORAGE_FULL'))
+    if (this.#db.connection.isOpen) this.#db.checkpointOften(this.#condition.has('STORAGE_FULL'))
     this.events.push({ event: 'health', health: this.#condition.health })
   }
 }

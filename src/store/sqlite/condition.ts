@@ -1,37 +1,64 @@
 import type { Clock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
 import type { StoreHealth } from '../store.ts'
+import { Checkpoints } from './checkpoints.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import type { Disk } from './disk.ts'
+import { type Guard, noGuard } from './guard.ts'
 
-const failures: ReadonlySet<ErrorCode> = new Set(['STORAGE_CORRUPT', 'NOT_A_QUEUE', 'SCHEMA_TOO_NEW'])
-const lookEvery = 250
+const failures: ReadonlySet<string> = new Set(['STORAGE_CORRUPT', 'NOT_A_QUEUE', 'SCHEMA_TOO_NEW', 'TWO_SQLITES'])
+/** How often to look at the disk's room, and for what destroys the file. */
+const lookEvery = { disk: 250, guard: 100 }
+const lockAgainEvery = 5000
+/** Submissions come back when so much more than the reserve is free: else those taken would be what refuses the next. */
+const roomAgain = 1.125
 /** Bytes of free space that opening a file may take: its -shm, and the first pages of its -wal. */
 const leastToOpen = 256 * 1024
 const retries = { first: 20, longest: 1000 }
 
+/** What is wrong although all works. */
+export interface Warning {
+  code: 'RESERVE_MISSING' | 'CHECKPOINTS_FAIL' | 'WAL_LARGE' | 'LOCKS_DROPPED'
+  message: string
+}
+type Cause = StoreHealth['causes'][number]
+
+/** What a look at the file found: to go on, to open it anew, to take the locks again, or to stop for ever. */
+export type Found = 'sound' | 'gone' | 'unlocked' | 'failed'
+
 /** What storage can do now, and why not more. One change, one word of it: `changed` is set for whoever passes it on. */
 export class Condition {
   readonly #clock: Clock
-  readonly #causes = new Map<ErrorCode, StoreHealth['causes'][number]>()
+  /** What refuses something. */
+  readonly #causes = new Map<string, Cause>()
+  readonly #warnings = new Map<string, Cause>()
+  readonly #checkpoints: Checkpoints
+  readonly #guard: Guard
   #retryAt = 0
   #delay = retries.first
   #lookAt = 0
+  #guardAt = 0
+  #free = 0
+  #lockAgainAt = 0
   readonly #disk: Disk
   readonly #diskReserve: number
   changed = false
   /** The last write failed: nothing can be written at all, not even from what was set aside. */
   blocked = false
 
-  constructor(clock: Clock, disk: Disk, diskReserve: number) {
+  constructor(clock: Clock, disk: Disk, diskReserve: number, guard = noGuard) {
     this.#clock = clock
+    this.#guard = guard
+    this.#checkpoints = new Checkpoints(clock)
     this.#disk = disk
     this.#diskReserve = diskReserve
   }
 
   /** Opens the file: on a full disk with what was set aside, for to open takes some space. */
   open(connect: () => Db): Db {
+    const danger = this.#guard.copyCame()
+    if (danger) throw danger
     try {
       return connect()
     } catch (error) {
@@ -51,7 +78,7 @@ export class Condition {
   }
 
   get health(): StoreHealth {
-    const causes = [...this.#causes.values()]
+    const causes = [...this.#warnings.values(), ...this.#causes.values()] // what refuses a submission is the last
     const status = this.failed ? 'failed' : causes.length > 0 ? 'degraded' : 'ok'
     const writes = !this.blocked && !this.failed
     return {
@@ -67,11 +94,21 @@ export class Condition {
   }
 
   get ok(): boolean {
-    return this.#causes.size === 0
+    return this.#causes.size + this.#warnings.size === 0
   }
 
   has(code: ErrorCode): boolean {
     return this.#causes.has(code)
+  }
+
+  /** Bytes that the disk has free, when that is too little for submissions; else null. */
+  get room(): number | null {
+    return this.has('STORAGE_FULL') ? this.#free : null
+  }
+
+  /** Pages may go back to the disk: a write is likely to find room, if only what was set aside. */
+  get mayShrink(): boolean {
+    return !this.blocked && !this.failed
   }
 
   /** Writing is not worth a try yet. */
@@ -90,8 +127,12 @@ export class Condition {
     this.changed = true
   }
 
-  clear(code: ErrorCode): void {
-    if (this.#causes.delete(code)) this.changed = true
+  /** `warning` is told as long as it holds, once. */
+  warn(code: Warning['code'], warning: Warning | null): void {
+    if (!warning && this.#warnings.delete(code)) this.changed = true
+    if (!warning || this.#warnings.has(code)) return
+    this.#warnings.set(code, { ...warning, since: this.#clock.now() })
+    this.changed = true
   }
 
   /** A write failed: the next one is worth a try after a while that doubles up to a second. */
@@ -108,29 +149,74 @@ export class Condition {
     if (this.blocked) this.changed = true
     this.blocked = false
     if (!this.has('STORAGE_FULL')) this.#delay = retries.first // else what has room now and then would be told each time
-    this.clear('STORAGE_UNAVAILABLE')
+    for (const code of this.#causes.keys())
+      if (code !== 'STORAGE_FULL' && !failures.has(code)) this.#causes.delete(code)
   }
 
-  /**
-   * Looks at the disk, a few times a second at most: refuses submissions in time, and finds out that space is back.
-   * `working`: this process runs jobs, so it sets space aside for them. True when the file is no longer where it was.
-   */
-  look(working: boolean): boolean {
-    if (this.#clock.monotonic() < this.#lookAt) return false
-    this.#lookAt = this.#clock.monotonic() + lookEvery
+  /** Ms until the next look is due although nobody asks for anything; infinity when none is. */
+  get lookIn(): number {
+    return this.#guard.alert && !this.failed
+      ? Math.max(0, this.#guardAt - this.#clock.monotonic())
+      : Number.POSITIVE_INFINITY
+  }
+
+  /** Looks at what may happen to the file from outside, a few times a second at most. `working`: this process runs jobs. */
+  look(working: boolean, db: Db): Found {
+    const at = this.#clock.monotonic()
+    const diskIsDue = at >= this.#lookAt
+    if (diskIsDue || at >= this.#guardAt) {
+      this.#guardAt = at + lookEvery.guard
+      const danger = this.#guard.copyCame() ?? this.#guard.overwritten(db)
+      if (danger) {
+        this.raise(danger)
+        return 'failed'
+      }
+    }
+    if (!diskIsDue) return 'sound'
+    this.#lookAt = at + lookEvery.disk
     try {
       this.mustBeThere('no')
-      const free = this.#disk.free()
-      const room = free >= this.#diskReserve
-      const kept = !working || this.#disk.setAside(room)
-      if (room && kept) {
-        if (!this.blocked) this.clear('STORAGE_FULL') // else a write has to prove it first
-      } else this.raise(full(free, this.#diskReserve))
-      return false
+      this.#lookForRoom(working)
     } catch (error) {
       this.block(storageError(error, 'The disk cannot be looked at'))
+      return 'gone'
+    }
+    if (this.blocked) return 'sound'
+    const trouble = this.#checkpoints.look(db)
+    for (const code of ['CHECKPOINTS_FAIL', 'WAL_LARGE'] as const)
+      this.warn(code, trouble?.code === code ? trouble : null)
+    return this.#isUnlocked(at) ? 'unlocked' : 'sound'
+  }
+
+  /** True when it is worth a try to take the locks again; what a try did not bring back is told. */
+  #isUnlocked(at: number): boolean {
+    const unlocked = this.#guard.unlocked()
+    if (unlocked && at >= this.#lockAgainAt) {
+      this.#lockAgainAt = at + lockAgainEvery
+      this.#lookAt = 0
       return true
     }
+    this.warn('LOCKS_DROPPED', unlocked ? locksDropped : null)
+    if (!unlocked) this.#lockAgainAt = 0
+    return false
+  }
+
+  /** Refuses submissions in time, and finds out that space is back. Who works sets space aside for its jobs. */
+  #lookForRoom(working: boolean): void {
+    const free = this.#disk.free()
+    this.#free = free
+    const room = free >= this.#diskReserve * (this.has('STORAGE_FULL') ? roomAgain : 1)
+    let kept = true
+    if (working) {
+      try {
+        kept = this.#disk.setAside(room)
+        this.warn('RESERVE_MISSING', null)
+      } catch (error) {
+        this.warn('RESERVE_MISSING', noReserve(error as Error))
+      }
+    }
+    if (!room || !kept) this.raise(full(free, this.#diskReserve))
+    else if (!this.blocked && this.#causes.delete('STORAGE_FULL')) this.changed = true // else a write has to prove it first
   }
 
   /** On a full disk the space of the WAL is used again; if that is not enough, what was set aside is given up. */
@@ -141,6 +227,11 @@ export class Condition {
       return released
     }
     return [() => db.restartWal(), giveUp]
+  }
+
+  /** This process had closed the file: who closes it last removes the -wal and -shm. */
+  reopened(): void {
+    this.#disk.problem(true)
   }
 
   /** Throws STORAGE_UNAVAILABLE when the file is not where it was opened: what is written now might be lost with it. */
@@ -154,10 +245,16 @@ export class Condition {
       )
   }
 
+  /** Why submissions are refused while all else goes on; null when they are taken. */
+  get full(): GopherQueueError | null {
+    const cause = this.#causes.get('STORAGE_FULL')
+    return cause ? new GopherQueueError('STORAGE_FULL', cause.message) : null
+  }
+
   /** What a caller is told whose write cannot be tried now. */
   refusal(): GopherQueueError {
     const causes = [...this.#causes.values()]
-    const { code, message } = causes.find((cause) => failures.has(cause.code as ErrorCode)) ?? causes.at(-1)!
+    const { code, message } = causes.find(({ code }) => failures.has(code)) ?? causes.at(-1)!
     return new GopherQueueError(code as ErrorCode, message)
   }
 }
@@ -168,4 +265,17 @@ function full(free: number, reserve: number): GopherQueueError {
     'STORAGE_FULL',
     `The disk has ${mebibytes(free)} free; ${mebibytes(reserve)} are kept for jobs that run. The submission was not accepted: make room, or submit again later. Processing goes on.`,
   )
+}
+
+function noReserve({ message }: Error): Warning {
+  return {
+    code: 'RESERVE_MISSING',
+    message: `No space can be set aside for jobs that run (${message}). All works; but once the disk is full, outcomes wait until there is room. Let this process make and write the -reserve file beside the database.`,
+  }
+}
+
+const locksDropped: Warning = {
+  code: 'LOCKS_DROPPED',
+  message:
+    'Something in this process opened and closed the database file, such as fs.readFile, which drops the locks of SQLite on it; they cannot be taken again while the app has the file open too. Close the connections of the app, and read the file in another process only.',
 }

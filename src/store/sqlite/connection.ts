@@ -1,4 +1,4 @@
-import { existsSync, statfsSync, statSync } from 'node:fs'
+import { existsSync, linkSync, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
@@ -101,8 +101,14 @@ function readOnly(path: string): DatabaseSync | null {
  * can only read never does, so it is made to be the last.
  */
 export function abandon(connection: DatabaseSync): void {
-  if (!connection.isOpen) return
+  leave(connection)?.close()
+}
+
+/** As `abandon`, and answers with the connection that can only read: to close that one too would drop all locks of this process. */
+export function leave(connection: DatabaseSync): DatabaseSync | null {
+  if (!connection.isOpen) return null
   const path = connection.location()
+  if (path !== null) keepWal(path)
   const witness = path === null ? null : readOnly(path)
   try {
     witness?.prepare('PRAGMA schema_version').get()
@@ -110,7 +116,17 @@ export function abandon(connection: DatabaseSync): void {
     if (!isSqlite(error)) throw error // whether it can be read or not: it is there
   }
   connection.close()
-  witness?.close()
+  return witness
+}
+
+/** Beside a file that was cut to nothing, whoever reads it next deletes the WAL: under another name it stays. */
+function keepWal(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.size !== 0) return
+  try {
+    linkSync(`${path}-wal`, `${path}-wal-kept`)
+  } catch {
+    // There is one from before, or no WAL, or a filesystem without links.
+  }
 }
 
 function checkPlace(path: string): void {

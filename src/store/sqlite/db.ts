@@ -2,6 +2,7 @@ import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlit
 import type { Clock, Instant } from '../../model/clock.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent, Totals } from '../store.ts'
+import type { Early } from './delays.ts'
 import { type Processes, systemProcesses } from './workers.ts'
 
 /** A row of gq_queues as the running transaction sees it; its counts are written back at commit. */
@@ -71,9 +72,15 @@ export class Db {
   resumed = false
   /** The earliest instant that this transaction scheduled something for. */
   soonest: Instant = Number.POSITIVE_INFINITY
+  /** Jobs that this transaction put off, by id: when they are due, by the wall clock. */
+  delayed = new Map<number, Instant>()
   /** Jobs that ended: whoever waits for them can be answered. */
   ended: number[] = []
   events: StoreEvent[] = []
+  /** Jobs that this transaction made ready before the wall clock said so. */
+  early: Early[] = []
+  /** Leases that this transaction took from their holders. */
+  lost: { id: number; token: number }[] = []
   /** COMMIT was begun and has not returned: if it throws, a crash may yet bring the transaction to light. */
   committing = false
   /** Ms that the last COMMIT took. */
@@ -82,6 +89,8 @@ export class Db {
   readonly processes: Processes
   #statements = new Map<string, StatementSync>()
   #queues = new Map<string, QueueRow>()
+  /** Names the file. Read with each new connection: a file that was put in the place of another has another. */
+  epoch = ''
   /** Takes back what the operation in `atomic` has counted so far. */
   #undo: (() => void)[] | null = null
 
@@ -102,8 +111,11 @@ export class Db {
     this.freed = false
     this.resumed = false
     this.soonest = Number.POSITIVE_INFINITY
+    this.delayed.clear()
     this.ended = []
     this.events = []
+    this.early = []
+    this.lost = []
   }
 
   /** When this returns, the transaction is on disk. */
@@ -146,10 +158,15 @@ export class Db {
 
   /** Brings the WAL into the database file; false when somebody still reads what some of it would overwrite. */
   checkpoint(): boolean {
+    return this.uncheckpointed() === 0
+  }
+
+  /** As `checkpoint`; answers how many pages of the WAL could not be brought there. */
+  uncheckpointed(): number {
     const { busy, log, checkpointed } = this.get<Record<'busy' | 'log' | 'checkpointed', number>>(
       'PRAGMA wal_checkpoint(PASSIVE)',
     )!
-    return busy === 0 && log === checkpointed
+    return busy === 0 ? log - checkpointed : Math.max(1, log - checkpointed)
   }
 
   /** On a full disk the WAL must not grow to its usual 1,000 pages before its space is used again. */
@@ -202,6 +219,15 @@ export class Db {
     }
   }
 
+  /** Jobs wait for an interval that is over at `runAt`. */
+  putOff(ids: readonly number[], runAt: Instant): void {
+    this.soonest = Math.min(this.soonest, runAt)
+    for (const id of ids) this.delayed.set(id, runAt)
+    this.#undo?.push(() => {
+      for (const id of ids) this.delayed.delete(id)
+    })
+  }
+
   /** An attempt has failed, whatever becomes of its job. */
   attemptFailed(queue: string): void {
     const { totals } = this.queue(queue)
@@ -237,6 +263,10 @@ export class Db {
     const row = { ...settings, counts, totals: JSON.parse(totals) as Totals, moves: 0 }
     this.#queues.set(name, row)
     return row
+  }
+
+  readEpoch(): void {
+    this.epoch = this.get<{ value: string }>(`SELECT value FROM gq_meta WHERE key = 'epoch'`)?.value ?? ''
   }
 
   /** The next event number, from the sequence that also gives job ids. */

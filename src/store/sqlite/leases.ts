@@ -11,9 +11,18 @@ export class Leases {
   readonly #tokens = new Map<number, number>()
   readonly #progress = new Map<number, Progress>()
 
-  /** Its handler has been told: it is on disk. */
-  add({ id, token }: Held): void {
+  /** Its handler is told: it is on disk. An older attempt of the job whose handler has not heard yet that it lost it hears so first. */
+  add({ id, token }: Held): StoreEvent[] {
+    const older = this.#tokens.get(id)
     this.#tokens.set(id, token)
+    return older === undefined || older === token ? [] : [{ event: 'leaseLost', id, token: older }]
+  }
+
+  /** A transaction of this process took it: its handler, if that is here, hears so at once. */
+  lose({ id, token }: Held): StoreEvent[] {
+    if (this.#tokens.get(id) !== token) return []
+    this.#tokens.delete(id)
+    return [{ event: 'leaseLost', id, token }]
   }
 
   /** Its handler is done. A late word on an older lease says nothing of the present one. */
@@ -52,6 +61,12 @@ export class Leases {
       } else if (row.cancelRequestedAt !== null) events.push({ event: 'cancelRequested', id, token })
     }
     return events
+  }
+
+  loseAll(): StoreEvent[] {
+    const lost = [...this.#tokens].map(([id, token]): StoreEvent => ({ event: 'leaseLost', id, token }))
+    this.#tokens.clear()
+    return lost
   }
 
   /**

@@ -3,6 +3,8 @@ import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
 import { end, makeReady, type Placed } from './attempt.ts'
 import type { Db } from './db.ts'
+import { settle, unsettle } from './places.ts'
+import { keepReceipt } from './receipts.ts'
 import { pick } from './search.ts'
 
 // What people ask for: each event refuses with NOT_FOUND or INVALID_STATE and then changes nothing.
@@ -70,19 +72,30 @@ const events = {
   remove: deleteJob,
 }
 
-/** An event for each job of a page that it fits; the others stay as they are. */
+/** Ms that a page may take: `next` leads on from where it stopped. */
+const stepMs = 2
+
+/** An event for each job of a page that it fits, as far as a step goes; the others stay as they are. */
 export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
   return db.atomic(() => {
-    const { ids, next: on } = pick(db, filter)
-    const jobs = ids.map((id) => find(db, id))
-    const fitting = jobs.filter(({ state }) => next(state, state === 'running' && event === 'cancel' ? 'requestCancel' : event) !== undefined) // biome-ignore format: long
-    for (const job of fitting) events[event](db, job)
-    return { changed: fitting.length, next: on }
+    const { ids, next: on } = pick(db, filter, 'write')
+    const end = db.clock.monotonic() + stepMs
+    let changed = 0
+    for (const [i, id] of ids.entries()) {
+      const job = find(db, id)
+      const asked = job.state === 'running' && event === 'cancel' ? 'requestCancel' : event
+      if (next(job.state, asked) === undefined) continue
+      events[event](db, job)
+      changed++
+      if (db.clock.monotonic() >= end && i < ids.length - 1) return { changed, next: id }
+    }
+    return { changed, next: on }
   })
 }
 
 /** Its key goes with it only if the key's window is over. */
 export function deleteJob(db: Db, job: Placed & { state: State; key: string | null }): void {
+  keepReceipt(db, job.id)
   db.run(`DELETE FROM gq_jobs WHERE id = ?1`, job.id)
   if (job.key !== null)
     db.run(
@@ -105,24 +118,13 @@ export function setQueue(db: Db, settings: QueueSettings): null {
        keep_succeeded = ?6, keep_cancelled = ?7, keep_dead = ?8`,
     ...[row.name, Number(paused), maxDepth, maxRunning, maxRunningPerKey, keepSucceeded, keepCancelled, keepDead],
   )
-  if (maxRunningPerKey !== row.max_running_per_key) settleKeys(db, row.name)
+  if (maxRunningPerKey !== row.max_running_per_key) {
+    unsettle(db, row.name)
+    settle(db, db.clock.monotonic() + stepMs)
+  }
   db.resumed = true
   const limited = { max_depth: maxDepth, max_running: maxRunning, max_running_per_key: maxRunningPerKey }
   const kept = { keep_succeeded: keepSucceeded, keep_cancelled: keepCancelled, keep_dead: keepDead }
   Object.assign(row, { paused: Number(paused), ...limited, ...kept }) // for the rest of this transaction
   return null
-}
-
-/** What the triggers of gq_jobs do at each event, for all keys of a queue: takes about 2 s for a million jobs that wait. */
-function settleKeys(db: Db, queue: string): void {
-  db.run(
-    `UPDATE gq_jobs
-     SET blocked = 1 - blocked, ready_seq = CASE WHEN blocked = 1 AND lease_seq IS NULL THEN ?2 ELSE ready_seq END
-     FROM (
-       SELECT id AS place_of, type AS t, concurrency_key AS k, ROW_NUMBER() OVER (PARTITION BY type, concurrency_key ORDER BY priority, id) AS place
-       FROM gq_jobs WHERE queue = ?1 AND concurrency_key IS NOT NULL AND state = 'ready')
-     WHERE id = place_of AND blocked = (place <= (SELECT max_running_per_key FROM gq_queues WHERE name = ?1) - (
-       SELECT COUNT(*) FROM gq_jobs WHERE queue = ?1 AND type = t AND concurrency_key = k AND state = 'running'))`,
-    ...[queue, db.nextSequence()],
-  )
 }

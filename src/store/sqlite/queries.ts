@@ -1,5 +1,5 @@
 import { parseBackoff } from '../../model/backoff.ts'
-import { type Attempt, type Job, priorities } from '../../model/job.ts'
+import { type Attempt, type Job, type JobError, priorities } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { JobFilter, JobPage, QueueStats, Source, Stats, Totals, Worker } from '../store.ts'
 import { type Db, totalsOf } from './db.ts'
@@ -9,8 +9,8 @@ import { isWorking, type WorkerRow } from './workers.ts'
 
 const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts,
     j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
-    j.created_at AS createdAt, j.started_at AS startedAt, j.finished_at AS finishedAt, j.lease_expires_at AS leaseExpiresAt,
-    w.name AS worker, j.cancel_requested_at AS cancelRequestedAt,
+    j.created_at AS createdAt, j.tick, j.started_at AS startedAt, j.finished_at AS finishedAt, j.lease_expires_at AS leaseExpiresAt,
+    w.name AS worker, j.company, j.cancel_requested_at AS cancelRequestedAt,
     j.progress AS percent, j.progress_message AS message, j.result, j.reason, j.idempotency_key AS idempotencyKey,
     j.concurrency_key AS concurrencyKey
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
@@ -123,16 +123,19 @@ export function jobs(db: Db, filter: JobFilter): JobPage {
 
 /** A job's history: each failed attempt as recorded, then the present or successful one, which stands in the job itself. */
 export function attempts(db: Db, id: number): Attempt[] {
-  const rows = db.all<Omit<Attempt, 'error'> & NonNullable<Attempt['error']>>(
+  type Row = Omit<Attempt, 'error' | 'beside'> & JobError & { jobs: number | null; names: string | null }
+  const rows = db.all<Row>(
     `SELECT attempt, worker, started_at AS startedAt, finished_at AS finishedAt, outcome,
-            error_name AS name, error_message AS message, error_stack AS stack
-     FROM gq_attempts WHERE job_id = ?1 ORDER BY attempt`,
+            error_name AS name, error_message AS message, error_stack AS stack, jobs, names
+     FROM gq_attempts LEFT JOIN gq_losses ON gq_losses.id = loss_id
+     WHERE job_id = ?1 ORDER BY attempt`,
     id,
   )
-  const history: Attempt[] = rows.map(({ name, message, stack, ...attempt }) => ({
-    ...attempt,
-    error: { name, message, stack },
-  }))
+  const history: Attempt[] = rows.map(({ name, message, stack, jobs, names, ...attempt }) => {
+    const named = JSON.parse(names ?? '[]') as { id: number; type: string }[]
+    const beside = jobs === null ? null : { others: jobs - 1, jobs: named.filter((job) => job.id !== id) }
+    return { ...attempt, error: { name, message, stack }, beside }
+  })
   const last = job(db, id)
   if (last?.state === 'running' || last?.state === 'succeeded')
     history.push({
@@ -142,6 +145,7 @@ export function attempts(db: Db, id: number): Attempt[] {
       finishedAt: last.finishedAt,
       outcome: last.state,
       error: null,
+      beside: null,
     })
   return history
 }

@@ -1,11 +1,14 @@
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Fate } from '../store.ts'
+import type { Placed } from './attempt.ts'
 import { connect } from './connection.ts'
+import type { Db } from './db.ts'
 import { openToRead } from './doctor.ts'
-import { reclaimDeadWorkers, reclaimOver } from './reaper.ts'
+import { firstOpening, isCopied } from './epoch.ts'
+import { job } from './queries.ts'
+import { reclaimDeadWorkers, reclaimLapsed } from './reclaim.ts'
 import { version } from './schema.ts'
-import { Terms } from './terms.ts'
 
 /** A running job that nobody runs, and what the next worker's process makes of it. */
 export interface Orphan {
@@ -26,26 +29,40 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
   if (version(source) === 0) throw new GopherQueueError('NOT_A_QUEUE', `There is no queue in ${path}.`)
   source.exec('BEGIN')
   copy.begin('write')
-  const looked = { gq_workers: 'ended_at IS NULL', gq_jobs: `state = 'running'` }
+  const looked = { gq_workers: 'ended_at IS NULL', gq_jobs: `state = 'running'`, gq_meta: isCopied }
   for (const [table, where] of Object.entries(looked))
     for (const row of source.prepare(`SELECT * FROM ${table} WHERE ${where}`).all()) {
       const columns = Object.keys(row)
       copy.run(`INSERT INTO ${table} (${columns}) VALUES (${columns.map(() => '?')})`, ...Object.values(row))
     }
+  const running = copy.all<Placed & Pick<Orphan, 'attempt' | 'maxAttempts'>>(
+    `SELECT id, queue, type, attempt - budget_from AS attempt, max_attempts AS maxAttempts FROM gq_jobs ORDER BY id`,
+  )
+  copy.run(
+    `INSERT INTO gq_queues (name, running) SELECT queue, COUNT(*) FROM gq_jobs GROUP BY queue
+     ON CONFLICT DO UPDATE SET running = excluded.running`,
+  )
+  copy.commit()
+  firstOpening(copy)
+  copy.begin('write')
+  reclaimAll(copy)
+  return running.flatMap((orphan) => {
+    const { state, runAt, reason } = job(copy, orphan.id)!
+    if (state === 'running') return []
+    const recorded = copy.get<{ why: string }>(
+      `SELECT error_message AS why FROM gq_attempts WHERE job_id = ?1`,
+      orphan.id,
+    )
+    const why = recorded?.why ?? 'It ran when this copy of the file was made: it goes back, uncharged.'
+    return { ...orphan, why, fate: { state, runAt, reason } }
+  })
+}
+
+function reclaimAll(copy: Db): void {
   reclaimDeadWorkers(copy)
-  const terms = new Terms()
   for (let before = -1; before < copy.events.length; ) {
     before = copy.events.length
-    terms.look(copy, 0)
-    reclaimOver(copy, terms, 0) // a limited number at once
+    reclaimDeadWorkers(copy) // a limited number at once
   }
-  const orphans = copy.events.filter((event) => event.event === 'reclaimed').sort((a, b) => a.id - b.id)
-  return orphans.map(({ id, queue, type, fate }) => {
-    const told = copy.get<Pick<Orphan, 'attempt' | 'maxAttempts' | 'why'>>(
-      `SELECT j.attempt - budget_from AS attempt, max_attempts AS maxAttempts, error_message AS why
-       FROM gq_jobs j JOIN gq_attempts ON job_id = id WHERE id = ?1`,
-      id,
-    )
-    return { id, queue, type, ...told!, fate }
-  })
+  reclaimLapsed(copy)
 }

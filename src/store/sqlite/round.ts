@@ -5,14 +5,20 @@ import type { Reply, Request } from './commit.ts'
 import type { Condition } from './condition.ts'
 import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
+import { Delays } from './delays.ts'
 import { Leases } from './leases.ts'
+import { mustKnowSchema } from './newer.ts'
 import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
 import { giveBack, sparePages } from './space.ts'
 import { Terms } from './terms.ts'
+import { Ticks } from './ticks.ts'
 import { Waiting } from './waiting.ts'
 
 /** How often at least the reaper looks, while this process works. */
 const reapEvery = 250
+
+/** How much later than planned a look is, or how long a wait for the lock, when the process counts as having stood still, in ms. */
+const leastGap = 1000
 
 /** What one transaction does besides what it was asked for. */
 export interface Round {
@@ -36,6 +42,8 @@ export class Rounds {
   readonly #remotes = new Set<number>()
   readonly #leases = new Leases()
   readonly #terms = new Terms()
+  readonly #delays = new Delays()
+  readonly #ticks = new Ticks()
   readonly #commits = histogram([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000])
   readonly #groups = histogram([1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000])
   /** Seqs of those that ask for the vitals. */
@@ -43,6 +51,10 @@ export class Rounds {
   #dataVersion = 0
   /** When to look at the reaper's work next, on the monotonic clock: a wall clock set back must not put it off. */
   #wakeAt = 0
+  /** When the next look is to come, on the monotonic clock. */
+  #expectedAt = Number.POSITIVE_INFINITY
+  /** This process stood still, and no transaction has followed yet. */
+  #afterGap = false
   /** When retention's next step is due, since the last one left some; infinity when it left none. On the monotonic clock. */
   #pruneAt = Number.POSITIVE_INFINITY
 
@@ -74,12 +86,28 @@ export class Rounds {
 
   /** Finds out, on reads, what another process or time has made necessary. */
   look(db: Db): Round {
-    const lookAround = whileBusy(() => this.#changedOutside(db))
     const now = this.#clock.monotonic()
+    this.#heedGap(now - this.#expectedAt)
+    const changed = whileBusy(() => this.#changedOutside(db))
+    const lookAround = changed || (this.#waiting.holdsBack && now >= this.#wakeAt)
     const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)))
     const reaping = this.isAtWork && due
+    if (reaping) whileBusy(() => this.#ticks.plan(db))
     if (lookAround || reaping) this.#emit(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
     return { reaping, lookAround, probing: this.#condition.blocked }
+  }
+
+  /** The next look comes in `ms`. When it comes much later, this process stood still. */
+  expect(ms: number): void {
+    this.#expectedAt = this.#clock.monotonic() + ms
+  }
+
+  /** Time in which this process could not have renewed a lease counts for none: it takes nothing in its next transaction. */
+  #heedGap(late: number): void {
+    if (late <= leastGap) return
+    this.#expectedAt = this.#clock.monotonic()
+    this.#afterGap = true
+    this.#terms.skip(late, this.#clock.monotonic())
   }
 
   /** Ms until the next look is worth it, at most `most`; infinity when nobody here would want to know. */
@@ -95,9 +123,26 @@ export class Rounds {
     this.#dataVersion = -1
   }
 
-  /** Lets go of those that wait for a job's end or the vitals: their seqs. */
+  /** Lets go of those that wait for a job, a job's end or the vitals: their seqs. */
   giveUp(): number[] {
     return [...this.#waiting.giveUp(), ...this.#watchers.splice(0)]
+  }
+
+  /**
+   * Another file is in the place of the one that gave these tokens and worker ids: what waits or is held is refused by
+   * it, handlers hear that their leases are lost, and their workers register again. Answers with what is held.
+   */
+  ofAnotherFile(epoch: string, held: Request[]): Request[] {
+    this.loseAll()
+    this.#workers.clear()
+    this.#remotes.clear()
+    this.#waiting.areOf(epoch)
+    return held.map((request) => ({ ...request, epoch: request.epoch ?? epoch }))
+  }
+
+  /** Tells the handlers of this process that their leases are over: it may renew and report nothing more. */
+  loseAll(): void {
+    this.#emit(this.#leases.loseAll())
   }
 
   /** Another process committed since this was last asked. */
@@ -109,7 +154,9 @@ export class Rounds {
   }
 
   #versionOutside(db: Db): number {
-    return db.get<{ data_version: number }>('PRAGMA data_version')!.data_version
+    const { data_version: version } = db.get<{ data_version: number }>('PRAGMA data_version')!
+    if (version !== this.#dataVersion) mustKnowSchema(db)
+    return version
   }
 
   /** Asked on a read, so that an idle process takes no write lock. */
@@ -117,8 +164,10 @@ export class Rounds {
     db.begin('read')
     try {
       this.#wakeAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
-      const due = reapIsDue(db, this.#present, this.#terms, this.#clock.monotonic())
-      return due || (this.#condition.ok && sparePages(db) > 0)
+      const monotonic = this.#clock.monotonic()
+      const early = this.#delays.behind(db.now, monotonic) > 0 && this.#delays.due(db.now, monotonic).length > 0
+      const due = early || reapIsDue(db, this.#present, this.#terms, monotonic)
+      return due || (this.#condition.mayShrink && sparePages(db, this.#condition.room !== null) > 0)
     } finally {
       db.rollback()
     }
@@ -130,23 +179,28 @@ export class Rounds {
     const watched = mayWrite && this.#watchers.length > 0
     const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayFeed(db, lookAround)))
     const proving = writing && this.#condition.blocked
-    const at = this.#clock.monotonic()
-    const pruning = !reaping && asked && at >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
+    const before = this.#clock.monotonic()
+    const pruning = !reaping && asked && before >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
     // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
-    const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.ok
-    const shrinking = mayShrink && whileBusy(() => sparePages(db) > 0 && db.checkpoint())
+    const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.mayShrink
+    const { room } = this.#condition
+    const shrinking = mayShrink && whileBusy(() => (room !== null || sparePages(db, false) > 0) && db.checkpoint())
     let starving = false
+    let at = before
     const done = whileBusy(() => {
       try {
         db.begin(writing ? 'write' : 'read')
+        at = this.#clock.monotonic() // what judges a lease is read while nobody else can change one
+        this.#heedGap(at - before)
         // What another process made ready since the last tick goes first if its class is higher: every line counts then.
         const everywhere = lookAround || this.#versionOutside(db) !== this.#dataVersion
         if (proving) this.#probe(db)
         if (asked) this.#leases.writeProgress(db)
         const answers = answerAll(db, requests)
         let behind = pruning && prune(db)
-        if (reaping) behind = reap(db, this.#present, this.#terms, at) // after held outcomes: their attempts were over in time
-        if (shrinking) giveBack(db)
+        if (reaping) behind = this.#reap(db, at) // after held outcomes: their attempts were over in time
+        if (reaping && this.#ticks.fire(db, this.#condition.full)) behind = true
+        if (shrinking) giveBack(db, room)
         const fed = writing ? this.#waiting.feed(db, everywhere) : []
         const told = this.#waiting.tell(db, lookAround)
         starving = watched && this.#waiting.starving(db, fed)
@@ -155,20 +209,30 @@ export class Rounds {
         return { answers, fed, told, behind }
       } catch (error) {
         db.rollback()
+        this.#heedGap(this.#clock.monotonic() - before)
         throw error
       }
     })
     // All of it is on disk: only now does memory follow.
+    if (writing) this.#afterGap = false
     if (asked) this.#leases.progressWritten()
     this.#follow(requests, done.answers)
-    for (const { jobs } of done.fed) for (const job of jobs) this.#leases.add(job)
+    const events = [...db.events, ...db.lost.flatMap((lease) => this.#leases.lose(lease))]
     if (reaping) this.#terms.renewed(at)
     if (reaping || pruning)
       this.#pruneAt = done.behind ? this.#clock.monotonic() + pruneEvery : Number.POSITIVE_INFINITY
-    for (const { request, jobs } of done.fed)
-      if (this.#workers.has(request.input.worker)) for (const job of jobs) this.#terms.add(job, at)
-      else this.#remotes.add(request.input.worker) // it may have signed on with an earlier server
-    this.#emit(db.events)
+    const committed = this.#clock.monotonic() // a slow disk costs no attempt its time
+    for (const { request, jobs } of done.fed) {
+      const isHere = this.#workers.has(request.input.worker)
+      if (!isHere && jobs.length > 0) this.#remotes.add(request.input.worker) // it may have signed on with an earlier server
+      for (const job of jobs) {
+        events.push(...this.#leases.add(job))
+        if (isHere) this.#terms.add(job, committed)
+      }
+    }
+    this.#emit(events)
+    this.#delays.forget(db.early)
+    if (this.isAtWork) this.#delays.add(db.delayed, db.now, committed)
     this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
     if (proving) this.#condition.unblock()
     const operations = requests.length + done.fed.length
@@ -176,6 +240,13 @@ export class Rounds {
     if (writing && operations > 0) count(this.#groups, operations)
     const vitals = watched ? this.#vitals(starving) : []
     return [...done.answers, ...this.#waiting.settle(done.fed, done.told), ...vitals]
+  }
+
+  #reap(db: Db, monotonic: number): boolean {
+    const [workers, terms, takes] = [this.#present, this.#terms, !this.#afterGap]
+    const early = this.#delays.behind(db.now, monotonic) > 0 ? this.#delays.due(db.now, monotonic) : []
+    this.#delays.sweep(db.now, monotonic)
+    return reap(db, { workers, terms, monotonic, takes, early })
   }
 
   #vitals(starving: boolean): Reply[] {
@@ -192,20 +263,23 @@ export class Rounds {
     for (const [i, { operation, input }] of requests.entries()) {
       const answer = answers[i]!
       if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
-      else if (operation === 'release') this.#leases.end(input as Lease)
+      else if (operation === 'release' || operation === 'settled') this.#leases.end(input as Lease)
       else if (operation === 'register' && 'value' in answer)
-        this.#startWork(answer.value as number, (input as Input<'register'>).remote !== undefined)
+        this.#startWork(answer.value as number, input as Input<'register'>)
       else if (operation === 'unregister') this.#forget(input as number)
     }
   }
 
-  #startWork(worker: number, isRemote: boolean): void {
-    if (isRemote) this.#remotes.add(worker)
+  #startWork(worker: number, { known, remote }: Input<'register'>): void {
+    if (known !== undefined) this.#forget(known) // its earlier row may be gone, or another's by now
+    if (remote !== undefined) this.#remotes.add(worker)
     else this.#workers.add(worker)
     this.#condition.lookSoon() // space is set aside before the first job runs
+    this.#wakeAt = 0 // what it holds since earlier is watched from now on
   }
 
   #forget(worker: number): void {
+    this.#waiting.forgetCompany(worker)
     this.#workers.delete(worker)
     this.#remotes.delete(worker)
   }

@@ -77,6 +77,7 @@ class Transfer {
     const last = this.#moveJobs()
     this.#countQueues()
     this.#moveAttempts()
+    this.#moveLosses()
     this.#moveKeys()
     this.#moveNamed('gq_schedules', 'schedule')
     this.#moveNamed('gq_tokens', 'token') // a server on the new file asks for the same ones: without any it would ask for none
@@ -86,7 +87,7 @@ class Transfer {
       'SELECT id FROM known WHERE id BETWEEN 1 AND ?1 AND id NOT IN (SELECT id FROM main.gq_jobs) ORDER BY id'
     this.#report.lostJobs = this.#rows(lost, last).map(({ id }) => Number(id))
     this.#rows(`UPDATE main.sqlite_sequence SET seq = MAX(?1, (${newestNumber})) WHERE name = 'gq_jobs'`, last)
-    for (const table of ['jobs', 'attempts', 'schedules', 'queues', 'keys', 'tokens', 'audit'])
+    for (const table of ['jobs', 'attempts', 'losses', 'schedules', 'queues', 'keys', 'tokens', 'audit'])
       saved[`gq_${table}`] = Number(this.#rows(`SELECT COUNT(*) AS rows FROM main.gq_${table}`)[0]!.rows)
     const check = this.#db.prepare('PRAGMA bad.integrity_check(100)')
     const failure = this.#failure(() => {
@@ -121,6 +122,14 @@ class Transfer {
       this.#rows('INSERT OR IGNORE INTO known VALUES (?1)', id!)
       this.#report.lostRows.push(`attempt ${attempt} of job ${id}`)
     }
+  }
+
+  /** Who was there when a process ended: evidence of the attempts that name it. */
+  #moveLosses(): void {
+    this.#copy('gq_losses', this.#number('SELECT MAX(+id) FROM bad.gq_losses'))
+    const missing = `SELECT DISTINCT loss_id AS id FROM main.gq_attempts
+      WHERE loss_id IS NOT NULL AND loss_id NOT IN (SELECT id FROM main.gq_losses)`
+    for (const { id } of this.#rows(missing)) this.#report.lostRows.push(`loss ${id}`)
   }
 
   /** A table whose rows have names, which its index knows too. */

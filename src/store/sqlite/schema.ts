@@ -40,6 +40,7 @@ const migrations: string[] = [
      max_depth      INTEGER CHECK (max_depth > 0),
      max_running    INTEGER CHECK (max_running > 0),
      max_running_per_key INTEGER NOT NULL DEFAULT 1 CHECK (max_running_per_key > 0),
+     settling       TEXT CHECK (settling IS NULL OR json_valid(settling)),
      keep_succeeded INTEGER DEFAULT 86400000,
      keep_cancelled INTEGER DEFAULT 604800000,
      keep_dead      INTEGER,
@@ -55,6 +56,7 @@ const migrations: string[] = [
      all_dead       INTEGER NOT NULL DEFAULT 0,
      all_cancelled  INTEGER NOT NULL DEFAULT 0
    ) STRICT, WITHOUT ROWID;
+   CREATE INDEX gq_queues_settling ON gq_queues (name) WHERE settling IS NOT NULL;
 
    CREATE TABLE gq_jobs (
      id                  INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -88,6 +90,7 @@ const migrations: string[] = [
      company             INTEGER CHECK (company >= 0),
      losses              INTEGER NOT NULL DEFAULT 0,
      undelivered         INTEGER NOT NULL DEFAULT 0,
+     asked               INTEGER,
      started_at          INTEGER,
      cancel_requested_at INTEGER,
      finished_at         INTEGER,
@@ -196,7 +199,6 @@ const migrations: string[] = [
    CREATE TABLE gq_workers (
      id          INTEGER PRIMARY KEY AUTOINCREMENT,
      name        TEXT    NOT NULL,
-     sources     TEXT    NOT NULL CHECK (json_valid(sources)),
      slots       INTEGER NOT NULL,
      host        TEXT    NOT NULL,
      pid         INTEGER,
@@ -206,12 +208,18 @@ const migrations: string[] = [
      instance    TEXT    NOT NULL,
      overdue     TEXT    NOT NULL DEFAULT '[]' CHECK (json_valid(overdue)),
      lost_answers INTEGER NOT NULL DEFAULT 0,
+     asked       INTEGER,
      loss_id     INTEGER,
      started_at  INTEGER NOT NULL,
      seen_at     INTEGER NOT NULL,
      stopping_at INTEGER,
-     ended_at    INTEGER
+     ended_at    INTEGER,
+     -- Last, for it may be large: the columns before it are read without it.
+     sources     TEXT    NOT NULL CHECK (json_valid(sources))
    ) STRICT;
+   CREATE INDEX gq_workers_local ON gq_workers (id) WHERE ended_at IS NULL AND pid IS NOT NULL;
+   CREATE INDEX gq_workers_remote ON gq_workers (seen_at) WHERE ended_at IS NULL AND pid IS NULL;
+   CREATE INDEX gq_workers_ended ON gq_workers (ended_at) WHERE ended_at IS NOT NULL;
    CREATE INDEX gq_workers_instance ON gq_workers (instance) WHERE ended_at IS NULL;
 
    CREATE TABLE gq_schedules (
@@ -224,8 +232,10 @@ const migrations: string[] = [
      overlap    TEXT    NOT NULL CHECK (overlap IN ('allow', 'skip')),
      paused     INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
      next_at    INTEGER,
+     owed_at    INTEGER,
      last_at    INTEGER,
      last_job   INTEGER,
+     problem    TEXT CHECK (problem IS NULL OR json_valid(problem)),
      defined_at INTEGER NOT NULL,
      defined_by TEXT    NOT NULL CHECK (json_valid(defined_by))
    ) STRICT;
@@ -258,15 +268,14 @@ const migrations: string[] = [
 
 export const newestSchema = migrations.length
 
+export const tooNew = (found: number): string =>
+  `The file has schema ${found}; this GopherQueue knows up to ${newestSchema}. Nothing was changed: use the newer version.`
+
 /** Brings the file to this version's schema, one transaction a step. Safe when several processes open at once. Throws SCHEMA_TOO_NEW. */
 export function migrate(db: DatabaseSync, begin: () => void): void {
   for (;;) {
     const found = version(db)
-    if (found > migrations.length)
-      throw new GopherQueueError(
-        'SCHEMA_TOO_NEW',
-        `The file has schema ${found}; this GopherQueue knows up to ${migrations.length}. Nothing was changed: use the newer version.`,
-      )
+    if (found > migrations.length) throw new GopherQueueError('SCHEMA_TOO_NEW', tooNew(found))
     if (found === migrations.length) return
     begin()
     try {

@@ -6,6 +6,8 @@ import type { Db } from './db.ts'
 const lookMs = 20
 /** Rows looked at between two looks at the clock; payloads are read too where a text is wanted, and may be large. */
 const rowsAtOnce = { plain: 2000, text: 100, dead: 500 }
+/** The same where the look holds the write lock. */
+const inWrite = { lookMs: 2, plain: 500, text: 5 }
 const mostGroups = 500
 const most = Number.MAX_SAFE_INTEGER
 
@@ -18,7 +20,11 @@ export function errorGroup(error: string): string {
 }
 
 /** The ids of a page's jobs, in its order. */
-export function pick(db: Db, filter: JobFilter): { ids: number[]; next: number | null } {
+export function pick(
+  db: Db,
+  filter: JobFilter,
+  within: 'read' | 'write' = 'read',
+): { ids: number[]; next: number | null } {
   const { state, queue, type, text, error, since, until, order = 'newest', limit = 100, cursor } = filter
   // The few states have indexes of their own (gq_jobs_ended, gq_jobs_running); the planner takes one when the query
   // says the very words of the index.
@@ -33,9 +39,10 @@ export function pick(db: Db, filter: JobFilter): { ids: number[]; next: number |
   let low = since === undefined ? 0 : firstSince(db, since)
   let high = until === undefined ? most : firstSince(db, until) - 1
   if (cursor != null) [low, high] = newest ? [low, Math.min(high, cursor - 1)] : [Math.max(low, cursor + 1), high]
-  const size = text === undefined ? rowsAtOnce.plain : rowsAtOnce.text
+  const bounds = within === 'write' ? inWrite : { lookMs, ...rowsAtOnce }
+  const size = text === undefined && error === undefined ? bounds.plain : bounds.text
   const like = text === undefined ? null : `%${text.replace(/[\\%_]/g, '\\$&')}%`
-  const end = db.clock.monotonic() + lookMs
+  const end = db.clock.monotonic() + bounds.lookMs
   const ids: number[] = []
   while (ids.length <= limit) {
     const { last } = db.get<{ last: number | null }>(

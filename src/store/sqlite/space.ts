@@ -10,6 +10,8 @@ import { stepMs } from './reaper.ts'
 const kept = { bytes: 4 * 1024 * 1024, part: 0.25 }
 /** Most bytes given back in one step: to cut off a large piece takes a filesystem its time too. */
 const mostBytes = 4 * 1024 * 1024
+/** As little as a WAL that is checkpointed often has room for without growing. */
+const leastBytes = 64 * 1024
 
 interface Pages {
   size: number
@@ -27,17 +29,22 @@ export function pagesOf(db: Db): Pages {
   return { ...row, shrinks: row.mode === 2 }
 }
 
-/** Pages that are free beyond what the file keeps. */
-export function sparePages(db: Db): number {
+/** Pages that are free beyond what the file keeps. `short`: the disk has too little room for submissions, so it keeps none. */
+export function sparePages(db: Db, short: boolean): number {
   const { size, all, free, shrinks } = pagesOf(db)
-  return shrinks ? Math.max(0, free - Math.ceil(Math.max(kept.bytes / size, all * kept.part))) : 0
+  if (!shrinks) return 0
+  return short ? free : Math.max(0, free - Math.ceil(Math.max(kept.bytes / size, all * kept.part)))
 }
 
-/** Gives back the end of the file in one step, as part of a transaction; pages in use there move to the front. */
-export function giveBack(db: Db): void {
+/**
+ * Gives back the end of the file in one step, as part of a transaction; pages in use there move to the front. `room`:
+ * what the disk has free, where it is short of it: what is moved is in the WAL first, and must fit there.
+ */
+export function giveBack(db: Db, room: number | null): void {
   const end = db.clock.monotonic() + stepMs
   const { size } = pagesOf(db)
-  for (let left = Math.min(sparePages(db), mostBytes / size); left > 0; left--) {
+  const most = room === null ? mostBytes : Math.min(mostBytes, Math.max(leastBytes, room / 16))
+  for (let left = Math.min(sparePages(db, room !== null), most / size); left > 0; left--) {
     db.all('PRAGMA incremental_vacuum(1)') // each looks for its page in the list of all that are free
     if (db.clock.monotonic() >= end) return
   }

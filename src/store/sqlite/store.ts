@@ -1,4 +1,4 @@
-import { extname, resolve } from 'node:path'
+import { extname } from 'node:path'
 import { getHeapStatistics } from 'node:v8'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
@@ -6,6 +6,8 @@ import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission, Submitted } from '../store.ts'
 import { succeeded } from './attempt.ts'
 import type { Request } from './commit.ts'
+import { refuseOtherCopies } from './copies.ts'
+import { realFile } from './disk.ts'
 import type { ThreadData } from './thread.ts'
 import { submitIn } from './transaction.ts'
 import { type Answer, type FromThread, packRequests, unpackError } from './wire.ts'
@@ -35,12 +37,15 @@ export class SqliteStore implements Store {
   #lastSeq = 0
   #bytes = 0
   #closing: Promise<void> | undefined
+  /** Ends `close` while the thread lives on, for what it must keep open. */
+  #left: (() => void) | undefined
 
   private constructor(path: string, port: MessagePort, thread: Worker) {
     this.#path = path
     this.#port = port
     this.#thread = thread
     port.on('message', (message: FromThread) => {
+      if ('left' in message) this.#left?.()
       if (!('answers' in message)) return
       for (const event of message.events) {
         if (event.event === 'health') this.health = event.health
@@ -61,7 +66,8 @@ export class SqliteStore implements Store {
   ): Promise<SqliteStore> {
     const { port1, port2 } = new MessageChannel()
     const file = new URL(`./thread${extname(import.meta.url)}`, import.meta.url) // .ts from source, .js when built
-    const full = path === ':memory:' ? path : resolve(path)
+    const full = path === ':memory:' ? path : realFile(path)
+    if (full !== ':memory:') refuseOtherCopies(full)
     const thread = new Worker(file, {
       workerData: { path: full, port: port2, diskReserve, tends } satisfies ThreadData,
       transferList: [port2],
@@ -80,7 +86,13 @@ export class SqliteStore implements Store {
     return new SqliteStore(full, port1, thread)
   }
 
-  call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal, who?: string): Promise<Output<K>> {
+  call<K extends Operation>(
+    operation: K,
+    input: Input<K>,
+    signal?: AbortSignal,
+    who?: string,
+    epoch?: string,
+  ): Promise<Output<K>> {
     if (this.#closing) return Promise.reject(closed())
     if (signal?.aborted) return Promise.reject(signal.reason)
     const bytes = operation === 'submit' ? sizeOf(input as Submission) : 0
@@ -100,7 +112,10 @@ export class SqliteStore implements Store {
       this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject, bytes })
       this.#bytes += bytes
       if (this.#callers.size === 1) this.#hold()
-      this.#post(who === undefined ? { seq, operation, input } : { seq, operation, input, who })
+      const request: Request = { seq, operation, input }
+      if (who !== undefined) request.who = who
+      if (epoch !== undefined) request.epoch = epoch
+      this.#post(request)
       signal?.addEventListener('abort', () => this.#forget(seq, signal.reason), { once: true })
     })
   }
@@ -119,10 +134,15 @@ export class SqliteStore implements Store {
   async close(): Promise<void> {
     this.#closing ??= new Promise<void>((done) => {
       this.#thread.removeAllListeners('exit')
-      this.#thread.once('exit', () => {
+      const ended = () => {
         this.#fail('The queue was closed')
         done()
-      })
+      }
+      this.#thread.once('exit', ended)
+      this.#left = () => {
+        ended()
+        this.#hold()
+      }
       this.#thread.ref()
       this.#outbox.push({ seq: ++this.#lastSeq, operation: 'close', input: null })
       this.#flush()

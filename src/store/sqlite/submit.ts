@@ -80,6 +80,7 @@ function insertRun(
       for (let id = last - rows + 1; id <= last; id++) ids.push(id) // AUTOINCREMENT counts up row by row
     }
   db.moved(spec.queue, spec.type, null, state, payloads.length)
+  if (runAt !== null && spec.runAt === null) db.putOff(ids, runAt)
   db.soonest = Math.min(db.soonest, runAt ?? db.soonest, deadline ?? db.soonest)
   return ids
 }

@@ -2,7 +2,6 @@ import type { Instant } from '../../model/clock.ts'
 import type { LeasedJob } from '../store.ts'
 import { timeoutGrace } from './attempt.ts'
 import type { Db } from './db.ts'
-import type { WorkerRow } from './workers.ts'
 
 interface Own {
   token: number
@@ -12,23 +11,33 @@ interface Own {
   overAt: number
 }
 
-interface Running {
+/** A lease that another process renews, as it was last seen. */
+export interface Watched {
   id: number
-  worker: number
   token: number
   expiresAt: Instant
   /** How long it lasts once it is given or renewed. */
   life: number
+  /** When a process found it over, by the wall clock; null while none has. */
+  overSince: Instant | null
+  /** When it has been seen unchanged for its life. */
+  unchangedAt: number
+  /** Since when it has been seen over, with this `overSince`. */
+  seenOverFrom: number
 }
+
+/** How long a process must itself have seen a lease over before it takes it, in ms; no lease is taken sooner after it was found over. */
+const leastWatch = 1000
 
 /**
  * How long leases last, on this process's monotonic clock: a wall clock that jumps must neither end a lease that is
- * renewed nor keep one that is not. Those of its own workers it renews; those of others it watches: one that has not
- * changed for as long as it was to last is over.
+ * renewed nor keep one that is not. Those of its own workers it renews; those of others it watches. A lease is taken from
+ * another in two steps, so that a holder that was kept from renewing, as by somebody who held the file's lock, gets to
+ * renew first: who finds it over writes that into its row, and who finds it unchanged half of its life later takes it.
  */
 export class Terms {
   readonly #own = new Map<number, Own>()
-  readonly #others = new Map<number, { expiresAt: Instant; overAt: number }>()
+  readonly #others = new Map<number, Watched>()
 
   /** A worker of this process has leased it: that is on disk. */
   add({ id, token, timeout, visibilityTimeout: visibility }: LeasedJob, monotonic: number): void {
@@ -36,25 +45,43 @@ export class Terms {
     this.#own.set(id, { token, visibility, renewAt: Math.min(monotonic + visibility / 3, overAt), overAt })
   }
 
-  /** Looks at what runs; answers whether a lease is to be renewed or is over. */
+  /** This process stood still for `ms`, or waited so long for the lock: that time counts for nothing, and its leases are due. */
+  skip(ms: number, monotonic: number): void {
+    for (const own of this.#own.values()) {
+      own.overAt += ms
+      own.renewAt = Math.min(own.renewAt, monotonic)
+    }
+    for (const watched of this.#others.values()) {
+      watched.unchangedAt += ms
+      watched.seenOverFrom += ms
+    }
+  }
+
+  /** Looks at what runs; answers whether a lease is to be renewed, is over or may be taken. */
   look(db: Db, monotonic: number): boolean {
-    const running = db.all<Running>(
-      `SELECT id, worker_id AS worker, lease_token AS token, lease_expires_at AS expiresAt,
+    const running = db.all<Omit<Watched, 'unchangedAt' | 'seenOverFrom'>>(
+      `SELECT id, lease_token AS token, lease_expires_at AS expiresAt, over_since AS overSince,
               MIN(visibility_timeout, timeout + ${timeoutGrace}) AS life
        FROM gq_jobs WHERE state = 'running'`,
     )
     const tokens = new Map(running.map(({ id, token }) => [id, token]))
     for (const [id, { token }] of this.#own) if (tokens.get(id) !== token) this.#own.delete(id)
     for (const id of this.#others.keys()) if (!tokens.has(id) || this.#own.has(id)) this.#others.delete(id)
-    const alive = new Map<number, boolean>()
-    for (const { id, worker, expiresAt, life } of running) {
-      if (this.#own.has(id) || this.#others.get(id)?.expiresAt === expiresAt) continue
-      if (!alive.has(worker)) alive.set(worker, isAlive(db, worker))
-      const left = alive.get(worker) ? life : Math.max(0, expiresAt - db.now)
-      this.#others.set(id, { expiresAt, overAt: monotonic + left })
+    for (const row of running) {
+      const own = this.#own.get(row.id)
+      if (own) {
+        if (row.overSince !== null) own.renewAt = Math.min(own.renewAt, monotonic) // another process would take it soon
+        continue
+      }
+      const before = this.#others.get(row.id)
+      if (before?.token !== row.token || before.expiresAt !== row.expiresAt)
+        this.#others.set(row.id, { ...row, unchangedAt: monotonic + row.life, seenOverFrom: monotonic })
+      else if (before.overSince !== row.overSince)
+        Object.assign(before, { overSince: row.overSince, seenOverFrom: monotonic })
     }
-    for (const { renewAt } of this.#own.values()) if (renewAt <= monotonic) return true
-    for (const { overAt } of this.#others.values()) if (overAt <= monotonic) return true
+    for (const { renewAt, overAt } of this.#own.values()) if (renewAt <= monotonic || overAt <= monotonic) return true
+    for (const watched of this.#others.values())
+      if (isOver(watched, db.now, monotonic) || mayBeTaken(watched, db.now, monotonic)) return true
     return false
   }
 
@@ -66,8 +93,9 @@ export class Terms {
     for (const [id, { token, visibility, renewAt, overAt }] of this.#own)
       if (renewAt <= monotonic && monotonic < overAt)
         db.run(
-          `UPDATE gq_jobs SET lease_expires_at = ?3 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
-          ...[id, token, db.now + Math.ceil(Math.min(visibility, overAt - monotonic))],
+          `UPDATE gq_jobs SET lease_expires_at = ?3, renewed_at = ?4, over_since = NULL
+           WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
+          ...[id, token, db.now + Math.ceil(Math.min(visibility, overAt - monotonic)), db.now],
         )
   }
 
@@ -78,22 +106,29 @@ export class Terms {
         own.renewAt = monotonic + own.visibility < own.overAt ? monotonic + own.visibility / 3 : own.overAt
   }
 
-  /** The leases that are over, as they were seen. */
-  over(monotonic: number): { id: number; token: number | null; expiresAt: Instant | null }[] {
-    const own = [...this.#own].filter(([, { overAt }]) => overAt <= monotonic)
-    const others = [...this.#others].filter(([, { overAt }]) => overAt <= monotonic)
-    return [
-      ...own.map(([id, { token }]) => ({ id, token, expiresAt: null })),
-      ...others.map(([id, { expiresAt }]) => ({ id, token: null, expiresAt })),
-    ]
+  /** Own attempts that ran out of time without a word of their worker. */
+  ranOut(monotonic: number): { id: number; token: number }[] {
+    return [...this.#own].filter(([, { overAt }]) => overAt <= monotonic).map(([id, { token }]) => ({ id, token }))
+  }
+
+  /** First step: leases of others that are found over, and that no process has found so before. */
+  foundOver(now: Instant, monotonic: number): Watched[] {
+    return [...this.#others.values()].filter((watched) => isOver(watched, now, monotonic))
+  }
+
+  /** Second step: leases of others that were found over, and not renewed since. */
+  toTake(now: Instant, monotonic: number): Watched[] {
+    return [...this.#others.values()].filter((watched) => mayBeTaken(watched, now, monotonic))
   }
 }
 
-/**
- * Whether a lease could be renewed still: then it has all its time from when it is first seen, whatever the wall clock says.
- * A worker of a server could not while that was away.
- */
-function isAlive(db: Db, worker: number): boolean {
-  const row = db.get<WorkerRow>(`SELECT * FROM gq_workers WHERE id = ?1 AND ended_at IS NULL`, worker)
-  return row !== undefined && (row.pid === null || db.processes.isAlive(row) === true)
+const isOver = ({ overSince, expiresAt, unchangedAt }: Watched, now: Instant, monotonic: number): boolean =>
+  overSince === null && (expiresAt <= now || unchangedAt <= monotonic)
+
+/** Half of its life has passed since, by the wall clock or, if that was set back, as seen from here. */
+function mayBeTaken({ overSince, seenOverFrom, life }: Watched, now: Instant, monotonic: number): boolean {
+  if (overSince === null) return false
+  const [passed, seen] = [now - overSince, monotonic - seenOverFrom]
+  const half = Math.max(leastWatch, life / 2)
+  return seen >= leastWatch && (passed >= half || seen >= half)
 }

@@ -1,9 +1,10 @@
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
-import type { Submission } from '../store.ts'
 import { Engine, type Reply, type Request } from './commit.ts'
 import { noDisk, systemDisk } from './disk.ts'
+import { Load, weightOf } from './group.ts'
+import { FileGuard, noGuard } from './guard.ts'
 import { type FromThread, packError, packReplies, type Requests, unpackRequests } from './wire.ts'
 
 // The storage thread: everything that can wait for the disk happens here, so that the app's thread never does.
@@ -15,8 +16,6 @@ const lookEvery = 20
  * to be woken costs as much as all else that a small transaction does beside its fsync.
  */
 const awake = 0.05
-/** Most jobs submitted or other operations in one transaction, so that a flood never delays an answer for long. */
-const mostAtOnce = 10_000
 
 export interface ThreadData {
   path: string
@@ -37,16 +36,16 @@ function send(engine: Engine, replies: Reply[]): void {
 
 const receive = () => receiveMessageOnPort(port)?.message as Requests | undefined
 
-/** Whatever came while the last transaction was being synced shares this one: that is all of group commit. */
+/** Whatever came while the last transaction was being synced shares this one, until it is full: that is all of group commit. */
 function gather(first: Requests): Request[] {
   const requests: Request[] = []
-  let weight = 0
+  const load = new Load()
   for (let message: Requests | undefined = first; message; ) {
     for (const request of unpackRequests(message)) {
-      weight += request.operation === 'submit' ? (request.input as Submission).payloads.length : 1
+      load.add(weightOf(request))
       requests.push(request)
     }
-    message = weight < mostAtOnce ? receive() : undefined
+    message = load.isFull ? undefined : receive()
   }
   return requests
 }
@@ -55,7 +54,9 @@ function serve(engine: Engine): void {
   let disarm: (() => void) | undefined
   const arm = () => {
     const wait = engine.tickIn(lookEvery)
-    if (!disarm && Number.isFinite(wait)) disarm = systemClock.timer(wait, look) // a steady flow of messages must not put it off
+    if (disarm || !Number.isFinite(wait)) return // a steady flow of messages must not put it off
+    disarm = systemClock.timer(wait, look)
+    engine.expect(wait)
   }
   const look = () => {
     disarm = undefined
@@ -80,15 +81,16 @@ function serve(engine: Engine): void {
     }
     if (!closing) return arm()
     disarm?.()
-    engine.close()
-    port.close()
+    if (engine.close()) port.close()
+    else tell({ left: true })
   })
   arm()
 }
 
 try {
   const disk = path === ':memory:' ? noDisk : systemDisk(path, Math.floor(diskReserve / 4))
-  const engine = new Engine(path, systemClock, { disk, diskReserve, tends })
+  const guard = path === ':memory:' ? noGuard : new FileGuard(path)
+  const engine = new Engine(path, systemClock, { disk, guard, diskReserve, tends })
   tell({ opened: true })
   serve(engine)
 } catch (error) {

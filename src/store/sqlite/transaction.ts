@@ -5,6 +5,7 @@ import { invalid } from '../../model/errors.ts'
 import type { Submission, Submitted } from '../store.ts'
 import { isSqlite } from './connection.ts'
 import { Db } from './db.ts'
+import { mustKnowSchema } from './newer.ts'
 import { submit } from './submit.ts'
 
 /**
@@ -22,6 +23,7 @@ export function submitIn(connection: unknown, path: string, clock: Clock, submis
     // The write lock before the first look: SQLite lets a transaction that has read wait for no lock, and a stale one not write.
     db.run('UPDATE gq_queues SET paused = paused WHERE 0')
     db.now = clock.now()
+    mustKnowSchema(db)
     const submitted = submit(db, submission)
     db.writeCounts()
     app.exec(end)

@@ -1,14 +1,18 @@
-import { notFound } from '../../model/errors.ts'
+import { type GopherQueueError, notFound } from '../../model/errors.ts'
 import type { LeasedJob, LeaseRequest } from '../store.ts'
 import { heldBy, lease } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
+import { Company } from './company.ts'
 import { type Db, line, sourceOf } from './db.ts'
+import { gave, hear, slotsOf, unknownWorker } from './delivery.ts'
 import { endedAmong, isKeyed, job, mayLease, readyAmong } from './queries.ts'
 import { ripen } from './reaper.ts'
 
 export interface Fed {
   request: Request<'lease'>
   jobs: LeasedJob[]
+  /** Why it gets none, now or later. */
+  error?: GopherQueueError
 }
 export interface Told {
   id: number
@@ -29,7 +33,9 @@ export class Waiting {
   readonly #hungry = new Map<number, Hungry>()
   /** The workers that wait for a line, in the order in which they asked. */
   readonly #lines = new Map<string, Set<number>>()
-  /** Those whose worker had no free slot when they were last tried. */
+  /** For which jobs others are held back. */
+  readonly #company = new Company((worker) => this.#hungry.has(worker))
+  /** Those whose worker had no free slot, or its process no room for the next job, when they were last tried. */
   readonly #full = new Set<number>()
   /** Seqs by job id. */
   readonly #waits = new Map<number, Set<number>>()
@@ -42,11 +48,13 @@ export class Waiting {
   }
 
   /** Keeps or takes back what waits. Answers with replies that this settles, or null when the request is of another kind. */
-  take({ seq, operation, input }: Request): Reply[] | null {
+  take({ seq, operation, input, epoch }: Request): Reply[] | null {
     if (operation === 'lease') {
-      const { worker, sources } = input as LeaseRequest
+      const { worker, sources, ask } = input as LeaseRequest
+      // Sent before the one that waits and arrived after it: its worker no longer counts on it.
+      if (ask !== undefined && ask < (this.#hungry.get(worker)?.input.ask ?? ask)) return [{ seq, value: [] }]
       const replies = this.forgetWorker(worker)
-      this.#hungry.set(worker, { seq, operation, input: input as LeaseRequest, place: ++this.#places })
+      this.#hungry.set(worker, { seq, operation, input: input as LeaseRequest, epoch, place: ++this.#places })
       for (const { queue, type } of sources) {
         const key = line(queue, type)
         this.#lines.set(key, (this.#lines.get(key) ?? new Set()).add(worker))
@@ -78,15 +86,35 @@ export class Waiting {
     return [{ seq: older.seq, value: [] }]
   }
 
+  /** What a process may take changes with time alone. */
+  get holdsBack(): boolean {
+    return this.#company.holdsBack
+  }
+
+  /** The worker is gone. */
+  forgetCompany(worker: number): void {
+    this.#company.forget(worker)
+  }
+
+  /** Their workers were known to the file of this epoch. */
+  areOf(epoch: string): void {
+    for (const request of this.#hungry.values()) {
+      request.epoch ??= epoch
+      this.#fresh.workers.add(request.input.worker)
+    }
+  }
+
   workers(): Iterable<number> {
     return this.#hungry.keys()
   }
 
-  /** Lets go of those that wait for a job's end: their seqs. */
+  /** Lets go of all that wait: their seqs. */
   giveUp(): number[] {
+    const hungry = [...this.#hungry.values()].map(({ seq }) => seq)
+    for (const worker of [...this.#hungry.keys()]) this.forgetWorker(worker)
     const seqs = [...this.#waits.values()].flatMap((waits) => [...waits])
     this.#waits.clear()
-    return seqs
+    return [...hungry, ...seqs]
   }
 
   /** Whether a transaction could feed someone, so that an idle worker takes no write lock in vain. */
@@ -99,9 +127,15 @@ export class Waiting {
   feed(db: Db, lookAround: boolean): Fed[] {
     if (this.#hungry.size === 0) return []
     ripen(db)
+    const fed: Fed[] = []
+    // What they have not received goes back before anyone is fed: it may be another's turn.
+    for (const worker of this.#fresh.workers) {
+      const request = this.#hungry.get(worker)!
+      if (!hear(db, request)) fed.push({ request, jobs: [], error: unknownWorker() })
+    }
+    const refused = new Set(fed.map(({ request }) => request.input.worker))
     const everywhere = lookAround || db.resumed
     for (const [key, source] of db.left) if (isKeyed(db, source)) db.readied.add(key)
-    const fed: Fed[] = []
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
     for (const request of everywhere ? this.#hungry.values() : this.#worthATry(db, dry)) {
       const { worker } = request.input
@@ -110,11 +144,20 @@ export class Waiting {
         const key = line(queue, type)
         return !dry.has(key) && (all || db.readied.has(key))
       })
-      if (sources.length === 0) continue
-      const jobs = lease(db, { ...request.input, sources }, (source) => dry.add(line(source.queue, source.type)))
+      if (sources.length === 0 || refused.has(worker)) continue
+      const slots = slotsOf(db, request)
+      if (slots === null) {
+        fed.push({ request, jobs: [], error: unknownWorker() })
+        continue
+      }
+      const jobs = lease(db, { ...request.input, slots, sources }, this.#company, (source) =>
+        dry.add(line(source.queue, source.type)),
+      )
       if (jobs) this.#full.delete(worker)
       else this.#full.add(worker)
-      if (jobs && jobs.length > 0) fed.push({ request, jobs })
+      if (!jobs || jobs.length === 0) continue
+      gave(db, request.input)
+      fed.push({ request, jobs })
     }
     return fed
   }
@@ -154,7 +197,8 @@ export class Waiting {
       if (!mayLease(db, sourceOf(key))) continue
       for (const worker of [...workers].slice(0, looked)) {
         const { slots, exclude } = this.#hungry.get(worker)!.input
-        if (!served.has(worker) && exclude.length === 0 && slots > heldBy(db, worker)) return true
+        const isFree = exclude.length === 0 && slots > heldBy(db, worker) && !this.#full.has(worker)
+        if (isFree && !served.has(worker)) return true
       }
     }
     return false
@@ -179,6 +223,7 @@ export class Waiting {
     this.#fresh.jobs.clear()
     for (const { request } of fed) this.forgetWorker(request.input.worker)
     for (const { id } of told) this.#waits.delete(id)
-    return [...fed.map(({ request, jobs }) => ({ seq: request.seq, value: jobs })), ...told.flatMap((t) => t.replies)]
+    const replies = fed.map(({ request: { seq }, jobs, error }) => (error ? { seq, error } : { seq, value: jobs }))
+    return [...replies, ...told.flatMap((t) => t.replies)]
   }
 }

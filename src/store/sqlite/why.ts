@@ -1,6 +1,6 @@
 import { formatMs } from '../../model/duration.ts'
 import { notFound } from '../../model/errors.ts'
-import { priorities } from '../../model/job.ts'
+import { type Job, priorities } from '../../model/job.ts'
 import type { Db } from './db.ts'
 import { job as find, workers } from './queries.ts'
 
@@ -31,33 +31,62 @@ export function why(db: Db, id: number): string {
         ? `Job ${id} is running attempt ${job.attempt}, ${lease}.`
         : `Job ${id} is running attempt ${job.attempt} and was asked to stop, ${lease}; it ends cancelled unless its handler succeeds first.`
     }
-    case 'scheduled':
-      return `Job ${id} waits until ${at(job.runAt!)}, ${job.attempt > 0 ? `to retry after ${job.attempt} failed attempts (${job.attemptsLeft} left)` : 'as it was submitted for later'}; then it is ready, in its old place.`
-    case 'ready': {
-      const { paused, max_running, max_running_per_key, counts } = db.queue(job.queue)
-      if (paused) return `Job ${id} is ready, but queue '${job.queue}' is paused; it runs after a resume.`
-      const able = workers(db).filter(
-        (w) => w.alive && w.sources.some((s) => s.queue === job.queue && s.type === job.type),
-      )
-      if (able.length === 0)
-        return `Job ${id} is ready, but no live worker handles type '${job.type}' of queue '${job.queue}'; it runs when one starts.`
-      const { blocked } = db.get<{ blocked: number }>(`SELECT blocked FROM gq_jobs WHERE id = ?1`, id)!
-      if (blocked)
-        return `Job ${id} is ready and waits for others with its concurrency key '${job.concurrencyKey}': of type '${job.type}' in queue '${job.queue}' at most ${max_running_per_key} of a key run at once; it is let in when its turn in the key comes.`
-      if (max_running !== null && counts.running >= max_running)
-        return `Job ${id} is ready, but queue '${job.queue}' runs ${counts.running} jobs and may run ${max_running} at once; it runs when one of them has ended and it is the first in line.`
-      const priority = priorities.indexOf(job.priority)
-      const ahead = priorities
-        .slice(0, priority + 1)
-        .map((name, p) => ({ name, count: aheadInClass(db, job.queue, job.type, p, p < priority ? null : id) }))
-        .filter(({ count }) => count > 0)
-        .map(({ name, count }) => `${count >= countedAhead ? `${countedAhead} or more` : count} ${name}`)
-      const slots = able.reduce((sum, w) => sum + w.slots - w.running, 0)
-      if (ahead.length === 0)
-        return `Job ${id} is ready and first of its type in queue '${job.queue}'; it runs when one of ${able.length} worker(s) has a free slot (${slots} free now).`
-      return `Job ${id} is ready and waits behind ${ahead.join(', ')} of type '${job.type}' in queue '${job.queue}', for ${able.length} worker(s) with ${slots} free slot(s).`
+    case 'scheduled': {
+      const reason =
+        job.attempt > 0
+          ? `to retry: ${lastEnd(db, job)} (${job.attemptsLeft} attempts left)`
+          : 'as it was submitted for later'
+      return `Job ${id} waits until ${at(job.runAt!)}, ${reason}; then it is ready, in its old place.`
     }
+    case 'ready':
+      return [whyReady(db, job), lossOf(db, id), companyOf(job)].filter(Boolean).join(' ')
   }
+}
+
+/** What its last attempt came to, as a clause. */
+function lastEnd(db: Db, { id, attempt }: Job): string {
+  const loss = lossOf(db, id)
+  if (loss) return loss.charAt(0).toLowerCase() + loss.slice(1, -1)
+  return attempt === 1 ? 'its attempt failed' : `the last of its ${attempt} attempts failed`
+}
+
+/** What is recorded of its last attempt, if that was lost. */
+function lossOf(db: Db, id: number): string | null {
+  const row = db.get<{ outcome: string; message: string }>(
+    `SELECT outcome, error_message AS message FROM gq_attempts WHERE job_id = ?1 ORDER BY attempt DESC LIMIT 1`,
+    id,
+  )
+  return row?.outcome === 'lost' ? row.message : null
+}
+
+function companyOf({ company }: Job): string | null {
+  if (company === null) return null
+  const room = company === 0 ? 'holds nothing else' : `holds at most ${company} others`
+  return `Until an attempt of it ends, it starts only in a process that ${room}; a process whose next job it is takes none of its class or lower before it.`
+}
+
+function whyReady(db: Db, job: Job): string {
+  const { id } = job
+  const { paused, max_running, max_running_per_key, counts } = db.queue(job.queue)
+  if (paused) return `Job ${id} is ready, but queue '${job.queue}' is paused; it runs after a resume.`
+  const able = workers(db).filter((w) => w.alive && w.sources.some((s) => s.queue === job.queue && s.type === job.type))
+  if (able.length === 0)
+    return `Job ${id} is ready, but no live worker handles type '${job.type}' of queue '${job.queue}'; it runs when one starts.`
+  const { blocked } = db.get<{ blocked: number }>(`SELECT blocked FROM gq_jobs WHERE id = ?1`, id)!
+  if (blocked)
+    return `Job ${id} is ready and waits for others with its concurrency key '${job.concurrencyKey}': of type '${job.type}' in queue '${job.queue}' at most ${max_running_per_key} of a key run at once; it is let in when its turn in the key comes.`
+  if (max_running !== null && counts.running >= max_running)
+    return `Job ${id} is ready, but queue '${job.queue}' runs ${counts.running} jobs and may run ${max_running} at once; it runs when one of them has ended and it is the first in line.`
+  const priority = priorities.indexOf(job.priority)
+  const ahead = priorities
+    .slice(0, priority + 1)
+    .map((name, p) => ({ name, count: aheadInClass(db, job.queue, job.type, p, p < priority ? null : id) }))
+    .filter(({ count }) => count > 0)
+    .map(({ name, count }) => `${count >= countedAhead ? `${countedAhead} or more` : count} ${name}`)
+  const slots = able.reduce((sum, w) => sum + w.slots - w.running, 0)
+  if (ahead.length === 0)
+    return `Job ${id} is ready and first of its type in queue '${job.queue}'; it runs when one of ${able.length} worker(s) has a free slot (${slots} free now).`
+  return `Job ${id} is ready and waits behind ${ahead.join(', ')} of type '${job.type}' in queue '${job.queue}', for ${able.length} worker(s) with ${slots} free slot(s).`
 }
 
 /** Ready jobs of a class, up to 10,000; of the job's own class only those before it. */

@@ -20,7 +20,7 @@ export function packRequests(requests: Request[]): Requests {
   const packed: Requests = []
   let run: Successes | undefined
   for (const request of requests) {
-    if (request.operation !== 'succeed') {
+    if (request.operation !== 'succeed' || request.epoch !== undefined) {
       run = undefined
       packed.push(request)
       continue
@@ -62,6 +62,7 @@ export type Answer = { seq: number; value: unknown } | { seq: number; failure: F
 export type FromThread =
   | { answers: Answer[]; succeeded: number[]; events: StoreEvent[] }
   | { opened: true }
+  | { left: true }
   | { failed: Failure }
 
 export function packReplies(replies: Reply[], events: StoreEvent[]): FromThread {

@@ -1,6 +1,5 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
-import type { WorkerRegistration } from '../store.ts'
 import { type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
 import type { Db } from './db.ts'
 
@@ -23,6 +22,8 @@ export interface WorkerRow {
   lost_answers: number
   /** The loss in which its process is counted, until it shows a sign of life again. */
   loss_id: number | null
+  /** Number of the last request that got it jobs and of which it is not known yet whether its answer arrived. */
+  asked: number | null
   started_at: number
   seen_at: number
   stopping_at: number | null
@@ -91,21 +92,33 @@ export const instanceOf = ({ boot, pid_space, pid, pid_started }: Identity): str
 export const isSame = (a: Identity, b: Identity): boolean =>
   a.pid === b.pid && a.pid_started === b.pid_started && a.boot === b.boot && a.pid_space === b.pid_space
 
-export const isWorking = (db: Db, row: WorkerRow): boolean => db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000
+export const isWorking = (db: Db, row: Identity & Pick<WorkerRow, 'seen_at'>): boolean =>
+  db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000
 
-export function register(db: Db, { name, sources, slots, remote, known }: WorkerRegistration): number {
-  const nobody = { pid: null, pid_started: null, boot: null, pid_space: null }
-  const me = remote === undefined ? db.processes.me : { host: remote, ...nobody }
-  const row = db.get<{ id: number }>(
-    `INSERT INTO gq_workers (id, name, sources, slots, host, pid, pid_started, boot, pid_space, started_at, seen_at, instance)
-     VALUES (?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?11)
-     ON CONFLICT (id) DO UPDATE SET sources = ?2, slots = ?3, host = ?4, seen_at = ?9, ended_at = NULL
-     RETURNING id`,
-    ...[name, JSON.stringify(sources), slots, me.host, me.pid, me.pid_started, me.boot, me.pid_space, db.now],
-    known ?? null,
-    remote === undefined ? instanceOf(db.processes.me) : `${remote} ${db.sequence()}`,
+/** A worker's row without what may be large: 20,000 workers have 640 MB of sources. */
+export type WorkerOf = Pick<WorkerRow, 'id' | 'name' | 'instance' | 'started_at' | 'seen_at'> & Identity
+export const workerColumns = 'id, name, instance, host, pid, pid_started, boot, pid_space, started_at, seen_at'
+
+/** Most workers without a job that one look asks the operating system about. */
+const asked = 100
+const askedUpTo = new WeakMap<Db, number>()
+
+/** Workers whose process is gone: of all that hold jobs, and in turn, so many a look, of those that hold none. */
+export function workersGone(db: Db): WorkerOf[] {
+  const local = `SELECT ${workerColumns} FROM gq_workers WHERE ended_at IS NULL AND pid IS NOT NULL`
+  const holders = db.all<WorkerOf>(
+    `${local} AND id IN (SELECT DISTINCT worker_id FROM gq_jobs WHERE state = 'running')`,
   )
-  return row!.id
+  const some = db.all<WorkerOf>(`${local} AND id > ?1 ORDER BY id LIMIT ${asked}`, askedUpTo.get(db) ?? 0)
+  const alive = new Map<string, boolean | null>() // each process once, however many workers it has
+  const isGone = (row: WorkerOf): boolean => {
+    const key = `${row.host} ${instanceOf(row)}`
+    if (!alive.has(key)) alive.set(key, db.processes.isAlive(row))
+    return alive.get(key) === false
+  }
+  const gone = new Map([...holders, ...some].filter(isGone).map((row) => [row.id, row]))
+  if (!some.some(isGone)) askedUpTo.set(db, some.length < asked ? 0 : some.at(-1)!.id) // else they are ended first
+  return [...gone.values()]
 }
 
 /** Ends a worker; what it still holds goes back, uncharged. */
@@ -115,5 +128,11 @@ export function unregister(db: Db, id: number): null {
     for (const job of jobs) releaseHeld(db, job)
     db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, id, db.now)
   })
+  return null
+}
+
+/** Written before a worker waits for its handlers: a process that is killed meanwhile is no evidence against them. */
+export function stopping(db: Db, id: number): null {
+  db.run(`UPDATE gq_workers SET stopping_at = ?2 WHERE id = ?1`, id, db.now)
   return null
 }

@@ -1,0 +1,51 @@
+// What becomes of jobs whose process was lost. A job that kills its process and the jobs that ran beside it have the same
+// history, so each death halves the company of all of them: the one that causes it is soon alone, and only then charged.
+
+/** What a loss needs to know of its job. */
+export interface LostJob {
+  /** Attempts of the present budget, this one included. */
+  tries: number
+  maxAttempts: number
+  /** Beside how many others it may run; null for any number. */
+  company: number | null
+  /** Its losses alone, one after the other, before this one. */
+  losses: number
+}
+
+export interface AfterLoss {
+  /** False: the budget grows by one, so that this attempt costs none. */
+  charged: boolean
+  company: number | null
+  losses: number
+  /** 'scheduled' waits for its backoff. */
+  becomes: 'ready' | 'scheduled' | 'dead'
+}
+
+/**
+ * What a loss makes of a job. `others`: how many jobs its process ran besides it; null when the loss is no evidence against
+ * any of them, as when the process had begun to stop or its host was restarted.
+ */
+export function afterLoss({ tries, maxAttempts, company, losses }: LostJob, others: number | null): AfterLoss {
+  const isLast = tries >= maxAttempts
+  // Its process held no more others than it allows: any beyond them were handlers that went on after their attempts. They
+  // may go on for ever, and then a job that is lost each time would never be alone.
+  const beside = others === null ? null : Math.min(others, company ?? others)
+  if (beside === 0) {
+    const row = losses + 1
+    return { charged: true, company, losses: row, becomes: isLast ? 'dead' : row === 1 ? 'ready' : 'scheduled' }
+  }
+  const half = beside === null ? company : Math.floor(beside / 2)
+  return { charged: maxAttempts === 1, company: half, losses, becomes: maxAttempts === 1 ? 'dead' : 'ready' }
+}
+
+/** A job that waits for room in its process lets higher classes pass for this long (ms), before the process first drains. */
+const patience = 5000
+
+/**
+ * Whether a process that holds jobs back for one with limited company takes none at all, not even of a higher class. It
+ * alternates: 5 s open, 5 s drained, 10 s open, 20 s drained, and so on. Without it a steady stream of higher classes
+ * would keep the job from ever having room; since the times double, every running job ends in one of them.
+ */
+export function drains(heldBackFor: number): boolean {
+  return heldBackFor >= patience && Math.floor(Math.log2(heldBackFor / patience)) % 2 === 0
+}

@@ -1,0 +1,90 @@
+import { GopherQueueError } from '../model/errors.ts'
+import { type Numbered, numberedBy } from '../store/http/numbers.ts'
+import type { Source, Store, WorkerRegistration } from '../store/store.ts'
+
+interface Named {
+  said: string
+  id: Promise<Numbered>
+}
+
+const isUnknown = (error: unknown): boolean => error instanceof GopherQueueError && error.code === 'WORKER_UNKNOWN'
+
+/** Workers on the network: by the id that the file gave them, or signed on by the name with which they ask. */
+export class Workers {
+  readonly #store: Store
+  readonly #names = new Map<string, Named>()
+  readonly #earlier: Promise<void>
+  /** Of the file that is there, as last heard of. */
+  epoch = ''
+
+  /** Knows those that asked an earlier server. */
+  constructor(store: Store) {
+    this.#store = store
+    this.#earlier = Promise.all([store.call('epoch', null), store.call('stats', null)]).then(([epoch, { workers }]) => {
+      this.epoch = epoch
+      for (const { id, name, pid } of workers)
+        if (pid === null) this.#names.set(name, { said: '', id: Promise.resolve({ epoch, number: id }) })
+    })
+    this.#earlier.catch(() => undefined)
+  }
+
+  /** Signs on. Another file may have taken the place of the one that was known. */
+  async register(registration: WorkerRegistration): Promise<Numbered> {
+    await this.#earlier
+    const { epoch } = this
+    try {
+      return { epoch, number: await this.#store.call('register', registration, undefined, undefined, epoch) }
+    } catch (error) {
+      if (!isUnknown(error)) throw error
+      this.epoch = await this.#store.call('epoch', null)
+      if (this.epoch === epoch) throw error
+      return this.register(registration)
+    }
+  }
+
+  /**
+   * Runs `work` for a worker, given by its id, or by its name: then what it takes is brought up to date, and it is signed
+   * on again if somebody has signed it off. Throws WORKER_UNKNOWN for an id.
+   */
+  async with<T>(
+    worker: string,
+    told: { sources: Source[]; slots: number; remote: string },
+    work: (worker: Numbered) => Promise<T>,
+  ): Promise<T> {
+    const given = numberedBy(worker)
+    if (given) return work(given)
+    try {
+      return await work(await this.#named(worker, told))
+    } catch (error) {
+      if (!isUnknown(error)) throw error
+      this.#names.set(worker, { ...this.#names.get(worker)!, said: '' })
+      return work(await this.#named(worker, told))
+    }
+  }
+
+  async #named(name: string, told: { sources: Source[]; slots: number; remote: string }): Promise<Numbered> {
+    await this.#earlier
+    const said = JSON.stringify(told)
+    const before = this.#names.get(name)
+    if (before?.said === said) return before.id
+    const registration = { name, ...told, instance: `named ${name}` }
+    const again = ({ number: known }: Numbered) => this.register({ ...registration, known })
+    const id = before ? before.id.then(again) : this.register(registration)
+    this.#names.set(name, { said, id })
+    id.catch(() => this.#names.delete(name))
+    return id
+  }
+
+  /** Its id, if there is such a worker. */
+  async idOf(worker: string): Promise<Numbered | undefined> {
+    await this.#earlier
+    return numberedBy(worker) ?? this.#names.get(worker)?.id
+  }
+
+  /** As `idOf`; its name is free from now on. */
+  async forget(worker: string): Promise<Numbered | undefined> {
+    const id = await this.idOf(worker)
+    this.#names.delete(worker)
+    return id
+  }
+}

@@ -1,0 +1,164 @@
+import { fstatSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
+import { pathToFileURL } from 'node:url'
+import { GopherQueueError } from '../../model/errors.ts'
+
+// POSIX locks belong to the process. Two copies of SQLite in one do not see each other's, and each drops those of the
+// other whenever it closes a descriptor: they overwrite each other's commits. Every copy that uses a file in WAL mode
+// has one descriptor of its -shm, however many connections it has. So those of this process are counted, with fstat
+// alone: to open and close the file, in whatever way, would drop the locks that this is about.
+
+/** Windows locks by handle: there, two copies see each other's locks. */
+const posix = process.platform !== 'win32'
+const linux = process.platform === 'linux'
+
+interface Descriptors {
+  /** Of the database file: at least one a connection, of whichever copy. */
+  database: number[]
+  /** Of its -shm: one a copy that has read or written in WAL mode. */
+  shm: number[]
+}
+
+/** The descriptors that this process has of a file. `path` is no link. */
+export function descriptorsOf(path: string): Descriptors {
+  const found: Descriptors = { database: [], shm: [] }
+  if (!posix) return found
+  const [database, shm] = [path, `${path}-shm`].map((name) => statSync(name, { throwIfNoEntry: false }))
+  if (!database) return found
+  for (const name of readdirSync('/dev/fd')) {
+    try {
+      const { ino, dev } = fstatSync(Number(name))
+      if (ino === database.ino && dev === database.dev) found.database.push(Number(name))
+      else if (shm && ino === shm.ino && dev === shm.dev) found.shm.push(Number(name))
+    } catch {
+      // It was closed after it was listed.
+    }
+  }
+  return found
+}
+
+/** Descriptors that SQLite has of the file and its -shm, to read from; those of before as long as they still are what they were. */
+export function readable(path: string, before: [number, number] | null): [database: number, shm: number] | null {
+  const files = [path, `${path}-shm`].map((name) => statSync(name, { throwIfNoEntry: false }))
+  const isStill = (descriptor: number, i: number) => {
+    const { ino, dev } = fstatSync(descriptor)
+    return ino === files[i]?.ino && dev === files[i].dev
+  }
+  try {
+    if (before?.every(isStill)) return before
+  } catch {
+    // One was closed.
+  }
+  const { database, shm } = descriptorsOf(path)
+  return database.length > 0 && shm.length > 0 ? [database[0]!, shm[0]!] : null
+}
+
+/** What each SQLite file begins with: a library that can make one contains it, whatever its name. */
+const magic = 'SQLite format 3\0'
+/** A larger library is judged by its name alone: to read it would take too long. */
+const mostRead = 128 * 1024 * 1024
+const judged = new Map<string, boolean>()
+
+/** Libraries loaded into this process that bring an SQLite besides Node's. */
+export function otherLibraries(): string[] {
+  return posix ? libraries().filter(bringsSqlite) : []
+}
+
+function libraries(): string[] {
+  if (!linux) return (process.report.getReport() as { sharedObjects: string[] }).sharedObjects
+  const mapped = new Set<string>()
+  for (const line of readFileSync('/proc/self/maps', 'utf8').split('\n')) {
+    const at = line.indexOf('/')
+    if (at > 0 && line.includes(' r-xp ')) mapped.add(line.slice(at))
+  }
+  return [...mapped]
+}
+
+function bringsSqlite(library: string): boolean {
+  const before = judged.get(library)
+  if (before !== undefined) return before
+  const brings = !isNodes(library) && (/sqlite|libsql/i.test(library) || contains(library, magic))
+  judged.set(library, brings)
+  return brings
+}
+
+/** Node itself, or the system's SQLite where Node was built to use that one. */
+function isNodes(library: string): boolean {
+  const { node_shared_sqlite: shared } = process.config.variables as unknown as Record<string, unknown>
+  if (shared && /libsqlite3\./.test(library)) return true
+  return library === (linux ? readlinkSync('/proc/self/exe') : process.execPath)
+}
+
+function contains(library: string, text: string): boolean {
+  try {
+    return statSync(library).size <= mostRead && readFileSync(library).includes(text)
+  } catch {
+    return false // an upgrade removed it since it was loaded: then the descriptors alone tell
+  }
+}
+
+/** Throws TWO_SQLITES when another copy than Node's has the file open in this process. Nothing is opened to find out, or it stays open. */
+export function refuseOtherCopies(path: string): void {
+  letGoOfProbe(path)
+  const { database, shm } = descriptorsOf(path)
+  if (database.length === 0) return
+  const others = otherLibraries()
+  if (shm.length > 1 || (others.length > 0 && !isNodesCopy(path, shm.length))) throw twoCopies(path, others, 'before')
+}
+
+/** As `refuseOtherCopies`, of a file that this process has open itself. */
+export function otherCopyCame(path: string): GopherQueueError | null {
+  return descriptorsOf(path).shm.length > 1 ? twoCopies(path, otherLibraries(), 'after') : null
+}
+
+/** Connections that must not be closed as long as another copy has their file: that would drop its locks. */
+const probes = new Map<string, DatabaseSync>()
+
+/**
+ * Whether the one copy that has the -shm open is Node's. A connection of Node's that may open the -shm to read only
+ * tells: it shares what Node's copy has open, or else opens one more. It waits for no lock, takes none that another copy
+ * of this process does not hold alike, gives none back, and begins no new -shm, as long as it is not closed.
+ */
+function isNodesCopy(path: string, copies: number): boolean {
+  if (copies === 0) return false // nobody has read yet, or not in WAL mode: nothing tells whose it is
+  const url = pathToFileURL(path)
+  url.search = 'readonly_shm=1'
+  const probe = new DatabaseSync(url, { readOnly: true })
+  try {
+    probe.prepare('SELECT 1 FROM sqlite_schema').get()
+  } catch {
+    // What it opened counts, not what it reads.
+  }
+  if (descriptorsOf(path).shm.length > copies) {
+    probes.set(path, probe)
+    return false
+  }
+  probe.close()
+  return true
+}
+
+/** The other copy is gone: a connection that can only read must not be what later ones share their -shm with. */
+function letGoOfProbe(path: string): void {
+  const probe = probes.get(path)
+  if (!probe || descriptorsOf(path).shm.length > 1) return
+  probes.delete(path)
+  probe.close()
+}
+
+function twoCopies(path: string, others: string[], when: 'before' | 'after'): GopherQueueError {
+  const who = others.length > 0 ? ` (${others.join(', ')})` : ''
+  const [what, safe] =
+    when === 'before'
+      ? [
+          'has this file open, or may have',
+          'Nothing was opened or changed. If all connections to it are of node:sqlite, open the queue before them.',
+        ]
+      : [
+          'has opened this file beside the queue',
+          "From here on nothing is read or written by the queue, and nothing was accepted. Close that connection, end this process, and look at the file with 'gopherqueue doctor' before you start it again.",
+        ]
+  return new GopherQueueError(
+    'TWO_SQLITES',
+    `Another copy of SQLite in this process${who} ${what}: ${path}. Two copies in one process do not see each other's locks and destroy the file. ${safe} Give the queue a file of its own, or let the app use the file through node:sqlite only.`,
+  )
+}

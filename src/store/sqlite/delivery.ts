@@ -1,0 +1,90 @@
+import { GopherQueueError } from '../../model/errors.ts'
+import type { LeaseRequest, Operation } from '../store.ts'
+import { heldBy, type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
+import type { Request } from './commit.ts'
+import type { Db } from './db.ts'
+import type { WorkerRow } from './workers.ts'
+
+// Whether what a worker on the network was given has reached it. Nothing is taken back because a connection closed, as the
+// answer may have arrived: the worker's next request says what it has.
+
+/** How often a job goes back because its worker never received it; after that its lease runs out, as that of any job. */
+const mostReturns = 3
+/** Lost answers in a row after which a worker gets one job at a time. */
+const lostInARow = 3
+/** Most jobs that one request gives back, so that it holds nobody up: a later one goes on. */
+const stepRows = 500
+
+/** Throws when a token or worker id is of another file than this one: there it would fit by chance. */
+export function mustBeOf(db: Db, epoch: string, operation: Operation): void {
+  if (epoch === db.epoch) return
+  if (operation === 'register' || operation === 'unregister' || operation === 'lease') throw unknownWorker()
+  throw new GopherQueueError(
+    'LEASE_LOST',
+    'The token is of another file than the one that is here now, which was restored or put in its place. What this attempt reports is not taken.',
+  )
+}
+
+export const unknownWorker = (): GopherQueueError =>
+  new GopherQueueError(
+    'WORKER_UNKNOWN',
+    'This worker is not known here: it was signed off, or the file is another one. It gets no jobs until it registers again.',
+  )
+
+type Asker = Pick<WorkerRow, 'lost_answers' | 'asked' | 'ended_at'>
+
+/** The row of who asks; undefined when it is not known here, or was signed off. */
+function asker(db: Db, { input: { worker }, epoch }: Request<'lease'>): Asker | undefined {
+  if (epoch !== undefined && epoch !== db.epoch) return undefined
+  const row = db.get<Asker>(`SELECT lost_answers, asked, ended_at FROM gq_workers WHERE id = ?1`, worker)
+  return row?.ended_at === null ? row : undefined
+}
+
+/** Takes in what a new request says of those that its worker has. False when the worker is unknown. */
+export function hear(db: Db, request: Request<'lease'>): boolean {
+  const row = asker(db, request)
+  if (row && request.input.holds) receive(db, request.input, row)
+  return row !== undefined
+}
+
+/** How many jobs a worker may hold now; null when it is unknown. */
+export function slotsOf(db: Db, request: Request<'lease'>): number | null {
+  const row = asker(db, request)
+  if (!row) return null
+  const { slots, worker } = request.input
+  return row.lost_answers < lostInARow ? slots : Math.min(slots, heldBy(db, worker) + 1)
+}
+
+/** Confirms what the worker names, gives back what it never received, and counts its answers that were lost in a row. */
+function receive(
+  db: Db,
+  { worker, holds = [], ask, since = ask }: LeaseRequest,
+  { lost_answers: before, asked }: Asker,
+): void {
+  db.run(
+    `UPDATE gq_jobs SET renewed_at = ?3
+     WHERE state = 'running' AND worker_id = ?1 AND renewed_at IS NULL AND lease_token IN (SELECT value FROM json_each(?2))`,
+    ...[worker, JSON.stringify(holds), db.now],
+  )
+  // What an answer gave that it may still receive is on its way.
+  const lost = db.all<{ id: number; undelivered: number; asked: number | null }>(
+    `SELECT id, undelivered, asked FROM gq_jobs
+     WHERE state = 'running' AND worker_id = ?1 AND renewed_at IS NULL AND (?2 IS NULL OR asked IS NULL OR asked < ?2)
+     LIMIT ${stepRows}`,
+    ...[worker, since ?? null],
+  )
+  const returned = lost.filter(({ undelivered }) => undelivered < mostReturns)
+  for (const { id } of returned) {
+    releaseHeld(db, db.get<RunningJob>(`${selectRunning} WHERE j.id = ?1`, id)!)
+    db.run(`UPDATE gq_jobs SET undelivered = undelivered + 1 WHERE id = ?1`, id)
+  }
+  if (asked !== null && since !== undefined && asked >= since) return // that answer is not judged yet
+  const wasLost = asked === null ? returned.length > 0 : lost.some((job) => job.asked === asked)
+  if (asked !== null || wasLost)
+    db.run(`UPDATE gq_workers SET lost_answers = ?2, asked = NULL WHERE id = ?1`, ...[worker, wasLost ? before + 1 : 0])
+}
+
+/** Its next request says whether the answer with these jobs has arrived. */
+export function gave(db: Db, { worker, ask }: LeaseRequest): void {
+  if (ask !== undefined) db.run(`UPDATE gq_workers SET asked = ?2 WHERE id = ?1`, worker, ask)
+}

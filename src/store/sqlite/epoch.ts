@@ -1,0 +1,94 @@
+import type { DatabaseSync } from 'node:sqlite'
+import { lose, type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
+import { isStorageFault, whileBusy } from './connection.ts'
+import type { Db } from './db.ts'
+
+// Each file has a name of its own, its epoch: tokens and worker ids count from one in every file, and those of one file
+// must fit nothing in a file that was restored in its place.
+
+const stepRows = 500
+const stepMs = 2
+
+/**
+ * Marks a copy that takes the place of its source, before anyone opens it: another epoch, and the last number given, by
+ * which its first opening knows what ran in the source and does not run in it.
+ */
+export function markAsCopy(db: DatabaseSync): void {
+  if (!db.prepare(`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'gq_meta'`).get()) return
+  db.exec(
+    `PRAGMA journal_mode = DELETE;
+     BEGIN IMMEDIATE;
+     UPDATE gq_meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch';
+     INSERT OR REPLACE INTO gq_meta (key, value) SELECT 'copied', seq FROM sqlite_sequence WHERE name = 'gq_jobs';
+     COMMIT`,
+  )
+}
+
+/**
+ * The first opening of a copy. What its source ran goes back uncharged and without evidence, as nobody runs it in this file;
+ * a job that may be tried once only ends dead, for it may have run. The copy gets an epoch of its own: it may not be the
+ * only one that was made of that backup. In steps, so that others wait for none of them longer than 2 ms.
+ */
+export function firstOpening(db: Db): Db {
+  try {
+    while (copiedAt(db) && whileBusy(() => step(db)));
+    db.readEpoch() // now, while the file is well: who has leases of it has to know later whether it is another one
+    return db
+  } catch (error) {
+    db.rollback()
+    if (!isStorageFault(error)) {
+      db.connection.close()
+      throw error
+    }
+    db.readEpoch()
+    return db // such as a full disk: the mark stays, and the next opening goes on
+  }
+}
+
+/** Of gq_meta: the mark of a copy that nobody has opened, or not to the end. */
+export const isCopied = `key IN ('copied', 'returning')`
+
+/** The last number that the source gave; undefined in a file that is no copy, or was opened already. */
+function copiedAt(db: Db): { key: string; seq: number } | undefined {
+  return db.get<{ key: string; seq: number }>(
+    `SELECT key, CAST(value AS INTEGER) AS seq FROM gq_meta WHERE ${isCopied}`,
+  )
+}
+
+/** True while there is more to do. */
+function step(db: Db): boolean {
+  db.begin('write')
+  const copied = copiedAt(db) // another process may have done it meanwhile
+  if (!copied) {
+    db.rollback()
+    return false
+  }
+  if (copied.key === 'copied') {
+    db.run(`UPDATE gq_meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch'`)
+    db.run(`UPDATE gq_meta SET key = 'returning' WHERE key = 'copied'`)
+    db.run(`UPDATE gq_workers SET ended_at = ?1 WHERE ended_at IS NULL`, db.now)
+  }
+  // A later number is a lease of this file: another process works on it already.
+  const jobs = db.all<RunningJob>(
+    `${selectRunning} WHERE j.state = 'running' AND j.lease_token <= ?1 LIMIT ${stepRows}`,
+    copied.seq,
+  )
+  const end = db.clock.monotonic() + stepMs
+  let returned = 0
+  while (returned < jobs.length && (returned === 0 || db.clock.monotonic() < end)) giveBack(db, jobs[returned++]!)
+  const more = returned < jobs.length || jobs.length === stepRows
+  if (!more) db.run(`DELETE FROM gq_meta WHERE key = 'returning'`)
+  db.commit()
+  return more
+}
+
+function giveBack(db: Db, job: RunningJob): void {
+  if (job.max_attempts > 1) releaseHeld(db, job)
+  else lose(db, job, restored, null, null)
+}
+
+const restored = {
+  name: 'Restored',
+  message: 'It ran when this copy of the file was made: it may have run, and may be tried once only.',
+  stack: null,
+}

@@ -1,0 +1,80 @@
+import { readFileSync, statSync } from 'node:fs'
+import { GopherQueueError } from '../../model/errors.ts'
+import { otherCopyCame, otherLibraries, readable } from './copies.ts'
+import type { Db } from './db.ts'
+import { Overwritten } from './overwritten.ts'
+
+/** What may happen to an open file from outside that SQLite itself does not notice. */
+export interface Guard {
+  /** That another copy of SQLite has the file open in this process, or null. */
+  copyCame(): GopherQueueError | null
+  /** That the file is not any more what the connection takes it for, or null. */
+  overwritten(db: Db): GopherQueueError | null
+  /** SQLite's locks on the file were dropped: somebody in this process opened and closed it. */
+  unlocked(): boolean
+  /** Another copy of SQLite is in this process: it may open the file at any time. */
+  readonly alert: boolean
+}
+
+export const noGuard: Guard = { copyCame: () => null, overwritten: () => null, unlocked: () => false, alert: false }
+
+/** Guards the file at `path`, which is no link. Where the system does not tell, it takes the file to be sound. */
+export class FileGuard implements Guard {
+  readonly #path: string
+  readonly #overwritten = new Overwritten()
+  #descriptors: [number, number] | null = null
+  /** Locks were seen: where /proc/locks does not list them, nothing follows from their absence. */
+  #listed = false
+  alert = false
+
+  constructor(path: string) {
+    this.#path = path
+  }
+
+  copyCame(): GopherQueueError | null {
+    return ifItTells(null, () => {
+      this.alert = otherLibraries().length > 0
+      return this.alert ? otherCopyCame(this.#path) : null
+    })
+  }
+
+  overwritten(db: Db): GopherQueueError | null {
+    return ifItTells(null, () => {
+      this.#descriptors = readable(this.#path, this.#descriptors)
+      if (this.#descriptors === null) return null // they have no numbers, as on Windows
+      return this.#overwritten.look(db, ...this.#descriptors) ? overwritten(this.#path) : null
+    })
+  }
+
+  unlocked(): boolean {
+    return ifItTells(false, () => this.#isUnlocked())
+  }
+
+  #isUnlocked(): boolean {
+    if (process.platform !== 'linux') return false
+    const locks = readFileSync('/proc/locks', 'utf8')
+    const held = ['', '-shm'].every((suffix) => {
+      const file = statSync(`${this.#path}${suffix}`, { throwIfNoEntry: false })
+      // By inode: the number of the device differs from that of stat on overlays and btrfs.
+      return !file || new RegExp(` ${process.pid} \\S+:${file.ino} `).test(locks)
+    })
+    if (held) this.#listed = true
+    return this.#listed && !held
+  }
+}
+
+/** A look that fails tells nothing: such as one without a free descriptor, or at a file that the next statement finds unreadable. */
+function ifItTells<T>(otherwise: T, look: () => T): T {
+  try {
+    return look()
+  } catch {
+    return otherwise
+  }
+}
+
+function overwritten(path: string): GopherQueueError {
+  return new GopherQueueError(
+    'STORAGE_CORRUPT',
+    `${path} was overwritten or cut while it was open. Nothing more is written to it, and nothing was accepted: stop all processes of this queue, keep ${path}-wal (or -wal-kept), which holds the last jobs, and put a backup in the place of ${path} with no -wal and -shm beside it.`,
+  )
+}

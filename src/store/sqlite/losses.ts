@@ -1,0 +1,76 @@
+import type { Db } from './db.ts'
+
+// Which jobs a process held when it ended or fell silent. Each death is settled once, in one row of gq_losses, when the
+// first of its jobs is taken: all the others refer to that row, however late they are taken.
+
+/** Most jobs that a row of gq_losses names. */
+const mostNames = 100
+
+/** How long a handler that goes on after its attempt keeps its job from starting beside it in the same process, in ms. */
+export const overdueFor = 30_000
+
+/** Handlers that a worker's row lists at most: an app that never ends its handlers must not make it grow for ever. */
+const mostOverdue = 1000
+
+export interface Loss {
+  id: number
+  /** Jobs of the process. */
+  jobs: number
+}
+
+/** A handler that still runs although its attempt is over: as gq_workers.overdue lists it. */
+export interface Overdue {
+  id: number
+  token: number
+  since: number
+}
+
+const ofInstance = `IN (SELECT id FROM gq_workers WHERE ended_at IS NULL AND instance = (SELECT instance FROM gq_workers WHERE id = ?1))`
+
+/** The loss that the process of a worker is in: settled now, from all that its workers hold, unless it is known. */
+export function lossOf(db: Db, worker: number, process: string): Loss {
+  const known = db.get<Loss>(
+    `SELECT l.id, l.jobs FROM gq_workers w JOIN gq_losses l ON l.id = w.loss_id WHERE w.id = ?1`,
+    worker,
+  )
+  if (known) return known
+  // A worker without a row has no process that could be known: its own jobs stand for it.
+  const held = `SELECT id, type FROM gq_jobs WHERE state = 'running' AND (worker_id = ?1 OR worker_id ${ofInstance})
+    UNION SELECT id, type FROM gq_jobs WHERE id IN (
+      SELECT value ->> 'id' FROM gq_workers, json_each(overdue) WHERE overdue <> '[]' AND gq_workers.id ${ofInstance})`
+  const { jobs } = db.get<{ jobs: number }>(`SELECT COUNT(*) AS jobs FROM (${held})`, worker)!
+  const names = db.all<{ id: number; type: string }>(`${held} ORDER BY id LIMIT ${mostNames}`, worker)
+  const id = db.insert(
+    `INSERT INTO gq_losses (process, at, jobs, names) VALUES (?1, ?2, ?3, ?4)`,
+    ...[process, db.now, jobs, JSON.stringify(names)],
+  )
+  db.run(`UPDATE gq_workers SET loss_id = ?2 WHERE id ${ofInstance}`, worker, id)
+  return { id, jobs }
+}
+
+/** The process of a worker has shown that it lives: what it loses from now on is another loss. */
+export function showsLife(db: Db, worker: number): void {
+  if (db.run(`UPDATE gq_workers SET loss_id = NULL WHERE id = ?1 AND loss_id IS NOT NULL`, worker) > 0)
+    db.run(`UPDATE gq_workers SET loss_id = NULL WHERE id ${ofInstance}`, worker)
+}
+
+/** A handler goes on although its attempt is over: its job is not to start beside it in its process for a while. */
+export function goesOn(db: Db, worker: number | null, { id, token }: { id: number; token: number }): void {
+  db.run(
+    `UPDATE gq_workers SET overdue = json_insert(overdue, '$[#]', json_object('id', ?2, 'token', ?3, 'since', ?4))
+     WHERE id = ?1 AND ended_at IS NULL AND json_array_length(overdue) < ${mostOverdue}`,
+    ...[worker, id, token, db.now],
+  )
+}
+
+/** That handler has ended, or its worker reports on it: its job may run there again. */
+export function settled(db: Db, { id, token }: { id: number; token: number }): null {
+  db.run(
+    `UPDATE gq_workers SET overdue = (
+       SELECT json_group_array(json(value)) FROM json_each(overdue) WHERE (value ->> 'id', value ->> 'token') <> (?1, ?2))
+     WHERE overdue <> '[]' AND ended_at IS NULL
+       AND EXISTS (SELECT 1 FROM json_each(overdue) WHERE (value ->> 'id', value ->> 'token') = (?1, ?2))`,
+    ...[id, token],
+  )
+  return null
+}

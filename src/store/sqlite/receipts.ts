@@ -1,0 +1,68 @@
+import { GopherQueueError } from '../../model/errors.ts'
+import type { DeadReason } from '../../model/job.ts'
+import type { State } from '../../model/lifecycle.ts'
+import type { Fate, Lease } from '../store.ts'
+import { succeeded } from './attempt.ts'
+import type { Db } from './db.ts'
+
+// An answer can be lost: on the network, or because a COMMIT that was reported as failed took place all the same. The
+// report is then sent again with the same token, and has to hear what came of it, not that its lease is lost.
+
+type Held = Pick<Lease, 'id' | 'token'>
+
+/** How long it is known of a job that is gone by which token it ended: as long as submissions over the network are. */
+const keptFor = 3_600_000
+
+/**
+ * What came of a report that was taken before: the job as it is now. Throws LEASE_LOST when this token has ended no attempt
+ * of the job: the attempt was lost, or it goes on under another token.
+ */
+export function receipt(db: Db, { id, token }: Held): Fate {
+  const job = db.get<Fate & { token: number | null }>(
+    `SELECT state, run_at AS runAt, reason, lease_token AS token FROM gq_jobs WHERE id = ?1`,
+    id,
+  )
+  if (!job) return receiptOfGone(db, { id, token })
+  const { state, runAt, reason } = job
+  if (state === 'succeeded' && job.token === token) return succeeded
+  if (!db.get(`SELECT 1 FROM gq_attempts WHERE job_id = ?1 AND token = ?2`, id, token)) throw leaseLost(db, id)
+  return { state, runAt, reason }
+}
+
+const nameOf = ({ id, token }: Held): string => `report ${id} ${token}`
+
+/** A job that is deleted within the hour in which its last report may still be sent again. */
+export function keepReceipt(db: Db, id: number): void {
+  const row = db.get<{ state: State; reason: DeadReason | null; token: number | null }>(
+    `SELECT state, reason, CASE state WHEN 'succeeded' THEN lease_token
+       ELSE (SELECT token FROM gq_attempts WHERE job_id = id ORDER BY attempt DESC LIMIT 1) END AS token
+     FROM gq_jobs WHERE id = ?1 AND finished_at > ?2`,
+    ...[id, db.now - keptFor],
+  )
+  if (!row || row.token === null) return
+  const { state, reason, token } = row
+  db.run(
+    `INSERT INTO gq_requests (request, answer, expires_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING`,
+    ...[nameOf({ id, token }), JSON.stringify({ state, runAt: null, reason } satisfies Fate), db.now + keptFor],
+  )
+}
+
+function receiptOfGone(db: Db, lease: Held): Fate {
+  const kept = db.get<{ answer: string }>(`SELECT answer FROM gq_requests WHERE request = ?1`, nameOf(lease))
+  if (!kept) throw leaseLost(db, lease.id)
+  return JSON.parse(kept.answer) as Fate
+}
+
+export function leaseLost(db: Db, id: number): GopherQueueError {
+  const job = db.get<{ state: State }>(`SELECT state FROM gq_jobs WHERE id = ?1`, id)
+  if (!job && id <= db.sequence())
+    return new GopherQueueError(
+      'LEASE_LOST',
+      `Job ${id} has ended and was removed or pruned since. What this attempt reports is not taken now; whether an earlier report of it was is no longer known.`,
+      { accepted: 'unknown' },
+    )
+  return new GopherQueueError(
+    'LEASE_LOST',
+    `The lease on job ${id} is over (the job is ${job ? job.state : 'gone'} now). What this attempt reports is not taken: the attempt that owns the job decides.`,
+  )
+}

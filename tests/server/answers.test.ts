@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict'
+import { copyFileSync, rmSync } from 'node:fs'
+import { type TestContext, test } from 'node:test'
+import { GopherQueue, type GopherQueueError } from '../../src/index.ts'
+import { serve } from '../../src/server/server.ts'
+import { backup } from '../../src/store/sqlite/backup.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { rowsOf } from '../support/filled.ts'
+import { temporaryFolder } from '../support/folder.ts'
+import { FaultProxy } from './proxy.ts'
+import { ask, serving } from './support.ts'
+
+// Answers that the server gave and nobody heard, lost one by one.
+
+async function remote(t: TestContext) {
+  const at = await serving(t, { logLevel: 'silent' })
+  const proxy = await FaultProxy.start(Number(new URL(at.server.url).port), 1)
+  proxy.faulty = false
+  const queue = await GopherQueue.open(proxy.url)
+  const warnings: GopherQueueError[] = []
+  queue.on('warning', (error) => warnings.push(error as GopherQueueError))
+  const close = async () => {
+    await queue.close()
+    await proxy.close()
+  }
+  return { ...at, proxy, queue, warnings, close }
+}
+
+/** Resolves when the event has come `times` times. */
+const heard = (queue: GopherQueue, event: 'succeeded' | 'retrying' | 'dead' | 'started', times = 1) =>
+  new Promise<void>((resolve) => {
+    let left = times
+    queue.on(event, () => --left === 0 && resolve())
+  })
+
+test('the answer to a success is lost: the job counts once, the worker hears it, nobody is warned', async (t) => {
+  const { proxy, queue, warnings, file, close } = await remote(t)
+  queue.define('a', {}, () => {
+    proxy.losing.push('/v1/reports', '/v1/reports')
+    return 'done'
+  })
+  const done = heard(queue, 'succeeded')
+  const { id } = await queue.submit('a', 1)
+  queue.work({ concurrency: 1 })
+  await done
+  assert.deepEqual([warnings, proxy.losing], [[], []])
+  assert.deepEqual((await queue.job(id))!.result, 'done')
+  assert.equal(rowsOf(file, 'SELECT attempt FROM gq_jobs')[0]!.attempt, 1)
+  await close()
+})
+
+test('the answer to a failure is lost: it counts once, and the worker hears what came of it', async (t) => {
+  const { proxy, queue, warnings, close } = await remote(t)
+  queue.define('a', { maxAttempts: 1 }, () => {
+    proxy.losing.push('/v1/reports')
+    throw new Error('no')
+  })
+  const died = heard(queue, 'dead')
+  const { id } = await queue.submit('a', 1)
+  queue.work({ concurrency: 1 })
+  await died
+  assert.deepEqual([warnings, (await queue.history(id)).length], [[], 1])
+  await close()
+})
+
+test('the answer with jobs is lost: they come again at once, uncharged, each handler runs once', async (t) => {
+  const { proxy, queue, warnings, file, close } = await remote(t)
+  const runs: number[] = []
+  queue.define('a', { visibilityTimeout: '1h' }, ({ id }) => {
+    runs.push(id)
+  })
+  const done = heard(queue, 'succeeded', 5)
+  await queue.submitMany('a', [1, 2, 3, 4, 5])
+  proxy.losing.push('/v1/leases', '/v1/leases')
+  queue.work({ concurrency: 5 })
+  await done
+  assert.deepEqual([warnings, proxy.losing, new Set(runs).size, runs.length], [[], [], 5, 5])
+  const rows = rowsOf(file, 'SELECT DISTINCT attempt, undelivered FROM gq_jobs').map((row) => Object.values(row))
+  assert.deepEqual(rows, [[1, 2]])
+  await close()
+})
+
+test('the answer to a registration is lost: there is one worker', async (t) => {
+  const { proxy, queue, warnings, close } = await remote(t)
+  queue.define('a', {}, () => null)
+  proxy.losing.push('/v1/workers', '/v1/workers')
+  const done = heard(queue, 'succeeded')
+  queue.work({ concurrency: 1 })
+  await queue.submit('a', 1)
+  await done
+  assert.deepEqual([warnings, (await queue.stats()).workers.length], [[], 1])
+  await close()
+})
+
+test('a worker that was signed off by somebody registers again by itself, as the same one', async (t) => {
+  const { queue, warnings, store, close } = await remote(t)
+  queue.define('a', {}, () => null)
+  const done = heard(queue, 'succeeded', 2)
+  queue.work({ concurrency: 1 })
+  await queue.submit('a', 1)
+  while ((await queue.stats()).queues[0]!.counts.succeeded < 1) await new Promise((resolve) => setTimeout(resolve, 5))
+  const [signedOn] = (await store.call('stats', null)).workers as { id: number }[]
+  const { id } = signedOn!
+  await store.call('unregister', id)
+  await queue.submit('a', 2)
+  await done
+  assert.deepEqual([warnings, (await queue.stats()).workers.map((worker) => worker.id)], [[], [id]])
+  await close()
+})
+
+test('a file that is restored under a server’s workers: old tokens and ids fit nothing, they register again and go on', async (t) => {
+  const folder = temporaryFolder()
+  t.after(() => folder[Symbol.dispose]())
+  const [file, copy] = [folder.file('jobs.db'), folder.file('backup.db')]
+  const start = async () => serve(await SqliteStore.open(file, { tends: true }), { port: 0, logLevel: 'silent' })
+  const server = await start()
+  const proxy = await FaultProxy.start(Number(new URL(server.url).port), 1)
+  proxy.faulty = false
+  const queue = await GopherQueue.open(proxy.url)
+  const warnings: string[] = []
+  queue.on('warning', (error) => warnings.push((error as GopherQueueError).code))
+  let release: () => void = () => undefined
+  const runs: number[] = []
+  queue.define('a', {}, ({ id }) => {
+    runs.push(id)
+    return runs.length > 1 ? null : new Promise<void>((resolve) => (release = resolve))
+  })
+  const started = heard(queue, 'started')
+  queue.work({ concurrency: 1 })
+  await queue.submit('a', 1)
+  await started
+  backup(file, copy, false)
+  await server.close()
+  for (const name of [file, `${file}-wal`, `${file}-shm`]) rmSync(name, { force: true })
+  copyFileSync(copy, file)
+  const again = await start()
+  proxy.target = Number(new URL(again.url).port)
+  proxy.cutAll()
+  const { json } = await ask(again.url, 'POST', '/v1/leases', { body: { worker: `${'0'.repeat(16)}.1`, types: ['a'] } })
+  assert.equal(json.code, 'WORKER_UNKNOWN')
+  const done = heard(queue, 'succeeded')
+  release() // its success is of a lease in the old file
+  await done
+  assert.deepEqual([runs, warnings.filter((code) => code !== 'LEASE_LOST')], [[1, 1], []])
+  await queue.close()
+  await proxy.close()
+  await again.close()
+})

@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type JobOptions, jobSpec } from '../../src/model/job.ts'
+import type { JobFilter } from '../../src/store/store.ts'
+import { meteredStore } from '../support/metered.ts'
+
+// How long a transaction holds the write lock, on a store whose time passes with each statement and row.
+
+test('a read beside a write: the lock is not held for it', async () => {
+  const { store, longest, sql } = meteredStore()
+  sql(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+       INSERT INTO gq_queues (name) SELECT 'q' || i FROM n`)
+  longest()
+  const [{ queues }] = await Promise.all([
+    store.call('stats', null),
+    store.call('submit', { specs: jobSpec('work', {}), payloads: ['1'], keys: null }),
+  ])
+  assert.equal(queues.length, 2001, 'it sees what was asked for beside it')
+  assert.ok(longest() < 10, 'ms')
+  await store.close()
+})
+
+/** A store with a worker that takes nothing off the queue, and jobs of one kind in it. */
+async function filled(jobs: number, options: JobOptions = {}) {
+  const at = meteredStore()
+  const sources = [{ queue: 'elsewhere', type: 'other' }]
+  await at.store.call('register', { name: 'w', sources, slots: 1 })
+  const payloads = Array<string>(jobs).fill('1')
+  await at.store.call('submit', { specs: jobSpec('work', options), payloads, keys: null })
+  at.longest()
+  const count = (where: string) => Number(at.value(`SELECT COUNT(*) FROM gq_jobs WHERE ${where}`))
+  return { ...at, count }
+}
+
+test('3,000 jobs that are due at once become ready in steps', async () => {
+  const { store, longest, count } = await filled(3000, { delay: 1000 })
+  store.advance(1000)
+  const first = count(`state = 'ready'`)
+  assert.ok(first > 0 && first < 1000, `${first}`)
+  for (let i = 0; i < 2000 && count(`state = 'ready'`) < 3000; i++) store.advance(1)
+  assert.equal(count(`state = 'ready'`), 3000)
+  assert.ok(longest() < 10, 'ms')
+})
+
+test('3,000 jobs past their deadline die in steps', async () => {
+  const { store, longest, count } = await filled(3000, { deadline: '1s' })
+  store.advance(1000)
+  for (let i = 0; i < 2000 && count(`state = 'dead'`) < 3000; i++) store.advance(1)
+  assert.equal(count(`state = 'dead'`), 3000)
+  assert.ok(longest() < 10, 'ms')
+})
+
+test('a job with a thousand attempts is deleted in steps', async () => {
+  const { store, longest, sql, count } = await filled(3)
+  sql(`UPDATE gq_jobs SET state = 'cancelled', finished_at = 1, prune_at = 1;
+       UPDATE gq_queues SET ready = 0, cancelled = 3;
+       WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+       INSERT INTO gq_attempts (job_id, attempt, started_at, finished_at, outcome) SELECT id, i, 1, 1, 'failed' FROM n, gq_jobs`)
+  for (let i = 0; i < 1000 && count('1') > 0; i++) store.advance(10)
+  assert.equal(count('1'), 0)
+  assert.ok(longest() < 10, 'ms')
+})
+
+for (const event of ['cancel', 'retry', 'remove'] as const)
+  test(`many, ${event}: a page ends by the clock, and its cursor leads on`, async () => {
+    const { store, longest, sql, count } = await filled(2000)
+    if (event !== 'cancel')
+      sql(`UPDATE gq_jobs SET state = 'cancelled', finished_at = 1; UPDATE gq_queues SET ready = 0, cancelled = 2000`)
+    let [changed, pages] = [0, 0]
+    const filter: JobFilter = { limit: 1000 }
+    do {
+      const page = await store.call('many', { event, filter })
+      changed += page.changed
+      pages++
+      filter.cursor = page.next
+    } while (filter.cursor !== null)
+    assert.equal(changed, 2000)
+    assert.equal(
+      count(`state = '${{ cancel: 'cancelled', retry: 'ready', remove: 'dead' }[event]}'`),
+      event === 'remove' ? 0 : 2000,
+    )
+    assert.ok(pages > 5, `${pages}`)
+    assert.ok(longest() < 10, 'ms')
+  })
+
+test('a new limit per concurrency key reaches a thousand keys in steps, up and down', async () => {
+  const at = await filled(0)
+  const { store, longest, sql, count } = at
+  sql(`WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 3999)
+       INSERT INTO gq_jobs (type, payload, concurrency_key) SELECT 'work', '1', iif(i < 500, 'one', i % 1000) FROM n`)
+  const placed = (most: number) =>
+    at.value(`SELECT SUM(MIN(jobs, ${most})) FROM (SELECT COUNT(*) AS jobs FROM gq_jobs GROUP BY concurrency_key)`)
+  for (const most of [3, 200, 2, 1]) {
+    await store.call('setQueue', { queue: 'default', maxRunningPerKey: most })
+    assert.ok(count('blocked = 0') !== placed(most), 'not all at once')
+    for (let i = 0; i < 3000 && at.value('SELECT settling FROM gq_queues') !== null; i++) store.advance(1)
+    assert.equal(count('blocked = 0'), placed(most), `${most}`)
+    const wrong = at.value(
+      `SELECT COUNT(*) FROM gq_jobs a JOIN gq_jobs b USING (concurrency_key) WHERE a.blocked > b.blocked AND a.id < b.id`,
+    )
+    assert.equal(wrong, 0, 'the first of each key')
+    assert.ok(longest() < 10, 'ms')
+  }
+})
+
+test('200 workers of processes that are gone are ended, and a look asks of some only', async () => {
+  const { store, longest, sql, value } = await filled(0)
+  sql(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+       INSERT INTO gq_workers (name, sources, slots, host, pid, pid_started, boot, pid_space, instance, started_at, seen_at)
+       SELECT 'x' || i, '[]', 1, w.host, iif(i % 5 = 0, 999999999, w.pid), w.pid_started, w.boot, w.pid_space, w.instance, 1, 1
+       FROM n, gq_workers w WHERE w.id = 1`)
+  const gone = () => Number(value('SELECT COUNT(*) FROM gq_workers WHERE ended_at IS NOT NULL'))
+  store.advance(250)
+  assert.ok(gone() > 0 && gone() <= 100, `${gone()}`)
+  for (let i = 0; i < 60 && gone() < 200; i++) store.advance(250)
+  assert.equal(gone(), 200)
+  assert.ok(longest() < 10, 'ms')
+})

@@ -1,0 +1,144 @@
+import assert from 'node:assert/strict'
+import { copyFileSync, existsSync } from 'node:fs'
+import { type TestContext, test } from 'node:test'
+import { systemClock } from '../../src/model/clock.ts'
+import { type JobOptions, jobSpec } from '../../src/model/job.ts'
+import { backup } from '../../src/store/sqlite/backup.ts'
+import { Engine } from '../../src/store/sqlite/commit.ts'
+import { connect } from '../../src/store/sqlite/connection.ts'
+import { examine } from '../../src/store/sqlite/doctor.ts'
+import { planRecovery } from '../../src/store/sqlite/recover.ts'
+import type { Input, LeasedJob, Operation } from '../../src/store/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
+import { rowsOf } from '../support/filled.ts'
+import { temporaryFolder } from '../support/folder.ts'
+
+// Files that take the place of another: restored from a backup, or copied over it.
+
+const sources = [{ queue: 'default', type: 'a' }]
+const epochOf = (file: string) => rowsOf(file, `SELECT value FROM gq_meta WHERE key = 'epoch'`)[0]!.value
+const marks = (file: string) => rowsOf(file, `SELECT key FROM gq_meta WHERE key IN ('copied', 'returning')`)
+
+function asker(engine: Engine) {
+  let seq = 0
+  return <K extends Operation>(operation: K, input: Input<K>) => {
+    const own = ++seq
+    const reply = engine.execute([{ seq: own, operation, input }]).find((one) => one.seq === own)
+    return reply && 'error' in reply ? reply.error.code : reply?.value
+  }
+}
+
+/** A file in which a worker of this process runs jobs with these options, and its backup. */
+function running(t: TestContext, options: JobOptions[]) {
+  const folder = temporaryFolder()
+  const [file, copy] = [folder.file('jobs.db'), folder.file('backup.db')]
+  const engine = new Engine(file, systemClock)
+  const ask = asker(engine)
+  for (const own of options) ask('submit', { specs: jobSpec('a', own), payloads: ['1'], keys: null })
+  const worker = ask('register', { name: 'w', sources, slots: 2000 }) as number
+  const jobs = ask('lease', { worker, sources, slots: 2000, exclude: [] }) as LeasedJob[]
+  ask('cancel', jobs.at(-1)!.id)
+  backup(file, copy, false)
+  t.after(() => {
+    engine.close()
+    folder[Symbol.dispose]()
+  })
+  return { folder, file, copy, jobs, worker }
+}
+
+test('what a backup’s source ran goes back when the backup is first opened, uncharged and without evidence', (t) => {
+  const { file, copy, jobs, worker } = running(t, [{}, { maxAttempts: 1 }, {}])
+  assert.notEqual(epochOf(copy), epochOf(file))
+  assert.ok(!existsSync(`${copy}-wal`))
+  const plan = planRecovery(copy, systemClock).map(({ id, fate }) => [id, fate.state, fate.reason])
+  const expected = [[1, 'ready', null], [2, 'dead', 'exhausted'], [3, 'cancelled', null]] // biome-ignore format: short
+  assert.deepEqual(plan, expected)
+  const engine = new Engine(copy, systemClock)
+  t.after(() => engine.close())
+  assert.deepEqual(rowsOf(copy, 'SELECT id, state, reason FROM gq_jobs').map((row) => Object.values(row)), expected) // biome-ignore format: short
+  assert.deepEqual(rowsOf(copy, 'SELECT attempt, losses, company FROM gq_jobs WHERE id = 1').map((row) => Object.values(row)), [[0, 0, null]]) // biome-ignore format: short
+  assert.deepEqual([marks(copy), rowsOf(copy, 'SELECT * FROM gq_losses')], [[], []])
+  const ask = asker(engine)
+  assert.equal(ask('lease', { worker, sources, slots: 5, exclude: [] }), 'WORKER_UNKNOWN')
+  assert.equal(ask('succeed', { lease: jobs[0]!, result: '1' }), 'LEASE_LOST')
+  assert.deepEqual(examine(copy, 0, true).filter(({ verdict }) => verdict === 'FAIL'), []) // biome-ignore format: short
+})
+
+test('each file that is made of one backup has an epoch of its own, and keeps it', (t) => {
+  const { folder, copy } = running(t, [{}])
+  const [one, two] = ['one.db', 'two.db'].map((name) => {
+    const restored = folder.file(name)
+    copyFileSync(copy, restored)
+    new Engine(restored, systemClock).close()
+    return restored
+  }) as [string, string]
+  const epochs = [epochOf(copy), epochOf(one), epochOf(two)]
+  assert.equal(new Set(epochs).size, 3)
+  new Engine(one, systemClock).close()
+  assert.equal(epochOf(one), epochs[1])
+})
+
+test('it takes as many short transactions as it needs', (t) => {
+  const { copy } = running(t, Array(1200).fill({}))
+  let begun = 0
+  const first = connect(copy, systemClock)
+  t.after(() => first.connection.close())
+  const { begin } = first
+  first.begin = (kind) => {
+    begun++
+    begin.call(first, kind)
+  }
+  const engine = new Engine(copy, systemClock, { open: () => first })
+  assert.ok(begun >= 3, `${begun} transactions`)
+  const states = rowsOf(copy, 'SELECT state, COUNT(*) AS jobs FROM gq_jobs GROUP BY state').map((row) => Object.values(row)) // biome-ignore format: short
+  assert.deepEqual(states, [['cancelled', 1], ['ready', 1199]]) // biome-ignore format: short
+  assert.deepEqual(marks(copy), [])
+  assert.equal(engine.health.status, 'ok')
+})
+
+test('an engine whose file was replaced: handlers hear it, workers register again, what was held is refused', (t) => {
+  const folder = temporaryFolder()
+  const [file, other] = [folder.file('jobs.db'), folder.file('other.db')]
+  const clock = new VirtualClock()
+  let [path, fails] = [file, false]
+  const open = () => {
+    const db = connect(path, clock)
+    const run = db.run.bind(db)
+    db.run = (sql, ...values) => {
+      if (fails && sql === 'COMMIT') throw Object.assign(new Error('disk I/O error'), { errcode: 10, errstr: 'I/O' })
+      return run(sql, ...values)
+    }
+    return db
+  }
+  const engine = new Engine(file, clock, { open })
+  t.after(() => {
+    engine.close()
+    folder[Symbol.dispose]()
+  })
+  const ask = asker(engine)
+  const worker = ask('register', { name: 'w', sources, slots: 1 }) as number
+  ask('submit', { specs: jobSpec('a', {}), payloads: ['1'], keys: null })
+  const [job] = ask('lease', { worker, sources, slots: 1, exclude: [] }) as LeasedJob[]
+  engine.execute([{ seq: 101, operation: 'lease', input: { worker, sources, slots: 1, exclude: [] } }])
+  const { id, token } = job!
+  // The other file has the same numbers: a worker and a running job of this id and token.
+  const twin = new Engine(other, clock)
+  const askTwin = asker(twin)
+  askTwin('register', { name: 'twin', sources, slots: 1 })
+  askTwin('submit', { specs: jobSpec('a', {}), payloads: ['1'], keys: null })
+  const [same] = askTwin('lease', { worker, sources, slots: 1, exclude: [] }) as LeasedJob[]
+  assert.deepEqual([same!.id, same!.token], [id, token])
+  twin.close()
+  fails = true
+  assert.deepEqual(engine.execute([{ seq: 102, operation: 'succeed', input: { lease: job!, result: '1' } }]), [])
+  path = other
+  fails = false
+  const replies = []
+  for (let i = 0; i < 10; i++) {
+    clock.advance(1000)
+    replies.push(...engine.tick())
+  }
+  const told = replies.map((reply) => [reply.seq, 'error' in reply && reply.error.code]).sort()
+  assert.deepEqual(told, [[101, 'WORKER_UNKNOWN'], [102, 'LEASE_LOST']]) // biome-ignore format: short
+  assert.deepEqual(engine.events.filter(({ event }) => event === 'leaseLost'), [{ event: 'leaseLost', id, token }]) // biome-ignore format: short
+})
