@@ -75,7 +75,7 @@ export class Answers {
         ) as Lease
         must(!isHeld(after, lease), 'an outcome ends its lease', story)
         if (!before.jobs.has(lease.id)) break // it is gone: nothing can change
-        if (this.#ledger.ends.get(nameOf(lease)) === request.operation && !isHeld(before, lease)) break // sent again
+        if (this.#ledger.ends.has(nameOf(lease)) && !isHeld(before, lease)) break // sent again
         must(isHeld(before, lease), 'a stale lease is refused', story)
         this.#fate(lease.id, value as Fate, call, after, story)
         break
@@ -134,7 +134,7 @@ export class Answers {
     const held = [...after.jobs.values()].filter((row) => row.state === 'running' && row.worker === worker)
     must(held.length <= slots, 'a worker holds at most as many jobs as it has slots', story)
     const last = after.jobs.get(jobs.at(-1)!.id)!
-    const overdue = after.overdue(worker, last.startedAt!)
+    const overdue = after.overdue(worker)
     for (const row of after.jobs.values()) {
       const ready = row.state === 'ready' || (row.state === 'scheduled' && row.runAt! <= last.startedAt!)
       if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || overdue.has(row.id)) continue

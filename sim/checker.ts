@@ -23,6 +23,8 @@ export interface Call {
   now: number
   /** The same on the monotonic clock, which all processes of a machine share. */
   elapsed: number
+  /** When it ended, on the monotonic clock. */
+  ended: number
   /** More than a second had gone by unplanned since this process wrote last. */
   afterGap: boolean
   /** Others have acted within it. */
@@ -129,6 +131,7 @@ export class Checker {
     const lease = old && row.token === old.token ? 'old' : 'new'
     const way = this.#way(from!, factsOf(row, lease), old, row, call, 'only what the table of states allows', story)
     this.#ledger.follow(row, old ? nameOf(old) : null, way)
+    if (way.some(({ what, once }) => what === 'lost' || (what === 'fail' && !once))) this.#tenures.taken(old!)
     if (row.reason === 'exhausted' && old?.state !== 'dead' && row.max > 1)
       must(this.#ledger.charges(row.id) >= row.max, 'an innocent never dies', story)
     if (old)
@@ -154,9 +157,13 @@ export class Checker {
 
   #lease(old: Row | undefined, row: Row, lease: 'old' | 'new', call: Call, story: () => unknown): void {
     const { now, elapsed } = call
-    if (lease === 'old' && old!.expiresAt === row.expiresAt) return
-    this.#tenures.given(row, lease === 'new', elapsed, now)
-    const started = this.#tenures.startedAt(row.id)
+    if (lease === 'old' && old!.expiresAt === row.expiresAt) {
+      if (old!.renewedAt === row.renewedAt) return
+      this.#tenures.confirmed.add(nameOf(row))
+      if (this.#file.pidOf(row.worker) === null) return // its worker has named it, and renewed nothing
+    }
+    this.#tenures.given(row, lease === 'new', call)
+    const started = lease === 'new' ? elapsed : this.#tenures.toldAt(row.id)
     const lasts = row.expiresAt! - now
     const asked = call.asked.some((r) => r.operation === 'heartbeat' && (r.input as { id: number }).id === row.id)
     const stood = lease === 'old' ? this.#tenures.stoodStill(row.id, elapsed) : 0 // its timeout goes on after that
@@ -243,7 +250,10 @@ export class Checker {
           list.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
       } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: true })
     }
-    // What was reported comes first: it explains the same as a timeout that was found, and its holder may say it again.
+    // A report that was taken is what has happened: its holder may send it again.
+    const answered = new Set(call.replies.flatMap((r) => ('value' in r ? [r.seq] : [])))
+    const reports = call.asked.filter(({ seq, operation }) => answered.has(seq) && /^(succeed|fail)$/.test(operation))
+    if (reports.some(({ input }) => mine((input as Input<'fail'>).lease))) return list
     if (old?.state === 'running') list.push(...this.#tenures.taking(old, call))
     return list
   }
@@ -251,9 +261,7 @@ export class Checker {
   /** With a sound store, no worker waits for a job that it could have, and nobody for the end of one that has ended. */
   #nobodyWaitsInVain(call: Call, after: Snapshot): void {
     const { jobs, queues } = after
-    const isLimited = [...jobs.values()].some(
-      ({ id, state }) => !ended(state) && this.#ledger.mostBeside(id) < Number.POSITIVE_INFINITY,
-    )
+    const isLimited = [...jobs.values()].some(({ company, state }) => company !== null && !ended(state))
     for (const job of jobs.values())
       if (job.state === 'running' && this.#file.pidOf(job.worker) === call.pid)
         must(this.#answers.wasTold(job), 'a job whose lease nobody was told of does not run on', () => job)
@@ -268,7 +276,7 @@ export class Checker {
       const { worker, sources, slots, exclude } = input as LeaseRequest
       const held = [...jobs.values()].filter((job) => job.state === 'running' && job.worker === worker).length
       if (isLimited || this.#file.pidOf(worker) === null) continue // that it waits for room, or confirms nothing
-      const overdue = after.overdue(worker, call.now)
+      const overdue = after.overdue(worker)
       if (held >= slots || sources.some(({ queue }) => queue === 'w')) continue
       for (const job of jobs.values())
         if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))

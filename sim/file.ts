@@ -25,8 +25,8 @@ export interface Snapshot {
   jobs: Map<number, Row>
   queues: Map<string, Queue>
   schedules: Map<string, ScheduleRow>
-  /** Jobs that a worker's process must not start now, as a handler of theirs still runs in it: by worker. */
-  overdue(worker: number, now: number): Set<number>
+  /** Jobs that a worker's process need not start, as a handler of theirs may still run in it. */
+  overdue(worker: number): Set<number>
 }
 
 /** The file by plain SQL, with a connection of its own: nothing of the store stands between it and the checker. */
@@ -57,9 +57,9 @@ export class File {
       `SELECT id, queue, type, priority, state, payload, attempt, budget_from AS budget, max_attempts AS max, backoff, timeout,
          on_timeout AS onTimeout, visibility_timeout AS visibility, run_at AS runAt, deadline, created_at AS createdAt,
          CASE state WHEN 'running' THEN lease_token END AS token,
-         lease_expires_at AS expiresAt, worker_id AS worker, started_at AS startedAt,
+         lease_expires_at AS expiresAt, renewed_at AS renewedAt, worker_id AS worker, started_at AS startedAt,
          cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
-         idempotency_key AS key, concurrency_key AS concurrency, undelivered, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
+         idempotency_key AS key, concurrency_key AS concurrency, undelivered, company, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
        FROM gq_jobs WHERE payload NOT LIKE '%wild%' ORDER BY id`,
     )
     this.#counts = this.#db.prepare('SELECT queue, state, COUNT(*) AS count FROM gq_jobs GROUP BY 1, 2')
@@ -263,10 +263,9 @@ interface Overdue {
 }
 
 function overdueOf(workers: Overdue[]): Snapshot['overdue'] {
-  return (worker, now) => {
+  return (worker) => {
     const instance = workers.find(({ id }) => id === worker)?.instance
     const lists = workers.filter((other) => other.instance === instance).map(({ overdue }) => JSON.parse(overdue))
-    const handlers = lists.flat() as { id: number; since: number }[]
-    return new Set(handlers.filter(({ since }) => Math.abs(now - since) < 30_000).map(({ id }) => id))
+    return new Set((lists.flat() as { id: number }[]).map(({ id }) => id))
   }
 }

@@ -31,6 +31,11 @@ export class Meanwhile {
     return this.#foreign !== undefined || this.#within.some((process) => process.holdsLock)
   }
 
+  /** A process waits for a lock that is free: it looks again within 5 ms. */
+  get someoneGetsTheLock(): boolean {
+    return !this.lockIsHeld && this.#within.some(({ isWaiting }) => isWaiting)
+  }
+
   get isWithinCall(): boolean {
     return this.#within.length > 0
   }

@@ -24,6 +24,7 @@ export interface Row {
   createdAt: number
   token: number | null
   expiresAt: number | null
+  renewedAt: number | null
   worker: number | null
   startedAt: number | null
   cancel: number
@@ -33,6 +34,8 @@ export interface Row {
   reason: string | null
   key: string | null
   concurrency: string | null
+  /** Beside how many others it may run, as the file says; null for any number. */
+  company: number | null
   /** How often it was given to workers that never received it. */
   undelivered: number
   /** Rows in its history. */

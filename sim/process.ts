@@ -8,6 +8,8 @@ import type { Machine } from './machine.ts'
 
 /** How long the engine waits for a lock. */
 const patience = 10_000
+/** A call that takes longer than planned by this much is as if the process had stood still. */
+const leastGap = 1000
 /** How long a handler that runs on keeps its job from starting beside it. */
 const overdueFor = 30_000
 
@@ -37,7 +39,7 @@ export interface Life {
   free: number
   /** It has begun to stop. */
   isStopping: boolean
-  /** A handler whose attempt is over may still run in it. */
+  /** A handler whose attempt is over may run in it: then more ran beside a job than leases say. */
   hasOverdue: boolean
 }
 
@@ -53,6 +55,8 @@ export interface SimulatedWorker {
   overdue: { lease: LeasedJob; until: number }[]
   /** Seq of the request for jobs that waits. */
   asked: number | null
+  /** Slots that it asked for. */
+  free: number
 }
 
 /** One process: the real engine, and a stand-in for the app and the workers around it. */
@@ -90,6 +94,7 @@ export class SimulatedProcess {
   #db: FaultyDb | undefined
   #isPlanned = false
   #lookedAt = 0
+  #inCallFor = 0
   #lastSeq = 0
   #wasSound = true
 
@@ -98,7 +103,7 @@ export class SimulatedProcess {
     this.#machine = machine
     this.faults = new Faults(machine.counts)
     this.workers = workers.map((worker) => {
-      return { ...worker, id: null, registering: null, running: [], overdue: [], asked: null }
+      return { ...worker, id: null, registering: null, running: [], overdue: [], asked: null, free: 0 }
     })
   }
 
@@ -194,8 +199,10 @@ export class SimulatedProcess {
       const free = slots - worker.overdue.filter(({ until }) => until > now).length
       if (id === null) {
         worker.registering ??= this.ask('register', { name: `p${this.pid}`, sources, slots })
-      } else if (worker.asked === null && running.length < free)
+      } else if (running.length < free && (worker.asked === null || free > worker.free)) {
+        worker.free = free // a new request replaces one for fewer slots
         worker.asked = this.ask('lease', { worker: id, sources, slots: free, exclude: [] })
+      }
     }
   }
 
@@ -219,12 +226,12 @@ export class SimulatedProcess {
   settles(): void {
     const done = this.workers.find(({ overdue }) => overdue.length > 0)?.overdue.shift()
     if (done) this.ask('settled', done.lease)
-    this.life.hasOverdue = this.workers.some(({ overdue }) => overdue.length > 0)
   }
 
   /** Time has passed. */
   passed(ms: number, lockIsHeld: boolean, allStand = false): void {
     if (allStand) this.afterGap = true
+    if (this.inCall) this.#inCallFor += ms
     if (allStand || !this.awake || (this.inCall && !this.isWaiting)) this.life.stopped += ms
     else if (!this.inCall) {
       this.life.watched += ms
@@ -313,6 +320,7 @@ export class SimulatedProcess {
     Object.assign(this, { inCall: true, sealed: false, interrupted: false, waited: 0 })
     this.#lockedAt = undefined
     this.#lockedAfterGap = false
+    this.#inCallFor = 0
     let replies: Reply[] = []
     let events: StoreEvent[] = []
     try {
@@ -322,6 +330,7 @@ export class SimulatedProcess {
       if (!this.faults.struck && !this.#machine.isNewer) throw error
     } finally {
       this.inCall = false
+      if (this.#inCallFor <= leastGap) this.life.watched += this.#inCallFor
     }
     if (this.waited > patience - 100) this.faults.struck = true
     const afterGap = this.#lockedAfterGap
@@ -346,6 +355,7 @@ export class SimulatedProcess {
       faulty,
       now,
       elapsed,
+      ended: clock.monotonic(),
       afterGap,
       interrupted: this.interrupted,
     }

@@ -26,6 +26,8 @@ interface Tenure {
   /** `id token` */
   name: string
   started: number
+  /** When its holder was told: its timeout counts from then on. */
+  told: number
   startedWall: number
   /** When it was given or renewed. */
   since: number
@@ -75,16 +77,17 @@ export class Tenures {
     return this.#lifeOf(row.worker!)
   }
 
-  startedAt(id: number): number {
-    return this.#tenures.get(id)!.started
+  toldAt(id: number): number {
+    return this.#tenures.get(id)!.told
   }
 
   /** A lease was given, or renewed if it is the same. */
-  given(row: Row, isNew: boolean, elapsed: number, now: number): void {
+  given(row: Row, isNew: boolean, { elapsed, now, ended }: { elapsed: number; now: number; ended: number }): void {
     const before = this.#tenures.get(row.id)
     this.#tenures.set(row.id, {
       name: nameOf(row),
       started: isNew ? elapsed : before!.started,
+      told: isNew ? ended : before!.told,
       startedWall: isNew ? now : before!.startedWall,
       since: elapsed,
       watchedAtStart: isNew ? this.#lifeOf(row.worker!).life.watched : before!.watchedAtStart,
@@ -97,12 +100,18 @@ export class Tenures {
 
   /** It runs in a copy that has taken the file's place: nobody holds it. */
   restored(row: Row, elapsed: number, now: number): void {
-    this.given(row, true, elapsed, now)
+    this.given(row, true, { elapsed, now, ended: elapsed })
     this.#restored.add(nameOf(row))
   }
 
   jumped(): void {
     for (const tenure of this.#tenures.values()) tenure.jumped = true
+  }
+
+  /** A lease was taken. */
+  taken(row: Row): void {
+    const { life } = this.holderOf(row)
+    if (life.isAlive) life.hasOverdue = true // its handler goes on, as far as anyone knows
   }
 
   /** The holder falls silent at this moment, or dies. */
@@ -121,7 +130,7 @@ export class Tenures {
     const byWall = tenure.jumped && taker.now >= tenure.startedWall + row.timeout
     let late: string | undefined
     if (!reached && !byWall) late = laws.whole
-    else if (this.#wasSilent(row, tenure, life)) late = laws.silent
+    else if (this.#lives.get(taker.pid) !== life && this.#wasSilent(row, tenure, life)) late = laws.silent
     if (isUnheard) late ??= laws.unheard
     const company = this.#company(holder, life, tenure)
     const uncharged = company === 0 && !isUnheard ? laws.alone : undefined
@@ -144,8 +153,8 @@ export class Tenures {
 
   /** For how long its holder stood still, or waited for the lock, since it was given. */
   stoodStill(id: number, elapsed: number): number {
-    const { started, watchedAtStart, holder } = this.#tenures.get(id)!
-    return elapsed - started - (holder.watched - watchedAtStart)
+    const { told, watchedAtStart, holder } = this.#tenures.get(id)!
+    return elapsed - told - (holder.watched - watchedAtStart)
   }
 
   /** Its worker, on the network, has never said that it knows of it. */
@@ -182,7 +191,7 @@ export class Tenures {
     const last = this.#lastSigns.get(holder)
     if (!last?.held.has(name)) return null
     if (life.isAlive && life.stoppedAt === Number.POSITIVE_INFINITY) return null // it woke again
-    if (life.isStopping || (life.hasOverdue && last.held.size === 1)) return null
+    if (life.isStopping || life.hasOverdue) return null
     return last.held.size - 1
   }
 }

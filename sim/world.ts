@@ -151,7 +151,7 @@ export class World {
 
   /** Time passes, and each process that goes on looks every so often. */
   advance(ms: number, pieces = Math.max(250, ms / 40), odds = 0.95): void {
-    for (let left = ms; left > 0; left -= pieces) {
+    for (let left = ms; left > 0 && !this.meanwhile.someoneGetsTheLock; left -= pieces) {
       this.pass(Math.min(left, pieces))
       for (const process of [...this.processes])
         if (process.isFree && process.ticks && (this.random.chance(odds) || process.mustLook))
