@@ -41,6 +41,10 @@ export class Answers {
       must(request !== undefined, 'each request is answered once', () => reply)
       const story = () => ({ request, reply: 'error' in reply ? reply.error.code : reply.value, now: call.now })
       if (isWild(request!)) continue
+      if (request!.epoch !== undefined && request!.epoch !== after.epoch) {
+        must('error' in reply, 'a token or worker id of another file fits nothing', story)
+        continue
+      }
       if ('error' in reply) this.#refused(request!, reply.error, call, before, after, story)
       else this.#done(request!, reply.value, call, before, after, story)
     }

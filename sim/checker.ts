@@ -232,8 +232,8 @@ export class Checker {
       list.push({ what: 'release' }) // nobody knows of it
     const refused = new Set(call.replies.flatMap((r) => ('error' in r && r.error.accepted === 'no' ? [r.seq] : [])))
     const mine = (lease: { id: number; token: number }) => lease.id === id && lease.token === old?.token
-    for (const { seq, operation, input } of call.asked) {
-      if (refused.has(seq)) continue
+    for (const { seq, operation, input, epoch } of call.asked) {
+      if (refused.has(seq) || (epoch !== undefined && epoch !== this.#before.epoch)) continue
       if (operation === 'cancel' || operation === 'retry' || operation === 'remove') {
         if (input === id) list.push({ what: operation, once: true })
       } else if (operation === 'unregister') {

@@ -25,6 +25,8 @@ export interface Snapshot {
   jobs: Map<number, Row>
   queues: Map<string, Queue>
   schedules: Map<string, ScheduleRow>
+  /** Names the file. */
+  epoch: string
   /** Jobs that a worker's process need not start, as a handler of theirs may still run in it. */
   overdue(worker: number): Set<number>
 }
@@ -150,6 +152,7 @@ export class File {
       jobs: new Map(jobs.map((row) => [row.id, row])),
       queues: new Map(queues.map((row) => [row.name, row])),
       schedules: new Map(schedules.map((row) => [row.name, row])),
+      epoch: this.epoch,
       overdue: overdueOf(this.#overdue.all() as unknown as Overdue[]),
     }
   }

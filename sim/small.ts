@@ -331,7 +331,11 @@ export class SmallWorld {
     this.#clock.wall += ms
     this.#clock.elapsed += ms
     const isHeld = this.#foreign !== undefined || this.#processes.some((process) => process.holdsLock)
-    for (const process of this.#processes) process.passed(ms, isHeld)
+    for (const process of this.#processes) {
+      // One that goes on and does not look for more than a second stands still by its own clock.
+      const looked = this.#looked.get(process.pid)?.at ?? 0
+      process.passed(ms, isHeld, process.isFree && this.#clock.elapsed - looked > 1000)
+    }
   }
 
   /** A process looks at the file as it is now. */
