@@ -4,7 +4,9 @@ import type { Request } from '../src/store/sqlite/commit.ts'
 import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Output } from '../src/store/store.ts'
 import { type Call, must } from './checker.ts'
 import type { Snapshot } from './file.ts'
+import type { Ledger } from './ledger.ts'
 import { ended, hasPlace, type Row } from './model.ts'
+import { nameOf } from './tenures.ts'
 
 const outcomes = new Set(['succeed', 'fail', 'release', 'unregister'])
 const ofStorage = new Set(['STORAGE_FULL', 'STORAGE_UNAVAILABLE', 'STORAGE_CORRUPT', 'NOT_A_QUEUE'])
@@ -20,6 +22,13 @@ export class Answers {
   /** Leases that were told, as `id token`. */
   readonly #told = new Set<string>()
   readonly #keys = new Map<string, Key>()
+  readonly #ledger: Ledger
+  /** Nobody knows which keys were used. */
+  #isRestored = false
+
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger
+  }
 
   check(call: Call, before: Snapshot, after: Snapshot): void {
     const asked = new Map(call.asked.map((request) => [request.seq, request]))
@@ -27,13 +36,22 @@ export class Answers {
       const request = asked.get(reply.seq)
       must(request !== undefined, 'each request is answered once', () => reply)
       const story = () => ({ request, reply: 'error' in reply ? reply.error.code : reply.value, now: call.now })
+      if (isWild(request!)) continue
+      if (request!.epoch !== undefined && request!.epoch !== after.epoch) {
+        must('error' in reply, 'a token or worker id of another file fits nothing', story)
+        continue
+      }
       if ('error' in reply) this.#refused(request!, reply.error, call, before, after, story)
       else this.#done(request!, reply.value, call, before, after, story)
     }
     this.#unknownBulks(call, before, after)
     for (const event of call.events)
-      if (event.event === 'leaseLost')
-        must(after.jobs.get(event.id)?.token !== event.token, 'a lease said to be lost is lost', () => event)
+      if (event.event === 'leaseLost') must(!isHeld(after, event), 'a lease said to be lost is lost', () => event)
+  }
+
+  restored(): void {
+    this.#keys.clear()
+    this.#isRestored = true
   }
 
   wasTold({ id, token }: Row): boolean {
@@ -47,7 +65,7 @@ export class Answers {
         this.#submitted(request.input as Input<'submit'>, value as Output<'submit'>, call, before, after, story)
         break
       case 'lease':
-        this.#leased(request.input as LeaseRequest, value as LeasedJob[], before, after, story)
+        this.#leased(request.input as LeaseRequest, readable(value as LeasedJob[]), before, after, story)
         break
       case 'succeed':
       case 'fail':
@@ -55,17 +73,15 @@ export class Answers {
         const lease = (
           request.operation === 'release' ? request.input : (request.input as Input<'fail'>).lease
         ) as Lease
-        const was = before.jobs.get(lease.id)
-        // Sent again: a COMMIT that was reported as failed had taken place. Of a job that is gone nothing can change.
-        if (was === undefined || was.reported.match(/\d+/g)?.includes(`${lease.token}`)) break
-        must(was?.token === lease.token, 'a stale lease is refused', story)
-        must(job(lease.id)?.token !== lease.token, 'an outcome ends its lease', story)
+        must(!isHeld(after, lease), 'an outcome ends its lease', story)
+        if (!before.jobs.has(lease.id)) break // it is gone: nothing can change
+        if (this.#ledger.ends.has(nameOf(lease)) && !isHeld(before, lease)) break // sent again
+        must(isHeld(before, lease), 'a stale lease is refused', story)
         this.#fate(lease.id, value as Fate, call, after, story)
         break
       }
       case 'heartbeat': {
-        const { id, token } = request.input as Lease
-        must(before.jobs.get(id)?.token === token, 'a stale lease is refused', story)
+        must(isHeld(before, request.input as Lease), 'a stale lease is refused', story)
         break
       }
       case 'cancel':
@@ -118,9 +134,10 @@ export class Answers {
     const held = [...after.jobs.values()].filter((row) => row.state === 'running' && row.worker === worker)
     must(held.length <= slots, 'a worker holds at most as many jobs as it has slots', story)
     const last = after.jobs.get(jobs.at(-1)!.id)!
+    const overdue = after.overdue(worker)
     for (const row of after.jobs.values()) {
       const ready = row.state === 'ready' || (row.state === 'scheduled' && row.runAt! <= last.startedAt!)
-      if (!ready || !isAmong(sources, row) || exclude.includes(row.id)) continue
+      if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || overdue.has(row.id)) continue
       const { paused, maxRunning, perKey } = after.queues.get(row.queue)!
       if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue
       const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)
@@ -151,6 +168,7 @@ export class Answers {
       }
       const name = `${spec.queue} ${spec.type} ${key}`
       const first = this.#keys.get(name)
+      if (!first && this.#isRestored) continue
       const valid = first ? this.#isValid(first, now, before, after) : false
       if (isNew) must(valid !== true, 'a key is used once', story)
       else
@@ -178,8 +196,11 @@ export class Answers {
     must(!ofStorage.has(code) || call.faulty, 'nothing is refused for storage while storage is sound', story)
     if (outcomes.has(operation)) {
       must(code === 'LEASE_LOST', 'an outcome is held until it can be stored', story)
-      const { id, token } = (operation === 'release' ? input : (input as Input<'fail'>).lease) as Lease
-      must(after.jobs.get(id)?.token !== token, 'a live lease is not refused', story)
+      const lease = (operation === 'release' ? input : (input as Input<'fail'>).lease) as Lease
+      must(!isHeld(after, lease), 'a live lease is not refused', story)
+      const isAgain = this.#ledger.ends.get(nameOf(lease)) === operation && after.jobs.has(lease.id)
+      const stands = operation === 'fail' || after.jobs.get(lease.id)?.state === 'succeeded'
+      must(!isAgain || !stands, 'a report that is on disk is not answered LEASE_LOST', story)
     }
     if (operation !== 'submit') return
     const { specs, payloads, keys } = input as Input<'submit'>
@@ -187,7 +208,7 @@ export class Answers {
       const stored = [...after.jobs.values()].some((row) => payloads.includes(row.payload) && !before.jobs.has(row.id))
       must(!stored || keys !== null, 'what was refused is not there', story)
     }
-    if (code !== 'IDEMPOTENCY_CONFLICT') return
+    if (code !== 'IDEMPOTENCY_CONFLICT' || this.#isRestored) return
     const conflicts = payloads.some((payload, i) => {
       const spec = Array.isArray(specs) ? specs[i]! : specs
       const first = this.#keys.get(`${spec.queue} ${spec.type} ${keys?.[i]}`)
@@ -219,6 +240,18 @@ export class Answers {
     }
   }
 }
+
+/** Without those that somebody wrote who did not know what they mean. */
+const readable = (jobs: LeasedJob[]): LeasedJob[] => jobs.filter(({ queue }) => queue !== 'w')
+
+/** About such a job: nobody can say what the answer must be. */
+function isWild({ operation, input }: Request): boolean {
+  const lease = operation === 'succeed' || operation === 'fail' ? (input as Input<'fail'>).lease : input
+  return operation !== 'submit' && (lease as Lease | null)?.queue === 'w'
+}
+
+const isHeld = ({ jobs }: Snapshot, { id, token }: { id: number; token: number }): boolean =>
+  jobs.get(id)?.state === 'running' && jobs.get(id)!.token === token
 
 const isAmong = (sources: LeaseRequest['sources'], { queue, type }: Row): boolean =>
   sources.some((source) => source.queue === queue && source.type === type)

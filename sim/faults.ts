@@ -81,12 +81,21 @@ export class Faults {
 
 const always = /^(ROLLBACK|RELEASE|SAVEPOINT)/ // in memory alone, also when the disk is broken
 
+/** Who lets others act while a process is between two statements, and knows when it has the lock. */
+export interface Watch {
+  between(sql: string): void
+  began(): void
+  committed(): void
+}
+const nobody: Watch = { between: () => undefined, began: () => undefined, committed: () => undefined }
+
 /** A connection to the real file on which faults strike. */
 export class FaultyDb extends Db {
-  readonly #faults: Faults
+  #faults: Faults
   readonly #disk: SimulatedDisk
   readonly #random: Random
   readonly #rewrite: (sql: string) => string
+  #watch: Watch
   #writing = false
 
   constructor(
@@ -96,13 +105,29 @@ export class FaultyDb extends Db {
       disk,
       random,
       rewrite,
-    }: { faults: Faults; disk: SimulatedDisk; random: Random; rewrite(s: string): string },
+      watch = nobody,
+    }: { faults: Faults; disk: SimulatedDisk; random: Random; rewrite(s: string): string; watch?: Watch },
   ) {
     super(at.path, at.clock, at.processes)
     this.#faults = faults
     this.#disk = disk
     this.#random = random
     this.#rewrite = rewrite
+    this.#watch = watch
+  }
+
+  /** Serves another process from now on, with its prepared statements: to prepare them anew costs more than a short run. */
+  reuse(faults: Faults, watch: Watch): this | undefined {
+    if (!this.connection.isOpen) return undefined
+    if (this.connection.isTransaction) this.connection.exec('ROLLBACK')
+    this.#faults = faults
+    this.#watch = watch
+    return this
+  }
+
+  /** Nobody else can write. */
+  get holdsLock(): boolean {
+    return this.#writing && this.connection.isOpen && this.connection.isTransaction
   }
 
   override run(sql: string, ...values: SQLInputValue[]): number {
@@ -118,10 +143,16 @@ export class FaultyDb extends Db {
     return this.#meet(sql, () => super.all<Row>(this.#rewrite(sql), ...values))
   }
 
+  override arrays(sql: string, ...values: SQLInputValue[]): unknown[][] {
+    return this.#meet(sql, () => super.arrays(this.#rewrite(sql), ...values))
+  }
+
   #meet<T>(sql: string, work: () => T): T {
     const faults = this.#faults
     if (faults.dead) throw new Crash()
     if (always.test(sql)) return work()
+    this.#watch.between(sql)
+    if (faults.dead) throw new Crash()
     if (typeof faults.crash === 'number' && faults.crash-- <= 0) faults.die()
     if (sql.startsWith('BEGIN')) this.#writing = sql === 'BEGIN IMMEDIATE'
     if (faults.busy > 0 && faults.busyAfter-- <= 0) {
@@ -129,7 +160,10 @@ export class FaultyDb extends Db {
       this.#fail('busy', busy)
     }
     if (faults.io > 0 && this.#random.chance(faults.io)) this.#fail('io', this.#writing ? writeFailed : readFailed)
-    return sql === 'COMMIT' && this.#writing ? this.#commit(work) : work()
+    if (sql === 'COMMIT' && this.#writing) return this.#commit(work)
+    const done = work()
+    if (sql === 'BEGIN IMMEDIATE') this.#watch.began()
+    return done
   }
 
   #commit<T>(work: () => T): T {
@@ -140,6 +174,7 @@ export class FaultyDb extends Db {
     faults.commit = null
     if (commit === 'early') this.#fail('fsync', fsyncFailed)
     const done = work()
+    this.#watch.committed()
     if (faults.crash === 'after') faults.die()
     if (commit === 'late') this.#fail('lateFsync', fsyncFailed)
     return done

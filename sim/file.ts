@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto'
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { copyFileSync, rmSync } from 'node:fs'
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import type { State } from '../src/model/lifecycle.ts'
+import { markAsCopy } from '../src/store/sqlite/epoch.ts'
 import type { Row } from './model.ts'
+import type { ScheduleRow } from './ticks.ts'
 
 export interface Queue extends Record<State, number> {
   name: string
@@ -21,41 +24,121 @@ export const unheardOf = { keepSucceeded: 86_400_000, keepCancelled: 7 * 86_400_
 export interface Snapshot {
   jobs: Map<number, Row>
   queues: Map<string, Queue>
+  schedules: Map<string, ScheduleRow>
+  /** Names the file. */
+  epoch: string
+  /** Jobs that a worker's process need not start, as a handler of theirs may still run in it. */
+  overdue(worker: number): Set<number>
 }
 
 /** The file by plain SQL, with a connection of its own: nothing of the store stands between it and the checker. */
 export class File {
-  readonly #db: DatabaseSync
-  readonly #jobs: StatementSync
-  readonly #queues: StatementSync
-  readonly #dataVersion: StatementSync
+  readonly #path: string
+  #db!: DatabaseSync
+  #jobs!: StatementSync
+  #counts!: StatementSync
+  #queues!: StatementSync
+  #overdue!: StatementSync
+  #schedules!: StatementSync
+  #dataVersion!: StatementSync
   #version: unknown
+  #leases: StatementSync | undefined
+  #relative: StatementSync[] | undefined
   /** Worker id -> pid. */
-  readonly #pids = new Map<number, number>()
+  readonly #pids = new Map<number, number | null>()
 
   constructor(path: string) {
-    this.#db = new DatabaseSync(path)
+    this.#path = path
+    this.#open()
+  }
+
+  #open(): void {
+    this.#db = new DatabaseSync(this.#path)
     this.#dataVersion = this.#db.prepare('PRAGMA data_version')
     this.#jobs = this.#db.prepare(
       `SELECT id, queue, type, priority, state, payload, attempt, budget_from AS budget, max_attempts AS max, backoff, timeout,
          on_timeout AS onTimeout, visibility_timeout AS visibility, run_at AS runAt, deadline, created_at AS createdAt,
          CASE state WHEN 'running' THEN lease_token END AS token,
-         (SELECT json_group_array(token) FROM gq_attempts WHERE job_id = gq_jobs.id AND token IS NOT NULL)
-           || IIF(state = 'succeeded', lease_token, '') AS reported,
-         lease_expires_at AS expiresAt, worker_id AS worker, started_at AS startedAt,
+         lease_expires_at AS expiresAt, renewed_at AS renewedAt, worker_id AS worker, started_at AS startedAt,
          cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
-         idempotency_key AS key, concurrency_key AS concurrency, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
-       FROM gq_jobs ORDER BY id`,
+         idempotency_key AS key, concurrency_key AS concurrency, undelivered, company, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
+       FROM gq_jobs WHERE payload NOT LIKE '%wild%' ORDER BY id`,
     )
+    this.#counts = this.#db.prepare('SELECT queue, state, COUNT(*) AS count FROM gq_jobs GROUP BY 1, 2')
     this.#queues = this.#db.prepare(
       `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
+    this.#overdue = this.#db.prepare(`SELECT id, instance, overdue FROM gq_workers WHERE ended_at IS NULL`)
+    this.#schedules = this.#db.prepare(
+      'SELECT name, cron, missed, COALESCE(owed_at, next_at) AS nextAt FROM gq_schedules',
+    )
+  }
+
+  /** Jobs by `queue state`, also those that no rule can read. */
+  counts(): Map<string, number> {
+    const rows = this.#counts.all() as unknown as { queue: string; state: State; count: number }[]
+    return new Map(rows.map(({ queue, state, count }) => [`${queue} ${state}`, count]))
+  }
+
+  /** A copy of the file as it is. */
+  backup(): void {
+    rmSync(`${this.#path}.backup`, { force: true })
+    this.#db.prepare('VACUUM INTO ?').run(`${this.#path}.backup`)
+  }
+
+  /** The copy takes the file's place, as a file of its own epoch. Nobody has the file open. */
+  restore(): void {
+    this.#db.close()
+    this.#pids.clear()
+    for (const end of ['-wal', '-shm']) rmSync(`${this.#path}${end}`, { force: true })
+    copyFileSync(`${this.#path}.backup`, this.#path)
+    this.#open()
+    markAsCopy(this.#db)
+    this.#db.exec('PRAGMA journal_mode = WAL')
+  }
+
+  /** As a newer version would raise it. */
+  raiseSchema(by: number): void {
+    this.#db.prepare(`UPDATE gq_meta SET value = value + ? WHERE key = 'schema'`).run(by)
+    this.#db.exec(`UPDATE gq_meta SET value = CAST(value AS INTEGER) WHERE key = 'schema'`)
+  }
+
+  /** Rows as somebody writes them who does not know what they mean. */
+  wild(now: number): void {
+    const rows: Record<string, unknown>[] = [
+      { backoff: '{"kind":"whatever"}' },
+      { backoff: '[]' },
+      { backoff: 'null' },
+      { backoff: '{"kind":"table","delays":[]}' },
+      { backoff: '{"kind":"linear","delay":"soon"}' },
+      { max_attempts: 0 },
+      { max_attempts: -7 },
+      { timeout: -1 },
+      { timeout: Number.MAX_SAFE_INTEGER },
+      { visibility_timeout: 0 },
+      { visibility_timeout: Number.MAX_SAFE_INTEGER },
+      { created_at: -1 },
+      { attempt: 1e9 },
+      { deadline: Number.MAX_SAFE_INTEGER },
+    ]
+    for (const [i, row] of rows.entries()) {
+      const all = { queue: 'w', type: 'x', payload: `{"wild":${i}}`, created_at: now, ...row }
+      const names = Object.keys(all)
+      const sql = `INSERT INTO gq_jobs (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})`
+      this.#db.prepare(sql).run(...(Object.values(all) as SQLInputValue[]))
+    }
+  }
+
+  /** How many jobs that no rule can read have not ended. */
+  get wildLeft(): number {
+    const sql = `SELECT COUNT(*) AS left FROM gq_jobs WHERE payload LIKE '%wild%' AND finished_at IS NULL`
+    return this.#db.prepare(sql).get()!.left as number
   }
 
   /** Somebody else committed since this was last asked. */
   changed(): boolean {
-    const version = this.#dataVersion.get()!.data_version
+    const { version } = this
     const changed = version !== this.#version
     this.#version = version
     return changed
@@ -64,16 +147,33 @@ export class File {
   read(): Snapshot {
     const jobs = this.#jobs.all() as unknown as Row[]
     const queues = this.#queues.all() as unknown as Queue[]
-    return { jobs: new Map(jobs.map((row) => [row.id, row])), queues: new Map(queues.map((row) => [row.name, row])) }
+    const schedules = this.#schedules.all() as unknown as ScheduleRow[]
+    return {
+      jobs: new Map(jobs.map((row) => [row.id, row])),
+      queues: new Map(queues.map((row) => [row.name, row])),
+      schedules: new Map(schedules.map((row) => [row.name, row])),
+      epoch: this.epoch,
+      overdue: overdueOf(this.#overdue.all() as unknown as Overdue[]),
+    }
   }
 
-  /** The process of a worker. */
-  pidOf(worker: number | null): number {
+  /** The process of a worker; null for one on the network. */
+  pidOf(worker: number | null): number | null {
     const known = this.#pids.get(worker!)
     if (known !== undefined) return known
-    const pid = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)!.pid as number
+    const pid = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)!.pid as number | null
     this.#pids.set(worker!, pid)
     return pid
+  }
+
+  /** Names the file. */
+  get epoch(): string {
+    return this.#db.prepare(`SELECT value FROM gq_meta WHERE key = 'epoch'`).get()!.value as string
+  }
+
+  /** The host of a worker. */
+  hostOf(worker: number): string {
+    return this.#db.prepare(`SELECT host FROM gq_workers WHERE id = ?`).get(worker)!.host as string
   }
 
   /** Jobs that were first leased while an older one of their class was ready: none. As docs/schema.md has it. */
@@ -91,6 +191,43 @@ export class File {
   isWhole(): boolean {
     const said = this.#db.prepare('PRAGMA integrity_check').all()
     return said.length === 1 && said[0]!.integrity_check === 'ok'
+  }
+
+  /** The jobs and the workers, with all instants as seen from `now`. */
+  relative(now: number): string {
+    this.#relative ??= this.#selectRelative()
+    return JSON.stringify(this.#relative.map((select) => select.all(now)))
+  }
+
+  #selectRelative(): StatementSync[] {
+    return ['gq_jobs', 'gq_workers'].map((table) => {
+      const names = this.#db.prepare(`SELECT name FROM pragma_table_info('${table}')`).all()
+      const isInstant = (name: string) => /_at$|^deadline$|_since$|^tick$/.test(name)
+      const columns = names.map(({ name }) => (isInstant(`${name}`) ? `${name} - ?1` : `${name}`))
+      const select = this.#db.prepare(`SELECT ${columns.join(', ')} FROM ${table}`)
+      select.setReturnArrays(true)
+      return select
+    })
+  }
+
+  /** The leases that run, by job: cheaper than to read all. */
+  leases(): { id: number; token: number; expiresAt: number }[] {
+    this.#leases ??= this.#db.prepare(
+      `SELECT id, lease_token AS token, lease_expires_at AS expiresAt FROM gq_jobs WHERE state = 'running'`,
+    )
+    return this.#leases.all() as unknown as { id: number; token: number; expiresAt: number }[]
+  }
+
+  /** Changes when somebody else commits. */
+  get version(): unknown {
+    return this.#dataVersion.get()!.data_version
+  }
+
+  /** Empties the file: cheaper than a new one. */
+  clear(): void {
+    this.#pids.clear()
+    this.#db.exec(`BEGIN; DELETE FROM gq_attempts; DELETE FROM gq_jobs; DELETE FROM gq_queues; DELETE FROM gq_workers;
+      DELETE FROM gq_losses; DELETE FROM gq_requests; UPDATE sqlite_sequence SET seq = 0; COMMIT`)
   }
 
   /** A digest of all that the tables say. */
@@ -119,5 +256,19 @@ export class File {
 
   close(): void {
     this.#db.close()
+  }
+}
+
+interface Overdue {
+  id: number
+  instance: string
+  overdue: string
+}
+
+function overdueOf(workers: Overdue[]): Snapshot['overdue'] {
+  return (worker) => {
+    const instance = workers.find(({ id }) => id === worker)?.instance
+    const lists = workers.filter((other) => other.instance === instance).map(({ overdue }) => JSON.parse(overdue))
+    return new Set((lists.flat() as { id: number }[]).map(({ id }) => id))
   }
 }

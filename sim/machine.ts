@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../src/model/clock.ts'
 import { Engine } from '../src/store/sqlite/commit.ts'
-import type { SimulatedDisk } from './faults.ts'
+import type { FaultyDb, SimulatedDisk } from './faults.ts'
 import type { Random } from './random.ts'
 
 /** What all processes of one simulated machine share. */
@@ -17,6 +17,12 @@ export interface Machine {
   /** Whether processes can see which others live; else only their leases tell. */
   canTell: boolean
   rewrite(sql: string): string
+  /** The file is of a newer version than the engines. */
+  isNewer: boolean
+  /** Called between two statements of a process: others may act, time may pass, it may be stopped or killed. */
+  between(pid: number, sql: string): void
+  /** Connections that are kept from one run to the next, by pid; none: each process makes its own. */
+  kept?: Map<number, FaultyDb>
 }
 
 /** The machine's wall clock, which can be set, and its monotonic one, which cannot. */

@@ -23,9 +23,8 @@ export interface Row {
   deadline: number | null
   createdAt: number
   token: number | null
-  /** Tokens of the leases whose holder has reported, as a text. */
-  reported: string
   expiresAt: number | null
+  renewedAt: number | null
   worker: number | null
   startedAt: number | null
   cancel: number
@@ -35,6 +34,10 @@ export interface Row {
   reason: string | null
   key: string | null
   concurrency: string | null
+  /** Beside how many others it may run, as the file says; null for any number. */
+  company: number | null
+  /** How often it was given to workers that never received it. */
+  undelivered: number
   /** Rows in its history. */
   failures: number
 }
@@ -52,10 +55,19 @@ export interface Facts {
   lease: 'old' | 'new' | null
 }
 
-/** Something that can happen to one job in one call of an engine. `once`: somebody asked for it, once. */
-export type Happening = { once?: boolean } & (
-  | { what: 'due' | 'expire' | 'lease' | 'succeed' | 'release' | 'cancel' | 'retry' | 'remove' | 'prune' }
-  | { what: 'fail'; kind: 'temporary' | 'permanent' | 'timeout' | 'lost'; retryAfter: number | null }
+/**
+ * Something that can happen to one job in one call of an engine. `once`: somebody asked for it, once. `law`: what it
+ * breaks; nothing that keeps the contract explains what happened if only this does.
+ */
+export type Happening = {
+  once?: boolean
+  law?: string
+} /** `early`: its delay is over by the monotonic clock, though not by the wall clock, which was set back. */ & (
+  | { what: 'due'; early?: boolean }
+  | { what: 'expire' | 'lease' | 'succeed' | 'release' | 'cancel' | 'retry' | 'remove' | 'prune' }
+  | { what: 'fail'; kind: 'temporary' | 'permanent' | 'timeout'; retryAfter: number | null }
+  /** Its holder is gone or silent. `company`: how many others ran beside it; null where that cannot be said. */
+  | { what: 'lost'; charged: boolean; company: number | null; waits?: boolean }
 )
 
 /** How long after its timeout an attempt's lease may last, so that its worker can report the timeout itself. */
@@ -80,7 +92,9 @@ export function after(job: Facts, happening: Happening, policy: Row, now: number
   })
   switch (happening.what) {
     case 'due':
-      return job.state === 'scheduled' && job.runAt! <= now ? { ...job, state: 'ready', runAt: null } : null
+      return job.state === 'scheduled' && (happening.early || job.runAt! <= now)
+        ? { ...job, state: 'ready', runAt: null }
+        : null
     case 'expire':
       return waits && job.deadline !== null && job.deadline <= now ? end('dead', 'expired') : null
     case 'lease':
@@ -93,11 +107,19 @@ export function after(job: Facts, happening: Happening, policy: Row, now: number
       if (happening.kind === 'permanent') return end('dead', 'permanent')
       if (happening.kind === 'timeout' && policy.onTimeout === 'dead') return end('dead', 'timeout')
       if (job.attempt - job.budget >= policy.max) return end('dead', 'exhausted')
-      if (happening.kind === 'lost') return { ...job, state: 'ready', lease: null }
       return {
         ...{ ...job, state: 'scheduled', lease: null },
         runAt: now + (happening.retryAfter ?? delayAfter(policy.backoff, job.attempt - job.budget)),
       }
+    case 'lost': {
+      if (!held) return null
+      if (job.cancel) return end('cancelled')
+      const tries = job.attempt - job.budget
+      if (policy.max === 1 || (happening.charged && tries >= policy.max)) return end('dead', 'exhausted')
+      if (!happening.charged) return { ...job, state: 'ready', budget: job.budget + 1, lease: null }
+      if (!happening.waits) return { ...job, state: 'ready', lease: null }
+      return { ...job, state: 'scheduled', lease: null, runAt: now + delayAfter(policy.backoff, tries) }
+    }
     case 'release':
       if (!held) return null
       return job.cancel ? end('cancelled') : { ...job, state: 'ready', attempt: job.attempt - 1, lease: null }
@@ -124,20 +146,27 @@ function delayAfter(backoff: string | null, attempt: number): number {
   return Math.min(kind === 'linear' ? delay * attempt : delay, max)
 }
 
-/** Whether some order of these happenings leads from one to the other: searched breadth first, a few steps deep. */
-export function explained(from: Facts, to: Facts, happenings: Happening[], policy: Row, now: number): boolean {
+/** Some order of these happenings that leads from one to the other, or null: searched breadth first, a few steps deep. */
+export function explained(
+  from: Facts,
+  to: Facts,
+  happenings: Happening[],
+  policy: Row,
+  now: number,
+): Happening[] | null {
   const wanted = JSON.stringify(sorted(to))
-  let front = [{ facts: from, used: 0 }]
+  let front = [{ facts: from, used: 0, way: [] as Happening[] }]
   const seen = new Set<string>()
   for (let depth = 0; depth <= 6; depth++) {
-    if (front.some(({ facts }) => JSON.stringify(sorted(facts)) === wanted)) return true
+    const found = front.find(({ facts }) => JSON.stringify(sorted(facts)) === wanted)
+    if (found) return found.way
     const reached: typeof front = []
-    for (const { facts, used } of front)
+    for (const { facts, used, way } of front)
       for (const [i, happening] of happenings.entries()) {
         if (happening.once && used & (1 << i)) continue
         const then = after(facts, happening, policy, now)
         if (!then) continue
-        const next = { facts: then, used: happening.once ? used | (1 << i) : used }
+        const next = { facts: then, used: happening.once ? used | (1 << i) : used, way: [...way, happening] }
         const name = JSON.stringify([sorted(then), next.used])
         if (seen.has(name)) continue
         seen.add(name)
@@ -145,7 +174,7 @@ export function explained(from: Facts, to: Facts, happenings: Happening[], polic
       }
     front = reached
   }
-  return false
+  return null
 }
 
 const sorted = ({ state, ...f }: Facts) =>

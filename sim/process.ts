@@ -1,18 +1,46 @@
 import { Engine, type Reply, type Request } from '../src/store/sqlite/commit.ts'
 import { connect } from '../src/store/sqlite/connection.ts'
-import type { Db } from '../src/store/sqlite/db.ts'
 import type { Input, LeasedJob, Operation, Source, StoreEvent } from '../src/store/store.ts'
 import { type Call, must } from './checker.ts'
 import { Faults, FaultyDb } from './faults.ts'
+import type { Snapshot } from './file.ts'
 import type { Machine } from './machine.ts'
+
+/** How long the engine waits for a lock. */
+const patience = 10_000
+/** A call that takes longer than planned by this much is as if the process had stood still. */
+const leastGap = 1000
+/** How long a handler that runs on keeps its job from starting beside it. */
+const overdueFor = 30_000
 
 /** A handler that runs. */
 export interface Handler {
   worker: SimulatedWorker
   lease: LeasedJob
   cancelRequested: boolean
-  /** Its lease is gone; it may not know, or not care. */
-  lost: boolean
+  /** When it was first seen that its lease is lost, by the monotonic clock. */
+  lostAt?: number
+  /** When it kills its process, on the monotonic clock: a poison job. */
+  killsAt: number
+}
+
+/** What the model has to know of a process to judge what becomes of its leases. All times in ms. */
+export interface Life {
+  isAlive: boolean
+  /** On the monotonic clock; infinity while it lives. */
+  diedAt: number
+  /** Since when it stands still, on the monotonic clock; infinity while it goes on. */
+  stoppedAt: number
+  /** For how long it stood still in all. */
+  stopped: number
+  /** For how long it went on, and waited for nothing. */
+  watched: number
+  /** Of these, while nobody held the lock for long: then it can renew. */
+  free: number
+  /** It has begun to stop. */
+  isStopping: boolean
+  /** A handler whose attempt is over may run in it: then more ran beside a job than leases say. */
+  hasOverdue: boolean
 }
 
 /** A pool of slots that asks as src/queue/worker.ts does. */
@@ -23,10 +51,12 @@ export interface SimulatedWorker {
   sources: Source[]
   slots: number
   running: Handler[]
-  /** Jobs whose timed-out handler still runs. */
-  overdue: number[]
+  /** Handlers that still run although their attempt is over, and until when that keeps their jobs from starting here. */
+  overdue: { lease: LeasedJob; until: number }[]
   /** Seq of the request for jobs that waits. */
   asked: number | null
+  /** Slots that it asked for. */
+  free: number
 }
 
 /** One process: the real engine, and a stand-in for the app and the workers around it. */
@@ -41,9 +71,30 @@ export class SimulatedProcess {
   /** On the monotonic clock. */
   asleepUntil = 0
   stopping = false
+  readonly life: Life = {
+    ...{ isAlive: true, diedAt: Number.POSITIVE_INFINITY, stoppedAt: Number.POSITIVE_INFINITY },
+    ...{ stopped: 0, watched: 0, free: 0, isStopping: false, hasOverdue: false },
+  }
+  /** One of its calls has begun and has not returned: others act within it. */
+  inCall = false
+  /** It waits for the lock. */
+  isWaiting = false
+  /** How long it has waited for the lock in this call. */
+  waited = 0
+  /** More than a second has gone by unplanned since its last write. */
+  afterGap = false
+  /** This call has committed: nobody acts within what is left of it, so that what it changed is known for its own. */
+  sealed = false
+  /** Others have acted within this call. */
+  interrupted = false
+  #lockedAt: { now: number; elapsed: number } | undefined
+  #lockedAfterGap = false
   readonly #machine: Machine
   #engine: Engine | undefined
-  #db: Db | undefined
+  #db: FaultyDb | undefined
+  #isPlanned = false
+  #lookedAt = 0
+  #inCallFor = 0
   #lastSeq = 0
   #wasSound = true
 
@@ -52,12 +103,21 @@ export class SimulatedProcess {
     this.#machine = machine
     this.faults = new Faults(machine.counts)
     this.workers = workers.map((worker) => {
-      return { ...worker, id: null, registering: null, running: [], overdue: [], asked: null }
+      return { ...worker, id: null, registering: null, running: [], overdue: [], asked: null, free: 0 }
     })
   }
 
   get awake(): boolean {
     return this.asleepUntil <= this.#machine.clock.monotonic()
+  }
+
+  /** It can be called: it is not stopped, and not within a call. */
+  get isFree(): boolean {
+    return this.awake && !this.inCall && !this.faults.dead
+  }
+
+  get holdsLock(): boolean {
+    return this.#db?.holdsLock ?? false
   }
 
   get handlers(): Handler[] {
@@ -70,17 +130,30 @@ export class SimulatedProcess {
 
   /** Opens the file; that is the recovery. */
   open(): Call {
-    const { path, disk, clock, random, rewrite, alive } = this.#machine
+    const { path, disk, clock, random, rewrite, alive, kept } = this.#machine
     const me = { host: 'here', pid: this.pid, pid_started: `${this.pid}`, boot: 'once', pid_space: 'one' }
     const isAlive = (row: { pid: number | null }) => this.#isAlive(row.pid!)
+    const watch = {
+      between: (sql: string) => this.#machine.between(this.pid, sql),
+      began: () => {
+        this.#lockedAt = { now: clock.now(), elapsed: clock.monotonic() }
+        this.#lockedAfterGap ||= this.afterGap
+        this.afterGap = false
+      },
+      committed: () => {
+        this.sealed = true
+      },
+    }
     const create = () =>
-      new FaultyDb({ path, clock, processes: { me, isAlive } }, { faults: this.faults, disk, random, rewrite })
+      new FaultyDb({ path, clock, processes: { me, isAlive } }, { faults: this.faults, disk, random, rewrite, watch })
     alive.add(this.pid)
     return this.#call('open', () => {
       this.#engine = new Engine(path, clock, {
         ...{ disk, diskReserve: 2 ** 26 },
         open: (at, time) => {
-          this.#db = connect(at, time, create)
+          const known = this.#db ? undefined : kept?.get(this.pid)?.reuse(this.faults, watch)
+          this.#db = known ?? (connect(at, time, create) as FaultyDb)
+          kept?.set(this.pid, this.#db)
           return this.#db
         },
       })
@@ -94,7 +167,13 @@ export class SimulatedProcess {
     return this.#call('execute', () => this.#engine!.execute(requests))
   }
 
+  /** It has not looked for so long that it would take itself to have stood still. */
+  get mustLook(): boolean {
+    return this.#machine.clock.monotonic() - this.#lookedAt > 400
+  }
+
   tick(): Call {
+    this.#lookedAt = this.#machine.clock.monotonic()
     return this.#call('tick', () => this.#engine!.tick())
   }
 
@@ -103,10 +182,11 @@ export class SimulatedProcess {
     return Number.isFinite(this.#engine!.tickIn(20))
   }
 
-  ask<K extends Operation>(operation: K, input: Input<K>): number {
+  ask<K extends Operation>(operation: K, input: Input<K>, epoch?: string): number {
     const seq = ++this.#lastSeq
-    this.outbox.push({ seq, operation, input })
-    this.asked.set(seq, { seq, operation, input })
+    const request = { seq, operation, input, epoch }
+    this.outbox.push(request)
+    this.asked.set(seq, request)
     return seq
   }
 
@@ -114,27 +194,87 @@ export class SimulatedProcess {
   askForJobs(): void {
     for (const worker of this.workers) {
       if (this.stopping) continue
-      const { id, sources, slots, running, overdue } = worker
+      const { id, sources, slots, running } = worker
+      const now = this.#machine.clock.monotonic()
+      const free = slots - worker.overdue.filter(({ until }) => until > now).length
       if (id === null) {
         worker.registering ??= this.ask('register', { name: `p${this.pid}`, sources, slots })
-      } else if (worker.asked === null && running.length < slots - overdue.length)
-        worker.asked = this.ask('lease', { worker: id, sources, slots: slots - overdue.length, exclude: [...overdue] })
+      } else if (running.length < free && (worker.asked === null || free > worker.free)) {
+        worker.free = free // a new request replaces one for fewer slots
+        worker.asked = this.ask('lease', { worker: id, sources, slots: free, exclude: [] })
+      }
     }
   }
 
   /** The handler is done: its slot is free at once. */
-  report(handler: Handler, how: 'succeed' | 'temporary' | 'permanent' | 'timeout' | 'release'): void {
+  report(handler: Handler, how: 'succeed' | 'temporary' | 'permanent' | 'timeout' | 'release', goesOn = false): void {
     const { worker, lease } = handler
     worker.running.splice(worker.running.indexOf(handler), 1)
     const [error, retryAfter] = [{ name: 'Error', message: how, stack: null }, null]
     if (how === 'succeed') this.ask('succeed', { lease, result: '{}' })
     else if (how === 'release') this.ask('release', lease)
-    else this.ask('fail', { lease, kind: how, error, retryAfter })
+    else this.ask('fail', { lease, kind: how, error, retryAfter, goesOn })
+  }
+
+  /** Its attempt is over, and it runs on. */
+  goesOn({ worker, lease }: Handler): void {
+    worker.overdue.push({ lease, until: this.#machine.clock.monotonic() + overdueFor })
+    this.life.hasOverdue = true
+  }
+
+  /** One of those that ran on is done. */
+  settles(): void {
+    const done = this.workers.find(({ overdue }) => overdue.length > 0)?.overdue.shift()
+    if (done) this.ask('settled', done.lease)
+  }
+
+  /** Time has passed. */
+  passed(ms: number, lockIsHeld: boolean, allStand = false): void {
+    if (allStand) this.afterGap = true
+    if (this.inCall) this.#inCallFor += ms
+    if (allStand || !this.awake || (this.inCall && !this.isWaiting)) this.life.stopped += ms
+    else if (!this.inCall) {
+      this.life.watched += ms
+      if (!lockIsHeld) this.life.free += ms
+    }
+    if (this.awake && this.asleepUntil > 0) this.wake()
+  }
+
+  /** Nothing goes on in it for so long. */
+  sleep(ms: number): void {
+    this.life.stoppedAt = this.#machine.clock.monotonic()
+    this.asleepUntil = this.life.stoppedAt + ms
+  }
+
+  wake(): void {
+    if (this.#machine.clock.monotonic() - this.life.stoppedAt > 1500) this.afterGap = true
+    this.asleepUntil = 0
+    this.life.stoppedAt = Number.POSITIVE_INFINITY
+  }
+
+  /** After a look at the file: each handler whose lease was lost has been told. */
+  mustKnow({ jobs }: Snapshot): void {
+    if (this.stopping) return
+    const now = this.#machine.clock.monotonic()
+    for (const handler of this.handlers) {
+      const { lease } = handler
+      const row = jobs.get(lease.id)
+      if ((row?.state === 'running' && row.token === lease.token) || lease.queue === 'w') continue
+      handler.lostAt ??= now
+      must(now - handler.lostAt < 1000, 'a process hears of each lease that it lost', () => ({
+        at: [handler.lostAt, now],
+        pid: this.pid,
+        lease,
+        row,
+      }))
+    }
   }
 
   /** Takes no more jobs, gives back what runs, and closes when that is on disk. */
   stop(): void {
     this.stopping = true
+    this.life.isStopping = true
+    for (const { id } of this.workers) if (id !== null) this.ask('stopping', id)
     for (const { id } of this.workers) if (id !== null) this.ask('unregister', id)
   }
 
@@ -147,7 +287,22 @@ export class SimulatedProcess {
   end(): void {
     this.#machine.alive.delete(this.pid)
     this.faults.dead = true
-    if (this.#db?.connection.isOpen) this.#db.connection.close()
+    this.life.isAlive = false
+    this.life.diedAt = Math.min(this.life.diedAt, this.#machine.clock.monotonic())
+    if (!this.#db?.connection.isOpen) return
+    if (!this.inCall && !this.#machine.kept) this.#db.connection.close()
+    else if (this.#db.connection.isTransaction) this.#db.connection.exec('ROLLBACK') // closed when its call returns
+  }
+
+  /** SIGKILL, at this moment. */
+  kill(): void {
+    this.faults.strike('kill')
+    this.end()
+  }
+
+  #killsAt({ payload }: LeasedJob): number {
+    const { poison } = JSON.parse(payload) as { poison?: number }
+    return poison === undefined ? Number.POSITIVE_INFINITY : this.#machine.clock.monotonic() + poison
   }
 
   #isAlive(pid: number): boolean | null {
@@ -162,20 +317,35 @@ export class SimulatedProcess {
     const { clock } = this.#machine
     const wasSound = this.#wasSound
     this.faults.struck = false
+    Object.assign(this, { inCall: true, sealed: false, interrupted: false, waited: 0 })
+    this.#lockedAt = undefined
+    this.#lockedAfterGap = false
+    this.#inCallFor = 0
     let replies: Reply[] = []
     let events: StoreEvent[] = []
     try {
       replies = work()
       events = this.#engine!.events.splice(0)
     } catch (error) {
-      if (!this.faults.struck) throw error
+      if (!this.faults.struck && !this.#machine.isNewer) throw error
+    } finally {
+      this.inCall = false
+      if (this.#inCallFor <= leastGap) this.life.watched += this.#inCallFor
     }
+    if (this.waited > patience - 100) this.faults.struck = true
+    const afterGap = this.#lockedAfterGap
+    if (!this.sealed && kind !== 'tick') this.afterGap ||= afterGap
+    this.#expect(kind)
     this.#wasSound = !this.faults.dead && this.status === 'ok' && !this.faults.struck
     const faulty = !wasSound || !this.#wasSound
     const { full, gone } = this.#machine.disk
-    must(!faulty || !wasSound || this.faults.struck || full || gone, 'only a fault degrades a store', () => this.pid)
+    must(
+      !faulty || !wasSound || this.faults.struck || full || gone || this.#machine.isNewer,
+      'only a fault degrades a store',
+      () => this.pid,
+    )
     if (this.faults.dead) [replies, events] = [[], []]
-    const isAlive = (pid: number) => this.#isAlive(pid)
+    const { now, elapsed } = this.#lockedAt ?? { now: clock.now(), elapsed: clock.monotonic() }
     return {
       kind,
       pid: this.pid,
@@ -183,17 +353,30 @@ export class SimulatedProcess {
       replies,
       events,
       faulty,
-      now: clock.now(),
-      elapsed: clock.monotonic(),
-      isAlive,
+      now,
+      elapsed,
+      ended: clock.monotonic(),
+      afterGap,
+      interrupted: this.interrupted,
     }
+  }
+
+  /** As the storage thread does: the next look is planned, unless it is already. */
+  #expect(kind: Call['kind']): void {
+    if (!this.#engine || this.faults.dead || (kind === 'execute' && this.#isPlanned)) return
+    const wait = this.#engine.tickIn(20)
+    this.#isPlanned = Number.isFinite(wait)
+    if (this.#isPlanned) this.#engine.expect(wait)
   }
 
   /** Hands out what the engine said. */
   hear({ replies, events }: Call): void {
+    for (const event of events) this.#happened(event)
     for (const reply of replies) {
-      const { operation } = this.asked.get(reply.seq)!
+      const { operation, input } = this.asked.get(reply.seq)!
       this.asked.delete(reply.seq)
+      if ('error' in reply && reply.error.code === 'LEASE_LOST' && (operation === 'succeed' || operation === 'fail'))
+        this.ask('settled', (input as Input<'succeed'>).lease)
       const worker = this.workers.find(({ asked, registering }) => asked === reply.seq || registering === reply.seq)
       if (!worker) continue
       if (operation === 'register') {
@@ -202,16 +385,36 @@ export class SimulatedProcess {
         continue
       }
       worker.asked = null
+      if ('error' in reply && reply.error.code === 'WORKER_UNKNOWN') worker.id = null
       if ('value' in reply)
-        for (const lease of reply.value as LeasedJob[])
-          worker.running.push({ worker, lease, cancelRequested: false, lost: false })
+        for (const lease of reply.value as LeasedJob[]) {
+          this.#mustNotRun(lease)
+          worker.running.push({ worker, lease, cancelRequested: false, killsAt: this.#killsAt(lease) })
+        }
     }
-    for (const event of events) {
-      if (event.event !== 'leaseLost' && event.event !== 'cancelRequested') continue
-      const handler = this.handlers.find(({ lease }) => lease.id === event.id && lease.token === event.token)
-      if (!handler) continue
-      if (event.event === 'leaseLost') handler.lost = true
-      else handler.cancelRequested = true
+  }
+
+  #happened(event: StoreEvent): void {
+    if (event.event !== 'leaseLost' && event.event !== 'cancelRequested') return
+    const handler = this.handlers.find(({ lease }) => lease.id === event.id && lease.token === event.token)
+    if (!handler) return
+    if (event.event === 'cancelRequested') {
+      handler.cancelRequested = true
+      return
     }
+    handler.worker.running.splice(handler.worker.running.indexOf(handler), 1)
+    if (this.#machine.random.chance(0.7))
+      this.goesOn(handler) // it does not heed its signal at once
+    else this.ask('settled', handler.lease)
+  }
+
+  /** Another handler of the same job, whose attempt is over, still runs here. */
+  #mustNotRun({ id }: LeasedJob): void {
+    const now = this.#machine.clock.monotonic()
+    const beside = [
+      ...this.handlers.filter(({ lease }) => lease.id === id),
+      ...this.workers.flatMap(({ overdue }) => overdue.filter(({ lease, until }) => lease.id === id && until > now)),
+    ]
+    must(beside.length === 0, 'no attempt starts beside a handler of its job in the same process', () => [this.pid, id])
   }
 }

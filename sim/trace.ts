@@ -54,8 +54,10 @@ function answer(request: Request | undefined, reply: Reply): string {
     case 'remove':
     case 'unregister':
     case 'setQueue':
+    case 'setSchedule':
+    case 'removeSchedule':
       return ''
     default:
-      return ` -> ${(reply.value as { state: string }).state}`
+      return reply.value === null ? '' : ` -> ${(reply.value as { state: string }).state}`
   }
 }

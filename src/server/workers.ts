@@ -13,19 +13,30 @@ const isUnknown = (error: unknown): boolean => isQueueError(error) && error.code
 export class Workers {
   readonly #store: Store
   readonly #names = new Map<string, Named>()
-  readonly #earlier: Promise<void>
+  #known: Promise<void> | undefined
   /** Of the file that is there, as last heard of. */
   epoch = ''
 
   /** Knows those that asked an earlier server. */
   constructor(store: Store) {
     this.#store = store
-    this.#earlier = Promise.all([store.call('epoch', null), store.call('stats', null)]).then(([epoch, { workers }]) => {
-      this.epoch = epoch
-      for (const { id, name, pid } of workers)
-        if (pid === null) this.#names.set(name, { said: '', id: Promise.resolve({ epoch, number: id }) })
-    })
     this.#earlier.catch(() => undefined)
+  }
+
+  /** Asked anew after a failure: storage that was away for a moment must not keep workers out until a restart. */
+  get #earlier(): Promise<void> {
+    this.#known ??= this.#ask()
+    return this.#known.catch((error) => {
+      this.#known = undefined
+      throw error
+    })
+  }
+
+  async #ask(): Promise<void> {
+    const [epoch, { workers }] = await Promise.all([this.#store.call('epoch', null), this.#store.call('stats', null)])
+    this.epoch = epoch
+    for (const { id, name, pid } of workers)
+      if (pid === null) this.#names.set(name, { said: '', id: Promise.resolve({ epoch, number: id }) })
   }
 
   /** Signs on. Another file may have taken the place of the one that was known. */

@@ -198,10 +198,11 @@ export class Model {
   }
 
   /** `others`: beside how many others it ran in its process; null when that it was lost is no evidence. */
-  #lose(job: ModelJob, others: number | null): void {
+  #lose(job: ModelJob, beside: number | null): void {
+    const others = beside === null ? null : Math.min(beside, job.company ?? beside) // any beyond are handlers that go on
     const isLast = job.maxAttempts === 1 || (others === 0 && job.attempt - job.before >= job.maxAttempts)
     if (others === 0) job.losses++
-    else if (others !== null) job.company = Math.min(job.company ?? others, Math.floor(others / 2))
+    else if (others !== null) job.company = Math.floor(others / 2)
     if (job.cancelRequested) this.#end(job, 'cancelled', null)
     else if (isLast) this.#end(job, 'dead', 'exhausted')
     else if (others === 0 && job.losses > 1)
@@ -278,7 +279,7 @@ export class Model {
       return
     }
     const others = this.#take(job)
-    if (others === 0) this.fail(job, 'timeout')
+    if (Math.min(others, job.company ?? others) === 0) this.fail(job, 'timeout')
     else this.#lose(job, others)
   }
 

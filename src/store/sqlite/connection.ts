@@ -151,18 +151,25 @@ export function isOlder(version: number[], than: number[]): boolean {
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4))
 
+/** How a process waits for a lock: in the simulator other processes act meanwhile, and simulated time passes. */
+export const lockWait = {
+  now: () => performance.now(),
+  sleep: (ms: number): void => void Atomics.wait(sleeper, 0, 0, ms),
+}
+
 /**
  * Runs `work` again while another process holds the file's lock, for up to `patience` ms. Its waits are far shorter than
  * SQLite's own (up to 100 ms), so that a process among busy ones gets its turn within a few commits of theirs.
  */
 export function whileBusy<T>(work: () => T, patience = 10_000): T {
-  const start = performance.now()
+  let waited = 0 // what was planned, not what passed: a process that was stopped meanwhile has tried no longer for that
   for (let wait = 0.1; ; wait = Math.min(wait * 1.5, 5)) {
     try {
       return work()
     } catch (error) {
-      if (!isSqlite(error) || (error.errcode & 0xff) !== 5 || performance.now() - start > patience) throw error
-      Atomics.wait(sleeper, 0, 0, wait)
+      if (!isSqlite(error) || (error.errcode & 0xff) !== 5 || waited > patience) throw error
+      lockWait.sleep(wait)
+      waited += wait
     }
   }
 }

@@ -78,6 +78,17 @@ export function goesOn(db: Db, worker: number | null, { id, token }: { id: numbe
   )
 }
 
+/** A process that stood still hears late that it lost a lease: the time for its handler to stop begins then. */
+export function goesOnFromNow(db: Db, { id, token }: { id: number; token: number }): void {
+  db.run(
+    `UPDATE gq_workers SET overdue = (
+       SELECT json_group_array(CASE WHEN (value ->> 'id', value ->> 'token') = (?1, ?2)
+         THEN json_set(value, '$.since', ?3) ELSE json(value) END) FROM json_each(overdue))
+     WHERE overdue <> '[]' AND EXISTS (SELECT 1 FROM json_each(overdue) WHERE (value ->> 'id', value ->> 'token') = (?1, ?2))`,
+    ...[id, token, db.now],
+  )
+}
+
 export const isRecent = (since: number, now: number): boolean => Math.abs(now - since) < overdueFor
 
 /** That handler has ended, or its worker reports on it: its job may run there again. */

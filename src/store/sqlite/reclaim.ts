@@ -78,7 +78,7 @@ export function reclaimRanOut(db: Db, terms: Terms, monotonic: number): void {
     goesOn(db, job.worker_id, { id, token })
     const worker = db.get<WorkerOf>(`SELECT ${workerColumns} FROM gq_workers WHERE id = ?1`, job.worker_id)
     const loss = lossOf(db, job.worker_id, nameOf(worker))
-    if (loss.jobs <= 1) reclaimed(db, job, endTimedOut(db, job))
+    if (Math.min(loss.jobs - 1, job.company ?? loss.jobs) === 0) reclaimed(db, job, endTimedOut(db, job))
     else {
       const error = lost('stood still', loss, `the app's thread of ${nameOf(worker)} did not report its timeout of ${job.timeout} ms`) // biome-ignore format: one line
       reclaimed(db, job, lose(db, job, error, loss.jobs - 1, loss.id))

@@ -29,7 +29,7 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
   if (version(source) === 0) throw new GopherQueueError('NOT_A_QUEUE', `There is no queue in ${path}.`)
   source.exec('BEGIN')
   copy.begin('write')
-  const looked = { gq_workers: 'ended_at IS NULL', gq_jobs: `state = 'running'`, gq_meta: isCopied }
+  const looked = { gq_workers: 'ended_at IS NULL', gq_jobs: `state = 'running'`, gq_losses: 'true', gq_meta: isCopied }
   for (const [table, where] of Object.entries(looked))
     for (const row of source.prepare(`SELECT * FROM ${table} WHERE ${where}`).all()) {
       const columns = Object.keys(row)

@@ -8,6 +8,7 @@ import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { Delays } from './delays.ts'
 import { Leases } from './leases.ts'
+import { goesOnFromNow } from './losses.ts'
 import { mustKnowSchema } from './newer.ts'
 import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
 import { giveBack, sparePages } from './space.ts'
@@ -59,6 +60,8 @@ export class Rounds {
   #expectedAt = Number.POSITIVE_INFINITY
   /** This process stood still, and no transaction has followed yet. */
   #afterGap = false
+  /** Leases that handlers were told they have lost, and of which the file does not say yet when. */
+  #heard: { id: number; token: number }[] = []
   /** Transactions that followed a gap, one after the other. */
   #gapsInARow = 0
   /** The app's thread did not report a timeout, and nothing has come from it since: a job leased for it now would not start. */
@@ -102,7 +105,8 @@ export class Rounds {
     const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)))
     const reaping = this.isAtWork && due
     if (reaping) whileBusy(() => this.#ticks.plan(db))
-    if (lookAround || reaping) this.#emit(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
+    if (lookAround || reaping) this.#hear(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
+    this.#heedGap(this.#clock.monotonic() - now)
     return { reaping, lookAround, probing: this.#condition.blocked }
   }
 
@@ -135,10 +139,16 @@ export class Rounds {
     }
   }
 
+  /** Handlers hear that their leases are lost; those that go on keep their jobs from starting beside them from now on. */
+  #hear(events: StoreEvent[]): void {
+    this.#emit(events)
+    for (const event of events) if (event.event === 'leaseLost') this.#heard.push(event)
+  }
+
   /** A transaction of ours that took long kept the others from renewing. On a slow disk each does: that is no gap, else nothing would ever be taken. */
   #heedSlowness(took: number): void {
+    this.#expectedAt = Math.max(this.#expectedAt, this.#clock.monotonic()) // leases given in it begin after it
     if (took <= leastGap) return
-    this.#expectedAt = Math.max(this.#expectedAt, this.#clock.monotonic())
     this.#terms.skip(took, this.#clock.monotonic())
   }
 
@@ -212,6 +222,7 @@ export class Rounds {
     const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayFeed(db, lookAround)))
     const proving = writing && this.#condition.blocked
     const before = this.#clock.monotonic()
+    this.#heedGap(before - this.#expectedAt)
     const pruning = !reaping && asked && before >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
     // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
     const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.mayShrink
@@ -228,6 +239,7 @@ export class Rounds {
         const everywhere = lookAround || this.#versionOutside(db) !== this.#dataVersion
         if (proving) this.#probe(db)
         if (asked) this.#leases.writeProgress(db)
+        for (const lease of this.#heard) goesOnFromNow(db, lease)
         const answers = answerAll(db, requests)
         let behind = pruning && prune(db)
         if (reaping) behind = this.#reap(db, at) // after held outcomes: their attempts were over in time
@@ -265,6 +277,7 @@ export class Rounds {
         if (isHere) this.#terms.add(job, committed)
       }
     }
+    if (writing) this.#heard = []
     this.#emit(events)
     if (db.appStandsStill) this.#appStandsStill = true
     this.#delays.forget(db.early)

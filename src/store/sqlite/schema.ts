@@ -226,6 +226,7 @@ const migrations: string[] = [
    CREATE INDEX gq_workers_ended ON gq_workers (ended_at) WHERE ended_at IS NOT NULL;
    CREATE INDEX gq_workers_instance ON gq_workers (instance);
    CREATE INDEX gq_losses_at ON gq_losses (at);
+   CREATE INDEX gq_workers_overdue ON gq_workers (id) WHERE overdue <> '[]';
 
    CREATE TABLE gq_schedules (
      name       TEXT PRIMARY KEY,

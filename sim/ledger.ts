@@ -1,0 +1,44 @@
+import type { Happening, Row } from './model.ts'
+
+/** What each job has been through, by the contract: its charges, and beside how many others it may run. */
+export class Ledger {
+  readonly #charges = new Map<number, number>()
+  readonly #mostBeside = new Map<number, number>()
+  readonly #kills = new Map<number, number>()
+  /** What ended a lease by its holder's word: name -> 'succeed' or 'fail'. */
+  readonly ends = new Map<string, string>()
+
+  /** A job went this way. */
+  follow(row: Row, lease: string | null, way: Happening[]): void {
+    for (const happening of way) {
+      const { what, law } = happening
+      if (what === 'retry') this.#charges.delete(row.id)
+      if (what === 'succeed' || what === 'fail') this.#mostBeside.delete(row.id)
+      if ((what === 'succeed' || what === 'fail') && happening.once && lease) this.ends.set(lease, what)
+      const charged = what === 'fail' || (what === 'lost' && happening.charged)
+      if (charged && !law) this.#charges.set(row.id, this.charges(row.id) + 1)
+      if (what === 'lost' && happening.company)
+        this.#mostBeside.set(row.id, Math.min(this.mostBeside(row.id), Math.floor(happening.company / 2)))
+    }
+  }
+
+  /** It has killed its process: how often in all. */
+  killed(id: number): number {
+    this.#kills.set(id, (this.#kills.get(id) ?? 0) + 1)
+    return this.#kills.get(id)!
+  }
+
+  restored(ids: Iterable<number>): void {
+    for (const known of [this.#charges, this.#mostBeside, this.#kills, this.ends]) known.clear()
+    for (const id of ids) this.#charges.set(id, Number.POSITIVE_INFINITY) // nobody knows
+  }
+
+  charges(id: number): number {
+    return this.#charges.get(id) ?? 0
+  }
+
+  /** Others beside which it may run. */
+  mostBeside(id: number): number {
+    return this.#mostBeside.get(id) ?? Number.POSITIVE_INFINITY
+  }
+}
