@@ -4,14 +4,14 @@ import { type GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { Input, Operation, StoreEvent, StoreHealth } from '../store.ts'
 import { outcomes, writes } from './answer.ts'
 import { Condition } from './condition.ts'
-import { abandon, connect, errorInUse, isStorageFault, leave } from './connection.ts'
+import { abandon, connect, errorInUse, isStorageFault, leave, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
 import { firstOpening } from './epoch.ts'
 import { groupsOf } from './group.ts'
 import { type Guard, noGuard } from './guard.ts'
 import { plain, type Round, Rounds } from './round.ts'
-import { workersGone } from './workers.ts'
+import { holdsMany, workersGone } from './workers.ts'
 
 export interface Request<K extends Operation = Operation> {
   seq: number
@@ -64,7 +64,7 @@ export class Engine {
     this.#condition = new Condition(clock, disk, diskReserve, guard)
     this.#rounds = new Rounds(clock, this.#condition, tends, (events) => this.events.push(...events))
     this.#db = this.#condition.open(this.#connect)
-    do this.#attempt([], { ...plain, reaping: true })
+    do this.#attempt([], this.#rounds.first(this.#db))
     while (!this.#condition.resting && workersGone(this.#db).length > 0) // a step at a time, so that others are not held up
     if (this.#condition.failed) throw this.#condition.refusal()
   }
@@ -77,8 +77,20 @@ export class Engine {
   execute(requests: Request[]): Reply[] {
     const replies = this.#look()
     const now = requests.filter((request) => !this.#rounds.takes(request, replies))
+    for (const request of now) if (request.operation === 'unregister') replies.push(...this.#letGo(request))
     for (const group of groupsOf(now)) replies.push(...this.#attempt(group, plain))
     this.#tellHealth()
+    return replies
+  }
+
+  /** What a worker still holds goes back before it is signed off: at once, 5,000 jobs would keep others waiting for a second. */
+  #letGo({ input, epoch = this.#db.epoch }: Request): Reply[] {
+    const replies: Reply[] = []
+    const mayGoOn = () => !this.#condition.failed && !this.#condition.blocked && epoch === this.#db.epoch
+    try {
+      while (mayGoOn() && whileBusy(() => holdsMany(this.#db, input as number)))
+        replies.push(...this.#attempt([], { ...plain, leaving: input as number }))
+    } catch {} // the sign-off meets the same fault, and tells
     return replies
   }
 

@@ -13,6 +13,7 @@ import { giveBack, sparePages } from './space.ts'
 import { Terms } from './terms.ts'
 import { Ticks } from './ticks.ts'
 import { Waiting } from './waiting.ts'
+import { releaseSome } from './workers.ts'
 
 /** How often at least the reaper looks, while this process works. */
 const reapEvery = 250
@@ -27,6 +28,8 @@ export interface Round {
   lookAround: boolean
   /** The last write failed: finds out whether the next would not, also when nobody wants to write. */
   probing: boolean
+  /** A worker that is about to be signed off: some of what it holds goes back. */
+  leaving?: number
 }
 export const plain: Round = { reaping: false, lookAround: false, probing: false }
 
@@ -90,11 +93,19 @@ export class Rounds {
     this.#heedGap(now - this.#expectedAt)
     const changed = whileBusy(() => this.#changedOutside(db))
     const lookAround = changed || (this.#waiting.holdsBack && now >= this.#wakeAt)
-    const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)))
-    const reaping = this.isAtWork && due
+    const found = now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)) // also while retention is behind
+    const reaping = this.isAtWork && (found || now >= this.#pruneAt)
     if (reaping) whileBusy(() => this.#ticks.plan(db))
     if (lookAround || reaping) this.#emit(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
     return { reaping, lookAround, probing: this.#condition.blocked }
+  }
+
+  /** The first look at a file. A fault of the storage is met again by the transaction that follows, which tells. */
+  first(db: Db): Round {
+    try {
+      whileBusy(() => this.#lookAtReaping(db))
+    } catch {}
+    return { ...plain, reaping: true }
   }
 
   /** The next look comes in `ms`. When it comes much later, this process stood still. */
@@ -174,8 +185,8 @@ export class Rounds {
   }
 
   /** Runs requests in one transaction, with what the round is for, and feeds who waits. */
-  run(db: Db, requests: Request[], { reaping, lookAround, probing }: Round, mayWrite: boolean): Reply[] {
-    const asked = reaping || probing || requests.some(({ operation }) => operation in writes)
+  run(db: Db, requests: Request[], { reaping, lookAround, probing, leaving }: Round, mayWrite: boolean): Reply[] {
+    const asked = reaping || probing || leaving !== undefined || requests.some(({ operation }) => operation in writes)
     const watched = mayWrite && this.#watchers.length > 0
     const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayFeed(db, lookAround)))
     const proving = writing && this.#condition.blocked
@@ -197,6 +208,7 @@ export class Rounds {
         if (proving) this.#probe(db)
         if (asked) this.#leases.writeProgress(db)
         const answers = answerAll(db, requests)
+        if (leaving !== undefined) releaseSome(db, leaving)
         let behind = pruning && prune(db)
         if (reaping) behind = this.#reap(db, at) // after held outcomes: their attempts were over in time
         if (reaping && this.#ticks.fire(db, this.#condition.full)) behind = true

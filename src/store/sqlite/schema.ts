@@ -167,7 +167,7 @@ const migrations: string[] = [
    CREATE TABLE gq_requests (
      request    TEXT    PRIMARY KEY,
      answer     TEXT    NOT NULL CHECK (json_valid(answer)),
-     digest     TEXT    NOT NULL,
+     digest     TEXT,
      expires_at INTEGER NOT NULL
    ) STRICT, WITHOUT ROWID;
    CREATE INDEX gq_requests_expires ON gq_requests (expires_at);

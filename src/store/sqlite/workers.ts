@@ -137,6 +137,25 @@ export function unregister(db: Db, id: number): null {
   return null
 }
 
+/** Jobs that go back in the transaction that signs their worker off. */
+const few = 20
+const stepMs = 2
+
+/** Whether a worker holds more than may go back at once. */
+export const holdsMany = (db: Db, id: number): boolean =>
+  db.all(`SELECT 1 FROM gq_jobs WHERE state = 'running' AND worker_id = ?1 LIMIT ${few + 1}`, id).length > few
+
+/** Gives back what a worker holds until the clock says that the step is over. */
+export function releaseSome(db: Db, id: number): void {
+  const end = db.clock.monotonic() + stepMs
+  const select = `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${few}`
+  for (let jobs: RunningJob[]; (jobs = db.all<RunningJob>(select, id)).length > 0; )
+    for (const job of jobs) {
+      releaseHeld(db, job)
+      if (db.clock.monotonic() >= end) return
+    }
+}
+
 /** Written before a worker waits for its handlers: a process that is killed meanwhile is no evidence against them. */
 export function stopping(db: Db, id: number): null {
   db.run(`UPDATE gq_workers SET stopping_at = ?2 WHERE id = ?1`, id, db.now)
