@@ -90,7 +90,9 @@ export class Engine {
     try {
       while (mayGoOn() && whileBusy(() => holdsMany(this.#db, input as number)))
         replies.push(...this.#attempt([], { ...plain, leaving: input as number }))
-    } catch {} // the sign-off meets the same fault, and tells
+    } catch {
+      // the sign-off meets the same fault, and tells
+    }
     return replies
   }
 

@@ -162,12 +162,12 @@ export interface Reaping {
 }
 
 /**
- * All that time has made necessary, in one transaction. True when retention is behind. What runs was looked at on a read
+ * All that time has made necessary, in one transaction. True when some is left. What runs was looked at on a read
  * just before, since that takes 100 ms of 25,000 jobs: each statement names the lease as it was seen then.
  */
 export function reap(db: Db, { workers, terms, monotonic, takes, early }: Reaping): boolean {
   ripenEarly(db, early)
-  terms.renew(db, monotonic)
+  const renewing = terms.renew(db, monotonic)
   if (takes) {
     reclaimDeadWorkers(db)
     reclaimRanOut(db, terms, monotonic)
@@ -175,7 +175,7 @@ export function reap(db: Db, { workers, terms, monotonic, takes, early }: Reapin
   }
   ripen(db) // also what was just taken back: a second look would have nothing left to do
   const settling = settle(db, db.clock.monotonic() + stepMs)
-  const behind = prune(db) || settling
+  const behind = prune(db) || settling || renewing
   const { host } = db.processes.me
   db.run(
     `UPDATE gq_workers SET seen_at = ?1, ended_at = NULL, loss_id = NULL

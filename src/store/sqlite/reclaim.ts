@@ -25,6 +25,7 @@ export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
       ...[id, token, expiresAt, db.now],
     )
     Object.assign(watched, { overSince: db.now, seenOverFrom: monotonic }) // if this is not stored, the next look corrects it
+    if (db.clock.monotonic() >= end) break
   }
   for (const { id, token, expiresAt, overSince } of terms.toTake(db.now, monotonic).slice(0, stepRows)) {
     const job = db.get<RunningJob>(

@@ -104,7 +104,9 @@ export class Rounds {
   first(db: Db): Round {
     try {
       whileBusy(() => this.#lookAtReaping(db))
-    } catch {}
+    } catch {
+      // as told above
+    }
     return { ...plain, reaping: true }
   }
 

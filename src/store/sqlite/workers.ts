@@ -149,11 +149,14 @@ export const holdsMany = (db: Db, id: number): boolean =>
 export function releaseSome(db: Db, id: number): void {
   const end = db.clock.monotonic() + stepMs
   const select = `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${few}`
-  for (let jobs: RunningJob[]; (jobs = db.all<RunningJob>(select, id)).length > 0; )
+  for (let left = few; left === few; ) {
+    const jobs = db.all<RunningJob>(select, id)
+    left = jobs.length
     for (const job of jobs) {
       releaseHeld(db, job)
       if (db.clock.monotonic() >= end) return
     }
+  }
 }
 
 /** Written before a worker waits for its handlers: a process that is killed meanwhile is no evidence against them. */
