@@ -134,6 +134,7 @@ export class Rounds {
   /** Each connection counts the changes of others from its own start: the next look takes all of the file for new. */
   lookAnew(): void {
     this.#dataVersion = -1
+    this.#waiting.forgetLines()
   }
 
   /** Lets go of those that wait for a job, a job's end or the vitals: their seqs. */
@@ -192,6 +193,7 @@ export class Rounds {
     const watched = mayWrite && this.#watchers.length > 0
     const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayFeed(db, lookAround)))
     const proving = writing && this.#condition.blocked
+    if (writing) whileBusy(() => this.#waiting.prepare(db))
     const before = this.#clock.monotonic()
     const pruning = !reaping && asked && before >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
     // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
@@ -223,12 +225,14 @@ export class Rounds {
         return { answers, fed, told, behind }
       } catch (error) {
         db.rollback()
+        this.#waiting.forgetLines()
         this.#heedGap(this.#clock.monotonic() - before)
         throw error
       }
     })
     // All of it is on disk: only now does memory follow.
     if (writing) this.#afterGap = false
+    if (writing) this.#waiting.committed(db)
     if (asked) this.#leases.progressWritten()
     this.#follow(requests, done.answers)
     const events = [...db.events, ...db.lost.flatMap((lease) => this.#leases.lose(lease))]
