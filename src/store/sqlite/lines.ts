@@ -90,6 +90,11 @@ export class Lines {
     return this.#numbers.has(key)
   }
 
+  hasOne(keys: ReadonlySet<string>): boolean {
+    for (const key of keys) if (this.#numbers.has(key)) return true
+    return false
+  }
+
   areOf(sources: readonly Source[]): boolean {
     const same = (source: Source, i: number) => {
       const own = this.sources[i]!

@@ -266,11 +266,9 @@ export class Waiting {
 
   /** By place: those not yet tried, those who may have a slot again, and those of lines in which something became ready. */
   *#worthATry(db: Db, dry: ReadonlySet<string>): Generator<Hungry> {
-    const heard = [...this.#hungry.values()].filter(
-      ({ lines }) => lines && [...db.readied].some((key) => lines.has(key)),
-    )
     const some = [...this.#fresh.workers, ...(db.freed ? this.#full : [])].map((worker) => this.#hungry.get(worker)!)
-    some.push(...heard)
+    if (this.#known.size > 0)
+      for (const request of this.#hungry.values()) if (request.lines?.hasOne(db.readied)) some.push(request)
     const rows = [
       {
         key: '',
