@@ -34,5 +34,7 @@ async function drain(queues: number, types: number): Promise<number> {
 for (let run = 0; run < 3; run++) {
   const one = await drain(1, 1)
   const many = await drain(2000, 5)
-  console.log(`one queue ${one.toFixed(0)} ms, 2,000 queues x 5 types ${many.toFixed(0)} ms: ${(many / one).toFixed(1)} x`)
+  console.log(
+    `one queue ${one.toFixed(0)} ms, 2,000 queues x 5 types ${many.toFixed(0)} ms: ${(many / one).toFixed(1)} x`,
+  )
 }

@@ -300,19 +300,19 @@ export const mutants: Mutant[] = [
   {
     name: 'order-by-time',
     breaks: 'orders by the time at which a job became ready: one that was delayed loses its place',
-    edits: [[attempt, 'ORDER BY priority, id LIMIT ?3', 'ORDER BY priority, COALESCE(ready_seq, id) LIMIT ?3']],
+    edits: [
+      [
+        'store/sqlite/lines.ts',
+        'ORDER BY priority, id LIMIT ?3',
+        'ORDER BY priority, COALESCE(ready_seq, id) LIMIT ?3',
+      ],
+    ],
     tests: contract,
   },
   {
     name: 'line-after-line',
     breaks: 'takes one type after the other instead of one order for all',
-    edits: [
-      [
-        attempt,
-        'if (sources.length > 1 || isMissing) found.sort((a, b) => a.priority - b.priority || a.id - b.id)\n',
-        '\n',
-      ],
-    ],
+    edits: [['store/sqlite/lines.ts', 'this.#set(i, placeOf(following))', 'this.#set(i, Math.max(0, bound))']],
     tests: contract,
   },
   {
@@ -410,7 +410,7 @@ export const mutants: Mutant[] = [
   {
     name: 'excused-for-ever',
     breaks: 'charges nothing to a worker that once said that it stops',
-    edits: [[attempt, '  takesJobs(db, worker)\n', '  showsLife(db, worker)\n']],
+    edits: [[attempt, 'takesJobs(db, worker)\n', 'showsLife(db, worker)\n']],
     tests: contract,
   },
   {
@@ -425,7 +425,7 @@ export const mutants: Mutant[] = [
     edits: [
       [
         'store/sqlite/waiting.ts',
-        'this.#lines.get(line(queue, type))?.has(worker) ?? false',
+        'this.#waitsFor(worker, line(queue, type))',
         "line(queue, type) !== '' && this.#hungry.has(worker)",
       ],
     ],
@@ -752,7 +752,7 @@ export const mutants: Mutant[] = [
   {
     name: 'unheard-leases',
     breaks: 'keeps what was given by an answer that its worker never heard',
-    edits: [[delivery, 'if (row && request.input.holds) receive(db, request.input, row)', '']],
+    edits: [[delivery, 'if (row) receive(db, request.input, row)', '']],
     tests: ['tests/store/delivery.test.ts'],
   },
   {
@@ -770,7 +770,7 @@ export const mutants: Mutant[] = [
   {
     name: 'deaf-worker',
     breaks: 'gives a worker that hears no answer as many jobs as ever',
-    edits: [[delivery, 'row.lost_answers < lostInARow', 'row.lost_answers < 1e9']],
+    edits: [[delivery, 'lost < lostInARow', 'lost < 1e9']],
     tests: ['tests/store/delivery.test.ts'],
   },
   {

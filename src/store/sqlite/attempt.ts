@@ -5,6 +5,7 @@ import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Input, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
 import type { Company, Gate } from './company.ts'
 import { type Db, roomIn } from './db.ts'
+import type { Asker } from './delivery.ts'
 import type { Claim, Lines } from './lines.ts'
 import { goesOn, showsLife, takesJobs } from './losses.ts'
 import { leaseLost, receipt } from './receipts.ts'
@@ -21,13 +22,14 @@ export const timeoutGrace = 1000
 export function lease(
   db: Db,
   { worker, slots, exclude, ask }: Omit<LeaseRequest, 'sources'>,
+  asker: Asker,
   lines: Lines,
   company: Company,
   dry: (source: Source) => void,
 ): LeasedJob[] | null {
-  const limit = slots - heldBy(db, worker)
+  const limit = slots - asker.held
   if (limit <= 0) return null
-  const { excluded, before, gate } = company.ask(db, worker, exclude)
+  const { excluded, before, gate } = company.ask(db, worker, asker, exclude)
   const room = new Map<string, number>()
   const roomOf: Room = (queue) => {
     const known = room.get(queue) ?? roomIn(db.queue(queue))
@@ -43,7 +45,10 @@ export function lease(
   })
   const spent = claim.end(new Set(taken))
   if (!heldBack) for (const source of spent) dry(source)
-  if (taken.length > 0) return take(db, worker, taken, ask)
+  if (taken.length > 0) {
+    if (asker.isBack === 1) takesJobs(db, worker)
+    return take(db, worker, taken, ask)
+  }
   return heldBack ? null : []
 }
 
@@ -72,7 +77,6 @@ function choose(
 }
 
 function take(db: Db, worker: number, taken: number[], ask: number | undefined): LeasedJob[] {
-  takesJobs(db, worker)
   const token = db.nextSequence()
   const rows = db.arrays(
     `UPDATE gq_jobs

@@ -4,7 +4,7 @@ import { heldBy, lease } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { Company } from './company.ts'
 import { type Db, line, sourceOf } from './db.ts'
-import { gave, hear, slotsOf, unknownWorker } from './delivery.ts'
+import { askerOf, gave, hear, slotsOf, unknownWorker } from './delivery.ts'
 import { Lines } from './lines.ts'
 import { endedAmong, isKeyed, job, mayLease, readyAmong } from './queries.ts'
 import { ripen } from './reaper.ts'
@@ -211,16 +211,12 @@ export class Waiting {
     ripen(db)
     const fed: Fed[] = []
     // What they have not received goes back before anyone is fed: it may be another's turn.
-    for (const worker of this.#fresh.workers) {
-      const request = this.#hungry.get(worker)!
-      if (!hear(db, request)) fed.push({ request, jobs: [], error: unknownWorker() })
-    }
-    const refused = new Set(fed.map(({ request }) => request.input.worker))
+    for (const worker of this.#fresh.workers) hear(db, this.#hungry.get(worker)!)
     this.#heed(db)
     const everywhere = lookAround || db.resumed
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
     for (const request of everywhere ? this.#hungry.values() : this.#worthATry(db, dry)) {
-      const lines = refused.has(request.input.worker) ? null : this.#toTry(db, request, everywhere, dry)
+      const lines = this.#toTry(db, request, everywhere, dry)
       const given = lines && this.#give(db, request, lines, dry)
       if (given) fed.push(given)
     }
@@ -238,7 +234,7 @@ export class Waiting {
     }
   }
 
-  /** The lines of a request that may have a job for it; null when there are none. */
+  /** The lines of a request that may have a job for it, also none when it is new: it may have to be refused. */
   #toTry(db: Db, { input, lines }: Hungry, everywhere: boolean, dry: ReadonlySet<string>): Lines | null {
     if (lines) return lines
     const { worker } = input
@@ -247,14 +243,15 @@ export class Waiting {
       const key = line(queue, type)
       return !dry.has(key) && (all || db.readied.has(key))
     })
-    return sources.length === 0 ? null : new Lines(sources)
+    return sources.length === 0 && !this.#fresh.workers.has(worker) ? null : new Lines(sources)
   }
 
   #give(db: Db, request: Hungry, lines: Lines, dry: Set<string>): Fed | null {
     const { worker } = request.input
-    const slots = slotsOf(db, request)
-    if (slots === null) return { request, jobs: [], error: unknownWorker() }
-    const jobs = lease(db, { ...request.input, slots }, lines, this.#company, ({ queue, type }) =>
+    const asker = askerOf(db, request)
+    if (!asker) return { request, jobs: [], error: unknownWorker() }
+    const slots = slotsOf(request.input, asker)
+    const jobs = lease(db, { ...request.input, slots }, asker, lines, this.#company, ({ queue, type }) =>
       dry.add(line(queue, type)),
     )
     if (jobs) this.#full.delete(worker)
