@@ -216,7 +216,7 @@ export const mutants: Mutant[] = [
   {
     name: 'no-renewal',
     breaks: 'does not renew the leases of running handlers',
-    edits: [[reaper, '  terms.renew(db, monotonic)\n', '']],
+    edits: [[reaper, 'terms.renew(db, monotonic)\n', '']],
     tests: contract,
   },
   {
@@ -286,15 +286,15 @@ export const mutants: Mutant[] = [
     name: 'no-classes',
     breaks: 'ignores the priority class',
     edits: [
-      [attempt, 'ORDER BY priority, id LIMIT ?3', 'ORDER BY id LIMIT ?3'],
-      [attempt, 'found.sort((a, b) => a.priority - b.priority || a.id - b.id)', 'found.sort((a, b) => a.id - b.id)'],
+      ['store/sqlite/lines.ts', 'ORDER BY priority, id LIMIT ?3', 'ORDER BY id LIMIT ?3'],
+      ['store/sqlite/lines.ts', 'priority * idsBelow + id\n', '0 * priority * idsBelow + id\n'],
     ],
     tests: contract,
   },
   {
     name: 'last-in-first-out',
     breaks: 'takes the youngest job first',
-    edits: [[attempt, 'ORDER BY priority, id LIMIT ?3', 'ORDER BY priority, id DESC LIMIT ?3']],
+    edits: [['store/sqlite/lines.ts', 'ORDER BY priority, id LIMIT ?3', 'ORDER BY priority, id DESC LIMIT ?3']],
     tests: contract,
   },
   {

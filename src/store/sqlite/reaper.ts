@@ -190,6 +190,7 @@ export function reap(db: Db, { workers, terms, monotonic, takes, early }: Reapin
 
 /** Whether reap would change anything now: asked on a read, so that an idle process takes no write lock. */
 export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: number): boolean {
+  const anyGone = workersGone(db).length > 0 // what it finds is taken by the transaction that follows
   if (terms.look(db, monotonic)) return true
   const row = db.get<{ due: number }>(
     `SELECT
@@ -205,7 +206,7 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
     db.now,
     JSON.stringify(workers),
   )
-  return row!.due === 1 || workersGone(db).length > 0
+  return row!.due === 1 || anyGone
 }
 
 /** The next instant at which a scheduled job is due, a deadline passes or a schedule ticks; infinity when none does. */

@@ -123,9 +123,18 @@ export function workersGone(db: Db): WorkerOf[] {
   const some = db.all<WorkerOf>(`${localWorkers} AND id > ?1 ORDER BY id LIMIT ${asked}`, askedUpTo.get(db) ?? 0)
   const isGone = goneBy(db)
   const gone = new Map([...holders(db), ...some].filter(isGone).map((row) => [row.id, row]))
+  foundGone.set(db, [...gone.values()])
   if (!some.some(isGone)) askedUpTo.set(db, some.length < asked ? 0 : some.at(-1)!.id) // else they are ended first
   return [...gone.values()]
 }
+
+const foundGone = new WeakMap<Db, WorkerOf[]>()
+
+/** Those that the last look has found gone, which was on a read, and that nobody has ended since. */
+export const stillGone = (db: Db): WorkerOf[] =>
+  (foundGone.get(db) ?? []).filter(
+    ({ id }) => db.get(`SELECT 1 FROM gq_workers WHERE id = ?1 AND ended_at IS NULL`, id) !== undefined,
+  )
 
 /** Ends a worker; what it still holds goes back, uncharged. */
 export function unregister(db: Db, id: number): null {
