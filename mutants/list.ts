@@ -330,7 +330,7 @@ export const mutants: Mutant[] = [
   {
     name: 'too-many-slots',
     breaks: 'leases more jobs than a worker has free slots',
-    edits: [[attempt, 'const limit = slots - held', 'const limit = slots']],
+    edits: [[attempt, 'const limit = slots - asker.held', 'const limit = slots']],
     tests: contract,
   },
 
