@@ -110,7 +110,7 @@ const steps: Record<string, string> = {
   'retention: succeeded jobs': `UPDATE gq_jobs SET prune_at = ${past} WHERE state = 'succeeded'`,
   'retention: dead jobs': `UPDATE gq_jobs SET prune_at = ${past} WHERE state = 'dead'`,
   'retention: keys': `UPDATE gq_keys SET expires_at = ${past}`,
-  'retention: answers to requests': `INSERT INTO gq_requests SELECT 'r' || id, '{}', ${past} FROM gq_jobs WHERE id % 10 = 5`,
+  'retention: answers to requests': `INSERT INTO gq_requests (request, answer, digest, expires_at) SELECT 'r' || id, '{}', 'd', ${past} FROM gq_jobs WHERE id % 10 = 5`,
   'remote workers fall silent': `UPDATE gq_workers SET seen_at = ${Date.now()} - 7200000`,
   'ended workers are forgotten': `UPDATE gq_workers SET ended_at = ${Date.now()} - ${8 * day} WHERE pid IS NULL`,
   'schedules were down for a week': `UPDATE gq_schedules SET next_at = ${Date.now() - 7 * day}`,

@@ -216,7 +216,7 @@ export const mutants: Mutant[] = [
   {
     name: 'no-renewal',
     breaks: 'does not renew the leases of running handlers',
-    edits: [[reaper, '  terms.renew(db, monotonic)\n', '']],
+    edits: [[reaper, 'terms.renew(db, monotonic)\n', '']],
     tests: contract,
   },
   {
@@ -286,33 +286,33 @@ export const mutants: Mutant[] = [
     name: 'no-classes',
     breaks: 'ignores the priority class',
     edits: [
-      [attempt, 'ORDER BY priority, id LIMIT ?3', 'ORDER BY id LIMIT ?3'],
-      [attempt, 'found.sort((a, b) => a.priority - b.priority || a.id - b.id)', 'found.sort((a, b) => a.id - b.id)'],
+      ['store/sqlite/lines.ts', 'ORDER BY priority, id LIMIT ?3', 'ORDER BY id LIMIT ?3'],
+      ['store/sqlite/lines.ts', 'priority * idsBelow + id\n', '0 * priority * idsBelow + id\n'],
     ],
     tests: contract,
   },
   {
     name: 'last-in-first-out',
     breaks: 'takes the youngest job first',
-    edits: [[attempt, 'ORDER BY priority, id LIMIT ?3', 'ORDER BY priority, id DESC LIMIT ?3']],
+    edits: [['store/sqlite/lines.ts', 'ORDER BY priority, id LIMIT ?3', 'ORDER BY priority, id DESC LIMIT ?3']],
     tests: contract,
   },
   {
     name: 'order-by-time',
     breaks: 'orders by the time at which a job became ready: one that was delayed loses its place',
-    edits: [[attempt, 'ORDER BY priority, id LIMIT ?3', 'ORDER BY priority, COALESCE(ready_seq, id) LIMIT ?3']],
+    edits: [
+      [
+        'store/sqlite/lines.ts',
+        'ORDER BY priority, id LIMIT ?3',
+        'ORDER BY priority, COALESCE(ready_seq, id) LIMIT ?3',
+      ],
+    ],
     tests: contract,
   },
   {
     name: 'line-after-line',
     breaks: 'takes one type after the other instead of one order for all',
-    edits: [
-      [
-        attempt,
-        'if (sources.length > 1 || isMissing) found.sort((a, b) => a.priority - b.priority || a.id - b.id)\n',
-        '\n',
-      ],
-    ],
+    edits: [['store/sqlite/lines.ts', 'this.#set(i, placeOf(following))', 'this.#set(i, Math.max(0, bound))']],
     tests: contract,
   },
   {
@@ -330,7 +330,7 @@ export const mutants: Mutant[] = [
   {
     name: 'too-many-slots',
     breaks: 'leases more jobs than a worker has free slots',
-    edits: [[attempt, 'const limit = slots - held', 'const limit = slots']],
+    edits: [[attempt, 'const limit = slots - asker.held', 'const limit = slots']],
     tests: contract,
   },
 
@@ -410,7 +410,7 @@ export const mutants: Mutant[] = [
   {
     name: 'excused-for-ever',
     breaks: 'charges nothing to a worker that once said that it stops',
-    edits: [[attempt, '  takesJobs(db, worker)\n', '  showsLife(db, worker)\n']],
+    edits: [[attempt, 'takesJobs(db, worker)\n', 'showsLife(db, worker)\n']],
     tests: contract,
   },
   {
@@ -425,7 +425,7 @@ export const mutants: Mutant[] = [
     edits: [
       [
         'store/sqlite/waiting.ts',
-        'this.#lines.get(line(queue, type))?.has(worker) ?? false',
+        'this.#waitsFor(worker, line(queue, type))',
         "line(queue, type) !== '' && this.#hungry.has(worker)",
       ],
     ],
@@ -752,7 +752,7 @@ export const mutants: Mutant[] = [
   {
     name: 'unheard-leases',
     breaks: 'keeps what was given by an answer that its worker never heard',
-    edits: [[delivery, 'if (row && request.input.holds) receive(db, request.input, row)', '']],
+    edits: [[delivery, 'if (row) receive(db, request.input, row)', '']],
     tests: ['tests/store/delivery.test.ts'],
   },
   {
@@ -770,7 +770,7 @@ export const mutants: Mutant[] = [
   {
     name: 'deaf-worker',
     breaks: 'gives a worker that hears no answer as many jobs as ever',
-    edits: [[delivery, 'row.lost_answers < lostInARow', 'row.lost_answers < 1e9']],
+    edits: [[delivery, 'lost < lostInARow', 'lost < 1e9']],
     tests: ['tests/store/delivery.test.ts'],
   },
   {

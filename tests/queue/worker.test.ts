@@ -114,7 +114,7 @@ test('the handler is told all that it may want to know of its job', async () => 
   const { createdAt, startedAt, deadline, ...rest } = await task.wait(id)
   assert.deepEqual(rest, {
     ...{ id, type: 't', queue: 'q', priority: 'high', payload: { n: 1 } },
-    ...{ attempt: 1, maxAttempts: 4, attemptsLeft: 3, checkpoint: null },
+    ...{ attempt: 1, maxAttempts: 4, attemptsLeft: 3, checkpoint: null, tick: null },
   })
   assert.ok(createdAt <= startedAt)
   assert.equal(deadline, createdAt + 3_600_000)

@@ -116,3 +116,27 @@ test('200 workers of processes that are gone are ended, and a look asks of some 
   assert.equal(gone(), 200)
   assert.ok(longest() < 10, 'ms')
 })
+
+test('a worker that holds 3,000 jobs signs off in steps, and all of them are back when it has', async () => {
+  const { store, longest, count } = await filled(3000)
+  const source = { queue: 'default', type: 'work' }
+  const worker = await store.call('register', { name: 'many', sources: [source], slots: 3000 })
+  await store.call('lease', { worker, sources: [source], slots: 3000, exclude: [] })
+  assert.equal(count(`state = 'running'`), 3000)
+  longest()
+  await store.call('unregister', worker)
+  assert.equal(count(`state = 'ready' AND attempt = 0`), 3000)
+  assert.ok(longest() < 10, 'ms')
+})
+
+test('rounds of the reaper while 3,000 jobs run: none reads them all under the lock', async () => {
+  const { store, longest, count } = await filled(3001, { visibilityTimeout: '3s' })
+  const source = { queue: 'default', type: 'work' }
+  const worker = await store.call('register', { name: 'many', sources: [source], slots: 3000 })
+  await store.call('lease', { worker, sources: [source], slots: 3000, exclude: [] })
+  await store.call('submit', { specs: jobSpec('other', { delay: 1000 }), payloads: ['1'], keys: null })
+  longest()
+  store.advance(1000)
+  assert.equal(count(`state = 'ready' AND type = 'other'`), 1)
+  assert.ok(longest() < 10, 'ms')
+})

@@ -3,10 +3,11 @@ import { afterLoss } from '../../model/company.ts'
 import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Input, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
-import type { Candidate, Company, Gate, Heeded } from './company.ts'
+import type { Company, Gate } from './company.ts'
 import { type Db, roomIn } from './db.ts'
+import type { Asker } from './delivery.ts'
+import type { Claim, Lines } from './lines.ts'
 import { goesOn, showsLife, takesJobs } from './losses.ts'
-import { readyAmong } from './queries.ts'
 import { leaseLost, receipt } from './receipts.ts'
 
 // The events of one attempt, from its lease to its outcome: each function is the SQL of its event and what it means.
@@ -20,72 +21,62 @@ export const timeoutGrace = 1000
  */
 export function lease(
   db: Db,
-  { worker, sources, slots, exclude, ask }: LeaseRequest,
+  { worker, slots, exclude, ask }: Omit<LeaseRequest, 'sources'>,
+  asker: Asker,
+  lines: Lines,
   company: Company,
   dry: (source: Source) => void,
 ): LeasedJob[] | null {
-  const limit = slots - heldBy(db, worker)
+  const limit = slots - asker.held
   if (limit <= 0) return null
-  const heeded = company.ask(db, worker, exclude)
-  const room = new Map(sources.map(({ queue }) => [queue, roomIn(db.queue(queue))]))
-  const { found, spent } = candidates(db, sources, (queue) => Math.min(limit, room.get(queue)!), heeded)
-  const { taken, heldBack } = choose(found, { limit, room, spent, gate: heeded.gate })
-  if (!heldBack) for (const source of sources) if (spent.has(source) || room.get(source.queue) === 0) dry(source)
-  if (taken.length > 0) return take(db, worker, taken, ask)
+  const { excluded, before, gate } = company.ask(db, worker, asker, exclude)
+  const room = new Map<string, number>()
+  const roomOf: Room = (queue) => {
+    const known = room.get(queue) ?? roomIn(db.queue(queue))
+    room.set(queue, known)
+    return known
+  }
+  const claim = lines.claim(db, roomOf, { limit, excluded, before })
+  const { taken, heldBack } = choose(claim, {
+    limit,
+    gate,
+    roomOf,
+    took: (queue) => room.set(queue, roomOf(queue) - 1),
+  })
+  const spent = claim.end(new Set(taken))
+  if (!heldBack) for (const source of spent) dry(source)
+  if (taken.length > 0) {
+    if (asker.isBack === 1) takesJobs(db, worker)
+    return take(db, worker, taken, ask)
+  }
   return heldBack ? null : []
 }
 
-/** The first ready jobs of each source, in order. `spent`: sources that have nothing left, for no worker at all. */
-function candidates(db: Db, sources: Source[], room: (queue: string) => number, { excluded, before }: Heeded) {
-  const found: Candidate[] = []
-  const spent = new Set(sources)
-  for (const source of readyAmong(db, sources)) {
-    const most = room(source.queue) + excluded.size
-    const rows = db.all<Omit<Candidate, 'source'>>(
-      // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
-      `SELECT id, priority, company FROM gq_jobs
-       WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
-       ORDER BY priority, id LIMIT ?3`,
-      ...[source.queue, source.type, most, db.now],
-    )
-    if (rows.length === most) spent.delete(source)
-    for (const row of rows)
-      if (excluded.has(row.id)) spent.delete(source)
-      else found.push({ ...row, source })
-  }
-  const isMissing =
-    before && sources.some((source) => isSameLine(source, before.source)) && !found.some(({ id }) => id === before.id)
-  if (isMissing) found.push(before)
-  if (sources.length > 1 || isMissing) found.sort((a, b) => a.priority - b.priority || a.id - b.id)
-  return { found, spent }
-}
-
-const isSameLine = (a: Source, b: Source): boolean => a.queue === b.queue && a.type === b.type
+/** How many more jobs of a queue may run. */
+type Room = (queue: string) => number
 
 /** Those of the candidates that the worker may have; `heldBack` when its process has no room for the next one. */
 function choose(
-  found: Candidate[],
-  { limit, room, spent, gate }: { limit: number; room: Map<string, number>; spent: Set<Source>; gate: Gate | null },
-) {
+  claim: Claim,
+  { limit, gate, roomOf, took }: { limit: number; gate: Gate | null; roomOf: Room; took: (queue: string) => void },
+): { taken: number[]; heldBack: boolean } {
   const taken: number[] = []
   let passed = false
-  for (const candidate of found) {
+  while (taken.length < limit) {
+    const candidate = claim.next()
+    if (!candidate) break
     const { id, source } = candidate
-    const left = room.get(source.queue)!
-    if (taken.length === limit) spent.delete(source)
-    else if (left > 0) {
-      const verdict = gate?.(candidate) ?? 'take'
-      if (verdict === 'take') taken.push(id)
-      if (verdict === 'stop' || (passed && verdict === 'take')) return { taken, heldBack: true } // those passed over come first now
-      if (verdict === 'pass') passed = true
-      else room.set(source.queue, left - 1)
-    }
+    if (roomOf(source.queue) === 0) continue
+    const verdict = gate?.(candidate) ?? 'take'
+    if (verdict === 'take') taken.push(id)
+    if (verdict === 'stop' || (passed && verdict === 'take')) return { taken, heldBack: true } // those passed over come first now
+    if (verdict === 'pass') passed = true
+    else took(source.queue)
   }
   return { taken, heldBack: passed }
 }
 
 function take(db: Db, worker: number, taken: number[], ask: number | undefined): LeasedJob[] {
-  takesJobs(db, worker)
   const token = db.nextSequence()
   const rows = db.arrays(
     `UPDATE gq_jobs

@@ -5,14 +5,14 @@ import type { Input, Operation, StoreEvent, StoreHealth } from '../store.ts'
 import { outcomes, writes } from './answer.ts'
 import { heldBy } from './attempt.ts'
 import { Condition } from './condition.ts'
-import { abandon, connect, errorInUse, isStorageFault, leave } from './connection.ts'
+import { abandon, connect, errorInUse, isStorageFault, leave, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
 import { firstOpening } from './epoch.ts'
 import { groupsOf } from './group.ts'
 import { type Guard, noGuard } from './guard.ts'
 import { plain, type Round, Rounds } from './round.ts'
-import { workersGone } from './workers.ts'
+import { holdsMany, workersGone } from './workers.ts'
 
 export interface Request<K extends Operation = Operation> {
   seq: number
@@ -72,7 +72,7 @@ export class Engine {
   /** Takes back what processes that are gone have left, a step at a time, so that others are not held up. */
   #recover(): void {
     for (let left = Number.POSITIVE_INFINITY; ; ) {
-      this.#attempt([], { ...plain, reaping: true })
+      this.#attempt([], this.#rounds.first(this.#db))
       if (this.#condition.resting) return
       const gone = workersGone(this.#db)
       const now = gone.reduce((sum, { id }) => sum + 1 + heldBy(this.#db, id), 0)
@@ -90,8 +90,22 @@ export class Engine {
     if (requests.length > 0) this.#rounds.appLives()
     const replies = this.#look()
     const now = requests.filter((request) => !this.#rounds.takes(request, replies))
+    for (const request of now) if (request.operation === 'unregister') replies.push(...this.#letGo(request))
     for (const group of groupsOf(now)) replies.push(...this.#attempt(group, plain))
     this.#tellHealth()
+    return replies
+  }
+
+  /** What a worker still holds goes back before it is signed off: at once, 5,000 jobs would keep others waiting for a second. */
+  #letGo({ input, epoch = this.#db.epoch }: Request): Reply[] {
+    const replies: Reply[] = []
+    const mayGoOn = () => !this.#condition.failed && !this.#condition.blocked && epoch === this.#db.epoch
+    try {
+      while (mayGoOn() && whileBusy(() => holdsMany(this.#db, input as number)))
+        replies.push(...this.#attempt([], { ...plain, leaving: input as number }))
+    } catch {
+      // the sign-off meets the same fault, and tells
+    }
     return replies
   }
 

@@ -1,19 +1,10 @@
 import { drains } from '../../model/company.ts'
 import type { Source } from '../store.ts'
 import { type Db, roomIn } from './db.ts'
+import type { Asker } from './delivery.ts'
 import { isRecent, type Overdue, overdueFor } from './losses.ts'
 
 // How many jobs a process may hold, when some of them may run beside a limited number of others only.
-
-/** The process that asks for jobs, as the file knows it. */
-interface Asking {
-  /** Names it; null for a worker without a row. */
-  instance: string | null
-  /** Whether any job that may start or runs has limited company: mostly none, and then nothing more is looked at. */
-  restricted: 0 | 1
-  /** JSON of each of its workers whose handlers go on although their attempts are over. */
-  overdue: string | null
-}
 
 export interface Candidate {
   id: number
@@ -66,26 +57,17 @@ export class Company {
     for (const [instance, heldBack] of this.#heldBack) if (heldBack.worker === worker) this.#heldBack.delete(instance)
   }
 
-  ask(db: Db, worker: number, exclude: readonly number[]): Heeded {
-    const asking = db.get<Asking>(
-      `SELECT instance,
-              EXISTS (SELECT 1 FROM gq_jobs WHERE company IS NOT NULL AND finished_at IS NULL) AS restricted,
-              (SELECT group_concat(overdue, ' ') FROM gq_workers o
-               WHERE o.instance = w.instance AND overdue <> '[]') AS overdue
-       FROM (SELECT 1) LEFT JOIN gq_workers w ON w.id = ?1`,
-      worker,
-    )!
+  ask(db: Db, worker: number, { instance, restricted, overdue }: Asker, exclude: readonly number[]): Heeded {
     const excluded = new Set(exclude)
-    for (const { id, since } of (asking.overdue?.split(' ') ?? []).flatMap((list) => stillOverdue(list, db.now))) {
+    for (const { id, since } of (overdue?.split(' ') ?? []).flatMap((list) => stillOverdue(list, db.now))) {
       excluded.add(id)
       const left = Math.max(0, since + overdueFor - db.now)
       this.#nextTry = Math.min(this.#nextTry, db.clock.monotonic() + left)
     }
-    if (asking.restricted === 0) {
+    if (restricted === 0) {
       this.#heldBack.clear()
       return { excluded, gate: null, before: null }
     }
-    const instance = asking.instance ?? `worker ${worker}`
     const before = this.#before(db, instance, excluded)
     return { excluded, gate: this.#gate(db, worker, instance, before), before }
   }

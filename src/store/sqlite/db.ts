@@ -92,6 +92,8 @@ export class Db {
   committing = false
   /** Ms that the last COMMIT took. */
   commitMs = 0
+  /** Number that this transaction gives to the queues that it changes, once it does. */
+  change: number | null = null
   readonly clock: Clock
   readonly processes: Processes
   #statements = new Map<string, StatementSync>()
@@ -112,6 +114,7 @@ export class Db {
     this.run(kind === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN')
     this.now = this.clock.now()
     this.committing = false
+    this.change = null
     this.#queues.clear()
     this.readied.clear()
     this.left.clear()
@@ -144,14 +147,24 @@ export class Db {
       const { totals } = row
       this.run(
         `INSERT INTO gq_queues (name, scheduled, ready, running, succeeded, dead, cancelled,
-                                all_submitted, all_succeeded, all_failed, all_dead, all_cancelled)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                                all_submitted, all_succeeded, all_failed, all_dead, all_cancelled, changed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
          ON CONFLICT DO UPDATE SET scheduled = ?2, ready = ?3, running = ?4, succeeded = ?5, dead = ?6, cancelled = ?7,
-           all_submitted = ?8, all_succeeded = ?9, all_failed = ?10, all_dead = ?11, all_cancelled = ?12`,
+           all_submitted = ?8, all_succeeded = ?9, all_failed = ?10, all_dead = ?11, all_cancelled = ?12, changed = ?13`,
         ...[row.name, scheduled, ready, running, succeeded, dead, cancelled],
-        ...[totals.submitted, totals.succeeded, totals.failed, totals.dead, totals.cancelled],
+        ...[totals.submitted, totals.succeeded, totals.failed, totals.dead, totals.cancelled, this.nextChange()],
       )
     }
+  }
+
+  /** The number by which other processes find the queues that this transaction changes. */
+  nextChange(): number {
+    this.change ??= this.lastChange() + 1
+    return this.change
+  }
+
+  lastChange(): number {
+    return this.get<{ last: number }>('SELECT IFNULL(MAX(changed), 0) AS last FROM gq_queues')!.last
   }
 
   /** Brings all of the WAL into the database file, so that the next write begins it anew; false when it could not, or it was empty. */

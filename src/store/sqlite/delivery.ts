@@ -1,9 +1,8 @@
 import { GopherQueueError } from '../../model/errors.ts'
 import type { LeaseRequest, Operation } from '../store.ts'
-import { heldBy, type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
+import { type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
 import type { Request } from './commit.ts'
 import type { Db } from './db.ts'
-import type { WorkerRow } from './workers.ts'
 
 // Whether what a worker on the network was given has reached it. Nothing is taken back because a connection closed, as the
 // answer may have arrived: the worker's next request says what it has.
@@ -31,29 +30,46 @@ export const unknownWorker = (): GopherQueueError =>
     'This worker is not known here: it was signed off, or the file is another one. It gets no jobs until it registers again.',
   )
 
-type Asker = Pick<WorkerRow, 'lost_answers' | 'asked' | 'ended_at'>
+/** Who asks for jobs, as the file knows it: in one statement, since each lease begins with it. */
+export interface Asker {
+  lost_answers: number
+  asked: number | null
+  /** It had begun to stop, or its process is counted as lost: what a worker that takes jobs is not. */
+  isBack: 0 | 1
+  /** Names its process. */
+  instance: string
+  /** How many jobs it holds. */
+  held: number
+  /** Whether any job that may start or runs has limited company: mostly none, and then nothing more is looked at. */
+  restricted: 0 | 1
+  /** JSON of each worker of its process whose handlers go on although their attempts are over. */
+  overdue: string | null
+}
 
 /** The row of who asks; undefined when it is not known here, or was signed off. */
-function asker(db: Db, { input: { worker }, epoch }: Request<'lease'>): Asker | undefined {
+export function askerOf(db: Db, { input: { worker }, epoch }: Request<'lease'>): Asker | undefined {
   if (epoch !== undefined && epoch !== db.epoch) return undefined
-  const row = db.get<Asker>(`SELECT lost_answers, asked, ended_at FROM gq_workers WHERE id = ?1`, worker)
-  return row?.ended_at === null ? row : undefined
+  return db.get<Asker>(
+    `SELECT lost_answers, asked, instance, stopping_at IS NOT NULL OR loss_id IS NOT NULL AS isBack,
+            (SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id = ?1) AS held,
+            EXISTS (SELECT 1 FROM gq_jobs WHERE company IS NOT NULL AND finished_at IS NULL) AS restricted,
+            (SELECT group_concat(overdue, ' ') FROM gq_workers o
+             WHERE o.instance = w.instance AND overdue <> '[]') AS overdue
+     FROM gq_workers w WHERE id = ?1 AND ended_at IS NULL`,
+    worker,
+  )
 }
 
-/** Takes in what a new request says of those that its worker has. False when the worker is unknown. */
-export function hear(db: Db, request: Request<'lease'>): boolean {
-  const row = asker(db, request)
-  if (row && request.input.holds) receive(db, request.input, row)
-  return row !== undefined
+/** Takes in what a new request says of those that its worker has. */
+export function hear(db: Db, request: Request<'lease'>): void {
+  if (!request.input.holds) return
+  const row = askerOf(db, request)
+  if (row) receive(db, request.input, row)
 }
 
-/** How many jobs a worker may hold now; null when it is unknown. */
-export function slotsOf(db: Db, request: Request<'lease'>): number | null {
-  const row = asker(db, request)
-  if (!row) return null
-  const { slots, worker } = request.input
-  return row.lost_answers < lostInARow ? slots : Math.min(slots, heldBy(db, worker) + 1)
-}
+/** How many jobs a worker may hold now. */
+export const slotsOf = ({ slots }: LeaseRequest, { lost_answers: lost, held }: Asker): number =>
+  lost < lostInARow ? slots : Math.min(slots, held + 1)
 
 /** Confirms what the worker names, gives back what it never received, and counts its answers that were lost in a row. */
 function receive(

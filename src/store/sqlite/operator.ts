@@ -122,11 +122,12 @@ export function setQueue(db: Db, settings: QueueSettings): null {
   const { maxRunningPerKey = row.max_running_per_key } = settings
   const { keepSucceeded = row.keep_succeeded, keepCancelled = row.keep_cancelled, keepDead = row.keep_dead } = settings
   db.run(
-    `INSERT INTO gq_queues (name, paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+    `INSERT INTO gq_queues (name, paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead, changed)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
      ON CONFLICT DO UPDATE SET paused = ?2, max_depth = ?3, max_running = ?4, max_running_per_key = ?5,
-       keep_succeeded = ?6, keep_cancelled = ?7, keep_dead = ?8`,
+       keep_succeeded = ?6, keep_cancelled = ?7, keep_dead = ?8, changed = ?9`,
     ...[row.name, Number(paused), maxDepth, maxRunning, maxRunningPerKey, keepSucceeded, keepCancelled, keepDead],
+    db.nextChange(),
   )
   if (maxRunningPerKey !== row.max_running_per_key) {
     unsettle(db, row.name)

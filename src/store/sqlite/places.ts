@@ -1,4 +1,4 @@
-import type { Db } from './db.ts'
+import { type Db, line } from './db.ts'
 
 // A queue's limit per concurrency key changes for all of its keys, of which there may be a million: in steps, key by key.
 // The triggers of gq_jobs follow the new limit at once; how far the jobs that waited before do stands in gq_queues.settling.
@@ -29,7 +29,8 @@ export function settle(db: Db, end: number): boolean {
     const at = settleKeys(db, found.queue, found.most, { type, key }, end)
     const settling = at && JSON.stringify([at.type, at.key])
     db.resumed = true // what has a place now is worth a try of everyone who waits
-    db.run(`UPDATE gq_queues SET settling = ?2 WHERE name = ?1`, found.queue, settling)
+    const change = db.nextChange()
+    db.run(`UPDATE gq_queues SET settling = ?2, changed = ?3 WHERE name = ?1`, ...[found.queue, settling, change])
     if (at) return true
   }
 }
@@ -70,6 +71,7 @@ function settleSome(db: Db, queue: string, most: number, { type, key }: Key): bo
          ORDER BY priority, id LIMIT ?5)`,
       ...[queue, type, key, db.nextSequence(), some],
     )
+    db.readied.add(line(queue, type))
     return given === rows
   }
   if (room === 0) return false

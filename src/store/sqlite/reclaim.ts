@@ -4,7 +4,7 @@ import { end, failed, limit, lose, type RunningJob, record, selectRunning, timeo
 import type { Db } from './db.ts'
 import { goesOn, type Loss, lossOf } from './losses.ts'
 import type { Terms } from './terms.ts'
-import { type WorkerOf, workerColumns, workersGone } from './workers.ts'
+import { stillGone, type WorkerOf, workerColumns } from './workers.ts'
 
 // Attempts that are taken from their holder: its process is gone, fell silent, or never said how a timeout ended. Each step
 // is bounded by rows and by time, so that a large crash never holds the write lock for long; the next look goes on.
@@ -25,6 +25,7 @@ export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
       ...[id, token, expiresAt, db.now],
     )
     Object.assign(watched, { overSince: db.now, seenOverFrom: monotonic }) // if this is not stored, the next look corrects it
+    if (db.clock.monotonic() >= end) break
   }
   for (const { id, token, expiresAt, overSince } of terms.toTake(db.now, monotonic).slice(0, stepRows)) {
     const job = db.get<RunningJob>(
@@ -107,7 +108,7 @@ const renewalSlack = 250
 /** Takes back at once what processes of this host held that are gone. Other hosts' workers are left to their leases. */
 export function reclaimDeadWorkers(db: Db): void {
   const end = db.clock.monotonic() + stepMs
-  for (const worker of workersGone(db)) {
+  for (const worker of stillGone(db)) {
     const jobs = db.all<RunningJob>(
       `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${stepRows}`,
       worker.id,

@@ -15,6 +15,7 @@ import { giveBack, sparePages } from './space.ts'
 import { Terms } from './terms.ts'
 import { Ticks } from './ticks.ts'
 import { Waiting } from './waiting.ts'
+import { releaseSome } from './workers.ts'
 
 /** How often at least the reaper looks, while this process works. */
 const reapEvery = 250
@@ -31,6 +32,8 @@ export interface Round {
   lookAround: boolean
   /** The last write failed: finds out whether the next would not, also when nobody wants to write. */
   probing: boolean
+  /** A worker that is about to be signed off: some of what it holds goes back. */
+  leaving?: number
 }
 const none: ReadonlySet<number> = new Set()
 export const plain: Round = { reaping: false, lookAround: false, probing: false }
@@ -102,12 +105,22 @@ export class Rounds {
     this.#condition.warn('CLOCK_SET_BACK', clockSetBack(this.#delays.setBackBy(this.#clock.now(), now)))
     const changed = whileBusy(() => this.#changedOutside(db))
     const lookAround = changed || (now >= this.#wakeAt && this.#waiting.isDue(now))
-    const due = now >= this.#pruneAt || (now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)))
-    const reaping = this.isAtWork && due
+    const found = now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)) // also while retention is behind
+    const reaping = this.isAtWork && (found || now >= this.#pruneAt)
     if (reaping) whileBusy(() => this.#ticks.plan(db))
     if (lookAround || reaping) this.#hear(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
     this.#heedGap(this.#clock.monotonic() - now)
     return { reaping, lookAround, probing: this.#condition.blocked }
+  }
+
+  /** The first look at a file. A fault of the storage is met again by the transaction that follows, which tells. */
+  first(db: Db): Round {
+    try {
+      whileBusy(() => this.#lookAtReaping(db))
+    } catch {
+      // as told above
+    }
+    return { ...plain, reaping: true }
   }
 
   /** Something came from the app's thread. */
@@ -163,6 +176,7 @@ export class Rounds {
   /** Each connection counts the changes of others from its own start: the next look takes all of the file for new. */
   lookAnew(): void {
     this.#dataVersion = -1
+    this.#waiting.forgetLines()
   }
 
   /** Lets go of those that wait for a job, a job's end or the vitals: their seqs. */
@@ -216,11 +230,12 @@ export class Rounds {
   }
 
   /** Runs requests in one transaction, with what the round is for, and feeds who waits. */
-  run(db: Db, requests: Request[], { reaping, lookAround, probing }: Round, mayWrite: boolean): Reply[] {
-    const asked = reaping || probing || requests.some(({ operation }) => operation in writes)
+  run(db: Db, requests: Request[], { reaping, lookAround, probing, leaving }: Round, mayWrite: boolean): Reply[] {
+    const asked = reaping || probing || leaving !== undefined || requests.some(({ operation }) => operation in writes)
     const watched = mayWrite && this.#watchers.length > 0
     const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayFeed(db, lookAround)))
     const proving = writing && this.#condition.blocked
+    if (writing) whileBusy(() => this.#waiting.prepare(db))
     const before = this.#clock.monotonic()
     this.#heedGap(before - this.#expectedAt)
     const pruning = !reaping && asked && before >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
@@ -241,6 +256,7 @@ export class Rounds {
         if (asked) this.#leases.writeProgress(db)
         for (const lease of this.#heard) goesOnFromNow(db, lease)
         const answers = answerAll(db, requests)
+        if (leaving !== undefined) releaseSome(db, leaving)
         let behind = pruning && prune(db)
         if (reaping) behind = this.#reap(db, at) // after held outcomes: their attempts were over in time
         if (reaping && this.#ticks.fire(db, this.#condition.full)) behind = true
@@ -254,6 +270,7 @@ export class Rounds {
         return { answers, fed, told, behind }
       } catch (error) {
         db.rollback()
+        this.#waiting.forgetLines()
         throw error
       }
     }
@@ -262,6 +279,7 @@ export class Rounds {
     if (writing) this.#gapsInARow = this.#afterGap ? this.#gapsInARow + 1 : 0
     if (writing) this.#afterGap = false
     this.#heedSlowness(this.#clock.monotonic() - at)
+    if (writing) this.#waiting.committed(db)
     if (asked) this.#leases.progressWritten()
     this.#follow(requests, done.answers)
     const events = [...db.events, ...db.lost.flatMap((lease) => this.#leases.lose(lease))]

@@ -10,7 +10,7 @@ import { refuseOtherCopies } from './copies.ts'
 import { realFile } from './disk.ts'
 import type { ThreadData } from './thread.ts'
 import { submitIn } from './transaction.ts'
-import { type Answer, type FromThread, packRequests, unpackError } from './wire.ts'
+import { type Answer, type FromThread, Lists, packRequests, unpackError } from './wire.ts'
 
 /** Most operations, and bytes of payloads, that may wait for the storage thread; submissions above it are refused. */
 const mostWaiting = 100_000
@@ -34,6 +34,7 @@ export class SqliteStore implements Store {
   readonly #listeners: ((event: StoreEvent) => void)[] = []
   health: StoreHealth = { status: 'ok', causes: [], works: { submit: true, lease: true, complete: true } }
   #outbox: Request[] = []
+  readonly #lists = new Lists()
   #lastSeq = 0
   #bytes = 0
   #closing: Promise<void> | undefined
@@ -162,7 +163,7 @@ export class SqliteStore implements Store {
   }
 
   #flush(): void {
-    if (this.#outbox.length > 0) this.#port.postMessage(packRequests(this.#outbox))
+    if (this.#outbox.length > 0) this.#port.postMessage(packRequests(this.#outbox, this.#lists))
     this.#outbox = []
   }
 

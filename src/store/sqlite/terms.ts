@@ -29,6 +29,9 @@ export interface Watched {
 /** How long a process must itself have seen a lease over before it takes it, in ms; no lease is taken sooner after it was found over. */
 const leastWatch = 1000
 
+/** How long renewals may take in one transaction. */
+const stepMs = 2
+
 /**
  * How long leases last, on this process's monotonic clock: a wall clock that jumps must neither end a lease that is
  * renewed nor keep one that is not. Those of its own workers it renews; those of others it watches. A lease is taken from
@@ -38,6 +41,8 @@ const leastWatch = 1000
 export class Terms {
   readonly #own = new Map<number, Own>()
   readonly #others = new Map<number, Watched>()
+  /** Renewed by a transaction that is not on disk yet. */
+  #renewing: Own[] = []
 
   /** A worker of this process has leased it: that is on disk. */
   add({ id, token, timeout, visibilityTimeout: visibility }: LeasedJob, monotonic: number): void {
@@ -88,22 +93,29 @@ export class Terms {
   /**
    * Renews what is due, a third of the visibility timeout after the last time, up to the attempt's timeout. Also a lease
    * that is over by the wall clock but that nobody has taken: after a pause of this process it is still its own.
+   * A step ends by the clock; true when some are left.
    */
-  renew(db: Db, monotonic: number): void {
-    for (const [id, { token, visibility, renewAt, overAt }] of this.#own)
-      if (renewAt <= monotonic && monotonic < overAt)
-        db.run(
-          `UPDATE gq_jobs SET lease_expires_at = ?3, renewed_at = ?4, over_since = NULL
-           WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
-          ...[id, token, db.now + Math.ceil(Math.min(visibility, overAt - monotonic)), db.now],
-        )
+  renew(db: Db, monotonic: number): boolean {
+    this.#renewing = []
+    const end = db.clock.monotonic() + stepMs
+    for (const [id, own] of this.#own) {
+      const { token, visibility, renewAt, overAt } = own
+      if (renewAt > monotonic || monotonic >= overAt) continue
+      if (this.#renewing.length > 0 && db.clock.monotonic() >= end) return true
+      db.run(
+        `UPDATE gq_jobs SET lease_expires_at = ?3, renewed_at = ?4, over_since = NULL
+         WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
+        ...[id, token, db.now + Math.ceil(Math.min(visibility, overAt - monotonic)), db.now],
+      )
+      this.#renewing.push(own)
+    }
+    return false
   }
 
   /** The renewals of that moment are on disk. The last one reaches to the attempt's end. */
   renewed(monotonic: number): void {
-    for (const own of this.#own.values())
-      if (own.renewAt <= monotonic)
-        own.renewAt = monotonic + own.visibility < own.overAt ? monotonic + own.visibility / 3 : own.overAt
+    for (const own of this.#renewing.splice(0))
+      own.renewAt = monotonic + own.visibility < own.overAt ? monotonic + own.visibility / 3 : own.overAt
   }
 
   /** Own attempts that ran out of time without a word of their worker. */

@@ -5,7 +5,7 @@ import { Engine, type Reply, type Request } from './commit.ts'
 import { noDisk, systemDisk } from './disk.ts'
 import { Load, weightOf } from './group.ts'
 import { FileGuard, noGuard } from './guard.ts'
-import { type FromThread, packError, packReplies, type Requests, unpackRequests } from './wire.ts'
+import { type FromThread, KnownLists, packError, packReplies, type Requests, unpackRequests } from './wire.ts'
 
 // The storage thread: everything that can wait for the disk happens here, so that the app's thread never does.
 
@@ -34,6 +34,7 @@ function send(engine: Engine, replies: Reply[]): void {
   if (replies.length > 0 || events.length > 0) tell(packReplies(replies, events))
 }
 
+const lists = new KnownLists()
 const receive = () => receiveMessageOnPort(port)?.message as Requests | undefined
 
 /** Whatever came while the last transaction was being synced shares this one, until it is full: that is all of group commit. */
@@ -41,7 +42,7 @@ function gather(first: Requests): Request[] {
   const requests: Request[] = []
   const load = new Load()
   for (let message: Requests | undefined = first; message; ) {
-    for (const request of unpackRequests(message)) {
+    for (const request of unpackRequests(message, lists)) {
       load.add(weightOf(request))
       requests.push(request)
     }

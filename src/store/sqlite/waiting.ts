@@ -1,10 +1,11 @@
 import { type GopherQueueError, notFound } from '../../model/errors.ts'
-import type { LeasedJob, LeaseRequest } from '../store.ts'
+import type { LeasedJob, LeaseRequest, Source } from '../store.ts'
 import { heldBy, lease } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { Company } from './company.ts'
 import { type Db, line, sourceOf } from './db.ts'
-import { gave, hear, slotsOf, unknownWorker } from './delivery.ts'
+import { askerOf, gave, hear, slotsOf, unknownWorker } from './delivery.ts'
+import { Lines } from './lines.ts'
 import { endedAmong, isKeyed, job, mayLease, readyAmong } from './queries.ts'
 import { ripen } from './reaper.ts'
 
@@ -25,17 +26,28 @@ const looked = 100
 interface Hungry extends Request<'lease'> {
   /** Its place among all that ask. */
   place: number
+  /** What memory knows of its lines, when they are many. */
+  lines: Lines | undefined
 }
+
+/** From so many lines on, memory is kept of a worker's lines between its requests; fewer are looked at anew each time. */
+const manyLines = 64
+/** Workers of which such memory is kept. */
+const mostKnown = 100
 
 /** Requests that have no answer yet: workers that wait for a job, callers that wait for a job's end. There may be many thousands. */
 export class Waiting {
   /** By worker: a newer request replaces the older one. */
   readonly #hungry = new Map<number, Hungry>()
-  /** The workers that wait for a line, in the order in which they asked. */
+  /** The workers that wait for a line, in the order in which they asked; those of many lines stand in #known alone. */
   readonly #lines = new Map<string, Set<number>>()
+  /** The lines of workers that take jobs of many, also between their requests. */
+  readonly #known = new Map<number, Lines>()
+  /** Up to which change of the queues that memory is true; null: nothing is known yet. */
+  #heard: number | null = null
   /** For which jobs others are held back. */
   readonly #company = new Company((worker, { queue, type }) => {
-    const waits = this.#lines.get(line(queue, type))?.has(worker) ?? false
+    const waits = this.#waitsFor(worker, line(queue, type))
     return waits && this.#hungry.get(worker)!.input.slots > 0 // one that stops asks for none
   })
   /** Those whose worker had no free slot, or its process no room for the next job, when they were last tried. */
@@ -57,11 +69,13 @@ export class Waiting {
       // Sent before the one that waits and arrived after it: its worker no longer counts on it.
       if (ask !== undefined && ask < (this.#hungry.get(worker)?.input.ask ?? ask)) return [{ seq, value: [] }]
       const replies = this.forgetWorker(worker)
-      this.#hungry.set(worker, { seq, operation, input: input as LeaseRequest, epoch, place: ++this.#places })
-      for (const { queue, type } of sources) {
-        const key = line(queue, type)
-        this.#lines.set(key, (this.#lines.get(key) ?? new Set()).add(worker))
-      }
+      const lines = sources.length < manyLines ? undefined : this.#linesOf(worker, sources)
+      this.#hungry.set(worker, { seq, operation, input: input as LeaseRequest, epoch, place: ++this.#places, lines })
+      if (!lines)
+        for (const { queue, type } of sources) {
+          const key = line(queue, type)
+          this.#lines.set(key, (this.#lines.get(key) ?? new Set()).add(worker))
+        }
       this.#fresh.workers.add(worker)
       return replies
     }
@@ -82,11 +96,68 @@ export class Waiting {
     this.#hungry.delete(worker)
     this.#full.delete(worker)
     this.#fresh.workers.delete(worker)
-    for (const { queue, type } of older.input.sources) {
+    for (const { queue, type } of older.lines ? [] : older.input.sources) {
       const key = line(queue, type)
       if (this.#lines.get(key)?.delete(worker) && this.#lines.get(key)!.size === 0) this.#lines.delete(key)
     }
     return [{ seq: older.seq, value: [] }]
+  }
+
+  #waitsFor(worker: number, key: string): boolean {
+    return this.#hungry.get(worker)?.lines?.has(key) ?? this.#lines.get(key)?.has(worker) ?? false
+  }
+
+  #linesOf(worker: number, sources: Source[]): Lines {
+    const known = this.#known.get(worker)
+    const lines = known?.areOf(sources) ? known : new Lines(sources)
+    this.#known.delete(worker)
+    const [oldest] = this.#known.keys()
+    if (oldest !== undefined && this.#known.size >= mostKnown) this.#known.delete(oldest)
+    this.#known.set(worker, lines) // the last to be forgotten
+    return lines
+  }
+
+  /** Hears which queues other processes have changed. */
+  #hear(db: Db): void {
+    const many = this.#many()
+    if (many.size === 0 || this.#heard === null) {
+      this.#heard = many.size === 0 ? null : db.lastChange()
+      return
+    }
+    const changes = db.all<{ name: string; changed: number }>(
+      `SELECT name, changed FROM gq_queues WHERE changed > ?1 ORDER BY changed`,
+      this.#heard,
+    )
+    for (const { name, changed } of changes) {
+      for (const lines of many) lines.changed(name)
+      this.#heard = changed
+    }
+  }
+
+  /** Lines of those that ask for many, now or again soon. */
+  #many(): Set<Lines> {
+    const many = new Set(this.#known.values())
+    if (many.size === mostKnown) for (const { lines } of this.#hungry.values()) if (lines) many.add(lines)
+    return many
+  }
+
+  /** Looks at lines on reads, so that the transaction which follows has few to look at under the lock. */
+  prepare(db: Db): void {
+    if (this.#known.size === 0) return
+    try {
+      this.#hear(db)
+      for (const { lines } of this.#hungry.values()) lines?.learn(db)
+    } catch {
+      this.forgetLines() // the transaction meets the same fault, and tells
+    }
+  }
+
+  /** The transaction did not take place, or the file is another one: what memory learned in it is not true. */
+  forgetLines(): void {
+    this.#heard = null
+    this.#known.clear()
+    for (const request of this.#hungry.values())
+      if (request.lines) request.lines = this.#linesOf(request.input.worker, request.input.sources)
   }
 
   /** Whether time alone has changed what the workers of a process may take. */
@@ -97,10 +168,12 @@ export class Waiting {
   /** The worker is gone. */
   forgetCompany(worker: number): void {
     this.#company.forget(worker)
+    this.#known.delete(worker)
   }
 
   /** Their workers were known to the file of this epoch. */
   areOf(epoch: string): void {
+    this.forgetLines()
     for (const request of this.#hungry.values()) {
       request.epoch ??= epoch
       this.#fresh.workers.add(request.input.worker)
@@ -128,51 +201,79 @@ export class Waiting {
   /** Whether a transaction could feed someone, so that an idle worker takes no write lock in vain. */
   mayFeed(db: Db, lookAround: boolean): boolean {
     if (this.#fresh.workers.size > 0) return true
-    return lookAround && readyAmong(db, [...this.#lines.keys()].map(sourceOf)).some((source) => mayLease(db, source))
+    if (!lookAround) return false
+    if (readyAmong(db, [...this.#lines.keys()].map(sourceOf)).some((source) => mayLease(db, source))) return true
+    this.prepare(db)
+    for (const { lines } of this.#hungry.values())
+      for (const source of lines?.ready() ?? []) if (mayLease(db, source)) return true
+    return false
   }
 
   /** Gives ready jobs to the workers that wait for them, in the order in which they asked; to none of `passOver`. */
-  feed(db: Db, lookAround: boolean, passOver: ReadonlySet<number> = new Set()): Fed[] {
-    if (this.#hungry.size === 0) return []
+  feed(db: Db, lookAround: boolean, passOver: ReadonlySet<number>): Fed[] {
+    this.#hear(db)
+    if (this.#hungry.size === 0) {
+      this.#heed(db)
+      return []
+    }
     ripen(db)
     const fed: Fed[] = []
     // What they have not received goes back before anyone is fed: it may be another's turn.
-    for (const worker of this.#fresh.workers) {
-      const request = this.#hungry.get(worker)!
-      if (!hear(db, request)) fed.push({ request, jobs: [], error: unknownWorker() })
-    }
-    const refused = new Set(fed.map(({ request }) => request.input.worker))
+    for (const worker of this.#fresh.workers) hear(db, this.#hungry.get(worker)!)
+    this.#heed(db)
     const everywhere = lookAround || db.resumed
-    for (const [key, source] of db.left) if (isKeyed(db, source)) db.readied.add(key)
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
     for (const request of everywhere ? this.#hungry.values() : this.#worthATry(db, dry)) {
-      const { worker } = request.input
-      const all = everywhere || this.#fresh.workers.has(worker) || (db.freed && this.#full.has(worker))
-      const sources = request.input.sources.filter(({ queue, type }) => {
-        const key = line(queue, type)
-        return !dry.has(key) && (all || db.readied.has(key))
-      })
-      if (sources.length === 0 || refused.has(worker) || passOver.has(worker)) continue
-      const slots = slotsOf(db, request)
-      if (slots === null) {
-        fed.push({ request, jobs: [], error: unknownWorker() })
-        continue
-      }
-      const jobs = lease(db, { ...request.input, slots, sources }, this.#company, (source) =>
-        dry.add(line(source.queue, source.type)),
-      )
-      if (jobs) this.#full.delete(worker)
-      else this.#full.add(worker)
-      if (!jobs || jobs.length === 0) continue
-      gave(db, request.input)
-      fed.push({ request, jobs })
+      const lines = passOver.has(request.input.worker) ? null : this.#toTry(db, request, everywhere, dry)
+      const given = lines && this.#give(db, request, lines, dry)
+      if (given) fed.push(given)
     }
     return fed
+  }
+
+  /** What this transaction made ready has to be looked at. */
+  #heed(db: Db): void {
+    const many = this.#many()
+    if (many.size === 0 && this.#hungry.size === 0) return
+    for (const [key, source] of db.left) if (isKeyed(db, source)) db.readied.add(key)
+    for (const lines of many) {
+      if (db.resumed) lines.resumed()
+      for (const key of db.readied) lines.readied(key)
+    }
+  }
+
+  /** The lines of a request that may have a job for it, also none when it is new: it may have to be refused. */
+  #toTry(db: Db, { input, lines }: Hungry, everywhere: boolean, dry: ReadonlySet<string>): Lines | null {
+    if (lines) return lines
+    const { worker } = input
+    const all = everywhere || this.#fresh.workers.has(worker) || (db.freed && this.#full.has(worker))
+    const sources = input.sources.filter(({ queue, type }) => {
+      const key = line(queue, type)
+      return !dry.has(key) && (all || db.readied.has(key))
+    })
+    return sources.length === 0 && !this.#fresh.workers.has(worker) ? null : new Lines(sources)
+  }
+
+  #give(db: Db, request: Hungry, lines: Lines, dry: Set<string>): Fed | null {
+    const { worker } = request.input
+    const asker = askerOf(db, request)
+    if (!asker) return { request, jobs: [], error: unknownWorker() }
+    const slots = slotsOf(request.input, asker)
+    const jobs = lease(db, { ...request.input, slots }, asker, lines, this.#company, ({ queue, type }) =>
+      dry.add(line(queue, type)),
+    )
+    if (jobs) this.#full.delete(worker)
+    else this.#full.add(worker)
+    if (!jobs || jobs.length === 0) return null
+    gave(db, request.input)
+    return { request, jobs }
   }
 
   /** By place: those not yet tried, those who may have a slot again, and those of lines in which something became ready. */
   *#worthATry(db: Db, dry: ReadonlySet<string>): Generator<Hungry> {
     const some = [...this.#fresh.workers, ...(db.freed ? this.#full : [])].map((worker) => this.#hungry.get(worker)!)
+    if (this.#known.size > 0)
+      for (const request of this.#hungry.values()) if (request.lines?.hasOne(db.readied)) some.push(request)
     const rows = [
       {
         key: '',
@@ -201,13 +302,13 @@ export class Waiting {
   /** Whether a request waits that could have a job. True after `feed` only if that passed one over. */
   starving(db: Db, fed: Fed[]): boolean {
     const served = new Set(fed.map(({ request }) => request.input.worker))
+    const isFree = ({ worker, slots, exclude }: LeaseRequest) =>
+      exclude.length === 0 && !served.has(worker) && !this.#full.has(worker) && slots > heldBy(db, worker)
+    for (const { lines, input } of this.#hungry.values())
+      for (const source of lines?.ready() ?? []) if (isFree(input) && mayLease(db, source)) return true
     for (const [key, workers] of this.#lines) {
       if (!mayLease(db, sourceOf(key))) continue
-      for (const worker of [...workers].slice(0, looked)) {
-        const { slots, exclude } = this.#hungry.get(worker)!.input
-        const isFree = exclude.length === 0 && slots > heldBy(db, worker) && !this.#full.has(worker)
-        if (isFree && !served.has(worker)) return true
-      }
+      for (const worker of [...workers].slice(0, looked)) if (isFree(this.#hungry.get(worker)!.input)) return true
     }
     return false
   }
@@ -223,6 +324,11 @@ export class Waiting {
       const seqs = [...this.#waits.get(id)!]
       return { id, replies: seqs.map((seq) => (found ? { seq, value: found } : { seq, error: notFound(id) })) }
     })
+  }
+
+  /** The transaction is on disk: what it changed itself needs no second look. */
+  committed({ change }: Db): void {
+    if (this.#heard !== null && change !== null) this.#heard = change
   }
 
   /** The transaction is on disk. */

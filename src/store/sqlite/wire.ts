@@ -1,5 +1,5 @@
 import { type Accepted, type ErrorCode, GopherQueueError } from '../../model/errors.ts'
-import type { Lease, StoreEvent } from '../store.ts'
+import type { Lease, Source, StoreEvent } from '../store.ts'
 import { succeeded } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 
@@ -14,12 +14,54 @@ interface Successes {
   tokens: number[]
   results: string[]
 }
-export type Requests = (Request | Successes)[]
+/** A request whose sources are those of the list of that number; the first with it brings them. */
+type Listed = Request<'lease'> & { list: number }
+export type Requests = (Request | Successes | Listed)[]
 
-export function packRequests(requests: Request[]): Requests {
+/** So many sources are copied each time that a worker asks; lists of more are sent once. */
+const fewSources = 64
+/** Lists that the storage thread keeps. */
+const mostLists = 100
+
+/** Which lists of sources the storage thread has: a worker of 10,000 lines sends its own with each request. */
+export class Lists {
+  readonly #asked = new WeakSet<Source[]>()
+  readonly #numbers = new WeakMap<Source[], number>()
+  #count = 0
+
+  pack(request: Request<'lease'>): Request | Listed {
+    const { sources } = request.input
+    if (sources.length < fewSources) return request
+    const known = this.#numbers.get(sources)
+    if (known !== undefined) return { ...request, input: { ...request.input, sources: [] }, list: known }
+    const again = this.#asked.has(sources) // that of a worker on the network comes once only
+    this.#asked.add(sources)
+    if (!again || this.#count === mostLists) return request
+    this.#numbers.set(sources, ++this.#count)
+    return { ...request, list: this.#count }
+  }
+}
+
+/** The storage thread's side of it. */
+export class KnownLists {
+  readonly #lists = new Map<number, Source[]>()
+
+  unpack({ list, ...request }: Listed): Request<'lease'> {
+    const { input } = request
+    if (input.sources.length > 0) this.#lists.set(list, input.sources)
+    return { ...request, input: { ...input, sources: this.#lists.get(list)! } }
+  }
+}
+
+export function packRequests(requests: Request[], lists: Lists): Requests {
   const packed: Requests = []
   let run: Successes | undefined
   for (const request of requests) {
+    if (request.operation === 'lease') {
+      run = undefined
+      packed.push(lists.pack(request as Request<'lease'>))
+      continue
+    }
     if (request.operation !== 'succeed' || request.epoch !== undefined || 'warning' in (request.input as object)) {
       run = undefined
       packed.push(request)
@@ -40,8 +82,9 @@ export function packRequests(requests: Request[]): Requests {
   return packed
 }
 
-export function unpackRequests(packed: Requests): Request[] {
+export function unpackRequests(packed: Requests, lists: KnownLists): Request[] {
   return packed.flatMap((item) => {
+    if ('list' in item) return lists.unpack(item)
     if (!('seqs' in item)) return item
     const { seqs, ids, queues, types, tokens, results } = item
     return seqs.map((seq, i): Request<'succeed'> => {

@@ -123,9 +123,18 @@ export function workersGone(db: Db): WorkerOf[] {
   const some = db.all<WorkerOf>(`${localWorkers} AND id > ?1 ORDER BY id LIMIT ${asked}`, askedUpTo.get(db) ?? 0)
   const isGone = goneBy(db)
   const gone = new Map([...holders(db), ...some].filter(isGone).map((row) => [row.id, row]))
+  foundGone.set(db, [...gone.values()])
   if (!some.some(isGone)) askedUpTo.set(db, some.length < asked ? 0 : some.at(-1)!.id) // else they are ended first
   return [...gone.values()]
 }
+
+const foundGone = new WeakMap<Db, WorkerOf[]>()
+
+/** Those that the last look has found gone, which was on a read, and that nobody has ended since. */
+export const stillGone = (db: Db): WorkerOf[] =>
+  (foundGone.get(db) ?? []).filter(
+    ({ id }) => db.get(`SELECT 1 FROM gq_workers WHERE id = ?1 AND ended_at IS NULL`, id) !== undefined,
+  )
 
 /** Ends a worker; what it still holds goes back, uncharged. */
 export function unregister(db: Db, id: number): null {
@@ -135,6 +144,28 @@ export function unregister(db: Db, id: number): null {
     db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, id, db.now)
   })
   return null
+}
+
+/** Jobs that go back in the transaction that signs their worker off. */
+const few = 20
+const stepMs = 2
+
+/** Whether a worker holds more than may go back at once. */
+export const holdsMany = (db: Db, id: number): boolean =>
+  db.all(`SELECT 1 FROM gq_jobs WHERE state = 'running' AND worker_id = ?1 LIMIT ${few + 1}`, id).length > few
+
+/** Gives back what a worker holds until the clock says that the step is over. */
+export function releaseSome(db: Db, id: number): void {
+  const end = db.clock.monotonic() + stepMs
+  const select = `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${few}`
+  for (let left = few; left === few; ) {
+    const jobs = db.all<RunningJob>(select, id)
+    left = jobs.length
+    for (const job of jobs) {
+      releaseHeld(db, job)
+      if (db.clock.monotonic() >= end) return
+    }
+  }
 }
 
 /** Written before a worker waits for its handlers: a process that is killed meanwhile is no evidence against them. */

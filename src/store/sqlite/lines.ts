@@ -1,0 +1,254 @@
+import type { Source } from '../store.ts'
+import type { Candidate } from './company.ts'
+import { type Db, line } from './db.ts'
+
+// The lines that a worker takes jobs of: of 2,000 queues and 5 types these are 10,000. A claim merges them by the places of
+// their first jobs, and memory knows a bound for each: no ready job of the line stands before it. What is taken only
+// raises a place, so a claim looks at those lines alone whose bound is lowest, and costs by the job, not by the line.
+
+/** Ids are below it: class and id as one number. */
+const idsBelow = 2 ** 50
+const placeOf = ({ priority, id }: { priority: number; id: number }): number => priority * idsBelow + id
+
+/** Bounds of a line that has to be looked at, that has no ready job, and of one that is set aside. */
+const unknown = -1
+const none = Number.POSITIVE_INFINITY
+const aside = -2
+
+/** Numbers of lines by their bounds, lowest first. An entry whose bound is no longer its line's is stale. */
+class Heap {
+  readonly #items: { bound: number; i: number }[] = []
+
+  get first(): { bound: number; i: number } | undefined {
+    return this.#items[0]
+  }
+
+  get size(): number {
+    return this.#items.length
+  }
+
+  push(bound: number, i: number): void {
+    const items = this.#items
+    const item = { bound, i }
+    let at = items.push(item) - 1
+    for (let above = (at - 1) >> 1; at > 0 && items[above]!.bound > bound; above = (at - 1) >> 1) {
+      items[at] = items[above]!
+      at = above
+    }
+    items[at] = item
+  }
+
+  pop(): void {
+    const items = this.#items
+    const last = items.pop()
+    if (!last || items.length === 0) return
+    let at = 0
+    for (let below = 1; below < items.length; below = 2 * at + 1) {
+      if (below + 1 < items.length && items[below + 1]!.bound < items[below]!.bound) below++
+      if (items[below]!.bound >= last.bound) break
+      items[at] = items[below]!
+      at = below
+    }
+    items[at] = last
+  }
+}
+
+/** The ready jobs of a line that a claim has looked at. */
+interface Looked {
+  i: number
+  rows: { id: number; priority: number; company: number | null }[]
+  /** The next of them. */
+  at: number
+  /** There may be more than these. */
+  isCut: boolean
+  /** One of them must not be taken by who asks. */
+  isSpared: boolean
+}
+
+export class Lines {
+  readonly sources: readonly Source[]
+  readonly #numbers = new Map<string, number>()
+  readonly #ofQueue = new Map<string, number[]>()
+  readonly #bounds: number[]
+  #heap = new Heap()
+  /** Bounds of lines whose queue had no room, by queue and line. */
+  readonly #aside = new Map<string, Map<number, number>>()
+
+  constructor(sources: readonly Source[]) {
+    this.sources = sources
+    this.#bounds = Array<number>(sources.length).fill(unknown)
+    for (const [i, { queue, type }] of sources.entries()) {
+      this.#numbers.set(line(queue, type), i)
+      const others = this.#ofQueue.get(queue)
+      if (others) others.push(i)
+      else this.#ofQueue.set(queue, [i])
+      this.#heap.push(unknown, i)
+    }
+  }
+
+  has(key: string): boolean {
+    return this.#numbers.has(key)
+  }
+
+  hasOne(keys: ReadonlySet<string>): boolean {
+    for (const key of keys) if (this.#numbers.has(key)) return true
+    return false
+  }
+
+  areOf(sources: readonly Source[]): boolean {
+    const same = (source: Source, i: number) => {
+      const own = this.sources[i]!
+      return source.queue === own.queue && source.type === own.type
+    }
+    return sources === this.sources || (sources.length === this.sources.length && sources.every(same))
+  }
+
+  /** A job of the line became ready. */
+  readied(key: string): void {
+    const i = this.#numbers.get(key)
+    if (i !== undefined) this.#lookAgain(i)
+  }
+
+  /** Something happened in a queue: any of its lines may have jobs, and it may have room. */
+  changed(queue: string): void {
+    this.#bringBack(queue)
+    for (const i of this.#ofQueue.get(queue) ?? []) this.#lookAgain(i)
+  }
+
+  /** Any queue may have room. */
+  resumed(): void {
+    for (const queue of [...this.#aside.keys()]) this.#bringBack(queue)
+  }
+
+  #bringBack(queue: string): void {
+    for (const [i, bound] of this.#aside.get(queue) ?? []) this.#set(i, bound)
+    this.#aside.delete(queue)
+  }
+
+  #lookAgain(i: number): void {
+    const { queue } = this.sources[i]!
+    if (this.#bounds[i] === aside) this.#aside.get(queue)!.set(i, unknown)
+    else if (this.#bounds[i] !== unknown) this.#set(i, unknown)
+  }
+
+  #set(i: number, bound: number): void {
+    if (this.#bounds[i] === bound) return
+    this.#bounds[i] = bound
+    if (bound < none) this.#heap.push(bound, i)
+    if (this.#heap.size <= 4 * this.sources.length + 64) return
+    this.#heap = new Heap()
+    for (const [number, known] of this.#bounds.entries())
+      if (known !== aside && known < none) this.#heap.push(known, number)
+  }
+
+  /** The line of the lowest bound. */
+  #lowest(): { bound: number; i: number } | undefined {
+    for (;;) {
+      const { first } = this.#heap
+      if (!first || this.#bounds[first.i] === first.bound) return first
+      this.#heap.pop()
+    }
+  }
+
+  /** Looks at each line that has to be looked at: on a read, so that a claim has few left. */
+  learn(db: Db): void {
+    const some: number[] = []
+    for (let lowest = this.#lowest(); lowest?.bound === unknown; lowest = this.#lowest()) {
+      this.#heap.pop()
+      this.#bounds[lowest.i] = none // until it is set below
+      some.push(lowest.i)
+    }
+    if (some.length === 0) return
+    const rows = db.arrays(
+      `SELECT (SELECT priority * ${idsBelow} + id FROM gq_jobs
+               WHERE state = 'ready' AND blocked = 0 AND queue = value ->> 0 AND type = value ->> 1
+               ORDER BY priority, id LIMIT 1)
+       FROM json_each(?1)`,
+      JSON.stringify(some.map((i) => [this.sources[i]!.queue, this.sources[i]!.type])),
+    )
+    for (const [n, i] of some.entries()) this.#set(i, (rows[n]![0] as number | null) ?? none)
+  }
+
+  /** Those that may have ready jobs, of queues that may have room. */
+  *ready(): Generator<Source> {
+    for (const [i, bound] of this.#bounds.entries()) if (bound !== aside && bound < none) yield this.sources[i]!
+  }
+
+  /** Goes through the ready jobs in order, those of `excluded` left out, and `before` among them. */
+  claim(
+    db: Db,
+    room: (queue: string) => number,
+    { limit, excluded, before }: { limit: number; excluded: ReadonlySet<number>; before: Candidate | null },
+  ): Claim {
+    const looked = new Map<number, Looked>()
+    const full: number[] = []
+    let awaited = before && this.has(line(before.source.queue, before.source.type)) ? before : null
+    const look = (i: number): Looked => {
+      const { queue, type } = this.sources[i]!
+      const most = Math.min(limit, room(queue)) + excluded.size
+      const rows = db.all<Looked['rows'][number]>(
+        // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
+        `SELECT id, priority, company FROM gq_jobs
+         WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
+         ORDER BY priority, id LIMIT ?3`,
+        ...[queue, type, most, db.now],
+      )
+      const found = { i, rows, at: 0, isCut: rows.length === most, isSpared: rows.some(({ id }) => excluded.has(id)) }
+      looked.set(i, found)
+      return found
+    }
+    const next = (): Candidate | undefined => {
+      for (;;) {
+        const lowest = this.#lowest()
+        if (awaited && placeOf(awaited) <= (lowest?.bound ?? none)) {
+          const found = awaited
+          awaited = null
+          return found
+        }
+        if (!lowest) return undefined
+        const { i } = lowest
+        const source = this.sources[i]!
+        this.#heap.pop()
+        const known = looked.get(i)
+        if (!known && room(source.queue) === 0) {
+          this.#setAside(i)
+          full.push(i)
+          continue
+        }
+        const { rows, at } = known ?? look(i)
+        const row = known && rows[at]
+        if (known) known.at++
+        const following = rows[known ? at + 1 : 0]
+        this.#bounds[i] = none
+        if (following) this.#set(i, placeOf(following))
+        if (row && row.id !== before?.id && !excluded.has(row.id)) return { ...row, source }
+      }
+    }
+    const end = (taken: ReadonlySet<number>): Source[] => {
+      const dry = full.map((i) => this.sources[i]!)
+      for (const { i, rows, at, isCut, isSpared } of looked.values()) {
+        const left = rows.find(({ id }) => !taken.has(id))
+        const last = rows.at(-1)
+        this.#set(i, left ? placeOf(left) : isCut && last ? placeOf(last) + 1 : none)
+        const source = this.sources[i]!
+        if ((!isCut && !isSpared && at === rows.length) || room(source.queue) === 0) dry.push(source)
+      }
+      return dry
+    }
+    return { next, end }
+  }
+
+  #setAside(i: number): void {
+    const { queue } = this.sources[i]!
+    const others = this.#aside.get(queue) ?? new Map<number, number>()
+    this.#aside.set(queue, others.set(i, this.#bounds[i]!))
+    this.#bounds[i] = aside
+  }
+}
+
+export interface Claim {
+  /** The next candidate; undefined when there is none. */
+  next(): Candidate | undefined
+  /** Says which were taken; answers the lines that have nothing left, for no worker at all. */
+  end(taken: ReadonlySet<number>): Source[]
+}
