@@ -350,7 +350,7 @@ export const mutants: Mutant[] = [
   {
     name: 'deadline-ignored',
     breaks: 'starts a job after its deadline',
-    edits: [[attempt, '(deadline IS NULL OR deadline > ?4)', '(deadline IS NULL OR ?4 > 0)']],
+    edits: [['store/sqlite/lines.ts', '(deadline IS NULL OR deadline > ?4)', '(deadline IS NULL OR ?4 > 0)']],
     tests: contract,
   },
   {
