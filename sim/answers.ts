@@ -51,6 +51,7 @@ export class Answers {
 
   restored(): void {
     this.#keys.clear()
+    this.#told.clear() // tokens of another file fit nothing in this one
     this.#isRestored = true
   }
 

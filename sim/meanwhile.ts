@@ -74,8 +74,8 @@ export class Meanwhile {
   /** SIGSTOP: nothing goes on in it, and time passes. */
   #stop(process: SimulatedProcess, ms: number): void {
     const { clock, random } = this.#world
-    const until = clock.elapsed + ms
-    process.waited += ms // its patience too, by its own clock
+    const begun = clock.elapsed
+    const until = begun + ms
     if (process.holdsLock && ms < patience) this.#world.pass(ms) // the others wait for it, all that time
     this.#world.checker.silent(`${process.pid}`, clock.elapsed)
     process.life.stoppedAt = clock.elapsed
@@ -83,6 +83,7 @@ export class Meanwhile {
       if (random.chance(0.5)) this.#world.othersAct(process)
       else this.#world.advance(Math.min(until - clock.elapsed, random.pick([250, 1000, 5000])))
     }
+    process.waited += clock.elapsed - begun // its patience passes too, by its own clock
     process.life.stoppedAt = Number.POSITIVE_INFINITY
     if (ms > 1500) process.afterGap = true
   }

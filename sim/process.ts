@@ -37,6 +37,8 @@ export interface Life {
   watched: number
   /** Of these, while nobody held the lock for long: then it can renew. */
   free: number
+  /** When it met a fault last: then it could not renew. */
+  faultyAt: number
   /** It has begun to stop. */
   isStopping: boolean
   /** A handler whose attempt is over may run in it: then more ran beside a job than leases say. */
@@ -73,7 +75,7 @@ export class SimulatedProcess {
   stopping = false
   readonly life: Life = {
     ...{ isAlive: true, diedAt: Number.POSITIVE_INFINITY, stoppedAt: Number.POSITIVE_INFINITY },
-    ...{ stopped: 0, watched: 0, free: 0, isStopping: false, hasOverdue: false },
+    ...{ stopped: 0, watched: 0, free: 0, faultyAt: -1, isStopping: false, hasOverdue: false },
   }
   /** One of its calls has begun and has not returned: others act within it. */
   inCall = false
@@ -344,6 +346,7 @@ export class SimulatedProcess {
       'only a fault degrades a store',
       () => this.pid,
     )
+    if (faulty) this.life.faultyAt = clock.monotonic()
     if (this.faults.dead) [replies, events] = [[], []]
     const { now, elapsed } = this.#lockedAt ?? { now: clock.now(), elapsed: clock.monotonic() }
     return {
@@ -377,14 +380,17 @@ export class SimulatedProcess {
       this.asked.delete(reply.seq)
       if ('error' in reply && reply.error.code === 'LEASE_LOST' && (operation === 'succeed' || operation === 'fail'))
         this.ask('settled', (input as Input<'succeed'>).lease)
-      const worker = this.workers.find(({ asked, registering }) => asked === reply.seq || registering === reply.seq)
+      const asker = operation === 'lease' ? (input as Input<'lease'>).worker : null
+      const worker = this.workers.find(
+        ({ id, registering }) => registering === reply.seq || (id !== null && id === asker),
+      )
       if (!worker) continue
       if (operation === 'register') {
         worker.registering = null
         if ('value' in reply) worker.id = reply.value as number
         continue
       }
-      worker.asked = null
+      if (worker.asked === reply.seq) worker.asked = null // else a newer request waits
       if ('error' in reply && reply.error.code === 'WORKER_UNKNOWN') worker.id = null
       if ('value' in reply)
         for (const lease of reply.value as LeasedJob[]) {

@@ -171,7 +171,10 @@ export class Tenures {
     const silence = taker.elapsed - tenure.since
     const least = tenure.jumped ? Math.min(lasts, Math.max(1000, lasts / 2)) : lasts
     if (silence < least) return laws.living
-    if (life.stopped - tenure.atFirst.stopped < 1000 && life.free - tenure.atFirst.free < 1000) return laws.living
+    // One on the network cannot while its server stands still: what that then takes is judged by its own gap.
+    const couldRenew = life.faultyAt < tenure.since && !Number.isNaN(Number(this.holderOf(row).holder))
+    if (couldRenew && life.stopped - tenure.atFirst.stopped < 1000 && life.free - tenure.atFirst.free < 1000)
+      return laws.living
     const watched = this.#lives.get(taker.pid)!.watched - (tenure.watched.get(taker.pid) ?? 0)
     if (watched < 1000) return laws.unwatched
     return taker.afterGap ? laws.gap : null
