@@ -398,7 +398,43 @@ export const mutants: Mutant[] = [
   {
     name: 'strangers-together',
     breaks: 'takes all workers of one address for one process',
-    edits: [[workers, "?4 || ' ' || (SELECT IFNULL(MAX(id), 0) + 1 FROM gq_workers)", '?4']],
+    edits: [
+      [
+        'store/sqlite/registration.ts',
+        'SET instance = ?2 WHERE id = ?1`',
+        "SET instance = host WHERE id = ?1 AND ?2 <> ''`",
+      ],
+    ],
+    tests: contract,
+  },
+  {
+    name: 'fed-while-still',
+    breaks: "gives jobs to a process whose app's thread stands still",
+    edits: [[round, 'still ? this.#workers : none', 'none']],
+    tests: contract,
+  },
+  {
+    name: 'taken-after-gap',
+    breaks: 'takes leases right after the process itself stood still',
+    edits: [[round, 'const takes = !this.#afterGap || ', 'const takes = true || ']],
+    tests: contract,
+  },
+  {
+    name: 'lock-wait-per-try',
+    breaks: 'counts a wait for the lock again at each try',
+    edits: [
+      [
+        round,
+        '        db.rollback()\n',
+        '        db.rollback()\n        this.#heedGap(this.#clock.monotonic() - before)\n',
+      ],
+    ],
+    tests: ['tests/sim.test.ts'],
+  },
+  {
+    name: 'endless-heartbeats',
+    breaks: 'lets a hung remote worker keep its lease beyond the timeout by heartbeats',
+    edits: [[attempt, 'CASE WHEN ?3 < started_at + timeout THEN NULL ELSE over_since END', 'NULL']],
     tests: contract,
   },
   {
@@ -782,7 +818,7 @@ export const mutants: Mutant[] = [
   {
     name: 'no-receipt-of-failure',
     breaks: 'refuses a failure that was taken, when it is sent again',
-    edits: [[receipts, 'UPDATE gq_attempts SET token = ?3', 'UPDATE gq_attempts SET token = ?3 + 0 * attempt + 1']],
+    edits: [[attempt, "'failed', error, { token: lease.token })", "'failed', error)"]],
     tests: contract,
   },
   {

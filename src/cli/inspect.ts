@@ -120,11 +120,12 @@ function describe(job: Job, history: Attempt[], why: string): void {
   }
   for (const { attempt, outcome, worker, startedAt, finishedAt, error, beside } of history) {
     const lines = error ? (error.stack || `${error.name}: ${error.message}`).split('\n') : []
-    if (beside && beside.others > 0)
-      lines.push(`beside ${beside.jobs.map(({ id, type }) => `${type} ${id}`).join(', ')}`)
+    const others = beside?.jobs.map(({ id, type }) => `${type} ${id}`) ?? []
+    const company = others.length > 0 ? [`beside ${others.join(', ')}`] : []
+    if (forPeople) lines.push(...company)
     const took = finishedAt === null ? 'so far' : formatMs(finishedAt - startedAt)
     const row = ['attempt', `${attempt}`, outcome, took, when(startedAt), worker ?? '']
-    table([], [forPeople ? row : [...row, lines.join('\n')]])
+    table([], [forPeople ? row : [...row, lines.join('\n'), ...company]])
     if (forPeople) for (const line of lines) print(`    ${safe(line)}`)
   }
 }

@@ -103,7 +103,7 @@ export interface Job<Payload = unknown, Result = unknown> {
   state: State
   /** As submitted; its handler gets what the schema makes of it. */
   payload: Payload
-  /** Attempts started so far, also before an operator's retry. */
+  /** Attempts started so far, also before an operator's retry and those that were not charged: it may exceed `maxAttempts`. */
   attempt: number
   /** Attempts left in the present budget. */
   attemptsLeft: number

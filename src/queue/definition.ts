@@ -15,7 +15,7 @@ export interface ActiveJob<Payload = unknown> {
   priority: Priority
   /** As the schema's output, where the definition has one. */
   payload: Payload
-  /** 1 for the first attempt. */
+  /** 1 for the first attempt. It counts starts, and may exceed `maxAttempts`: a loss beside other jobs is not charged. */
   attempt: number
   /** Attempts in a budget, the first one included. */
   maxAttempts: number

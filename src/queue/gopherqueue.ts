@@ -60,7 +60,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    */
   static async open(place: string, options: OpenOptions = {}): Promise<GopherQueue> {
     const { token, diskReserve } = checkOpenOptions(options)
-    if (typeof place !== 'string' || place === '')
+    if (typeof place !== 'string' || place === '' || place.includes('\0'))
       throw invalid(`open takes a path or an URL; got ${JSON.stringify(place)}.`)
     if (/^https?:\/\//i.test(place)) {
       const { HttpStore } = await import('../store/http/store.ts') // an app with a file of its own never loads it

@@ -153,6 +153,17 @@ export function leases({ holds, holdsOverTime }: Suite): void {
     },
   )
 
+  holdsOverTime('heartbeats carry no attempt past its timeout, however long they go on', async (at) => {
+    await at.worker()
+    const job = await at.running({ timeout: '1m' })
+    for (let second = 0; second < 120 && (await at.state(job.id)) === 'running'; second += 10) {
+      await at.store.call('heartbeat', job)
+      at.advance(10_000)
+    }
+    const [record] = await at.store.call('attempts', job.id)
+    assert.deepEqual([await at.state(job.id), record?.outcome], ['scheduled', 'timeout'])
+  })
+
   holdsOverTime('a job that kills its worker each time ends dead', async (at) => {
     await at.worker()
     let job: LeasedJob | undefined = await at.running({ maxAttempts: 3, backoff: { kind: 'constant', delay: '1m' } })

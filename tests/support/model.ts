@@ -292,7 +292,7 @@ export class Model {
     if (this.now < job.overSince + Math.max(1000, lifeOf(job) / 2)) return
     const process = this.#processes.get(job.worker!)!
     const over = job.startedAt + job.timeout
-    const wasThere = process.seenAt >= over || (job.renewedAt !== null && job.renewedAt >= over - lifeOf(job) / 3)
+    const wasThere = job.renewedAt !== null && job.renewedAt >= over - lifeOf(job) / 3
     if (this.now >= over && wasThere) {
       this.#goesOn(process, job)
       this.fail(job, 'timeout')

@@ -9,8 +9,8 @@ import { type Answer, api, type Body, type Call, type Endpoint, type Params, typ
 export type Patience = 'once' | 'brief' | 'patient'
 
 const briefMs = 10_000
-/** Longest pause between two tries. */
-const longestPause = 2000
+/** Longest pause between two tries, in ms: less than the second that a server which comes back leaves to the shortest lease. */
+const longestPause = 500
 /** No answer takes longer, and none of a call that waits for something. */
 const answerWithin = 20_000
 const pollWithin = 45_000

@@ -25,6 +25,8 @@ import { RemoteWorkers } from './workers.ts'
 
 /** A lease of this process. */
 interface Held {
+  /** The server knows that it arrived: a request for jobs named it, or it was renewed. */
+  confirmed: boolean
   lease: Lease
   visibility: number
   renewAt: number
@@ -252,9 +254,16 @@ export class HttpStore implements Store {
   async #poll(request: LeaseRequest, waitMs: number): Promise<LeasedJob[]> {
     const jobs = await this.#workers.poll(request, waitMs, () => {
       this.#send() // what is over is heard before its worker asks for more
+      for (const held of this.#held.values()) held.confirmed = true
       return [...new Set([...this.#held.values()].map(({ lease }) => this.#tokenOf(lease)))]
     })
+    if (jobs.length > 0) setImmediate(() => this.#confirm())
     return jobs.map((job) => this.#hold(job))
+  }
+
+  /** A worker whose slots are all taken asks for nothing: without this the server could not tell a crash from an answer that was lost. */
+  #confirm(): void {
+    for (const held of this.#held.values()) if (!held.confirmed) this.#renew(held)
   }
 
   #hold({ priority, payload, backoff, checkpoint, trace, token: text, ...job }: GivenJob): LeasedJob {
@@ -264,7 +273,7 @@ export class HttpStore implements Store {
     const lease = { id, queue, type, token, epoch }
     const older = this.#held.get(id)?.lease.token
     if (older !== undefined && older !== token) this.#tell({ event: 'leaseLost', id, token: older }) // its handler has not heard yet
-    this.#held.set(id, { lease, visibility, renewAt: this.#clock.monotonic() + visibility / 3 })
+    this.#held.set(id, { lease, visibility, renewAt: this.#clock.monotonic() + visibility / 3, confirmed: false })
     return {
       ...job,
       ...{ token, epoch },
@@ -342,8 +351,10 @@ export class HttpStore implements Store {
     })
   }
 
-  #renew({ lease }: Held): void {
+  #renew(held: Held): void {
+    const { lease } = held
     const { id, token } = lease
+    held.confirmed = true
     this.#report(lease, { event: 'heartbeat' }, 'brief').then(
       (answer) => {
         if ((answer as { cancelRequested: boolean }).cancelRequested)

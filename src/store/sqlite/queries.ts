@@ -38,6 +38,7 @@ function readable(json: string): unknown {
 function toJob({ budget_from, payload, result, backoff, priority, percent, message, ...rest }: JobRow): Job {
   return {
     ...rest,
+    company: rest.state === 'succeeded' ? null : rest.company, // its restriction is over
     priority: priorities[priority]!,
     payload: readable(payload),
     backoff: parseBackoff(backoff),

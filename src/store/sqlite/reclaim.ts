@@ -99,7 +99,8 @@ function wasAliveAtItsTimeout(db: Db, job: RunningJob): boolean {
   const over = job.started_at + job.timeout
   const third = Math.min(job.visibility_timeout, job.timeout + timeoutGrace) / 3
   const renewed = job.renewed_at !== null && job.renewed_at >= over - third - renewalSlack
-  return db.now >= over && (renewed || (job.seen_at ?? 0) >= over)
+  // Of a remote worker its renewals alone tell: one that hangs leaves a request for jobs, which looks like a sign of life.
+  return db.now >= over && (renewed || (job.remote === 0 && (job.seen_at ?? 0) >= over))
 }
 
 /** Renewals come with the next look after they are due. */

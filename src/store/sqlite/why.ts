@@ -1,6 +1,7 @@
 import { formatMs } from '../../model/duration.ts'
 import { notFound } from '../../model/errors.ts'
 import { type Job, priorities } from '../../model/job.ts'
+import type { Worker } from '../store.ts'
 import type { Db } from './db.ts'
 import { job as find, workers } from './queries.ts'
 
@@ -18,7 +19,9 @@ export function why(db: Db, id: number): string {
       return `Job ${id} was cancelled at ${at(job.finishedAt!)}; it runs again only if an operator retries it.`
     case 'dead': {
       const reasons = {
-        exhausted: `all of its ${job.maxAttempts} attempts failed`,
+        exhausted: lossOf(db, id)
+          ? `it has no attempt left: ${lastEnd(db, job)}`
+          : `all of its ${job.maxAttempts} attempts failed`,
         permanent: 'its handler reported a permanent error',
         timeout: 'an attempt ran out of time and onTimeout is dead',
         expired: 'its deadline passed before an attempt started',
@@ -26,7 +29,7 @@ export function why(db: Db, id: number): string {
       return `Job ${id} is dead since ${at(job.finishedAt!)}: ${reasons[job.reason!]}; it runs again only if an operator retries it.`
     }
     case 'running': {
-      const lease = `leased by worker ${job.worker ?? 'unknown'} until ${at(job.leaseExpiresAt!)} (renewed while the worker lives)`
+      const lease = `leased by worker ${job.worker ?? 'unknown'} until ${at(job.leaseExpiresAt!)} ${job.leaseExpiresAt! > db.now ? '(renewed while the worker lives)' : '(not renewed: it is taken soon, unless it is renewed first)'}`
       return job.cancelRequestedAt === null
         ? `Job ${id} is running attempt ${job.attempt}, ${lease}.`
         : `Job ${id} is running attempt ${job.attempt} and was asked to stop, ${lease}; it ends cancelled unless its handler succeeds first.`
@@ -65,6 +68,26 @@ function companyOf({ company }: Job): string | null {
   return `Until an attempt of it ends, it starts only in a process that ${room}; a process whose next job it is takes none of its class or lower before it.`
 }
 
+/** Whether each worker that could take it is of a process that runs a job of limited company, and has no room beside it. */
+function heldUp(db: Db, able: Worker[]): string | null {
+  const full = able.map(({ id }) =>
+    db.get<{ id: number; company: number; worker: string }>(
+      `SELECT j.id, j.company, w.name AS worker
+       FROM gq_workers own JOIN gq_workers w ON w.instance = own.instance AND w.ended_at IS NULL
+       JOIN gq_jobs j ON j.state = 'running' AND j.worker_id = w.id
+       WHERE own.id = ?1 AND j.company IS NOT NULL AND j.company + 1 <= (
+         SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id IN (
+           SELECT id FROM gq_workers WHERE instance = own.instance AND ended_at IS NULL))
+       ORDER BY j.company LIMIT 1`,
+      id,
+    ),
+  )
+  const first = full[0]
+  if (!first || full.includes(undefined)) return null
+  const beside = first.company === 0 ? 'alone' : `beside ${first.company} others at most`
+  return `worker ${first.worker} runs job ${first.id} ${beside}, as a process was lost with it; it runs when that has ended, or in another process.`
+}
+
 function whyReady(db: Db, job: Job): string {
   const { id } = job
   const { paused, max_running, max_running_per_key, counts } = db.queue(job.queue)
@@ -84,6 +107,8 @@ function whyReady(db: Db, job: Job): string {
     .filter(({ count }) => count > 0)
     .map(({ name, count }) => `${count >= countedAhead ? `${countedAhead} or more` : count} ${name}`)
   const slots = able.reduce((sum, w) => sum + w.slots - w.running, 0)
+  const limited = ahead.length === 0 && heldUp(db, able)
+  if (limited) return `Job ${id} is ready, but ${limited}`
   if (ahead.length === 0)
     return `Job ${id} is ready and first of its type in queue '${job.queue}'; it runs when one of ${able.length} worker(s) has a free slot (${slots} free now).`
   return `Job ${id} is ready and waits behind ${ahead.join(', ')} of type '${job.type}' in queue '${job.queue}', for ${able.length} worker(s) with ${slots} free slot(s).`
