@@ -38,7 +38,8 @@ export class Answers {
       const story = () => ({ request, reply: 'error' in reply ? reply.error.code : reply.value, now: call.now })
       if (isWild(request!)) continue
       if (request!.epoch !== undefined && request!.epoch !== after.epoch) {
-        must('error' in reply, 'a token or worker id of another file fits nothing', story)
+        const isRefused = 'error' in reply || (Array.isArray(reply.value) && reply.value.length === 0) // replaced by a newer one
+        must(isRefused, 'a token or worker id of another file fits nothing', story)
         continue
       }
       if ('error' in reply) this.#refused(request!, reply.error, call, before, after, story)

@@ -79,7 +79,7 @@ export class Meanwhile {
     if (process.holdsLock && ms < patience) this.#world.pass(ms) // the others wait for it, all that time
     this.#world.checker.silent(`${process.pid}`, clock.elapsed)
     process.life.stoppedAt = clock.elapsed
-    while (clock.elapsed < until && !process.faults.dead) {
+    while (clock.elapsed < until && !process.faults.dead && !this.someoneGetsTheLock) {
       if (random.chance(0.5)) this.#world.othersAct(process)
       else this.#world.advance(Math.min(until - clock.elapsed, random.pick([250, 1000, 5000])))
     }
