@@ -44,7 +44,7 @@ const powerCut = ['tests/power/power.test.ts']
 const migrated = "whileBusy(() => migrate(connection, () => db.run('BEGIN IMMEDIATE')))"
 const commitsThenAnswers = `db.commit()
         if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
-        return { answers, fed, told, behind }`
+        return { answers, fed, told, behind, heard }`
 
 export const mutants: Mutant[] = [
   // Durability
@@ -77,7 +77,7 @@ export const mutants: Mutant[] = [
         round,
         commitsThenAnswers,
         `setTimeout(() => db.connection.isTransaction && db.commit(), 5)
-        return { answers, fed, told, behind }`,
+        return { answers, fed, told, behind, heard }`,
       ],
       [
         db,

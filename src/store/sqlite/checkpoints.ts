@@ -83,7 +83,11 @@ function holders(path: string): string {
 
 function pids(): string[] {
   if (process.platform !== 'linux') return []
-  return readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  try {
+    return readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  } catch {
+    return [] // there is no /proc
+  }
 }
 
 function hasOpen(pid: string, file: string): boolean {

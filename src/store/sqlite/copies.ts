@@ -25,16 +25,25 @@ export function descriptorsOf(path: string): Descriptors {
   if (!posix) return found
   const [database, shm] = [path, `${path}-shm`].map((name) => statSync(name, { throwIfNoEntry: false }))
   if (!database) return found
-  for (const name of readdirSync('/dev/fd')) {
+  for (const number of descriptors()) {
     try {
-      const { ino, dev } = fstatSync(Number(name))
-      if (ino === database.ino && dev === database.dev) found.database.push(Number(name))
-      else if (shm && ino === shm.ino && dev === shm.dev) found.shm.push(Number(name))
+      const { ino, dev } = fstatSync(number)
+      if (ino === database.ino && dev === database.dev) found.database.push(number)
+      else if (shm && ino === shm.ino && dev === shm.dev) found.shm.push(number)
     } catch {
-      // It was closed after it was listed.
+      // It is not open, or was closed after it was listed.
     }
   }
   return found
+}
+
+/** The open descriptors of this process; where /dev is not there, as in a bare chroot, the first thousand that may be. */
+function descriptors(): number[] {
+  try {
+    return readdirSync('/dev/fd').map(Number)
+  } catch {
+    return Array.from({ length: 1024 }, (_, number) => number)
+  }
 }
 
 /** Descriptors that SQLite has of the file and its -shm, to read from; those of before as long as they still are what they were. */
@@ -65,9 +74,10 @@ export function otherLibraries(): string[] {
 }
 
 function libraries(): string[] {
-  if (!linux) return (process.report.getReport() as { sharedObjects: string[] }).sharedObjects
+  const maps = linux ? readIfThere('/proc/self/maps') : null
+  if (maps === null) return (process.report.getReport() as { sharedObjects: string[] }).sharedObjects
   const mapped = new Set<string>()
-  for (const line of readFileSync('/proc/self/maps', 'utf8').split('\n')) {
+  for (const line of maps.split('\n')) {
     const at = line.indexOf('/')
     if (at > 0 && line.includes(' r-xp ')) mapped.add(line.slice(at))
   }
@@ -86,7 +96,23 @@ function bringsSqlite(library: string): boolean {
 function isNodes(library: string): boolean {
   const { node_shared_sqlite: shared } = process.config.variables as unknown as Record<string, unknown>
   if (shared && /libsqlite3\./.test(library)) return true
-  return library === (linux ? readlinkSync('/proc/self/exe') : process.execPath)
+  return library === process.execPath || (linux && library === nodesFile())
+}
+
+function nodesFile(): string | null {
+  try {
+    return readlinkSync('/proc/self/exe')
+  } catch {
+    return null // there is no /proc, as in a bare chroot
+  }
+}
+
+function readIfThere(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return null
+  }
 }
 
 function contains(library: string, text: string): boolean {

@@ -63,6 +63,13 @@ export class Leases {
     return events
   }
 
+  /** Leases of handlers here that another process has taken; nothing is changed by asking. */
+  lostAmong(db: Db, workers: number[]): Held[] {
+    if (this.#tokens.size === 0) return []
+    const running = new Map(runningOf(db, workers).map((row) => [row.id, row.token]))
+    return [...this.#tokens].filter(([id, token]) => running.get(id) !== token).map(([id, token]) => ({ id, token }))
+  }
+
   loseAll(): StoreEvent[] {
     const lost = [...this.#tokens].map(([id, token]): StoreEvent => ({ event: 'leaseLost', id, token }))
     this.#tokens.clear()

@@ -160,8 +160,8 @@ export class Rounds {
 
   /** A transaction of ours that took long kept the others from renewing. On a slow disk each does: that is no gap, else nothing would ever be taken. */
   #heedSlowness(took: number): void {
-    this.#expectedAt = Math.max(this.#expectedAt, this.#clock.monotonic()) // leases given in it begin after it
     if (took <= leastGap) return
+    this.#expectedAt = Math.max(this.#expectedAt, this.#clock.monotonic()) // leases given in it begin after it
     this.#terms.skip(took, this.#clock.monotonic())
   }
 
@@ -254,7 +254,9 @@ export class Rounds {
         const everywhere = lookAround || this.#versionOutside(db) !== this.#dataVersion
         if (proving) this.#probe(db)
         if (asked) this.#leases.writeProgress(db)
-        for (const lease of this.#heard) goesOnFromNow(db, lease)
+        // What another process took is heard before anything is given: a handler that goes on keeps its job from starting here.
+        const heard = writing && everywhere ? this.#leases.lostAmong(db, [...this.#workers, ...this.#remotes]) : []
+        for (const lease of [...this.#heard, ...heard]) goesOnFromNow(db, lease)
         const answers = answerAll(db, requests)
         if (leaving !== undefined) releaseSome(db, leaving)
         let behind = pruning && prune(db)
@@ -267,7 +269,7 @@ export class Rounds {
         starving = watched && this.#waiting.starving(db, fed)
         db.commit()
         if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
-        return { answers, fed, told, behind }
+        return { answers, fed, told, behind, heard }
       } catch (error) {
         db.rollback()
         this.#waiting.forgetLines()
@@ -282,7 +284,7 @@ export class Rounds {
     if (writing) this.#waiting.committed(db)
     if (asked) this.#leases.progressWritten()
     this.#follow(requests, done.answers)
-    const events = [...db.events, ...db.lost.flatMap((lease) => this.#leases.lose(lease))]
+    const events = [...db.events, ...[...done.heard, ...db.lost].flatMap((lease) => this.#leases.lose(lease))]
     if (reaping) this.#terms.renewed(at)
     if (reaping || pruning)
       this.#pruneAt = done.behind ? this.#clock.monotonic() + pruneEvery : Number.POSITIVE_INFINITY

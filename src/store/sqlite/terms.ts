@@ -5,6 +5,8 @@ import type { Db } from './db.ts'
 
 interface Own {
   token: number
+  /** When it was given: time before that was none of its own. */
+  addedAt: number
   visibility: number
   renewAt: number
   /** When the attempt is over whether or not its handler says so; its worker has had time to report the timeout. */
@@ -47,13 +49,19 @@ export class Terms {
   /** A worker of this process has leased it: that is on disk. */
   add({ id, token, timeout, visibilityTimeout: visibility }: LeasedJob, monotonic: number): void {
     const overAt = monotonic + timeout + timeoutGrace
-    this.#own.set(id, { token, visibility, renewAt: Math.min(monotonic + visibility / 3, overAt), overAt })
+    this.#own.set(id, {
+      token,
+      addedAt: monotonic,
+      visibility,
+      renewAt: Math.min(monotonic + visibility / 3, overAt),
+      overAt,
+    })
   }
 
   /** This process stood still for `ms`, or waited so long for the lock: that time counts for nothing, and its leases are due. */
   skip(ms: number, monotonic: number): void {
     for (const own of this.#own.values()) {
-      own.overAt += ms
+      own.overAt += Math.min(ms, monotonic - own.addedAt)
       own.renewAt = Math.min(own.renewAt, monotonic)
     }
     for (const watched of this.#others.values()) {
