@@ -143,6 +143,8 @@ export class Answers {
       const { paused, maxRunning, perKey } = after.queues.get(row.queue)!
       if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue
       const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)
+      // A process that drains for a job of limited company lets higher classes wait, so that it has room at last.
+      if (last.company !== null && row.priority < last.priority) continue
       must(!precedes, 'the first ready job goes first', () => [row, story()])
     }
     for (const [i, { priority, id }] of jobs.entries())
