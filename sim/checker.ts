@@ -9,8 +9,11 @@ import { nameOf, type Tenures } from './tenures.ts'
 import { Ticks, tickOf } from './ticks.ts'
 
 /** One call of one engine, as its process saw it. */
-/** A process that stood still counts from the look that it had planned, which may have been due before it stopped. */
-const plannedLook = 250
+/**
+ * A process that stood still counts each time from the look that it had planned, which is up to 250 ms before it stopped, and
+ * a wait of less than a second is no gap: a lease may last so much longer after a few of them.
+ */
+const unnoticed = 1000
 
 export interface Call {
   kind: 'open' | 'execute' | 'tick'
@@ -174,7 +177,7 @@ export class Checker {
     const asked = call.asked.some((r) => r.operation === 'heartbeat' && (r.input as { id: number }).id === row.id)
     const stood = lease === 'old' ? this.#tenures.stoodStill(row.id, elapsed) : 0 // its timeout goes on after that
     const longest = Math.min(row.visibility, started + row.timeout + grace + stood - elapsed)
-    const full = lease === 'old' ? lasts > 0 && lasts <= Math.ceil(longest) + plannedLook : lasts === longest
+    const full = lease === 'old' ? lasts > 0 && lasts <= Math.ceil(longest) + unnoticed : lasts === longest
     must(full || asked, 'a lease lasts for the visibility timeout, up to the timeout', () => [
       { lasts, longest, elapsed, started },
       story(),

@@ -12,7 +12,8 @@ export function leases({ holds, holdsOverTime }: Suite): void {
     const leased = await at.running({ priority: 'high', maxAttempts: 3, timeout: '1h', deadline: '2h' }, worker)
     const job = await at.job(leased.id)
     assert.deepEqual([job.state, job.attempt, job.attemptsLeft, job.worker], ['running', 1, 2, 'mule'])
-    assert.equal(job.leaseExpiresAt, job.startedAt! + 30_000)
+    const lasts = job.leaseExpiresAt! - job.startedAt!
+    assert.ok(lasts >= 30_000 && lasts < 40_000, `${lasts}`) // a worker on the network confirms that it was received, which renews it
     const { priority, attempt, tries, maxAttempts, timeout, deadline, createdAt, startedAt, payload } = leased
     assert.deepEqual(
       { priority, attempt, tries, maxAttempts, payload },

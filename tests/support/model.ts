@@ -227,7 +227,8 @@ export class Model {
 
   #renew(job: ModelJob): void {
     const expiresAt = Math.min(this.now + job.visibility, job.startedAt + job.timeout + grace)
-    Object.assign(job, { expiresAt, renewedAt: this.now, overSince: null })
+    const overSince = this.now < job.startedAt + job.timeout ? null : job.overSince // no lease goes on beyond the timeout
+    Object.assign(job, { expiresAt, renewedAt: this.now, overSince })
   }
 
   /** The handler of a lease that was lost has ended. */
