@@ -84,8 +84,9 @@ export class Company {
     let holds = held
     let most = (least ?? Number.POSITIVE_INFINITY) + 1
     return ({ id, priority, company, source }) => {
-      const goesBefore = (other: HeldBack) => (priority - other.priority || id - other.id) < 0
-      const mayPass = !before || before.id === id || (goesBefore(before) && !drains(monotonic - since))
+      const isOlder = before !== null && priority === before.priority && id < before.id
+      const isHigher = before !== null && priority < before.priority && !drains(monotonic - since)
+      const mayPass = !before || before.id === id || isOlder || isHigher
       if (!mayPass) return 'pass'
       const limit = Math.min(most, (company ?? Number.POSITIVE_INFINITY) + 1)
       if (holds + 1 <= limit) {
