@@ -10,6 +10,7 @@ import {
   busyApp,
   fileWithHeldJobs,
   fill,
+  finishLost,
   found,
   freeIn,
   healthOf,
@@ -134,9 +135,9 @@ test('the disk is full at open: refused as such, or opened with the space that w
   await app.child.kill()
 
   fill(folder)
-  const second = await busyApp(t, { file, diskReserve: reserve, concurrency: 8 })
+  const second = new App(t, { file, diskReserve: reserve, concurrency: 8 })
   assert.equal((await second.submits('full')).code, 'STORAGE_FULL')
-  second.tell('finish 8')
+  await finishLost(second, 8)
   await untilRunning(file, 0)
   await second.child.kill()
   assert.deepEqual(found(file), { ...allEnded(8), 'lost attempts': 8 })
@@ -185,9 +186,9 @@ test('a worker starts on a nearly full disk: it sets aside what there is, so tha
   assert.ok(aside > mebibyte / 2 && aside < reserve / 4, `${aside}`)
   fillers.push(fill(folder, 0, 'all'))
 
-  const next = await busyApp(t, { file, diskReserve: reserve, concurrency: 8 })
+  const next = new App(t, { file, diskReserve: reserve, concurrency: 8 })
   assert.equal((await next.submits('full')).code, 'STORAGE_FULL')
-  next.tell('finish 8')
+  await finishLost(next, 8)
   await untilRunning(file, 0)
   await next.child.kill()
   assert.deepEqual(found(file), { ...allEnded(8), 'lost attempts': 8 })

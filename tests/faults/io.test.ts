@@ -9,6 +9,7 @@ import {
   busyApp,
   faultyDisk,
   fileWithHeldJobs,
+  finishLost,
   found,
   healthOf,
   noCompiler,
@@ -200,8 +201,7 @@ for (const suffix of ['-wal', '-shm'])
     })
     await app.child.kill()
     const next = new App(t, { file, diskReserve: 0, concurrency: 4 })
-    await next.hears('start', 4)
-    next.tell('finish 4')
+    await finishLost(next, 4)
     await untilRunning(file, 0)
     await next.child.stop()
     assertTrue(app, file)

@@ -192,6 +192,14 @@ export async function busyApp(t: TestContext, config: AppConfig, environment = {
   return app
 }
 
+/** Ends jobs that were lost beside each other: half of them may run beside each other until they have ended. */
+export async function finishLost(app: App, count: number): Promise<void> {
+  for (const started of [count / 2, count]) {
+    await app.hears('start', started, 30)
+    app.tell(`finish ${count / 2}`)
+  }
+}
+
 /** The changes of health that it told of. */
 export const healthOf = (app: App) => app.all('health').map(({ status, causes }) => [status, ...causes!].join(' '))
 
