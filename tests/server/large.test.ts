@@ -103,6 +103,8 @@ test('with a million jobs in the file, what each page asks for is answered withi
   const answer = await ask('jobs/many', { event: 'retry', filter: { state: 'dead', error: group, limit: 250 } })
   assert.ok(performance.now() - begun < 5 * most)
   const after = (await store.call('stats', null)).queues[0]!.counts
-  assert.deepEqual([before.dead - after.dead, after.ready - before.ready, answer.next !== null], [250, 250, true])
+  const retried = before.dead - after.dead // as many as a step of 2 ms takes; `next` leads on
+  assert.ok(retried >= 1 && retried <= 250, `${retried}`)
+  assert.deepEqual([after.ready - before.ready, answer.next !== null], [retried, true])
   await server.close()
 })

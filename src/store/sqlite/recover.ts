@@ -9,6 +9,7 @@ import { firstOpening, isCopied } from './epoch.ts'
 import { job } from './queries.ts'
 import { reclaimDeadWorkers, reclaimLapsed } from './reclaim.ts'
 import { version } from './schema.ts'
+import { workersGone } from './workers.ts'
 
 /** A running job that nobody runs, and what the next worker's process makes of it. */
 export interface Orphan {
@@ -59,10 +60,6 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
 }
 
 function reclaimAll(copy: Db): void {
-  reclaimDeadWorkers(copy)
-  for (let before = -1; before < copy.events.length; ) {
-    before = copy.events.length
-    reclaimDeadWorkers(copy) // a limited number at once
-  }
+  while (workersGone(copy).length > 0) reclaimDeadWorkers(copy) // a limited number at once
   reclaimLapsed(copy)
 }
