@@ -48,10 +48,10 @@ test('a number that no double holds is refused with its path, at every way in', 
 
   await at.call('/v1/jobs', '{"type":"t","payload":[9007199254740991,0.1,1e3]}')
   const lease = await at.call('/v1/leases', '{"worker":"w","types":["t"],"waitMs":1000}')
-  const [job] = lease.answer.jobs as { id: number; token: number; payload: unknown }[]
+  const [job] = lease.answer.jobs as { id: number; token: string; payload: unknown }[]
   assert.deepEqual(job!.payload, [9007199254740991, 0.1, 1000])
   const report = (event: string, said: string) =>
-    at.call(`/v1/jobs/${job!.id}/${event}`, `{"token":${job!.token},${said}}`)
+    at.call(`/v1/jobs/${job!.id}/${event}`, `{"token":"${job!.token}",${said}}`)
   for (const [event, said] of [
     ['succeed', '"result":{"id":9007199254740993}'],
     ['checkpoint', '"state":[1e999]'],

@@ -74,7 +74,7 @@ const json = async (url: string, method: string, body?: object): Promise<Record<
   return (await (await fetch(url, { method, headers, ...(body && { body: JSON.stringify(body) }) })).json()) as never
 }
 
-test('all workers of one queue are one process to the server, those of another queue another', async () => {
+test('all workers of a process are one process to the server, also those of several queues', async () => {
   using folder = temporaryFolder()
   const server = await start(folder.file('jobs.db'))
   const queues = [await GopherQueue.open(server.url), await GopherQueue.open(server.url)]
@@ -88,7 +88,7 @@ test('all workers of one queue are one process to the server, those of another q
   db.close()
   assert.deepEqual(
     rows.map(({ names }) => names),
-    ['0-1,0-2', '1-1,1-2'],
+    ['0-1,0-2,1-1,1-2'],
   )
   for (const queue of queues) await queue.close()
   await server.close()
