@@ -26,10 +26,10 @@ export interface StopOptions {
 }
 
 /**
- * How long an aborted or timed-out handler may take to stop before its slot and its job are free for others, and how long
- * storage may take to hear a worker's last word.
+ * How long an aborted or timed-out handler may take to stop before its slot and its job are free for others, how long
+ * storage may take to hear a worker's last word, and how long after such a handler's end its job stays away. In ms.
  */
-const patience = { afterTimeout: 30_000, afterAbort: 10_000, lastWord: 10_000 }
+const patience = { afterTimeout: 30_000, afterAbort: 10_000, lastWord: 10_000, afterEnd: 1000 }
 
 const isUnknown = (error: unknown): boolean => (error as GopherQueueError).code === 'WORKER_UNKNOWN'
 
@@ -62,6 +62,8 @@ export class Worker {
   readonly #overdue = new Set<Attempt>()
   /** Of these, the ones that still hold their slot and keep their job from starting beside them. */
   readonly #blocking = new Map<Attempt, () => void>() // to their timer's end
+  /** Timers of those that have ended a moment ago, and whose jobs may not start here yet. */
+  readonly #ending = new Set<() => void>()
   #reporting = 0
   #onReported: (() => void) | undefined
   #onIdle: (() => void) | undefined
@@ -216,7 +218,13 @@ export class Worker {
   #settled(attempt: Attempt): void {
     if (!this.#overdue.delete(attempt)) return
     this.#unblock(attempt)
-    this.#mayStartAgain(attempt)
+    if (this.#signedOff) return
+    // What an aborted handler did not wait for (a request, a process of its own) may end after it.
+    const stopTimer = this.#around.clock.timer(patience.afterEnd, () => {
+      this.#ending.delete(stopTimer)
+      this.#mayStartAgain(attempt)
+    })
+    this.#ending.add(stopTimer)
   }
 
   #mayStartAgain({ lease }: Attempt): void {
@@ -295,7 +303,7 @@ export class Worker {
     } finally {
       this.#signedOff = true
       for (const attempt of this.#running) attempt.lose('The worker has stopped.')
-      for (const stopTimer of this.#blocking.values()) stopTimer()
+      for (const stopTimer of [...this.#blocking.values(), ...this.#ending]) stopTimer()
     }
   }
 

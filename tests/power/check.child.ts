@@ -156,7 +156,7 @@ function acknowledged(db: DatabaseSync, jobs: Map<number, Row>, facts: string[])
         assert.equal(job.reason, second, fact)
         break
       case 'retried':
-        assert.equal(job.budget_from, attempt, fact)
+        assert.ok(job.budget_from >= attempt, fact) // a loss that is not charged moves it on
         break
       case 'cancelled':
         isNow('cancelled')

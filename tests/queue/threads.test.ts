@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { z } from 'zod'
 import { GopherQueue, type Task } from '../../src/index.ts'
@@ -190,8 +191,9 @@ test('an endless loop is ended 5 s after its timeout, and then its slot is free'
   store.advance(4999)
   assert.deepEqual([worker.overdue, (await queue.job(id!))?.state], [1, 'scheduled'])
   store.advance(1)
+  while (worker.overdue > 0) await setImmediate()
+  store.advance(1000)
   assert.ok(await task.wait(id!)) // in another thread; this one has no more to say
-  assert.equal(worker.overdue, 0)
   assert.deepEqual(
     (await queue.history(id!)).map(({ outcome, error }) => [outcome, error?.name]),
     [

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { aborted, gate, next, virtualQueue } from './support.ts'
 
 const backoff = { kind: 'constant', delay: '1s' } as const
@@ -34,7 +35,7 @@ test('a timeout fires the signal, and the attempt is over although the handler g
   release.open()
 })
 
-test('its retry is not started beside it until it settles, while other slots go on', async () => {
+test('its retry is not started beside it, nor within a second of its end, while other slots go on', async () => {
   const { queue, store } = virtualQueue()
   await using _ = queue
   const first = gate()
@@ -59,6 +60,9 @@ test('its retry is not started beside it until it settles, while other slots go 
   assert.equal((await queue.job(id))?.state, 'ready', 'due, but kept from this process')
 
   first.open() // what it returns now is not reported
+  await setImmediate()
+  assert.deepEqual([attempts, worker.overdue], [[1], 0])
+  store.advance(1000) // what it left under way may take a moment to end
   assert.equal(await slow.wait(id), 2)
   assert.deepEqual([attempts, worker.overdue], [[1, 2], 0])
 })

@@ -73,7 +73,17 @@ export function otherLibraries(): string[] {
   return posix ? libraries().filter(bringsSqlite) : []
 }
 
+/** The libraries at the last look, and the size of the address space then: to list it costs far more than to ask its size. */
+let loaded: { size: string | null; libraries: string[] } = { size: null, libraries: [] }
+
 function libraries(): string[] {
+  const size = linux ? (readIfThere('/proc/self/statm')?.split(' ')[0] ?? null) : null
+  if (size !== null && size === loaded.size) return loaded.libraries
+  loaded = { size, libraries: listLibraries() }
+  return loaded.libraries
+}
+
+function listLibraries(): string[] {
   const maps = linux ? readIfThere('/proc/self/maps') : null
   if (maps === null) return (process.report.getReport() as { sharedObjects: string[] }).sharedObjects
   const mapped = new Set<string>()

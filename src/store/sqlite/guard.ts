@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs'
 import { GopherQueueError } from '../../model/errors.ts'
-import { otherCopyCame, otherLibraries, readable } from './copies.ts'
+import { descriptorsOf, otherCopyCame, otherLibraries, readable } from './copies.ts'
 import type { Db } from './db.ts'
 import { Overwritten } from './overwritten.ts'
 
@@ -23,7 +23,9 @@ export class FileGuard implements Guard {
   readonly #path: string
   readonly #overwritten = new Overwritten()
   #descriptors: [number, number] | null = null
-  /** Locks were seen: where /proc/locks does not list them, nothing follows from their absence. */
+  /** Descriptors of the file and its -shm through which locks are held. */
+  #locked: number[] = []
+  /** Locks were seen: where the system does not list them, nothing follows from their absence. */
   #listed = false
   alert = false
 
@@ -52,14 +54,36 @@ export class FileGuard implements Guard {
 
   #isUnlocked(): boolean {
     if (process.platform !== 'linux') return false
-    const locks = readFileSync('/proc/locks', 'utf8')
-    const held = ['', '-shm'].every((suffix) => {
-      const file = statSync(`${this.#path}${suffix}`, { throwIfNoEntry: false })
-      // By inode: the number of the device differs from that of stat on overlays and btrfs.
-      return !file || new RegExp(` ${process.pid} \\S+:${file.ino} `).test(locks)
-    })
+    const inodes = ['', '-shm'].flatMap(
+      (suffix) => statSync(`${this.#path}${suffix}`, { throwIfNoEntry: false })?.ino ?? [],
+    )
+    const held = this.#holdsLocks(inodes) || this.#findLocks(inodes)
     if (held) this.#listed = true
     return this.#listed && !held
+  }
+
+  #holdsLocks(inodes: number[]): boolean {
+    return this.#locked.length === inodes.length && inodes.every((inode, i) => isLocked(this.#locked[i]!, inode))
+  }
+
+  /** SQLite takes the locks through any of the descriptors that it has of a file. */
+  #findLocks(inodes: number[]): boolean {
+    const { database, shm } = descriptorsOf(this.#path)
+    const found = [database, shm].map((numbers, i) => numbers.find((number) => isLocked(number, inodes[i]!)))
+    this.#locked = found.filter((number) => number !== undefined)
+    return this.#locked.length === inodes.length
+  }
+}
+
+/**
+ * Whether a lock on the file of this inode is held through a descriptor. By inode: the number of the device differs from
+ * that of stat on overlays and btrfs. To read /proc/locks would keep the whole machine from locking for a moment.
+ */
+function isLocked(descriptor: number, inode: number): boolean {
+  try {
+    return new RegExp(`^lock:.*:${inode} `, 'm').test(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))
+  } catch {
+    return false // it was closed
   }
 }
 
