@@ -140,6 +140,7 @@ export class Answers {
     for (const row of after.jobs.values()) {
       const ready = row.state === 'ready' || (row.state === 'scheduled' && row.runAt! <= last.startedAt!)
       if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || overdue.has(row.id)) continue
+      if (row.deadline !== null && row.deadline <= last.startedAt!) continue // the next look finds it expired
       const { paused, maxRunning, perKey } = after.queues.get(row.queue)!
       if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue
       const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)

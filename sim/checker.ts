@@ -9,12 +9,6 @@ import { nameOf, type Tenures } from './tenures.ts'
 import { Ticks, tickOf } from './ticks.ts'
 
 /** One call of one engine, as its process saw it. */
-/**
- * A process that stood still counts each time from the look that it had planned, which is up to 250 ms before it stopped, and
- * a wait of less than a second is no gap: a lease may last so much longer after a few of them.
- */
-const unnoticed = 1000
-
 export interface Call {
   kind: 'open' | 'execute' | 'tick'
   pid: number
@@ -58,6 +52,8 @@ export class Checker {
   readonly #delays = new Map<number, { runAt: number; dueAt: number }>()
   #before: Snapshot
   #lastId = 0
+  /** Processes that get no further job until something comes from their apps. */
+  readonly #appStandsStill = new Set<number>()
 
   constructor(file: File, tenures: Tenures) {
     this.#file = file
@@ -88,6 +84,10 @@ export class Checker {
       this.#scheduled(before, after, call)
     }
     this.#answers.check(call, before, after)
+    if (call.kind === 'execute') this.#appStandsStill.delete(call.pid)
+    for (const event of call.events)
+      if (event.event === 'reclaimed' && this.#file.pidOf(before.jobs.get(event.id)!.worker) === call.pid)
+        this.#appStandsStill.add(call.pid) // its own handler did not report its timeout
     for (const reply of call.replies) {
       const request = call.asked.find(({ seq }) => seq === reply.seq)
       if (request?.operation === 'heartbeat' && 'value' in reply)
@@ -177,7 +177,7 @@ export class Checker {
     const asked = call.asked.some((r) => r.operation === 'heartbeat' && (r.input as { id: number }).id === row.id)
     const stood = lease === 'old' ? this.#tenures.stoodStill(row.id, elapsed) : 0 // its timeout goes on after that
     const longest = Math.min(row.visibility, started + row.timeout + grace + stood - elapsed)
-    const full = lease === 'old' ? lasts > 0 && lasts <= Math.ceil(longest) + unnoticed : lasts === longest
+    const full = lease === 'old' ? lasts > 0 && lasts <= Math.ceil(longest) : lasts === longest
     must(full || asked, 'a lease lasts for the visibility timeout, up to the timeout', () => [
       { lasts, longest, elapsed, started },
       story(),
@@ -281,7 +281,7 @@ export class Checker {
         const job = jobs.get(input as number)
         must(job !== undefined && !ended(job.state), 'who waits for an end hears of it', () => job ?? input)
       }
-      if (operation !== 'lease') continue
+      if (operation !== 'lease' || this.#appStandsStill.has(call.pid)) continue
       const { worker, sources, slots, exclude } = input as LeaseRequest
       const held = [...jobs.values()].filter((job) => job.state === 'running' && job.worker === worker).length
       if (isLimited || this.#file.pidOf(worker) === null) continue // that it waits for room, or confirms nothing

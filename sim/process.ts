@@ -35,7 +35,13 @@ export interface Life {
   stopped: number
   /** For how long it went on, and waited for nothing. */
   watched: number
-  /** Of these, while nobody held the lock for long: then it can renew. */
+  /** For how long it looked as often as planned: from one look to the next, where that was at most a second. */
+  attended: number
+  /** The same, when its call began that is being judged. */
+  attendedBefore: number
+  /** When its next look was planned last. */
+  plannedAt: number
+  /** Of what it watched, while nobody held the lock for long: then it can renew. */
   free: number
   /** When it met a fault last: then it could not renew. */
   faultyAt: number
@@ -75,7 +81,7 @@ export class SimulatedProcess {
   stopping = false
   readonly life: Life = {
     ...{ isAlive: true, diedAt: Number.POSITIVE_INFINITY, stoppedAt: Number.POSITIVE_INFINITY },
-    ...{ stopped: 0, watched: 0, free: 0, faultyAt: -1, isStopping: false, hasOverdue: false },
+    ...{ stopped: 0, watched: 0, attended: 0, attendedBefore: 0, plannedAt: 0, free: 0, faultyAt: -1, isStopping: false, hasOverdue: false },
   }
   /** One of its calls has begun and has not returned: others act within it. */
   inCall = false
@@ -325,6 +331,7 @@ export class SimulatedProcess {
     this.#lockedAt = undefined
     this.#lockedAfterGap = false
     this.#inCallFor = 0
+    this.life.attendedBefore = this.life.attended
     let replies: Reply[] = []
     let events: StoreEvent[] = []
     try {
@@ -369,6 +376,10 @@ export class SimulatedProcess {
   /** As the storage thread does: the next look is planned, unless it is already. */
   #expect(kind: Call['kind']): void {
     if (!this.#engine || this.faults.dead || (kind === 'execute' && this.#isPlanned)) return
+    const now = this.#machine.clock.monotonic()
+    const { plannedAt } = this.life
+    if (now - plannedAt <= leastGap) this.life.attended += now - plannedAt
+    this.life.plannedAt = now
     const wait = this.#engine.tickIn(20)
     this.#isPlanned = Number.isFinite(wait)
     if (this.#isPlanned) this.#engine.expect(wait)

@@ -35,8 +35,8 @@ interface Tenure {
   atFirst: Life
   /** How long each process had watched then. */
   watched: Map<number, number>
-  /** What its holder has watched when it was given. */
-  watchedAtStart: number
+  /** What its holder has attended to when it was given. */
+  attendedAtStart: number
   holder: Life
   /** The wall clock was set forward since. */
   jumped: boolean
@@ -84,15 +84,16 @@ export class Tenures {
   /** A lease was given, or renewed if it is the same. */
   given(row: Row, isNew: boolean, { elapsed, now, ended }: { elapsed: number; now: number; ended: number }): void {
     const before = this.#tenures.get(row.id)
+    const { life } = this.#lifeOf(row.worker!)
     this.#tenures.set(row.id, {
       name: nameOf(row),
       started: isNew ? elapsed : before!.started,
       told: isNew ? ended : before!.told,
       startedWall: isNew ? now : before!.startedWall,
       since: elapsed,
-      watchedAtStart: isNew ? this.#lifeOf(row.worker!).life.watched : before!.watchedAtStart,
-      holder: this.#lifeOf(row.worker!).life,
-      atFirst: { ...this.#lifeOf(row.worker!).life },
+      attendedAtStart: isNew ? life.attended + ended - life.plannedAt : before!.attendedAtStart,
+      holder: life,
+      atFirst: { ...life },
       watched: new Map([...this.#lives].map(([pid, { watched }]) => [pid, watched])),
       jumped: false,
     })
@@ -151,10 +152,10 @@ export class Tenures {
     ]
   }
 
-  /** For how long its holder stood still, or waited for the lock, since it was given. */
+  /** For how long at most its holder may take itself to have stood still since it was given. */
   stoodStill(id: number, elapsed: number): number {
-    const { told, watchedAtStart, holder } = this.#tenures.get(id)!
-    return elapsed - told - (holder.watched - watchedAtStart)
+    const { told, attendedAtStart, holder } = this.#tenures.get(id)!
+    return elapsed - told - (holder.attendedBefore - attendedAtStart)
   }
 
   /** Its worker, on the network, has never said that it knows of it. */

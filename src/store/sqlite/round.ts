@@ -61,6 +61,8 @@ export class Rounds {
   #wakeAt = 0
   /** When the next look is to come, on the monotonic clock. */
   #expectedAt = Number.POSITIVE_INFINITY
+  /** Up to when time that counts for nothing has been skipped. */
+  #skippedTo = Number.NEGATIVE_INFINITY
   /** This process stood still, and no transaction has followed yet. */
   #afterGap = false
   /** Leases that handlers were told they have lost, and of which the file does not say yet when. */
@@ -101,7 +103,7 @@ export class Rounds {
   /** Finds out, on reads, what another process or time has made necessary. */
   look(db: Db): Round {
     const now = this.#clock.monotonic()
-    this.#heedGap(now - this.#expectedAt)
+    this.#heedGap(now)
     this.#condition.warn('CLOCK_SET_BACK', clockSetBack(this.#delays.setBackBy(this.#clock.now(), now)))
     const changed = whileBusy(() => this.#changedOutside(db))
     const lookAround = changed || (now >= this.#wakeAt && this.#waiting.isDue(now))
@@ -109,7 +111,7 @@ export class Rounds {
     const reaping = this.isAtWork && (found || now >= this.#pruneAt)
     if (reaping) whileBusy(() => this.#ticks.plan(db))
     if (lookAround || reaping) this.#hear(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
-    this.#heedGap(this.#clock.monotonic() - now)
+    this.#heedGap(now)
     return { reaping, lookAround, probing: this.#condition.blocked }
   }
 
@@ -134,12 +136,21 @@ export class Rounds {
     this.#expectedAt = this.#clock.monotonic() + ms
   }
 
-  /** Time in which this process could not have renewed a lease counts for none: it takes nothing in its next transaction. */
-  #heedGap(late: number): void {
-    if (late <= leastGap) return
-    this.#expectedAt = this.#clock.monotonic()
+  /**
+   * Since an instant, or since the look that was planned before it, this process could not have renewed a lease. If that was
+   * long, the time counts for nothing, and its next transaction takes nothing.
+   */
+  #heedGap(since: number): void {
+    const now = this.#clock.monotonic()
+    const from = Math.max(Math.min(since, this.#expectedAt), this.#skippedTo)
+    if (now - from <= leastGap) return
     this.#afterGap = true
-    this.#terms.skip(late, this.#clock.monotonic())
+    this.#skip(from, now)
+  }
+
+  #skip(from: number, to: number): void {
+    this.#skippedTo = to
+    this.#terms.skip(to - from, to)
   }
 
   /** Runs a transaction; also one that fails has taken time in which nothing could be renewed. */
@@ -147,7 +158,7 @@ export class Rounds {
     try {
       return work()
     } catch (error) {
-      this.#heedGap(this.#clock.monotonic() - before)
+      this.#heedGap(before)
       throw error
     }
   }
@@ -159,10 +170,9 @@ export class Rounds {
   }
 
   /** A transaction of ours that took long kept the others from renewing. On a slow disk each does: that is no gap, else nothing would ever be taken. */
-  #heedSlowness(took: number): void {
-    if (took <= leastGap) return
-    this.#expectedAt = Math.max(this.#expectedAt, this.#clock.monotonic()) // leases given in it begin after it
-    this.#terms.skip(took, this.#clock.monotonic())
+  #heedSlowness(since: number): void {
+    const now = this.#clock.monotonic()
+    if (now - since > leastGap) this.#skip(since, now)
   }
 
   /** Ms until the next look is worth it, at most `most`; infinity when nobody here would want to know. */
@@ -237,7 +247,7 @@ export class Rounds {
     const proving = writing && this.#condition.blocked
     if (writing) whileBusy(() => this.#waiting.prepare(db))
     const before = this.#clock.monotonic()
-    this.#heedGap(before - this.#expectedAt)
+    this.#heedGap(before)
     const pruning = !reaping && asked && before >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
     // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
     const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.mayShrink
@@ -249,7 +259,7 @@ export class Rounds {
       try {
         db.begin(writing ? 'write' : 'read')
         at = this.#clock.monotonic() // what judges a lease is read while nobody else can change one
-        this.#heedGap(at - before)
+        this.#heedGap(before)
         // What another process made ready since the last tick goes first if its class is higher: every line counts then.
         const everywhere = lookAround || this.#versionOutside(db) !== this.#dataVersion
         if (proving) this.#probe(db)
@@ -280,7 +290,7 @@ export class Rounds {
     // All of it is on disk: only now does memory follow.
     if (writing) this.#gapsInARow = this.#afterGap ? this.#gapsInARow + 1 : 0
     if (writing) this.#afterGap = false
-    this.#heedSlowness(this.#clock.monotonic() - at)
+    this.#heedSlowness(at)
     if (writing) this.#waiting.committed(db)
     if (asked) this.#leases.progressWritten()
     this.#follow(requests, done.answers)

@@ -262,8 +262,9 @@ export class Waiting {
     const jobs = lease(db, { ...request.input, slots }, asker, lines, this.#company, ({ queue, type }) =>
       dry.add(line(queue, type)),
     )
-    if (jobs) this.#full.delete(worker)
-    else this.#full.add(worker)
+    // A try of some of its lines says nothing of the others, for which its process may still have no room.
+    if (!jobs) this.#full.add(worker)
+    else if (jobs.length > 0 || lines.sources.length === request.input.sources.length) this.#full.delete(worker)
     if (!jobs || jobs.length === 0) return null
     gave(db, request.input)
     return { request, jobs }
