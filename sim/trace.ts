@@ -9,7 +9,7 @@ export function call({ kind, pid, asked, replies, events, faulty }: Call, crashe
   const told = replies.map((reply) => `${question(by.get(reply.seq))}${answer(by.get(reply.seq), reply)}`)
   const open = asked.filter(({ seq }) => !replies.some((reply) => reply.seq === seq)).map(question)
   const happened = events.map((event) => {
-    const about = 'id' in event ? event.id : 'schedule' in event ? event.schedule : event.health.status
+    const about = 'id' in event ? event.id : 'schedule' in event ? event.schedule : 'health' in event ? event.health.status : '' // biome-ignore format: one line
     return `! ${event.event} ${about}`
   })
   const waits = open.length > 0 ? [`(waiting: ${open.join(', ')})`] : []

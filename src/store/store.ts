@@ -442,6 +442,8 @@ export type StoreEvent =
   | { event: 'expired'; id: number; type: string; queue: string }
   | { event: 'tickLost'; schedule: string; tick: Instant; code: ErrorCode; message: string }
   | { event: 'health'; health: StoreHealth }
+  /** Asks the app's thread for a sign of life. Not told to listeners. */
+  | { event: 'ping' }
 
 /** How storage and the work are. */
 export interface StoreHealth {

@@ -35,6 +35,8 @@ export interface EngineOptions {
   open?: (path: string, clock: Clock) => Db
   /** Does what time makes due also when no worker is here: a server's store. */
   tends?: boolean
+  /** The app runs in another thread, which may hang: it answers the event 'ping' with any call, `execute([])` at least. */
+  asksApp?: boolean
 }
 
 /**
@@ -59,11 +61,18 @@ export class Engine {
   constructor(
     path: string,
     clock: Clock,
-    { disk = noDisk, guard = noGuard, diskReserve = 0, open = connect, tends = false }: EngineOptions = {},
+    {
+      disk = noDisk,
+      guard = noGuard,
+      diskReserve = 0,
+      open = connect,
+      tends = false,
+      asksApp = false,
+    }: EngineOptions = {},
   ) {
     this.#connect = () => firstOpening(open(path, clock))
     this.#condition = new Condition(clock, disk, diskReserve, guard)
-    this.#rounds = new Rounds(clock, this.#condition, tends, (events) => this.events.push(...events))
+    this.#rounds = new Rounds(clock, this.#condition, { tends, asksApp }, (events) => this.events.push(...events))
     this.#db = this.#condition.open(this.#connect)
     this.#recover()
     if (this.#condition.failed) throw this.#condition.refusal()
@@ -87,11 +96,12 @@ export class Engine {
 
   /** Runs requests, as many as may in one transaction, and answers those that can be. */
   execute(requests: Request[]): Reply[] {
-    if (requests.length > 0) this.#rounds.appLives()
+    const owed = this.#rounds.appLives()
     const replies = this.#look()
     const now = requests.filter((request) => !this.#rounds.takes(request, replies))
     for (const request of now) if (request.operation === 'unregister') replies.push(...this.#letGo(request))
     for (const group of groupsOf(now)) replies.push(...this.#attempt(group, plain))
+    if (owed && now.length === 0 && !this.#condition.resting) replies.push(...this.#attempt([], plain))
     this.#tellHealth()
     return replies
   }

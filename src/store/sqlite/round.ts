@@ -25,6 +25,9 @@ const leastGap = 1000
 /** After so many transactions in a row that followed a gap, the next one takes leases all the same. */
 const mostGaps = 5
 
+/** After a longer silence the app's thread is asked for a sign of life before it is given jobs, in ms. */
+const mostSilence = 100
+
 /** What one transaction does besides what it was asked for. */
 export interface Round {
   reaping: boolean
@@ -46,6 +49,7 @@ export class Rounds {
   readonly #waiting = new Waiting()
   readonly #workers = new Set<number>()
   readonly #tends: boolean
+  readonly #asksApp: boolean
   /** Workers reached over the network: what they run is theirs to renew. */
   readonly #remotes = new Set<number>()
   readonly #leases = new Leases()
@@ -69,15 +73,23 @@ export class Rounds {
   #heard: { id: number; token: number }[] = []
   /** Transactions that followed a gap, one after the other. */
   #gapsInARow = 0
-  /** The app's thread did not report a timeout, and nothing has come from it since: a job leased for it now would not start. */
+  /** The app's thread owes a sign of life: a job leased for it now might not start. */
   #appStandsStill = false
+  /** When something came from the app's thread last, on the monotonic clock. */
+  #appHeardAt = Number.POSITIVE_INFINITY
   /** When retention's next step is due, since the last one left some; infinity when it left none. On the monotonic clock. */
   #pruneAt = Number.POSITIVE_INFINITY
 
-  constructor(clock: Clock, condition: Condition, tends: boolean, emit: (events: StoreEvent[]) => void) {
+  constructor(
+    clock: Clock,
+    condition: Condition,
+    { tends, asksApp }: { tends: boolean; asksApp: boolean },
+    emit: (events: StoreEvent[]) => void,
+  ) {
     this.#clock = clock
     this.#condition = condition
     this.#tends = tends
+    this.#asksApp = asksApp
     this.#emit = emit
   }
 
@@ -125,10 +137,18 @@ export class Rounds {
     return { ...plain, reaping: true }
   }
 
-  /** Something came from the app's thread. */
-  appLives(): void {
-    if (this.#appStandsStill) for (const worker of this.#workers) this.#waiting.tryAgain(worker)
+  /** Something came from the app's thread. True when its workers may have jobs again. */
+  appLives(): boolean {
+    this.#appHeardAt = this.#clock.monotonic()
+    const owed = this.#appStandsStill
+    if (owed) for (const worker of this.#workers) this.#waiting.tryAgain(worker)
     this.#appStandsStill = false
+    return owed
+  }
+
+  #askApp(): void {
+    this.#appStandsStill = true
+    if (this.#asksApp) this.#emit([{ event: 'ping' }])
   }
 
   /** The next look comes in `ms`. When it comes much later, this process stood still. */
@@ -254,6 +274,7 @@ export class Rounds {
     const { room } = this.#condition
     const shrinking = mayShrink && whileBusy(() => (room !== null || sparePages(db, false) > 0) && db.checkpoint())
     let starving = false
+    let owesASign = false
     let at = before
     const work = () => {
       try {
@@ -273,8 +294,10 @@ export class Rounds {
         if (reaping) behind = this.#reap(db, at) // after held outcomes: their attempts were over in time
         if (reaping && this.#ticks.fire(db, this.#condition.full)) behind = true
         if (shrinking) giveBack(db, room)
-        const still = this.#appStandsStill || db.appStandsStill
+        const silent = this.#asksApp && at - this.#appHeardAt > mostSilence
+        const still = silent || this.#appStandsStill || db.appStandsStill
         const fed = writing ? this.#waiting.feed(db, everywhere, still ? this.#workers : none) : []
+        owesASign = db.appStandsStill || (silent && writing && this.#waiting.mayFeed(db, everywhere))
         const told = this.#waiting.tell(db, lookAround)
         starving = watched && this.#waiting.starving(db, fed)
         db.commit()
@@ -309,7 +332,7 @@ export class Rounds {
     }
     if (writing) this.#heard = []
     this.#emit(events)
-    if (db.appStandsStill) this.#appStandsStill = true
+    if (owesASign && !this.#appStandsStill) this.#askApp()
     this.#delays.forget(db.early)
     if (this.isAtWork) this.#delays.add(db.delayed, db.now, committed)
     this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)

@@ -10,7 +10,7 @@ import { refuseOtherCopies } from './copies.ts'
 import { realFile } from './disk.ts'
 import type { ThreadData } from './thread.ts'
 import { submitIn } from './transaction.ts'
-import { type Answer, type FromThread, Lists, packRequests, unpackError } from './wire.ts'
+import { type Answer, type FromThread, Lists, packRequests, type Requests, unpackError } from './wire.ts'
 
 /** Most operations, and bytes of payloads, that may wait for the storage thread; submissions above it are refused. */
 const mostWaiting = 100_000
@@ -49,6 +49,10 @@ export class SqliteStore implements Store {
       if ('left' in message) this.#left?.()
       if (!('answers' in message)) return
       for (const event of message.events) {
+        if (event.event === 'ping') {
+          this.#port.postMessage([] satisfies Requests)
+          continue
+        }
         if (event.event === 'health') this.health = event.health
         for (const listener of this.#listeners) listener(event)
       }

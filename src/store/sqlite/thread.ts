@@ -91,7 +91,7 @@ function serve(engine: Engine): void {
 try {
   const disk = path === ':memory:' ? noDisk : systemDisk(path, Math.floor(diskReserve / 4))
   const guard = path === ':memory:' ? noGuard : new FileGuard(path)
-  const engine = new Engine(path, systemClock, { disk, guard, diskReserve, tends })
+  const engine = new Engine(path, systemClock, { disk, guard, diskReserve, tends, asksApp: true })
   tell({ opened: true })
   serve(engine)
 } catch (error) {
