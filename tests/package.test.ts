@@ -68,7 +68,6 @@ test('it installs with its few dependencies', () => {
     '@standard-schema/spec',
     'commander',
     'croner',
-    'fastify',
     'prom-client',
     'typebox',
   ])

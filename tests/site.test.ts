@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { type IncomingMessage, request as plain } from 'node:http'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import Fastify from 'fastify'
 import { buildSite } from '../docs/site/build.ts'
 import { drawStates } from '../docs/site/states.ts'
 import { serveStatic } from '../src/server/static.ts'
 import { temporaryFolder } from './support/folder.ts'
+import { serveRoutes } from './support/routes.ts'
 
 const root = join(import.meta.dirname, '..')
 const folder = temporaryFolder()
@@ -83,26 +85,34 @@ test('the picture of the states is drawn from the table of states as it is now',
 
 test('a server has the site in memory, under its own policy, and says how to build what is not there', async () => {
   const files = new Map(names.map((name) => [name, readFileSync(join(site, name))]))
-  const app = Fastify()
-  serveStatic(app, 'docs', '/docs/', "default-src 'none'", files)
-  serveStatic(app, 'other', '/other/', "default-src 'none'", new Map())
+  const { url: base, close } = await serveRoutes((routes) => {
+    serveStatic(routes, 'docs', '/docs/', "default-src 'none'", files)
+    serveStatic(routes, 'other', '/other/', "default-src 'none'", new Map())
+  })
+  const ask = async (path: string, headers = {}) => {
+    const sent = plain(`${base}${path}`, { path, headers, agent: false }).end() // `fetch` would tidy up the path
+    const [heard] = (await once(sent, 'response')) as [IncomingMessage]
+    const body = Buffer.concat(await heard.toArray())
+    return { status: heard.statusCode, headers: heard.headers, body }
+  }
   const [at, index, page, asset] = await Promise.all(
-    ['/docs', '/docs/', '/docs/http.html', '/docs/states.svg'].map((url) => app.inject(url)),
+    ['/docs', '/docs/', '/docs/http.html', '/docs/states.svg'].map((url) => ask(url)),
   )
-  assert.deepEqual([at!.statusCode, at!.headers.location], [308, 'docs/'])
-  assert.deepEqual([index!.statusCode, index!.body], [200, html.get('index.html')])
+  assert.deepEqual([at!.status, at!.headers.location], [308, 'docs/'])
+  assert.deepEqual([index!.status, index!.body.toString()], [200, html.get('index.html')])
   assert.equal(page!.headers['content-type'], 'text/html; charset=utf-8')
   assert.match(String(page!.headers['content-security-policy']), /^default-src 'none'; .*frame-ancestors 'none'$/)
   assert.equal(asset!.headers['content-type'], 'image/svg+xml; charset=utf-8')
-  const packed = await app.inject({ url: '/docs/http.html', headers: { 'accept-encoding': 'gzip, br' } })
+  const packed = await ask('/docs/http.html', { 'accept-encoding': 'gzip, br' })
   assert.equal(packed.headers['content-encoding'], 'gzip')
-  assert.ok(packed.rawPayload.length < page!.rawPayload.length / 2)
-  assert.equal((await app.inject('/docs/index.html')).body, html.get('index.html'))
+  assert.ok(packed.body.length < page!.body.length / 2)
+  assert.equal((await ask('/docs/index.html')).body.toString(), html.get('index.html'))
   assert.equal(page!.headers['cache-control'], 'no-cache')
   for (const url of ['/docs/../package.json', '/docs/%2e%2e/package.json', '/docs/none.html'])
-    assert.equal((await app.inject(url)).statusCode, 404, url)
-  const missing = await app.inject('/other/')
-  assert.equal(missing.statusCode, 503)
+    assert.equal((await ask(url)).status, 404, url)
+  const missing = await ask('/other/')
+  close()
+  assert.equal(missing.status, 503)
   assert.match(String(missing.headers['content-security-policy']), /^default-src 'none'; /)
-  assert.match(missing.body, /npm run build/)
+  assert.match(missing.body.toString(), /npm run build/)
 })

@@ -1,5 +1,4 @@
 import type { Server } from 'node:http'
-import type { FastifyInstance } from 'fastify'
 import type { Clock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
 
@@ -30,14 +29,12 @@ export class Drain {
     })
   }
 
-  guard(app: FastifyInstance): void {
-    app.addHook('onRequest', (_request, _reply, next) =>
-      next(this.#closing ? new GopherQueueError('STORAGE_UNAVAILABLE', stopping) : undefined),
-    )
-    app.addHook('preClose', () => this.#close())
+  /** Throws STORAGE_UNAVAILABLE once the end has begun. */
+  mustBeOpen(): void {
+    if (this.#closing) throw new GopherQueueError('STORAGE_UNAVAILABLE', stopping)
   }
 
-  async #close(): Promise<void> {
+  async close(): Promise<void> {
     this.#closing = true
     for (const listener of this.#listeners) listener.close()
     for (const end of this.#ends) end()

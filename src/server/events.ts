@@ -1,17 +1,15 @@
-import type { FastifyReply, FastifyRequest } from 'fastify'
-import { securityHeaders } from './guard.ts'
+import type { Exchange } from './http.ts'
 import type { Hub, Told } from './hub.ts'
 
 /** Server-sent events; with Last-Event-ID from where the client was. `?events=a,b` tells only those. */
 export function events(hub: Hub, ends: Set<() => void>, mustHaveRoom: () => void) {
-  return (request: FastifyRequest, reply: FastifyReply): void => {
-    const { events: wanted } = request.query as { events?: string }
+  return ({ request, response: raw, query }: Exchange): void => {
+    const { events: wanted } = query as { events?: string }
     const only = wanted === undefined ? null : new Set(wanted.split(','))
     const last = request.headers['last-event-id']
     mustHaveRoom()
-    reply.hijack()
-    const { raw } = reply
-    raw.writeHead(200, { ...securityHeaders, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' })
+    raw.writeHead(200, { 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' })
+    if (request.method === 'HEAD') return void raw.end()
     const write = ({ seq, event, ...fields }: Told) => {
       if (only && !only.has(event)) return
       if (raw.writableLength > 1024 * 1024)

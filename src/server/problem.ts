@@ -1,4 +1,3 @@
-import type { FastifyError } from 'fastify'
 import { type ErrorCode, GopherQueueError, isQueueError } from '../model/errors.ts'
 
 /** How HTTP says it; a code that is not here is the server's own trouble. */
@@ -18,6 +17,16 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   OVERLOADED: 503,
 }
 
+/** What HTTP itself refuses, with a status that its code alone does not have. */
+export class Refusal extends GopherQueueError {
+  readonly status: number
+
+  constructor(status: number, code: ErrorCode, message: string) {
+    super(code, message)
+    this.status = status
+  }
+}
+
 /** An RFC 9457 problem document. */
 export interface Problem {
   type: string
@@ -32,9 +41,9 @@ export interface Problem {
 
 /** What a client is told of any error; of one that nobody foresaw, nothing of its insides. */
 export function problem(error: unknown, requestId: string): Problem {
-  const known = isQueueError(error) ? error : ofFramework(error as FastifyError)
+  const known = isQueueError(error) ? error : unforeseen(error)
   const { code, message, accepted, details } = known
-  const status = statuses[code] ?? 503
+  const status = known instanceof Refusal ? known.status : (statuses[code] ?? 503)
   return {
     ...{ type: `urn:gopherqueue:error:${code}`, title: titleOf(code), status, detail: message, code, accepted },
     ...(details !== undefined && { details }),
@@ -44,17 +53,11 @@ export function problem(error: unknown, requestId: string): Problem {
 
 const titleOf = (code: string): string => `${code[0]}${code.slice(1).toLowerCase().replaceAll('_', ' ')}`
 
-/** What the framework refuses before any of our code runs: nothing has happened then. */
-function ofFramework({ statusCode = 500, message, code }: FastifyError): GopherQueueError {
-  if (statusCode === 413) return refusal('PAYLOAD_TOO_LARGE', 'The body is too large.')
-  if (statusCode === 415) return refusal('INVALID_ARGUMENT', 'The header Content-Type must be application/json.')
-  if (statusCode === 404) return refusal('NOT_FOUND', message)
-  if (statusCode < 500) return refusal('INVALID_ARGUMENT', `${message.replace(/\.?$/, '.')}`)
+function unforeseen(error: unknown): GopherQueueError {
+  const { code = 'see its log, by the request id' } = error as { code?: string }
   return new GopherQueueError(
     'STORAGE_UNAVAILABLE',
-    `The server failed at this request (${code ?? 'see its log, by the request id'}). Whether it took effect is not known: look before you send it again.`,
+    `The server failed at this request (${code}). Whether it took effect is not known: look before you send it again.`,
     { accepted: 'unknown' },
   )
 }
-
-const refusal = (code: ErrorCode, message: string) => new GopherQueueError(code, `${message} Nothing was stored.`)

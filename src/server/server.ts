@@ -1,17 +1,13 @@
-import { createServer, type Server as HttpServer, type RequestListener } from 'node:http'
+import { lookup } from 'node:dns/promises'
+import { once } from 'node:events'
+import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { createInterface } from 'node:readline'
-import type { Readable } from 'node:stream'
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
-import { type Static, type TSchema, Type } from 'typebox'
-import { Compile } from 'typebox/compile'
-import { Value } from 'typebox/value'
+import { type Static, Type } from 'typebox'
 import { type Clock, systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
-import { escaped } from '../model/text.ts'
-import { api, type Call, type Endpoint, Problem } from '../store/http/api.ts'
+import { api, type Call, type Endpoint } from '../store/http/api.ts'
 import type { Store } from '../store/store.ts'
 import { Tokens } from './auth.ts'
 import { Drain } from './drain.ts'
@@ -19,7 +15,9 @@ import { events } from './events.ts'
 import { guard, isLoopback, refuseConnection, securityHeaders } from './guard.ts'
 import { type Handlers, type Incoming, makeHandlers } from './handlers.ts'
 import { History } from './history.ts'
+import { bodyOf, type Exchange, Routes, send, sendJson, splitUrl } from './http.ts'
 import { Hub } from './hub.ts'
+import { Log } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { openapi } from './openapi.ts'
 import { problem } from './problem.ts'
@@ -62,6 +60,8 @@ export interface Server {
   close(): Promise<void>
 }
 
+let requests = 0
+
 /** Bodies of one job: its payload and what goes with it. */
 const bodyBytes = limits.payloadBytes + 64 * 1024
 
@@ -81,92 +81,100 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       'INVALID_ARGUMENT',
       `Without a token only this machine may be served (127.0.0.1, ::1 or localhost), not ${host}. Nothing was started: 'gopherqueue token create NAME --scope submit,work' first.`,
     )
+  const logger = new Log(logLevel, log, clock)
   const hub = new Hub(clock.now())
   const ends = new Set<() => void>()
   const listeners: (HttpServer | TlsServer)[] = [] // for 'localhost' there are two
   const drain = new Drain(ends, clock)
-  const app = Fastify({
-    logger: logLevel === 'silent' ? false : { level: logLevel, stream: { write: (line) => log(oneLine(line)) } },
-    logController: new LogController({ disableRequestLogging: logLevel !== 'debug' && logLevel !== 'trace' }),
-    // As on a file: a payload may have any keys, and nothing here copies them into an object that has a prototype.
-    onProtoPoisoning: 'ignore',
-    onConstructorPoisoning: 'ignore',
-    bodyLimit: bodyBytes,
-    routerOptions: { maxParamLength: limits.nameLength * 9 }, // a character of a name may be nine in a URL
-    return503OnClosing: false,
-    forceCloseConnections: true,
-    serverFactory: listenerOf,
-    clientErrorHandler: refuseConnection,
-    frameworkErrors: (error, request, reply) => answerProblem(error, request, reply.headers(securityHeaders)),
-  })
-  app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
-    const compiled = Compile(schema)
-    return (value: unknown) => {
-      const given = httpPart === 'body' ? value : Value.Convert(schema, value)
-      if (compiled.Check(given)) return { value: given }
-      const [first] = compiled.Errors(given)
-      return { error: new Error(`${httpPart}${first?.instancePath ?? ''} ${first?.message ?? 'is not as described'}`) }
-    }
-  })
-  guard(app, tokens, host)
-  drain.guard(app)
-  app.setErrorHandler((error, request, reply) => answerProblem(error, request, reply))
-  app.setNotFoundHandler((request, reply) =>
-    answerProblem(
-      new GopherQueueError('NOT_FOUND', `There is no ${request.method} ${request.url.slice(0, 200)}.`),
-      request,
-      reply,
-    ),
+  const watchdog = new Watchdog(store, clock, patience, (readiness) =>
+    logger.warn('readiness changed', { ...readiness }),
   )
-  app.addContentTypeParser('application/x-ndjson', (_request: unknown, body: Readable) => lines(body))
-  const watchdog = new Watchdog(store, clock, patience, (readiness) => app.log.warn(readiness, 'readiness changed'))
   const metrics = new Metrics(store, clock, hub, watchdog, version)
   const history = new History(store, clock, hub)
   const handlers = makeHandlers(store, clock, hub, history)
-  for (const call of Object.keys(api) as Call[]) route(app, call, handlers[call] as Handlers['submit'])
-  const heard = { config: { scope: ['read', 'work'] as const } }
-  app.get('/v1/events', heard, events(hub, ends, mustHaveRoom))
-  app.get('/openapi.json', { config: { scope: 'any' } }, async () => openapi(version))
-  app.get('/metrics', async (_request, reply) => {
-    reply.type('text/plain; version=0.0.4; charset=utf-8')
-    return metrics.text()
-  })
-  const open = { schema: { querystring: ReadyQuery }, config: { scope: 'none' } } as const
-  app.get('/healthz', open, async () => ({ lives: true }))
-  app.get('/readyz', open, async ({ query }, reply) => {
-    const { for: only } = query as Static<typeof ReadyQuery>
-    const { readiness } = watchdog
-    const ready = Object.entries(readiness).every(([name, { works }]) => works || (only ?? name) !== name)
-    return reply.code(ready ? 200 : 503).send({ ready, ...readiness })
-  })
-  serveStatic(app, 'docs', '/docs/', "default-src 'none'; style-src 'self'; img-src 'self'")
+  const routes = new Routes()
+  for (const call of Object.keys(api) as Call[]) addCall(call, handlers[call] as Handlers['submit'])
+  routes.add({ method: 'GET', path: '/v1/events', scope: ['read', 'work'], handle: events(hub, ends, mustHaveRoom) })
+  addText('/openapi.json', 'any', 'application/json; charset=utf-8', () => JSON.stringify(openapi(version)))
+  addText('/metrics', 'read', 'text/plain; version=0.0.4; charset=utf-8', () => metrics.text())
+  addText('/healthz', 'none', 'application/json; charset=utf-8', () => '{"lives":true}')
+  routes.add({ method: 'GET', path: '/readyz', scope: 'none', query: ReadyQuery, handle: readyz })
+  serveStatic(routes, 'docs', '/docs/', "default-src 'none'; style-src 'self'; img-src 'self'")
   const pages = options.dashboard === undefined ? undefined : built('dashboard', options.dashboard)
-  serveStatic(app, 'dashboard', '/', "default-src 'self'", pages)
-  app.log.level = 'silent' // it would say this once for each of the machine's addresses
-  await app.listen({ host, port })
-  app.log.level = logLevel
+  serveStatic(routes, 'dashboard', '/', "default-src 'self'", pages)
+  try {
+    await listen()
+  } catch (error) {
+    history.stop() // or its timer would keep the process alive
+    throw error
+  }
   watchdog.start()
-  const { address, family, port: bound } = app.server.address() as AddressInfo
+  const { address, family, port: bound } = listeners[0]!.address() as AddressInfo
   const name = family === 'IPv6' ? `[${address}]` : address
   const url = `${tls ? 'https' : 'http'}://${name}:${bound}`
-  app.log.info({ url, version, tokens: !tokens.none }, 'started')
+  logger.info('started', { url, version, tokens: !tokens.none })
   if (!isLoopback(host) && !tls)
-    app.log.warn('Plain HTTP: who is on the way can read tokens and payloads. See --tls-cert and --tls-key.')
+    logger.warn('Plain HTTP: who is on the way can read tokens and payloads. See --tls-cert and --tls-key.')
   store.onEvent((told) => {
-    if (told.event === 'health') app.log[told.health.status === 'ok' ? 'info' : 'warn'](told.health, 'health')
+    if (told.event === 'health')
+      logger.tell(told.health.status === 'ok' ? 'info' : 'warn', 'health', { ...told.health })
   })
 
-  function listenerOf(handle: RequestListener): HttpServer {
+  /** On each address of the host: the first must be free, and the others take the port that it got. */
+  async function listen(): Promise<void> {
+    const addresses = host === 'localhost' ? await lookup(host, { all: true }) : [{ address: host }]
+    for (const [i, { address }] of addresses.entries()) {
+      const listener = makeListener()
+      const wanted = i === 0 ? port : (listeners[0]!.address() as AddressInfo).port
+      try {
+        await once(listener.listen({ host: address, port: wanted }), 'listening')
+      } catch (error) {
+        if (i === 0) throw error
+        continue // such as ::1 on a machine without IPv6
+      }
+      listeners.push(listener)
+      drain.watch(listener)
+    }
+  }
+
+  function makeListener(): HttpServer {
     const options = {
       ...{ maxHeaderSize: 16 * 1024, headersTimeout: 10_000, connectionsCheckingInterval: 2000 },
       ...{ requestTimeout: 30_000, keepAliveTimeout: 65_000, handshakeTimeout: 10_000 },
       requireHostHeader: false, // the guard says more
     }
-    const listener = tls ? createTlsServer({ ...options, ...readPair(tls) }, handle) : createServer(options, handle)
+    const listener = tls ? createTlsServer({ ...options, ...readPair(tls) }, answer) : createServer(options, answer)
     listener.maxConnections = mostConnections
-    listeners.push(listener)
-    drain.watch(listener)
+    listener.on('clientError', refuseConnection)
     return listener
+  }
+
+  /** The whole way of a request. */
+  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { method = '', url = '' } = request
+    const id = `req-${(++requests).toString(36)}`
+    const begun = clock.monotonic()
+    logger.debug('incoming request', { reqId: id, req: { method, url, remoteAddress: request.socket.remoteAddress } })
+    response.once(
+      'close',
+      () =>
+      logger.debug('request completed', { reqId: id, res: { statusCode: response.statusCode }, responseTime: clock.monotonic() - begun }), // biome-ignore format: long
+    )
+    for (const [header, value] of Object.entries(securityHeaders)) response.setHeader(header, value)
+    const exchange: Exchange = { request, response, id, who: '', params: {}, query: {}, body: undefined }
+    try {
+      drain.mustBeOpen()
+      const { path, query } = splitUrl(url)
+      const found = routes.find(method, path)
+      exchange.who = await guard(request, found?.route.scope ?? 'any', { tokens, host })
+      if (!found) throw new GopherQueueError('NOT_FOUND', `There is no ${method} ${url.slice(0, 200)}.`)
+      exchange.params = found.params(found.values)
+      exchange.query = found.query(query)
+      if (found.body) exchange.body = found.body(await bodyOf(request, found.route.mostBytes ?? bodyBytes))
+      await found.route.handle(exchange)
+    } catch (error) {
+      answerProblem(error, exchange)
+    }
   }
 
   function mustHaveRoom(): void {
@@ -177,66 +185,70 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       )
   }
 
-  function route(server: FastifyInstance, call: Call, handle: Handlers['submit']): void {
-    const { method, url, scope, params, query, body, response, status = 200, large }: Endpoint = api[call]
-    server.route({
-      method,
-      url,
-      config: { scope },
-      bodyLimit: large ? limits.bulkBytes + bodyBytes : bodyBytes,
-      schema: {
-        ...(params && { params }),
-        ...(query && { querystring: query }),
-        ...(body && { body }),
-        response: { [status]: response, default: Problem },
-      },
-      async handler(request, reply) {
-        const answer = await handle(incoming(request, reply) as Incoming<'submit'>)
+  function addText(
+    path: string,
+    scope: 'any' | 'read' | 'none',
+    type: string,
+    text: () => string | Promise<string>,
+  ): void {
+    const handle = async ({ response }: Exchange) => send(response, 200, type, await text())
+    routes.add({ method: 'GET', path, scope, handle })
+  }
+
+  function readyz({ query, response }: Exchange): void {
+    const { for: only } = query as Static<typeof ReadyQuery>
+    const { readiness } = watchdog
+    const ready = Object.entries(readiness).every(([name, { works }]) => works || (only ?? name) !== name)
+    sendJson(response, ready ? 200 : 503, { ready, ...readiness })
+  }
+
+  function addCall(call: Call, handle: Handlers['submit']): void {
+    const { method, url: path, scope, params, query, body, status = 200, large }: Endpoint = api[call]
+    const mostBytes = large ? limits.bulkBytes + bodyBytes : bodyBytes
+    routes.add({
+      ...{ method, path, scope, params, query, body, mostBytes },
+      async handle(exchange) {
+        const answer = await handle(incoming(exchange) as Incoming<'submit'>)
+        const { id: reqId, who, params, response } = exchange
         if (scope === 'admin' && method !== 'GET')
-          request.log.info({ who: request.who, action: call, target: Object.values(request.params as object)[0] }, 'audit') // biome-ignore format: long
-        return reply
-          .code(status)
-          .type('application/json')
-          .send(answer ?? 'null')
+          logger.info('audit', { reqId, who, action: call, target: Object.values(params as object)[0] })
+        sendJson(response, status, answer ?? null)
       },
     })
   }
 
-  function incoming(request: FastifyRequest, reply: FastifyReply): Incoming<Call> {
+  function incoming({ request, response, id, who, params, query, body }: Exchange): Incoming<Call> {
     const key = request.headers['idempotency-key']
     if (key !== undefined && (typeof key !== 'string' || key.length < 1 || key.length > limits.keyLength))
       throw invalid(`The header Idempotency-Key must have 1 to ${limits.keyLength} characters.`)
     return {
-      params: request.params as never,
-      query: request.query as never,
-      body: request.body as never,
-      key: key ?? null,
-      host: request.ip,
-      requestId: request.id,
-      who: request.who,
+      ...{ params: params as never, query: query as never, body: body as never, key: key ?? null, requestId: id, who },
+      host: request.socket.remoteAddress ?? '',
       until(ms, end) {
         if (ms > 0) mustHaveRoom()
         const stopTimer = clock.timer(ms, end)
-        const gone = () => reply.raw.writableFinished || end()
-        reply.raw.once('close', gone)
+        const gone = () => response.writableFinished || end()
+        response.once('close', gone)
         ends.add(end)
         return () => {
           stopTimer()
-          reply.raw.off('close', gone)
+          response.off('close', gone)
           ends.delete(end)
-          return !reply.raw.destroyed
+          return !response.destroyed
         }
       },
     }
   }
 
-  function answerProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
-    const told = problem(error, request.id)
+  function answerProblem(error: unknown, { id, request, response }: Exchange): void {
+    const told = problem(error, id)
     metrics.refused(told.code)
-    if (told.status >= 500) request.log.error({ err: error }, told.code)
-    if (told.status === 503 || told.status === 429) reply.header('retry-after', '1')
-    if (told.status === 401) reply.header('www-authenticate', 'Bearer')
-    reply.code(told.status).type('application/problem+json').send(JSON.stringify(told))
+    if (told.status >= 500) logger.error(told.code, { reqId: id, err: error })
+    if (response.headersSent) return void response.destroy()
+    if (told.status === 503 || told.status === 429) response.setHeader('retry-after', '1')
+    if (told.status === 401) response.setHeader('www-authenticate', 'Bearer')
+    if (!request.complete) response.setHeader('connection', 'close') // what is left of the body is not read
+    sendJson(response, told.status, told, 'application/problem+json')
   }
 
   return {
@@ -249,40 +261,17 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       try {
         const pair = readPair(tls)
         for (const listener of listeners as TlsServer[]) listener.setSecureContext(pair)
-        app.log.info('certificate read again')
+        logger.info('certificate read again')
       } catch (error) {
-        app.log.error({ err: error }, 'the certificate from before stays')
+        logger.error('the certificate from before stays', { err: error })
       }
     },
     async close() {
-      await app.close()
+      await drain.close()
       watchdog.stop()
       history.stop()
       await store.close()
-      app.log.info('stopped')
+      logger.info('stopped')
     },
-  }
-}
-
-const oneLine = (line: string): string => `${escaped(line.trimEnd())}\n`
-
-/** Jobs, one a line, as the body of a bulk. */
-async function lines(body: Readable): Promise<unknown> {
-  const jobs: unknown[] = []
-  let bytes = 0
-  for await (const line of createInterface({ input: body, crlfDelay: Number.POSITIVE_INFINITY })) {
-    bytes += line.length
-    if (bytes > limits.bulkBytes || jobs.length >= limits.bulkJobs)
-      throw new GopherQueueError('PAYLOAD_TOO_LARGE', `A bulk takes at most ${limits.bulkJobs} jobs and ${limits.bulkBytes} bytes. Nothing was stored: divide it.`) // biome-ignore format: long
-    if (line.trim() !== '') jobs.push(parsed(line, jobs.length + 1))
-  }
-  return { jobs }
-}
-
-function parsed(line: string, number: number): unknown {
-  try {
-    return JSON.parse(line)
-  } catch (error) {
-    throw invalid(`Line ${number} is not JSON: ${(error as Error).message}.`)
   }
 }

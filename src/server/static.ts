@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { type Exchange, type Routes, send } from './http.ts'
 
 const types: Record<string, string> = {
   '.html': 'text/html; charset=utf-8',
@@ -28,32 +28,35 @@ export function built(
  * Serves the pages of `name` under `at`, which ends with a slash, to anybody: they hold nothing that a token guards. All are
  * in memory, so nothing that a client names is looked up on the disk. `policy` is what they may load.
  */
-export function serveStatic(app: FastifyInstance, name: string, at: string, policy: string, files = built(name)): void {
-  const options = { config: { scope: 'none' } } as const
-  const headers = {
-    'content-security-policy': `${policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
-  }
-  if (at !== '/') app.get(at.slice(0, -1), options, (_, reply) => reply.redirect(at.slice(1), 308)) // relative: a proxy may add to the path
-  if (files.size === 0)
-    app.get(at, options, (_, reply) =>
-      reply
-        .code(503)
-        .headers(headers)
-        .type(types['.html']!)
-        .send(
-          `<!doctype html><title>GopherQueue</title><p>The ${name} is not built here: run <code>npm run build</code> and start the server again.`,
-        ),
+export function serveStatic(routes: Routes, name: string, at: string, policy: string, files = built(name)): void {
+  const csp = `${policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`
+  const add = (path: string, handle: (exchange: Exchange) => void) =>
+    routes.add({ method: 'GET', path, scope: 'none', handle })
+  if (at !== '/')
+    // Relative: a proxy may add to the path.
+    add(at.slice(0, -1), ({ response }) =>
+      response.writeHead(308, { location: at.slice(1), 'content-length': 0 }).end(),
     )
+  if (files.size === 0)
+    add(at, ({ response }) => {
+      response.setHeader('content-security-policy', csp)
+      const text = `<!doctype html><title>GopherQueue</title><p>The ${name} is not built here: run <code>npm run build</code> and start the server again.`
+      send(response, 503, types['.html']!, text)
+    })
   for (const [path, body] of files) {
     let packed: Buffer | undefined
     const cached = path.startsWith('assets/') ? 'public, max-age=31536000, immutable' : 'no-cache' // those are named by their contents
-    const serve = (request: FastifyRequest, reply: FastifyReply) => {
-      reply.headers({ ...headers, 'cache-control': cached, vary: 'accept-encoding' }).type(types[extname(path)]!)
-      if (!/\bgzip\b/.test(String(request.headers['accept-encoding']))) return reply.send(body)
-      packed ??= gzipSync(body)
-      return reply.header('content-encoding', 'gzip').send(packed)
+    const serve = ({ request, response }: Exchange) => {
+      const headers = { 'content-security-policy': csp, 'cache-control': cached, vary: 'accept-encoding' }
+      for (const [header, value] of Object.entries(headers)) response.setHeader(header, value)
+      const isPacked = /\bgzip\b/.test(String(request.headers['accept-encoding']))
+      if (isPacked) {
+        response.setHeader('content-encoding', 'gzip')
+        packed ??= gzipSync(body)
+      }
+      send(response, 200, types[extname(path)]!, isPacked ? packed! : body)
     }
-    app.get(at + path, options, serve)
-    if (path === 'index.html') app.get(at, options, serve)
+    add(at + path, serve)
+    if (path === 'index.html') add(at, serve)
   }
 }

@@ -3,11 +3,11 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import axe from 'axe-core'
-import Fastify from 'fastify'
 import { chromium } from 'playwright-core'
 import { buildSite } from '../../docs/site/build.ts'
 import { serveStatic } from '../../src/server/static.ts'
 import { temporaryFolder } from '../support/folder.ts'
+import { serveRoutes } from '../support/routes.ts'
 import { executablePath, flags, skip } from './support.ts'
 
 test('the documentation in a browser: no page is wider than a telephone, its menu needs no script, axe finds nothing', {
@@ -17,9 +17,8 @@ test('the documentation in a browser: no page is wider than a telephone, its men
   const site = folder.file('site')
   buildSite(site)
   const files = readdirSync(site).map((name): [string, Buffer] => [name, readFileSync(join(site, name))])
-  const app = Fastify({ forceCloseConnections: true })
-  serveStatic(app, 'docs', '/docs/', "default-src 'none'; style-src 'self'; img-src 'self'", new Map(files))
-  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  const policy = "default-src 'none'; style-src 'self'; img-src 'self'"
+  const { url, close } = await serveRoutes((routes) => serveStatic(routes, 'docs', '/docs/', policy, new Map(files)))
   const browser = await chromium.launch({ executablePath, args: flags.split(' ') })
   const complaints: string[] = []
   try {
@@ -46,7 +45,7 @@ test('the documentation in a browser: no page is wider than a telephone, its men
     await plain.getByRole('heading', { name: 'When something fails' }).waitFor()
   } finally {
     await browser.close()
-    await app.close()
+    close()
   }
   assert.deepEqual(complaints, [])
 })

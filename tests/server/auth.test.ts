@@ -114,7 +114,7 @@ test('without a token the machine itself may do all, and nobody else is served',
   await store.call('createToken', { name: 'x', scopes: ['read'], hash: '0'.repeat(64) })
   const log: string[] = []
   const server = await serve(store, { host: '0.0.0.0', port: 0, log: (line) => log.push(line) })
-  assert.match(log.join(''), /"level":40.*Plain HTTP/)
+  assert.match(log.join(''), /"level":"warn".*Plain HTTP/)
   const { port } = new URL(server.url)
   const answer = await fetch(`http://127.0.0.1:${port}/v1/stats`)
   assert.equal(answer.status, 401)

@@ -247,3 +247,18 @@ test('with --log-level debug each request has its line: no headers, no bodies', 
   assert.doesNotMatch(text, /secret|gq_|authorization/i)
   assert.equal(at.log.length, text.split('\n').length - 1)
 })
+
+test('a bulk of one line without an end is refused at its limit, and not kept', async (t) => {
+  const at = await serving(t, quiet)
+  const { socket, all } = await raw(at.server.url, 'POST /v1/jobs/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n') // biome-ignore format: long
+  const piece = `100000\r\n${'x'.repeat(1024 * 1024)}\r\n`
+  let sent = 0
+  const isOver = all.then(() => true)
+  while (sent < 200 && !socket.destroyed) {
+    const written = new Promise<boolean>((resolve) => socket.write(piece, () => resolve(false)))
+    if (await Promise.race([written, isOver])) break
+    sent++
+  }
+  assert.match(await all, /^(HTTP\/1.1 413|$)/) // a connection that is reset may swallow the answer
+  assert.ok(sent < 100, `${sent} MiB were taken`)
+})

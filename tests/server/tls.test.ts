@@ -58,7 +58,7 @@ test('HTTPS; new files are taken at reload, bad ones leave the old in place, and
     assert.equal(await shown(at.server.url), 'second')
   }
   const lines = at.log.slice(before).map((line) => JSON.parse(line))
-  assert.deepEqual(lines.map(({ level, err }) => [level, err.code]), Array(3).fill([50, 'INVALID_ARGUMENT'])) // biome-ignore format: short
+  assert.deepEqual(lines.map(({ level, err }) => [level, err.code]), Array(3).fill(['error', 'INVALID_ARGUMENT'])) // biome-ignore format: short
   use('first')
   at.server.reload()
   assert.equal(await shown(at.server.url), 'first')

@@ -38,6 +38,8 @@ export class SqliteStore implements Store {
   #lastSeq = 0
   #bytes = 0
   #closing: Promise<void> | undefined
+  /** It was told to close, and the thread has not ended. */
+  #ends = false
   /** Ends `close` while the thread lives on, for what it must keep open. */
   #left: (() => void) | undefined
 
@@ -140,6 +142,7 @@ export class SqliteStore implements Store {
     this.#closing ??= new Promise<void>((done) => {
       this.#thread.removeAllListeners('exit')
       const ended = () => {
+        this.#ends = false
         this.#fail('The queue was closed')
         done()
       }
@@ -148,7 +151,8 @@ export class SqliteStore implements Store {
         ended()
         this.#hold()
       }
-      this.#thread.ref()
+      this.#ends = true
+      this.#hold()
       this.#outbox.push({ seq: ++this.#lastSeq, operation: 'close', input: null })
       this.#flush()
     })
@@ -193,9 +197,9 @@ export class SqliteStore implements Store {
     caller.reject(reason as GopherQueueError)
   }
 
-  /** Keeps the process alive exactly while someone waits for an answer. */
+  /** Keeps the process alive exactly while someone waits for an answer, or for the end. */
   #hold(): void {
-    if (this.#callers.size > 0) {
+    if (this.#callers.size > 0 || this.#ends) {
       this.#port.ref()
       this.#thread.ref()
     } else {
