@@ -122,10 +122,11 @@ function pruneRequests(db: Db, end: number): boolean {
 }
 
 function pruneWorkers(db: Db, end: number): boolean {
-  // Of a worker on the network nobody hears that it is gone; one that comes back is there again.
+  // Of a worker on the network nobody hears that it is gone; one that comes back is there again. What it holds still counts as its own.
   const silent = () =>
     db.all<{ id: number }>(
-      `SELECT id FROM gq_workers WHERE pid IS NULL AND ended_at IS NULL AND seen_at <= ?1 - 3600000 LIMIT ${chunk}`,
+      `SELECT id FROM gq_workers w WHERE pid IS NULL AND ended_at IS NULL AND seen_at <= ?1 - 3600000
+         AND NOT EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'running' AND worker_id = w.id) LIMIT ${chunk}`,
       db.now,
     )
   const old = () =>
