@@ -126,6 +126,12 @@ export class Terms {
       own.renewAt = monotonic + own.visibility < own.overAt ? monotonic + own.visibility / 3 : own.overAt
   }
 
+  /** What is known of the leases of others was not watched so far. */
+  watchAnew(monotonic: number): void {
+    for (const watched of this.#others.values())
+      Object.assign(watched, { unchangedAt: monotonic + watched.life, seenOverFrom: monotonic })
+  }
+
   /** Own attempts that ran out of time without a word of their worker. */
   ranOut(monotonic: number): { id: number; token: number }[] {
     return [...this.#own].filter(([, { overAt }]) => overAt <= monotonic).map(([id, { token }]) => ({ id, token }))
