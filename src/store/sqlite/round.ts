@@ -259,6 +259,10 @@ export class Rounds {
         // What another process took is heard before anything is given: a handler that goes on keeps its job from starting here.
         const heard = writing && everywhere ? this.#leases.lostAmong(db, [...this.#workers, ...this.#remotes]) : []
         for (const lease of [...this.#heard, ...heard]) goesOnFromNow(db, lease)
+        db.overAt = (lease) => {
+          const left = this.#terms.left(lease, at)
+          return left === null ? null : db.now + Math.ceil(left)
+        }
         const answers = answerAll(db, requests)
         if (leaving !== undefined) releaseSome(db, leaving)
         let behind = pruning && prune(db)
