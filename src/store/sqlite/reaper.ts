@@ -174,6 +174,8 @@ export interface Reaping {
   terms: Terms
   /** Read after the lock was held. */
   monotonic: number
+  /** When the look began: a report that came while this process waited for the lock is taken in by the next one. */
+  lookedAt: number
   /** Jobs whose intervals are over although the wall clock, which was set back, does not say so. */
   early: Early[]
   /** False right after a gap in this process's time: others get to renew and report first. */
@@ -184,12 +186,12 @@ export interface Reaping {
  * All that time has made necessary, in one transaction. True when some is left. What runs was looked at on a read
  * just before, since that takes 100 ms of 25,000 jobs: each statement names the lease as it was seen then.
  */
-export function reap(db: Db, { workers, terms, monotonic, takes, early }: Reaping): boolean {
+export function reap(db: Db, { workers, terms, monotonic, lookedAt, takes, early }: Reaping): boolean {
   ripenEarly(db, early)
   const renewing = terms.renew(db, monotonic)
   if (takes) {
     reclaimDeadWorkers(db)
-    reclaimRanOut(db, terms, monotonic)
+    reclaimRanOut(db, terms, lookedAt)
     reclaimOver(db, terms, monotonic)
   }
   ripen(db) // also what was just taken back: a second look would have nothing left to do

@@ -69,9 +69,9 @@ function reclaimSilent(db: Db, job: RunningJob): void {
 export const mostUndelivered = 3
 
 /** Own attempts that ran out of time while the app's thread stood still. Alone, that was the handler's own doing. */
-export function reclaimRanOut(db: Db, terms: Terms, monotonic: number): void {
+export function reclaimRanOut(db: Db, terms: Terms, lookedAt: number): void {
   const until = db.clock.monotonic() + stepMs
-  for (const { id, token } of terms.ranOut(monotonic).slice(0, stepRows)) {
+  for (const { id, token } of terms.ranOut(lookedAt).slice(0, stepRows)) {
     if (db.clock.monotonic() >= until) return
     const job = db.get<RunningJob>(runningWith(), id, token)
     if (!job) continue

@@ -59,6 +59,8 @@ export class Rounds {
   #dataVersion = 0
   /** When to look at the reaper's work next, on the monotonic clock: a wall clock set back must not put it off. */
   #wakeAt = 0
+  /** When the last look began, on the monotonic clock: what had come from the app's thread by then has been taken in. */
+  #lookedAt = 0
   /** When the next look is to come, on the monotonic clock. */
   #expectedAt = Number.POSITIVE_INFINITY
   /** Up to when time that counts for nothing has been skipped. */
@@ -103,6 +105,7 @@ export class Rounds {
   /** Finds out, on reads, what another process or time has made necessary. */
   look(db: Db): Round {
     const now = this.#clock.monotonic()
+    this.#lookedAt = now
     this.#heedGap(now)
     this.#condition.warn('CLOCK_SET_BACK', clockSetBack(this.#delays.setBackBy(this.#clock.now(), now)))
     const changed = whileBusy(() => this.#changedOutside(db))
@@ -323,7 +326,7 @@ export class Rounds {
     const [workers, terms] = [this.#present, this.#terms]
     const early = this.#delays.behind(db.now, monotonic) > 0 ? this.#delays.due(db.now, monotonic) : []
     this.#delays.sweep(db.now, monotonic)
-    return reap(db, { workers, terms, monotonic, takes, early })
+    return reap(db, { workers, terms, monotonic, lookedAt: this.#lookedAt, takes, early })
   }
 
   #vitals(starving: boolean): Reply[] {

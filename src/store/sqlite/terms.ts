@@ -145,7 +145,7 @@ export class Terms {
     return known?.token === token ? known.overAt - monotonic : null
   }
 
-  /** Own attempts that ran out of time without a word of their worker. */
+  /** Own attempts that had run out of time at that moment without a word of their worker. */
   ranOut(monotonic: number): { id: number; token: number }[] {
     return [...this.#own].filter(([, { overAt }]) => overAt <= monotonic).map(([id, { token }]) => ({ id, token }))
   }
