@@ -434,7 +434,9 @@ export const mutants: Mutant[] = [
   {
     name: 'endless-heartbeats',
     breaks: 'lets a hung remote worker keep its lease beyond the timeout by heartbeats',
-    edits: [[attempt, 'CASE WHEN ?3 < started_at + timeout THEN NULL ELSE over_since END', 'NULL']],
+    edits: [
+      [attempt, 'started_at + timeout) THEN NULL ELSE over_since END', 'started_at + timeout) THEN NULL ELSE NULL END'],
+    ],
     tests: contract,
   },
   {
