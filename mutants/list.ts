@@ -204,7 +204,7 @@ export const mutants: Mutant[] = [
   {
     name: 'outage-ends-leases',
     breaks: 'ends leases of workers on the network that ran out while their server was away',
-    edits: [[terms, 'seen >= leastWatch && (passed >= half || seen >= half)', 'passed + seen + half > 0']],
+    edits: [[terms, 'seen >= leastWatch && overBefore + seen >= life / 2', 'overBefore + seen + life > 0']],
     tests: ['tests/store/remote.test.ts'],
   },
   {
@@ -225,8 +225,8 @@ export const mutants: Mutant[] = [
     edits: [
       [
         attempt,
-        'SET lease_expires_at = MIN(?3 + visibility_timeout, started_at + timeout',
-        'SET lease_expires_at = MAX(?3 + visibility_timeout, started_at + timeout',
+        'SET lease_expires_at = MIN(?3 + visibility_timeout, COALESCE(?4, started_at + timeout',
+        'SET lease_expires_at = MAX(?3 + visibility_timeout, COALESCE(?4, started_at + timeout',
       ],
     ],
     tests: contract,
@@ -434,7 +434,9 @@ export const mutants: Mutant[] = [
   {
     name: 'endless-heartbeats',
     breaks: 'lets a hung remote worker keep its lease beyond the timeout by heartbeats',
-    edits: [[attempt, 'CASE WHEN ?3 < started_at + timeout THEN NULL ELSE over_since END', 'NULL']],
+    edits: [
+      [attempt, 'started_at + timeout) THEN NULL ELSE over_since END', 'started_at + timeout) THEN NULL ELSE NULL END'],
+    ],
     tests: contract,
   },
   {

@@ -220,7 +220,7 @@ export class Checker {
     const allowed = [before, this.#before].map(({ queues }) => {
       const { keepSucceeded, keepCancelled, keepDead } = queues.get(row.queue) ?? unheardOf
       const keep = { succeeded: keepSucceeded, cancelled: keepCancelled, dead: keepDead }[row.state as 'dead']
-      return keep === null ? null : now + keep
+      return keep === null ? null : row.finishedAt! + keep
     })
     must(allowed.includes(row.pruneAt), 'what has ended is kept as long as its queue says', () => [allowed, story()])
   }
@@ -259,11 +259,16 @@ export class Checker {
           list.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
       } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: true })
     }
-    // A report that was taken is what has happened: its holder may send it again.
+    // A report that was taken is what has happened, also if nobody heard so: its holder may send it again.
     const answered = new Set(call.replies.flatMap((r) => ('value' in r ? [r.seq] : [])))
     const reports = call.asked.filter(({ seq, operation }) => answered.has(seq) && /^(succeed|fail)$/.test(operation))
     if (reports.some(({ input }) => mine((input as Input<'fail'>).lease))) return list
-    if (old?.state === 'running') list.push(...this.#tenures.taking(old, call))
+    if (old?.state !== 'running') return list
+    const end = this.#file.endOf(id, old.attempt)
+    if (end?.token === old.token) return list
+    const isOpen = !end || end.outcome === 'cancelled' // else the history says what it was taken for
+    const taking = this.#tenures.taking(old, call)
+    list.push(...taking.filter(({ what }) => isOpen || (what === 'lost') === (end.outcome === 'lost')))
     return list
   }
 

@@ -175,6 +175,12 @@ export class File {
     return this.#db.prepare(`SELECT value FROM gq_meta WHERE key = 'epoch'`).get()!.value as string
   }
 
+  /** How an attempt ended, as its history has it: with a token if its holder said so. */
+  endOf(id: number, attempt: number): { outcome: string; token: number | null } | undefined {
+    const sql = `SELECT outcome, token FROM gq_attempts WHERE job_id = ? AND attempt = ?`
+    return this.#db.prepare(sql).get(id, attempt) as { outcome: string; token: number | null } | undefined
+  }
+
   /** The host of a worker. */
   hostOf(worker: number): string {
     return this.#db.prepare(`SELECT host FROM gq_workers WHERE id = ?`).get(worker)!.host as string

@@ -300,6 +300,40 @@ export function leases({ holds, holdsOverTime }: Suite): void {
     assert.equal(await at.state(job.id), 'running')
   })
 
+  holdsOverTime(
+    'a wall clock that jumps ahead twice takes no lease that is renewed within half of its life',
+    async (at) => {
+      await at.worker()
+      const job = await at.running()
+      at.advance(10_000)
+      at.time.clock.jump(3_600_000)
+      at.tick()
+      at.advance(2000)
+      at.time.clock.jump(3_600_000)
+      at.advance(12_000)
+      assert.equal(await at.state(job.id), 'running')
+      await at.store.call('heartbeat', job)
+      at.advance(14_000)
+      assert.equal(await at.state(job.id), 'running')
+    },
+  )
+
+  holdsOverTime('heartbeats keep a lease up to its timeout although the wall clock jumps past it', async (at) => {
+    await at.worker()
+    const job = await at.running({ timeout: '1m' })
+    at.advance(250)
+    at.time.clock.jump(3_600_000)
+    for (let i = 0; i < 4; i++) {
+      const { expiresAt } = await at.store.call('heartbeat', job)
+      assert.equal(expiresAt - at.now, Math.min(30_000, 60_750 - i * 10_000))
+      at.advance(10_000)
+    }
+    const { expiresAt } = await at.store.call('heartbeat', job)
+    assert.equal(expiresAt - at.now, 20_750)
+    at.advance(10_000)
+    assert.equal(await at.state(job.id), 'running')
+  })
+
   holdsOverTime('an attempt has its time although the wall clock jumps past its timeout', async (at) => {
     const worker = await at.worker()
     const { id } = await at.running({ timeout: '1m' }, worker)

@@ -153,6 +153,7 @@ export interface RunningJob {
   visibility_timeout: number
   started_at: number
   renewed_at: number | null
+  lease_expires_at: number
   lease_token: number
   company: number | null
   losses: number
@@ -166,8 +167,8 @@ export interface RunningJob {
 }
 
 export const selectRunning = `SELECT j.id, j.queue, j.type, j.attempt, j.budget_from, j.max_attempts, j.backoff, j.timeout,
-    j.on_timeout, j.visibility_timeout, j.started_at, j.renewed_at, j.lease_token, j.company, j.losses, j.undelivered,
-    j.cancel_requested_at, j.worker_id, w.name AS worker, w.seen_at, w.id IS NOT NULL AND w.pid IS NULL AS remote
+    j.on_timeout, j.visibility_timeout, j.started_at, j.renewed_at, j.lease_expires_at, j.lease_token, j.company, j.losses,
+    j.undelivered, j.cancel_requested_at, j.worker_id, w.name AS worker, w.seen_at, w.id IS NOT NULL AND w.pid IS NULL AS remote
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
 
 function held(db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): RunningJob | undefined {
@@ -336,15 +337,15 @@ export function checkpoint(db: Db, { lease: { id, token }, state }: { lease: Lea
 /** How often at least it is written that a worker is there. */
 export const seenEvery = 10_000
 
-/** Extends a lease, up to the attempt's timeout. */
+/** Extends a lease, up to the attempt's timeout: by the wall clock, which may have been set, only where no process has seen it begin. */
 export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequested: boolean } {
   const row = db.get<{ expiresAt: number; cancelRequestedAt: number | null; worker: number }>(
     `UPDATE gq_jobs
-     SET lease_expires_at = MIN(?3 + visibility_timeout, started_at + timeout + ${timeoutGrace}), renewed_at = ?3,
-         over_since = CASE WHEN ?3 < started_at + timeout THEN NULL ELSE over_since END
+     SET lease_expires_at = MIN(?3 + visibility_timeout, COALESCE(?4, started_at + timeout + ${timeoutGrace})), renewed_at = ?3,
+         over_since = CASE WHEN ?3 < COALESCE(?4 - ${timeoutGrace}, started_at + timeout) THEN NULL ELSE over_since END
      WHERE id = ?1 AND state = 'running' AND lease_token = ?2
      RETURNING lease_expires_at AS expiresAt, cancel_requested_at AS cancelRequestedAt, worker_id AS worker`,
-    ...[lease.id, lease.token, db.now],
+    ...[lease.id, lease.token, db.now, db.overAt(lease)],
   )
   if (!row) throw leaseLost(db, lease.id)
   db.run(

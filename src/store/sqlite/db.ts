@@ -86,6 +86,8 @@ export class Db {
   early: Early[] = []
   /** An own attempt ran out of time without a word of its worker: the app's thread stands still. */
   appStandsStill = false
+  /** When an attempt is over with its lease, as this process has seen it begin, by the wall clock as it is now; null if it has not. */
+  overAt: (lease: { id: number; token: number }) => Instant | null = () => null
   /** Leases that this transaction took from their holders. */
   lost: { id: number; token: number }[] = []
   /** COMMIT was begun and has not returned: if it throws, a crash may yet bring the transaction to light. */

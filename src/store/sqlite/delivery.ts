@@ -34,7 +34,7 @@ export const unknownWorker = (): GopherQueueError =>
 export interface Asker {
   lost_answers: number
   asked: number | null
-  /** It had begun to stop, or its process is counted as lost: what a worker that takes jobs is not. */
+  /** It had begun to stop, its process is counted as lost, or it was seen later than now: what a worker that takes jobs is not. */
   isBack: 0 | 1
   /** Names its process. */
   instance: string
@@ -50,13 +50,13 @@ export interface Asker {
 export function askerOf(db: Db, { input: { worker }, epoch }: Request<'lease'>): Asker | undefined {
   if (epoch !== undefined && epoch !== db.epoch) return undefined
   return db.get<Asker>(
-    `SELECT lost_answers, asked, instance, stopping_at IS NOT NULL OR loss_id IS NOT NULL AS isBack,
+    `SELECT lost_answers, asked, instance, stopping_at IS NOT NULL OR loss_id IS NOT NULL OR seen_at > ?2 AS isBack,
             (SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id = ?1) AS held,
             EXISTS (SELECT 1 FROM gq_jobs WHERE company IS NOT NULL AND finished_at IS NULL) AS restricted,
             (SELECT group_concat(overdue, ' ') FROM gq_workers o
              WHERE o.instance = w.instance AND overdue <> '[]') AS overdue
      FROM gq_workers w WHERE id = ?1 AND ended_at IS NULL`,
-    worker,
+    ...[worker, db.now],
   )
 }
 

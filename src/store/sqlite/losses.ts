@@ -60,8 +60,12 @@ export function showsLife(db: Db, worker: number): void {
     db.run(`UPDATE gq_workers SET loss_id = NULL WHERE id ${ofInstance}`, worker)
 }
 
-/** A worker that takes jobs is not about to stop, whatever was said under its name before. */
+/**
+ * A worker that takes jobs is not about to stop, whatever was said under its name before. Where the wall clock was set back,
+ * what it said last must not count for a word after the timeout of what it takes now.
+ */
 export function takesJobs(db: Db, worker: number): void {
+  db.run(`UPDATE gq_workers SET seen_at = ?2 WHERE id = ?1 AND seen_at > ?2`, worker, db.now)
   db.run(`UPDATE gq_workers SET stopping_at = NULL WHERE id = ?1 AND stopping_at IS NOT NULL`, worker)
   showsLife(db, worker)
 }

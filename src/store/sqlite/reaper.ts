@@ -122,10 +122,11 @@ function pruneRequests(db: Db, end: number): boolean {
 }
 
 function pruneWorkers(db: Db, end: number): boolean {
-  // Of a worker on the network nobody hears that it is gone; one that comes back is there again.
+  // Of a worker on the network nobody hears that it is gone; one that comes back is there again. What it holds still counts as its own.
   const silent = () =>
     db.all<{ id: number }>(
-      `SELECT id FROM gq_workers WHERE pid IS NULL AND ended_at IS NULL AND seen_at <= ?1 - 3600000 LIMIT ${chunk}`,
+      `SELECT id FROM gq_workers w WHERE pid IS NULL AND ended_at IS NULL AND seen_at <= ?1 - 3600000
+         AND NOT EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'running' AND worker_id = w.id) LIMIT ${chunk}`,
       db.now,
     )
   const old = () =>
@@ -173,6 +174,8 @@ export interface Reaping {
   terms: Terms
   /** Read after the lock was held. */
   monotonic: number
+  /** When the look began: a report that came while this process waited for the lock is taken in by the next one. */
+  lookedAt: number
   /** Jobs whose intervals are over although the wall clock, which was set back, does not say so. */
   early: Early[]
   /** False right after a gap in this process's time: others get to renew and report first. */
@@ -183,12 +186,12 @@ export interface Reaping {
  * All that time has made necessary, in one transaction. True when some is left. What runs was looked at on a read
  * just before, since that takes 100 ms of 25,000 jobs: each statement names the lease as it was seen then.
  */
-export function reap(db: Db, { workers, terms, monotonic, takes, early }: Reaping): boolean {
+export function reap(db: Db, { workers, terms, monotonic, lookedAt, takes, early }: Reaping): boolean {
   ripenEarly(db, early)
   const renewing = terms.renew(db, monotonic)
   if (takes) {
     reclaimDeadWorkers(db)
-    reclaimRanOut(db, terms, monotonic)
+    reclaimRanOut(db, terms, lookedAt)
     reclaimOver(db, terms, monotonic)
   }
   ripen(db) // also what was just taken back: a second look would have nothing left to do

@@ -3,7 +3,7 @@ import type { Fate } from '../store.ts'
 import { end, failed, limit, lose, type RunningJob, record, selectRunning, timeoutGrace } from './attempt.ts'
 import type { Db } from './db.ts'
 import { goesOn, type Loss, lossOf } from './losses.ts'
-import type { Terms } from './terms.ts'
+import { seenOver, type Terms } from './terms.ts'
 import { stillGone, type WorkerOf, workerColumns } from './workers.ts'
 
 // Attempts that are taken from their holder: its process is gone, fell silent, or never said how a timeout ended. Each step
@@ -24,10 +24,10 @@ export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
        WHERE id = ?1 AND state = 'running' AND lease_token = ?2 AND lease_expires_at = ?3 AND over_since IS NULL`,
       ...[id, token, expiresAt, db.now],
     )
-    Object.assign(watched, { overSince: db.now, seenOverFrom: monotonic }) // if this is not stored, the next look corrects it
+    Object.assign(watched, seenOver(db.now, db.now, monotonic)) // if this is not stored, the next look corrects it
     if (db.clock.monotonic() >= end) break
   }
-  for (const { id, token, expiresAt, overSince } of terms.toTake(db.now, monotonic).slice(0, stepRows)) {
+  for (const { id, token, expiresAt, overSince } of terms.toTake(monotonic).slice(0, stepRows)) {
     const job = db.get<RunningJob>(
       `${runningWith()} AND j.lease_expires_at = ?3 AND j.over_since = ?4`,
       ...[id, token, expiresAt, overSince],
@@ -69,9 +69,9 @@ function reclaimSilent(db: Db, job: RunningJob): void {
 export const mostUndelivered = 3
 
 /** Own attempts that ran out of time while the app's thread stood still. Alone, that was the handler's own doing. */
-export function reclaimRanOut(db: Db, terms: Terms, monotonic: number): void {
+export function reclaimRanOut(db: Db, terms: Terms, lookedAt: number): void {
   const until = db.clock.monotonic() + stepMs
-  for (const { id, token } of terms.ranOut(monotonic).slice(0, stepRows)) {
+  for (const { id, token } of terms.ranOut(lookedAt).slice(0, stepRows)) {
     if (db.clock.monotonic() >= until) return
     const job = db.get<RunningJob>(runningWith(), id, token)
     if (!job) continue
@@ -96,7 +96,8 @@ function endTimedOut(db: Db, job: RunningJob): Fate {
 
 /** By what it wrote itself: a renewal in the last third of the lease before the timeout, or a later word of its worker. */
 function wasAliveAtItsTimeout(db: Db, job: RunningJob): boolean {
-  const over = job.started_at + job.timeout
+  // Its last renewal reached no further than the attempt: the wall clock may have been set forward before.
+  const over = Math.max(job.started_at + job.timeout, job.lease_expires_at - timeoutGrace)
   const third = Math.min(job.visibility_timeout, job.timeout + timeoutGrace) / 3
   const renewed = job.renewed_at !== null && job.renewed_at >= over - third - renewalSlack
   // Of a remote worker its renewals alone tell: one that hangs leaves a request for jobs, which looks like a sign of life.

@@ -63,6 +63,8 @@ export class Rounds {
   #dataVersion = 0
   /** When to look at the reaper's work next, on the monotonic clock: a wall clock set back must not put it off. */
   #wakeAt = 0
+  /** When the last look began, on the monotonic clock: what had come from the app's thread by then has been taken in. */
+  #lookedAt = 0
   /** When the next look is to come, on the monotonic clock. */
   #expectedAt = Number.POSITIVE_INFINITY
   /** Up to when time that counts for nothing has been skipped. */
@@ -115,6 +117,7 @@ export class Rounds {
   /** Finds out, on reads, what another process or time has made necessary. */
   look(db: Db): Round {
     const now = this.#clock.monotonic()
+    this.#lookedAt = now
     this.#heedGap(now)
     this.#condition.warn('CLOCK_SET_BACK', clockSetBack(this.#delays.setBackBy(this.#clock.now(), now)))
     const changed = whileBusy(() => this.#changedOutside(db))
@@ -129,11 +132,13 @@ export class Rounds {
 
   /** The first look at a file. A fault of the storage is met again by the transaction that follows, which tells. */
   first(db: Db): Round {
+    const now = this.#clock.monotonic()
     try {
       whileBusy(() => this.#lookAtReaping(db))
     } catch {
       // as told above
     }
+    this.#heedGap(now)
     return { ...plain, reaping: true }
   }
 
@@ -157,20 +162,16 @@ export class Rounds {
   }
 
   /**
-   * Since an instant, or since the look that was planned before it, this process could not have renewed a lease. If that was
-   * long, the time counts for nothing, and its next transaction takes nothing.
+   * Since an instant, or since the look that was planned before it, this process could not have renewed a lease, or kept others
+   * from it by a long transaction. If that was long, the time counts for nothing, and its next transaction takes nothing.
    */
   #heedGap(since: number): void {
     const now = this.#clock.monotonic()
     const from = Math.max(Math.min(since, this.#expectedAt), this.#skippedTo)
     if (now - from <= leastGap) return
     this.#afterGap = true
-    this.#skip(from, now)
-  }
-
-  #skip(from: number, to: number): void {
-    this.#skippedTo = to
-    this.#terms.skip(to - from, to)
+    this.#skippedTo = now
+    this.#terms.skip(now - from, now)
   }
 
   /** Runs a transaction; also one that fails has taken time in which nothing could be renewed. */
@@ -187,12 +188,6 @@ export class Rounds {
   #hear(events: StoreEvent[]): void {
     this.#emit(events)
     for (const event of events) if (event.event === 'leaseLost') this.#heard.push(event)
-  }
-
-  /** A transaction of ours that took long kept the others from renewing. On a slow disk each does: that is no gap, else nothing would ever be taken. */
-  #heedSlowness(since: number): void {
-    const now = this.#clock.monotonic()
-    if (now - since > leastGap) this.#skip(since, now)
   }
 
   /** Ms until the next look is worth it, at most `most`; infinity when nobody here would want to know. */
@@ -288,6 +283,10 @@ export class Rounds {
         // What another process took is heard before anything is given: a handler that goes on keeps its job from starting here.
         const heard = writing && everywhere ? this.#leases.lostAmong(db, [...this.#workers, ...this.#remotes]) : []
         for (const lease of [...this.#heard, ...heard]) goesOnFromNow(db, lease)
+        db.overAt = (lease) => {
+          const left = this.#terms.left(lease, at)
+          return left === null ? null : db.now + Math.ceil(left)
+        }
         const answers = answerAll(db, requests)
         if (leaving !== undefined) releaseSome(db, leaving)
         let behind = pruning && prune(db)
@@ -313,7 +312,7 @@ export class Rounds {
     // All of it is on disk: only now does memory follow.
     if (writing) this.#gapsInARow = this.#afterGap ? this.#gapsInARow + 1 : 0
     if (writing) this.#afterGap = false
-    this.#heedSlowness(at)
+    this.#heedGap(before)
     if (writing) this.#waiting.committed(db)
     if (asked) this.#leases.progressWritten()
     this.#follow(requests, done.answers)
@@ -345,12 +344,12 @@ export class Rounds {
   }
 
   #reap(db: Db, monotonic: number): boolean {
-    // Where every transaction waits long for the lock, each would be the first after a gap.
+    // Where every transaction takes long, or waits long for the lock, each would be the first after a gap.
     const takes = !this.#afterGap || this.#gapsInARow >= mostGaps
     const [workers, terms] = [this.#present, this.#terms]
     const early = this.#delays.behind(db.now, monotonic) > 0 ? this.#delays.due(db.now, monotonic) : []
     this.#delays.sweep(db.now, monotonic)
-    return reap(db, { workers, terms, monotonic, takes, early })
+    return reap(db, { workers, terms, monotonic, lookedAt: this.#lookedAt, takes, early })
   }
 
   #vitals(starving: boolean): Reply[] {
@@ -375,6 +374,7 @@ export class Rounds {
   }
 
   #startWork(worker: number, { known, remote }: Input<'register'>): void {
+    if (!this.isAtWork) this.#terms.watchAnew(this.#clock.monotonic()) // who has no work does not look
     if (known !== undefined) this.#forget(known) // its earlier row may be gone, or another's by now
     if (remote !== undefined) this.#remotes.add(worker)
     else this.#workers.add(worker)

@@ -24,8 +24,11 @@ export interface Watched {
   overSince: Instant | null
   /** When it has been seen unchanged for its life. */
   unchangedAt: number
-  /** Since when it has been seen over, with this `overSince`. */
+  /** Since when it has been seen over, with this `overSince`, and for how long it was over by the wall clock then. */
   seenOverFrom: number
+  overBefore: number
+  /** When the attempt is over whether or not its lease is renewed, as the wall clock told when it was first seen. */
+  overAt: number
 }
 
 /** How long a process must itself have seen a lease over before it takes it, in ms; no lease is taken sooner after it was found over. */
@@ -72,15 +75,15 @@ export class Terms {
 
   /** Looks at what runs; answers whether a lease is to be renewed, is over or may be taken. */
   look(db: Db, monotonic: number): boolean {
-    const running = db.all<Omit<Watched, 'unchangedAt' | 'seenOverFrom'>>(
+    const running = db.all<Pick<Watched, 'id' | 'token' | 'expiresAt' | 'overSince' | 'life'> & { over: Instant }>(
       `SELECT id, lease_token AS token, lease_expires_at AS expiresAt, over_since AS overSince,
-              MIN(visibility_timeout, timeout + ${timeoutGrace}) AS life
+              MIN(visibility_timeout, timeout + ${timeoutGrace}) AS life, started_at + timeout + ${timeoutGrace} AS over
        FROM gq_jobs WHERE state = 'running'`,
     )
     const tokens = new Map(running.map(({ id, token }) => [id, token]))
     for (const [id, { token }] of this.#own) if (tokens.get(id) !== token) this.#own.delete(id)
     for (const id of this.#others.keys()) if (!tokens.has(id) || this.#own.has(id)) this.#others.delete(id)
-    for (const row of running) {
+    for (const { over, ...row } of running) {
       const own = this.#own.get(row.id)
       if (own) {
         if (row.overSince !== null) own.renewAt = Math.min(own.renewAt, monotonic) // another process would take it soon
@@ -88,13 +91,17 @@ export class Terms {
       }
       const before = this.#others.get(row.id)
       if (before?.token !== row.token || before.expiresAt !== row.expiresAt)
-        this.#others.set(row.id, { ...row, unchangedAt: monotonic + row.life, seenOverFrom: monotonic })
-      else if (before.overSince !== row.overSince)
-        Object.assign(before, { overSince: row.overSince, seenOverFrom: monotonic })
+        this.#others.set(row.id, {
+          ...row,
+          unchangedAt: monotonic + row.life,
+          ...seenOver(row.overSince, db.now, monotonic),
+          overAt: before?.token === row.token ? before.overAt : monotonic + over - db.now,
+        })
+      else if (before.overSince !== row.overSince) Object.assign(before, seenOver(row.overSince, db.now, monotonic))
     }
     for (const { renewAt, overAt } of this.#own.values()) if (renewAt <= monotonic || overAt <= monotonic) return true
     for (const watched of this.#others.values())
-      if (isOver(watched, db.now, monotonic) || mayBeTaken(watched, db.now, monotonic)) return true
+      if (isOver(watched, db.now, monotonic) || mayBeTaken(watched, monotonic)) return true
     return false
   }
 
@@ -126,7 +133,19 @@ export class Terms {
       own.renewAt = monotonic + own.visibility < own.overAt ? monotonic + own.visibility / 3 : own.overAt
   }
 
-  /** Own attempts that ran out of time without a word of their worker. */
+  /** What is known of the leases of others was not watched so far. */
+  watchAnew(monotonic: number): void {
+    for (const watched of this.#others.values())
+      Object.assign(watched, { unchangedAt: monotonic + watched.life, seenOverFrom: monotonic })
+  }
+
+  /** For how long an attempt may still run, its lease included; null where it was never seen. */
+  left({ id, token }: { id: number; token: number }, monotonic: number): number | null {
+    const known = this.#own.get(id) ?? this.#others.get(id)
+    return known?.token === token ? known.overAt - monotonic : null
+  }
+
+  /** Own attempts that had run out of time at that moment without a word of their worker. */
   ranOut(monotonic: number): { id: number; token: number }[] {
     return [...this.#own].filter(([, { overAt }]) => overAt <= monotonic).map(([id, { token }]) => ({ id, token }))
   }
@@ -137,18 +156,21 @@ export class Terms {
   }
 
   /** Second step: leases of others that were found over, and not renewed since. */
-  toTake(now: Instant, monotonic: number): Watched[] {
-    return [...this.#others.values()].filter((watched) => mayBeTaken(watched, now, monotonic))
+  toTake(monotonic: number): Watched[] {
+    return [...this.#others.values()].filter((watched) => mayBeTaken(watched, monotonic))
   }
 }
 
 const isOver = ({ overSince, expiresAt, unchangedAt }: Watched, now: Instant, monotonic: number): boolean =>
   overSince === null && (expiresAt <= now || unchangedAt <= monotonic)
 
-/** Half of its life has passed since, by the wall clock or, if that was set back, as seen from here. */
-function mayBeTaken({ overSince, seenOverFrom, life }: Watched, now: Instant, monotonic: number): boolean {
-  if (overSince === null) return false
-  const [passed, seen] = [now - overSince, monotonic - seenOverFrom]
-  const half = Math.max(leastWatch, life / 2)
-  return seen >= leastWatch && (passed >= half || seen >= half)
+/** From now on it is seen over. */
+export function seenOver(overSince: Instant | null, now: Instant, monotonic: number) {
+  return { overSince, seenOverFrom: monotonic, overBefore: overSince === null ? 0 : Math.max(0, now - overSince) }
+}
+
+/** Half of its life has passed since: by the wall clock up to when that was first seen here, and by this process's own from then on. */
+function mayBeTaken({ overSince, seenOverFrom, overBefore, life }: Watched, monotonic: number): boolean {
+  const seen = monotonic - seenOverFrom
+  return overSince !== null && seen >= leastWatch && overBefore + seen >= life / 2
 }

@@ -61,6 +61,8 @@ function serve(engine: Engine): void {
   }
   const look = () => {
     disarm = undefined
+    const first = receive() // a report that is here already is heard before its attempt is judged
+    if (first && answer(first)) return close()
     send(engine, engine.tick())
     arm()
   }
@@ -69,6 +71,11 @@ function serve(engine: Engine): void {
     const requests = gather(first)
     send(engine, engine.execute(requests.filter(({ operation }) => operation !== 'close')))
     return requests.some(({ operation }) => operation === 'close')
+  }
+  const close = () => {
+    disarm?.()
+    if (engine.close()) port.close()
+    else tell({ left: true })
   }
   port.on('message', (first: Requests) => {
     const { monotonic } = systemClock
@@ -80,10 +87,8 @@ function serve(engine: Engine): void {
       closing = answer(next)
       until = monotonic() + awake
     }
-    if (!closing) return arm()
-    disarm?.()
-    if (engine.close()) port.close()
-    else tell({ left: true })
+    if (closing) close()
+    else arm()
   })
   arm()
 }
