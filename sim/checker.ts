@@ -156,7 +156,7 @@ export class Checker {
     ...[from, to, old, row, call, rule, story]: [Facts, Facts, Row | undefined, Row, Call, string, () => unknown]
   ): Happening[] {
     const ways = call.moments.flatMap((moment) => {
-      const happenings = this.#happenings(old, row.id, { ...call, ...moment })
+      const happenings = this.#happenings(old, row, { ...call, ...moment })
       const lawful = happenings.filter(({ law }) => !law)
       const way = explained(from, to, lawful, row, moment.now) ?? explained(from, to, happenings, row, moment.now)
       return way ? [way] : []
@@ -235,8 +235,9 @@ export class Checker {
   }
 
   /** All that may have happened to one job in this call. */
-  #happenings(old: Row | undefined, id: number, call: Call): Happening[] {
+  #happenings(old: Row | undefined, row: Row, call: Call): Happening[] {
     const { now } = call
+    const { id } = row
     const list: Happening[] = [{ what: 'due' }, { what: 'expire' }, { what: 'lease' }]
     const delay = this.#delays.get(id)
     if (delay && old?.runAt === delay.runAt && call.elapsed >= delay.dueAt) list.push({ what: 'due', early: true })
@@ -267,7 +268,12 @@ export class Checker {
     const answered = new Set(call.replies.flatMap((r) => ('value' in r ? [r.seq] : [])))
     const reports = call.asked.filter(({ seq, operation }) => answered.has(seq) && /^(succeed|fail)$/.test(operation))
     if (reports.some(({ input }) => mine((input as Input<'fail'>).lease))) return list
-    if (old?.state === 'running') list.push(...this.#tenures.taking(old, call))
+    if (old?.state !== 'running') return list
+    // A loss and a timeout may leave the same job behind: its history says which of them it was.
+    const outcome = row.failures > old.failures ? row.outcome : null
+    const isOther = (happening: Happening) =>
+      (happening.what === 'lost' && outcome === 'timeout') || (happening.what === 'fail' && outcome === 'lost')
+    list.push(...this.#tenures.taking(old, call).filter((happening) => !isOther(happening)))
     return list
   }
 
@@ -289,7 +295,7 @@ export class Checker {
       const { worker, sources, slots, exclude } = input as LeaseRequest
       const held = [...jobs.values()].filter((job) => job.state === 'running' && job.worker === worker).length
       if (isLimited || this.#file.pidOf(worker) === null) continue // that it waits for room, or confirms nothing
-      const overdue = after.overdue(worker)
+      const overdue = after.overdue(worker, call.now)
       if (held >= slots || sources.some(({ queue }) => queue === 'w')) continue
       for (const job of jobs.values())
         if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))
