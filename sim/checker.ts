@@ -139,7 +139,9 @@ export class Checker {
     const lease = old && row.token === old.token ? 'old' : 'new'
     const way = this.#way(from!, factsOf(row, lease), old, row, call, 'only what the table of states allows', story)
     this.#ledger.follow(row, old ? nameOf(old) : null, way)
-    if (way.some(({ what, once }) => what === 'lost' || (what === 'fail' && !once))) this.#tenures.taken(old!)
+    const isLoss = way.some(({ what }) => what === 'lost')
+    if (isLoss || way.some(({ what, once }) => what === 'fail' && !once)) this.#tenures.taken(old!, isLoss)
+    if (way.some(({ what, once }) => once && /^(succeed|fail|release)$/.test(what))) this.#tenures.reported(old!)
     if (row.reason === 'exhausted' && old?.state !== 'dead' && row.max > 1)
       must(this.#ledger.charges(row.id) >= row.max, 'an innocent never dies', story)
     if (old)
