@@ -79,6 +79,7 @@ export class Checker {
         const old = before.jobs.get(id)
         if (!old || !same(old, row)) this.#change(old, row, call, before)
       }
+      this.#company(before, after)
       for (const [id, row] of before.jobs) if (!after.jobs.has(id)) this.#gone(row, call)
       this.#scheduled(before, after, call)
     }
@@ -198,14 +199,22 @@ export class Checker {
       (r) => 'value' in r && Array.isArray(r.value) && r.value.some((j) => j.id === row.id),
     )
     must(told || call.faulty, 'a lease is told to who asked for it', story)
-    const { holder } = this.#tenures.holderOf(row)
-    const beside = this.#runningOf(holder)
-    for (const other of beside)
-      must(
-        beside.length - 1 <= this.#ledger.mostBeside(other.id),
-        'a job that was lost in company runs beside half of it at most',
-        () => ({ beside: beside.map(({ id }) => id), most: this.#ledger.mostBeside(other.id), other }),
-      )
+  }
+
+  /** Of each process that got a job. What limited its jobs may have ended in the same call: it is asked after all changes. */
+  #company(before: Snapshot, after: Snapshot): void {
+    const given = [...after.jobs.values()].filter(
+      ({ id, state, token }) => state === 'running' && before.jobs.get(id)?.token !== token,
+    )
+    for (const holder of new Set(given.map((row) => this.#tenures.holderOf(row).holder))) {
+      const beside = this.#runningOf(holder)
+      for (const other of beside)
+        must(
+          beside.length - 1 <= this.#ledger.mostBeside(other.id),
+          'a job that was lost in company runs beside half of it at most',
+          () => ({ beside: beside.map(({ id }) => id), most: this.#ledger.mostBeside(other.id), other }),
+        )
+    }
   }
 
   #runningOf(holder: string): Row[] {
