@@ -136,7 +136,7 @@ export class Answers {
     const held = [...after.jobs.values()].filter((row) => row.state === 'running' && row.worker === worker)
     must(held.length <= slots, 'a worker holds at most as many jobs as it has slots', story)
     const last = after.jobs.get(jobs.at(-1)!.id)!
-    const overdue = after.overdue(worker)
+    const overdue = after.overdue(worker, last.startedAt!)
     for (const row of after.jobs.values()) {
       const ready = row.state === 'ready' || (row.state === 'scheduled' && row.runAt! <= last.startedAt!)
       if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || overdue.has(row.id)) continue

@@ -19,10 +19,12 @@ export interface Call {
   events: StoreEvent[]
   /** A fault struck in it, or before it and the store had not recovered. */
   faulty: boolean
-  /** When it had the lock; where it wrote nothing, at its end. */
+  /** When it had the lock last; where it wrote nothing, at its end. */
   now: number
   /** The same on the monotonic clock, which all processes of a machine share. */
   elapsed: number
+  /** When it had the lock: a recovery takes several transactions, and time passes within the first. */
+  moments: { now: number; elapsed: number }[]
   /** When it ended, on the monotonic clock. */
   ended: number
   /** More than a second had gone by unplanned since this process wrote last. */
@@ -66,10 +68,7 @@ export class Checker {
   }
 
   /** Throws Broken when the call did, answered or left undone what the contract does not allow. */
-  #isOpening = false
-
   check(call: Call): void {
-    this.#isOpening = call.kind === 'open'
     const before = this.#before
     const after = this.#file.changed() ? this.#file.read() : before
     this.#before = after
@@ -80,6 +79,7 @@ export class Checker {
         const old = before.jobs.get(id)
         if (!old || !same(old, row)) this.#change(old, row, call, before)
       }
+      this.#company(before, after)
       for (const [id, row] of before.jobs) if (!after.jobs.has(id)) this.#gone(row, call)
       this.#scheduled(before, after, call)
     }
@@ -140,7 +140,9 @@ export class Checker {
     const lease = old && row.token === old.token ? 'old' : 'new'
     const way = this.#way(from!, factsOf(row, lease), old, row, call, 'only what the table of states allows', story)
     this.#ledger.follow(row, old ? nameOf(old) : null, way)
-    if (way.some(({ what, once }) => what === 'lost' || (what === 'fail' && !once))) this.#tenures.taken(old!)
+    const isLoss = way.some(({ what }) => what === 'lost')
+    if (isLoss || way.some(({ what, once }) => what === 'fail' && !once)) this.#tenures.taken(old!, isLoss)
+    if (way.some(({ what, once }) => once && /^(succeed|fail|release)$/.test(what))) this.#tenures.reported(old!)
     if (row.reason === 'exhausted' && old?.state !== 'dead' && row.max > 1)
       must(this.#ledger.charges(row.id) >= row.max, 'an innocent never dies', story)
     if (old)
@@ -149,19 +151,23 @@ export class Checker {
     if (row.state === 'scheduled' && row.runAt !== old?.runAt)
       this.#delays.set(row.id, { runAt: row.runAt!, dueAt: call.elapsed + row.runAt! - now })
     if (row.state === 'running') this.#lease(old, row, lease, call, story)
-    if (ended(row.state) && old?.state !== row.state) this.#retention(row, now, before, story)
+    if (ended(row.state) && old?.state !== row.state) this.#retention(row, call, before, story)
   }
 
   /** What must have happened; throws when the contract allows none of it. */
   #way(
     ...[from, to, old, row, call, rule, story]: [Facts, Facts, Row | undefined, Row, Call, string, () => unknown]
   ): Happening[] {
-    const happenings = this.#happenings(old, row.id, call)
-    const lawful = happenings.filter(({ law }) => !law)
-    const way = explained(from, to, lawful, row, call.now) ?? explained(from, to, happenings, row, call.now)
-    must(way !== null, rule, story)
-    for (const { law } of way ?? []) if (law) must(false, law, story)
-    return way ?? []
+    const ways = call.moments.flatMap((moment) => {
+      const happenings = this.#happenings(old, row, { ...call, ...moment })
+      const lawful = happenings.filter(({ law }) => !law)
+      const way = explained(from, to, lawful, row, moment.now) ?? explained(from, to, happenings, row, moment.now)
+      return way ? [way] : []
+    })
+    must(ways.length > 0, rule, story)
+    const way = ways.find((one) => one.every(({ law }) => !law)) ?? ways[0] ?? []
+    for (const { law } of way) if (law) must(false, law, story)
+    return way
   }
 
   #lease(old: Row | undefined, row: Row, lease: 'old' | 'new', call: Call, story: () => unknown): void {
@@ -193,14 +199,22 @@ export class Checker {
       (r) => 'value' in r && Array.isArray(r.value) && r.value.some((j) => j.id === row.id),
     )
     must(told || call.faulty, 'a lease is told to who asked for it', story)
-    const { holder } = this.#tenures.holderOf(row)
-    const beside = this.#runningOf(holder)
-    for (const other of beside)
-      must(
-        beside.length - 1 <= this.#ledger.mostBeside(other.id),
-        'a job that was lost in company runs beside half of it at most',
-        () => ({ beside: beside.map(({ id }) => id), most: this.#ledger.mostBeside(other.id), other }),
-      )
+  }
+
+  /** Of each process that got a job. What limited its jobs may have ended in the same call: it is asked after all changes. */
+  #company(before: Snapshot, after: Snapshot): void {
+    const given = [...after.jobs.values()].filter(
+      ({ id, state, token }) => state === 'running' && before.jobs.get(id)?.token !== token,
+    )
+    for (const holder of new Set(given.map((row) => this.#tenures.holderOf(row).holder))) {
+      const beside = this.#runningOf(holder)
+      for (const other of beside)
+        must(
+          beside.length - 1 <= this.#ledger.mostBeside(other.id),
+          'a job that was lost in company runs beside half of it at most',
+          () => ({ beside: beside.map(({ id }) => id), most: this.#ledger.mostBeside(other.id), other }),
+        )
+    }
   }
 
   #runningOf(holder: string): Row[] {
@@ -215,8 +229,9 @@ export class Checker {
   }
 
   /** Kept as its queue says at that moment, before or after what else happened in the call. */
-  #retention(row: Row, now: number, before: Snapshot, story: () => unknown): void {
-    must(row.finishedAt === now || this.#isOpening, 'an end is at its instant', story) // which recovers in several transactions
+  #retention(row: Row, { moments }: Call, before: Snapshot, story: () => unknown): void {
+    const isThen = moments.some(({ now }) => now === row.finishedAt)
+    must(isThen, 'an end is at its instant', story)
     const allowed = [before, this.#before].map(({ queues }) => {
       const { keepSucceeded, keepCancelled, keepDead } = queues.get(row.queue) ?? unheardOf
       const keep = { succeeded: keepSucceeded, cancelled: keepCancelled, dead: keepDead }[row.state as 'dead']
@@ -231,8 +246,9 @@ export class Checker {
   }
 
   /** All that may have happened to one job in this call. */
-  #happenings(old: Row | undefined, id: number, call: Call): Happening[] {
+  #happenings(old: Row | undefined, row: Row, call: Call): Happening[] {
     const { now } = call
+    const { id } = row
     const list: Happening[] = [{ what: 'due' }, { what: 'expire' }, { what: 'lease' }]
     const delay = this.#delays.get(id)
     if (delay && old?.runAt === delay.runAt && call.elapsed >= delay.dueAt) list.push({ what: 'due', early: true })
@@ -290,7 +306,7 @@ export class Checker {
       const { worker, sources, slots, exclude } = input as LeaseRequest
       const held = [...jobs.values()].filter((job) => job.state === 'running' && job.worker === worker).length
       if (isLimited || this.#file.pidOf(worker) === null) continue // that it waits for room, or confirms nothing
-      const overdue = after.overdue(worker)
+      const overdue = after.overdue(worker, call.now)
       if (held >= slots || sources.some(({ queue }) => queue === 'w')) continue
       for (const job of jobs.values())
         if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))

@@ -28,7 +28,7 @@ export interface Snapshot {
   /** Names the file. */
   epoch: string
   /** Jobs that a worker's process need not start, as a handler of theirs may still run in it. */
-  overdue(worker: number): Set<number>
+  overdue(worker: number, now: number): Set<number>
 }
 
 /** The file by plain SQL, with a connection of its own: nothing of the store stands between it and the checker. */
@@ -61,7 +61,8 @@ export class File {
          CASE state WHEN 'running' THEN lease_token END AS token,
          lease_expires_at AS expiresAt, renewed_at AS renewedAt, worker_id AS worker, started_at AS startedAt,
          cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
-         idempotency_key AS key, concurrency_key AS concurrency, undelivered, company, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
+         idempotency_key AS key, concurrency_key AS concurrency, undelivered, company, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures,
+         (SELECT outcome FROM gq_attempts WHERE job_id = id ORDER BY attempt DESC LIMIT 1) AS outcome
        FROM gq_jobs WHERE payload NOT LIKE '%wild%' ORDER BY id`,
     )
     this.#counts = this.#db.prepare('SELECT queue, state, COUNT(*) AS count FROM gq_jobs GROUP BY 1, 2')
@@ -69,7 +70,7 @@ export class File {
       `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
-    this.#overdue = this.#db.prepare(`SELECT id, instance, overdue FROM gq_workers WHERE ended_at IS NULL`)
+    this.#overdue = this.#db.prepare(`SELECT id, instance, overdue FROM gq_workers`)
     this.#schedules = this.#db.prepare(
       'SELECT name, cron, missed, COALESCE(owed_at, next_at) AS nextAt FROM gq_schedules',
     )
@@ -276,9 +277,12 @@ interface Overdue {
 }
 
 function overdueOf(workers: Overdue[]): Snapshot['overdue'] {
-  return (worker) => {
+  return (worker, now) => {
     const instance = workers.find(({ id }) => id === worker)?.instance
     const lists = workers.filter((other) => other.instance === instance).map(({ overdue }) => JSON.parse(overdue))
-    return new Set((lists.flat() as { id: number }[]).map(({ id }) => id))
+    const recent = (lists.flat() as { id: number; since: number }[]).filter(
+      ({ since }) => Math.abs(now - since) < 30_000,
+    )
+    return new Set(recent.map(({ id }) => id))
   }
 }

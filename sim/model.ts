@@ -38,8 +38,9 @@ export interface Row {
   company: number | null
   /** How often it was given to workers that never received it. */
   undelivered: number
-  /** Rows in its history. */
+  /** Rows in its history, and what the last of them says. */
   failures: number
+  outcome: 'failed' | 'timeout' | 'lost' | 'cancelled' | null
 }
 
 /** The part of a job that events change. */

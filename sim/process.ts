@@ -105,7 +105,7 @@ export class SimulatedProcess {
   sealed = false
   /** Others have acted within this call. */
   interrupted = false
-  #lockedAt: { now: number; elapsed: number } | undefined
+  #lockedAt: { now: number; elapsed: number }[] = []
   #lockedAfterGap = false
   readonly #machine: Machine
   #engine: Engine | undefined
@@ -156,7 +156,7 @@ export class SimulatedProcess {
     const watch = {
       between: (sql: string) => this.#machine.between(this.pid, sql),
       began: () => {
-        this.#lockedAt = { now: clock.now(), elapsed: clock.monotonic() }
+        this.#lockedAt.push({ now: clock.now(), elapsed: clock.monotonic() })
         this.#lockedAfterGap ||= this.afterGap
         this.afterGap = false
       },
@@ -338,7 +338,7 @@ export class SimulatedProcess {
     const wasSound = this.#wasSound
     this.faults.struck = false
     Object.assign(this, { inCall: true, sealed: false, interrupted: false, waited: 0 })
-    this.#lockedAt = undefined
+    this.#lockedAt = []
     this.#lockedAfterGap = false
     this.#inCallFor = 0
     this.life.attendedBefore = this.life.attended
@@ -367,7 +367,9 @@ export class SimulatedProcess {
     )
     if (faulty) this.life.faultyAt = clock.monotonic()
     if (this.faults.dead) [replies, events] = [[], []]
-    const { now, elapsed } = this.#lockedAt ?? { now: clock.now(), elapsed: clock.monotonic() }
+    if (this.#lockedAt.length === 0) this.#lockedAt.push({ now: clock.now(), elapsed: clock.monotonic() })
+    const moments = this.#lockedAt.filter(({ now }, i, all) => now !== all[i - 1]?.now)
+    const { now, elapsed } = moments.at(-1)!
     return {
       kind,
       pid: this.pid,
@@ -377,6 +379,7 @@ export class SimulatedProcess {
       faulty,
       now,
       elapsed,
+      moments,
       ended: clock.monotonic(),
       afterGap,
       interrupted: this.interrupted,

@@ -59,8 +59,8 @@ const charges: Happening[] = [
 /** The leases that run, as their holders see them, and the last signs of life of those that hold them. */
 export class Tenures {
   readonly #tenures = new Map<number, Tenure>()
-  /** Who held what when it was seen last: holder -> names of its leases. */
-  readonly #lastSigns = new Map<string, { held: Set<string>; at: number }>()
+  /** Who held what when it was seen last, and whether a loss of it was written: holder -> names of its leases. */
+  readonly #lastSigns = new Map<string, { held: Set<string>; at: number; isSettled: boolean }>()
   readonly #lifeOf: (worker: number) => { holder: string; life: Life }
   readonly #lives: ReadonlyMap<number, Life>
   /** Leases that their workers have confirmed by a heartbeat, by name. */
@@ -109,15 +109,23 @@ export class Tenures {
     for (const tenure of this.#tenures.values()) tenure.jumped = true
   }
 
-  /** A lease was taken. */
-  taken(row: Row): void {
-    const { life } = this.holderOf(row)
+  /** A lease was taken; `isLoss`: its job was lost, beside all that its holder then held. */
+  taken(row: Row, isLoss: boolean): void {
+    const { holder, life } = this.holderOf(row)
+    const last = this.#lastSigns.get(holder)
+    if (isLoss && last?.held.has(nameOf(row))) last.isSettled = true
     if (life.isAlive) life.hasOverdue = true // its handler goes on, as far as anyone knows
+  }
+
+  /** A report ended it, whoever sent it: nobody can tell that its holder had died before, unless that loss is written. */
+  reported(row: Row): void {
+    const last = this.#lastSigns.get(this.holderOf(row).holder)
+    if (last && !last.isSettled) last.held.delete(nameOf(row))
   }
 
   /** The holder falls silent at this moment, or dies. */
   silent(holder: string, held: Row[], at: number): void {
-    this.#lastSigns.set(holder, { held: new Set(held.map(nameOf)), at })
+    this.#lastSigns.set(holder, { held: new Set(held.map(nameOf)), at, isSettled: false })
   }
 
   /** What taking a lease at that moment can mean for its job, with the law that each breaks. */

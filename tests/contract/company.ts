@@ -184,6 +184,43 @@ export function company({ holdsOverTime }: Suite): void {
   })
 
   holdsOverTime(
+    'an older job of its class goes first, however many of higher classes a drained process leaves',
+    async (at) => {
+      await at.worker()
+      const old = await at.submit({ type: 'old' })
+      const [waits] = await lostTogether(at, 2)
+      await at.submitMany({ type: 'long' }, Array(2).fill(0))
+      const worker = await far(at)
+      const [first] = await at.lease(worker, { types: ['long'] })
+      assert.deepEqual(await at.lease(worker, { types: ['work'] }), [])
+      const high = await at.submitMany({ type: 'old', priority: 'high' }, Array(3).fill(0))
+      at.advance(6000)
+      await at.succeed(first!)
+      assert.deepEqual(ids(await at.lease(worker, { types: ['old', 'work'], slots: 3 })), [old])
+      assert.deepEqual(await at.lease(worker, { types: ['old', 'work'], slots: 3 }), [])
+      assert.equal(await at.state(waits!), 'ready')
+      assert.deepEqual(ids(await at.lease(await far(at), { types: ['old'], slots: 1 })), [high.ids[0]])
+    },
+  )
+
+  holdsOverTime('a job that waits for room, and is lost elsewhere meanwhile, waits for more room', async (at) => {
+    await at.worker()
+    await at.submitMany({ type: 'long', visibilityTimeout: '1h' }, Array(3).fill(0))
+    const worker = await far(at)
+    const long = await at.lease(worker, { types: ['long'] })
+    const lost = await lostTogether(at, 5)
+    const work = { types: ['work'] }
+    assert.deepEqual(await at.lease(worker, work), [])
+    const elsewhere = await at.lease(await far(at), work)
+    assert.deepEqual(ids(elsewhere), lost.slice(0, 3))
+    await lapse(at, elsewhere)
+    await at.succeed(long[0]!)
+    assert.deepEqual(await at.lease(worker, work), [], 'two run here, and it may run beside one')
+    await at.succeed(long[1]!)
+    assert.equal((await at.lease(worker, work))[0]!.id, lost[0])
+  })
+
+  holdsOverTime(
     'a lost lease whose handler may go on keeps its job from that worker for 30 s, from no other',
     async (at) => {
       await at.worker()

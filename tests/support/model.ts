@@ -133,8 +133,9 @@ export class Model {
     let passed = false
     for (const job of line) {
       if (taken.length >= slots - held.length || !this.#mayRun(job)) continue
-      const mayPass = !before || before.job === job || job.priority < before.job.priority
-      if (!mayPass || (before && before.job !== job && drains(this.now - before.since))) {
+      const isHigher = before !== null && job.priority < before.job.priority
+      const isYounger = before !== null && !isHigher && (job.priority > before.job.priority || job.id > before.job.id)
+      if (isYounger || (isHigher && drains(this.now - before!.since))) {
         passed = true
         continue
       }

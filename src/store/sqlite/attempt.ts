@@ -29,14 +29,14 @@ export function lease(
 ): LeasedJob[] | null {
   const limit = slots - asker.held
   if (limit <= 0) return null
-  const { excluded, before, gate } = company.ask(db, worker, asker, exclude)
+  const { gate, ...heeded } = company.ask(db, worker, asker, exclude)
   const room = new Map<string, number>()
   const roomOf: Room = (queue) => {
     const known = room.get(queue) ?? roomIn(db.queue(queue))
     room.set(queue, known)
     return known
   }
-  const claim = lines.claim(db, roomOf, { limit, excluded, before })
+  const claim = lines.claim(db, roomOf, { limit, ...heeded })
   const { taken, heldBack } = choose(claim, {
     limit,
     gate,
@@ -64,6 +64,7 @@ function choose(
   let passed = false
   while (taken.length < limit) {
     const candidate = claim.next()
+    passed ||= claim.passed()
     if (!candidate) break
     const { id, source } = candidate
     if (roomOf(source.queue) === 0) continue

@@ -32,6 +32,8 @@ export interface Heeded {
   gate: Gate | null
   /** The job for which others are held back: it has to be among the candidates, however many stand before it. */
   before: Candidate | null
+  /** The highest class of which jobs may be taken: while the process drains, that of the job it drains for. */
+  from: number
 }
 
 /** The jobs for which processes hold others back: by process. */
@@ -66,27 +68,26 @@ export class Company {
     }
     if (restricted === 0) {
       this.#heldBack.clear()
-      return { excluded, gate: null, before: null }
+      return { excluded, gate: null, before: null, from: 0 }
     }
     const before = this.#before(db, instance, excluded)
-    return { excluded, gate: this.#gate(db, worker, instance, before), before }
+    const from = before && drains(db.clock.monotonic() - before.since) ? before.priority : 0
+    return { excluded, gate: this.#gate(db, worker, instance, before), before, from }
   }
 
   #gate(db: Db, worker: number, instance: string, awaited: HeldBack | null): Gate {
     let before = awaited
-    const monotonic = db.clock.monotonic()
     const { held, least } = db.get<{ held: number; least: number | null }>(
       `SELECT COUNT(*) AS held, MIN(company) AS least FROM gq_jobs
        WHERE state = 'running' AND (worker_id = ?1 OR worker_id IN (SELECT id FROM gq_workers WHERE instance = ?2 AND ended_at IS NULL))`,
       ...[worker, instance],
     )!
-    const since = this.#heldBack.get(instance)?.since ?? monotonic
+    const since = this.#heldBack.get(instance)?.since ?? db.clock.monotonic()
     let holds = held
     let most = (least ?? Number.POSITIVE_INFINITY) + 1
     return ({ id, priority, company, source }) => {
       const isOlder = before !== null && priority === before.priority && id < before.id
-      const isHigher = before !== null && priority < before.priority && !drains(monotonic - since)
-      const mayPass = !before || before.id === id || isOlder || isHigher
+      const mayPass = !before || before.id === id || isOlder || priority < before.priority
       if (!mayPass) return 'pass'
       const limit = Math.min(most, (company ?? Number.POSITIVE_INFINITY) + 1)
       if (holds + 1 <= limit) {
@@ -106,13 +107,14 @@ export class Company {
   #before(db: Db, instance: string, excluded: ReadonlySet<number>): HeldBack | null {
     const heldBack = this.#heldBack.get(instance)
     if (!heldBack) return null
-    const isReady = db.get(
-      `SELECT 1 FROM gq_jobs
+    // Another process may have had it meanwhile, and died beside it: it may run beside fewer than it might then.
+    const ready = db.get<Pick<Candidate, 'company'>>(
+      `SELECT company FROM gq_jobs
        WHERE id = ?1 AND state = 'ready' AND blocked = 0 AND company IS NOT NULL AND (deadline IS NULL OR deadline > ?2)`,
       ...[heldBack.id, db.now],
     )
-    if (isReady && !excluded.has(heldBack.id) && roomIn(db.queue(heldBack.source.queue)) > 0)
-      return this.#waits(heldBack.worker, heldBack.source) ? heldBack : null
+    if (ready && !excluded.has(heldBack.id) && roomIn(db.queue(heldBack.source.queue)) > 0)
+      return this.#waits(heldBack.worker, heldBack.source) ? Object.assign(heldBack, ready) : null
     this.#heldBack.delete(instance)
     return null
   }

@@ -1,5 +1,5 @@
 import type { Source } from '../store.ts'
-import type { Candidate } from './company.ts'
+import type { Candidate, Heeded } from './company.ts'
 import { type Db, line } from './db.ts'
 
 // The lines that a worker takes jobs of: of 2,000 queues and 5 types these are 10,000. A claim merges them by the places of
@@ -61,8 +61,10 @@ interface Looked {
   at: number
   /** There may be more than these. */
   isCut: boolean
-  /** One of them must not be taken by who asks. */
+  /** There are some that must not be taken by who asks. */
   isSpared: boolean
+  /** The line's bound before. */
+  was: number
 }
 
 export class Lines {
@@ -174,26 +176,37 @@ export class Lines {
     for (const [i, bound] of this.#bounds.entries()) if (bound !== aside && bound < none) yield this.sources[i]!
   }
 
-  /** Goes through the ready jobs in order, those of `excluded` left out, and `before` among them. */
+  /** Goes through the ready jobs in order, from class `from` on, those of `excluded` left out, and `before` among them. */
   claim(
     db: Db,
     room: (queue: string) => number,
-    { limit, excluded, before }: { limit: number; excluded: ReadonlySet<number>; before: Candidate | null },
+    { limit, excluded, before, from }: { limit: number } & Omit<Heeded, 'gate'>,
   ): Claim {
     const looked = new Map<number, Looked>()
     const full: number[] = []
+    let passed = false
     let awaited = before && this.has(line(before.source.queue, before.source.type)) ? before : null
-    const look = (i: number): Looked => {
+    const passes = ({ queue, type }: Source): boolean => {
+      const higher = `SELECT 1 FROM gq_jobs
+        WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND priority < ?4
+          AND (deadline IS NULL OR deadline > ?3) AND id NOT IN (SELECT value FROM json_each(?5)) LIMIT 1`
+      return from > 0 && db.get(higher, queue, type, db.now, from, JSON.stringify([...excluded])) !== undefined
+    }
+    const look = (i: number, was: number): Looked => {
       const { queue, type } = this.sources[i]!
       const most = Math.min(limit, room(queue)) + excluded.size
       const rows = db.all<Looked['rows'][number]>(
         // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
         `SELECT id, priority, company FROM gq_jobs
          WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
+           AND priority >= ?5
          ORDER BY priority, id LIMIT ?3`,
-        ...[queue, type, most, db.now],
+        ...[queue, type, most, db.now, from],
       )
-      const found = { i, rows, at: 0, isCut: rows.length === most, isSpared: rows.some(({ id }) => excluded.has(id)) }
+      const passesSome = passes(this.sources[i]!)
+      passed ||= passesSome
+      const isSpared = passesSome || rows.some(({ id }) => excluded.has(id))
+      const found = { i, rows, at: 0, isCut: rows.length === most, isSpared, was }
       looked.set(i, found)
       return found
     }
@@ -206,7 +219,7 @@ export class Lines {
           return found
         }
         if (!lowest) return undefined
-        const { i } = lowest
+        const { i, bound } = lowest
         const source = this.sources[i]!
         this.#heap.pop()
         const known = looked.get(i)
@@ -215,7 +228,7 @@ export class Lines {
           full.push(i)
           continue
         }
-        const { rows, at } = known ?? look(i)
+        const { rows, at } = known ?? look(i, bound)
         const row = known && rows[at]
         if (known) known.at++
         const following = rows[known ? at + 1 : 0]
@@ -226,16 +239,17 @@ export class Lines {
     }
     const end = (taken: ReadonlySet<number>): Source[] => {
       const dry = full.map((i) => this.sources[i]!)
-      for (const { i, rows, at, isCut, isSpared } of looked.values()) {
+      for (const { i, rows, at, isCut, isSpared, was } of looked.values()) {
         const left = rows.find(({ id }) => !taken.has(id))
         const last = rows.at(-1)
-        this.#set(i, left ? placeOf(left) : isCut && last ? placeOf(last) + 1 : none)
+        const bound = left ? placeOf(left) : isCut && last ? placeOf(last) + 1 : none
+        this.#set(i, from > 0 ? was : bound) // what stands before `from` is not known
         const source = this.sources[i]!
         if ((!isCut && !isSpared && at === rows.length) || room(source.queue) === 0) dry.push(source)
       }
       return dry
     }
-    return { next, end }
+    return { next, end, passed: () => passed }
   }
 
   #setAside(i: number): void {
@@ -249,6 +263,8 @@ export class Lines {
 export interface Claim {
   /** The next candidate; undefined when there is none. */
   next(): Candidate | undefined
+  /** Whether a job of a class before `from` could have been a candidate. */
+  passed(): boolean
   /** Says which were taken; answers the lines that have nothing left, for no worker at all. */
   end(taken: ReadonlySet<number>): Source[]
 }
