@@ -220,7 +220,7 @@ export class Checker {
     const allowed = [before, this.#before].map(({ queues }) => {
       const { keepSucceeded, keepCancelled, keepDead } = queues.get(row.queue) ?? unheardOf
       const keep = { succeeded: keepSucceeded, cancelled: keepCancelled, dead: keepDead }[row.state as 'dead']
-      return keep === null ? null : now + keep
+      return keep === null ? null : row.finishedAt! + keep
     })
     must(allowed.includes(row.pruneAt), 'what has ended is kept as long as its queue says', () => [allowed, story()])
   }
