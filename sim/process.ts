@@ -81,7 +81,17 @@ export class SimulatedProcess {
   stopping = false
   readonly life: Life = {
     ...{ isAlive: true, diedAt: Number.POSITIVE_INFINITY, stoppedAt: Number.POSITIVE_INFINITY },
-    ...{ stopped: 0, watched: 0, attended: 0, attendedBefore: 0, plannedAt: 0, free: 0, faultyAt: -1, isStopping: false, hasOverdue: false },
+    ...{
+      stopped: 0,
+      watched: 0,
+      attended: 0,
+      attendedBefore: 0,
+      plannedAt: 0,
+      free: 0,
+      faultyAt: -1,
+      isStopping: false,
+      hasOverdue: false,
+    },
   }
   /** One of its calls has begun and has not returned: others act within it. */
   inCall = false

@@ -45,7 +45,17 @@ export class RemoteProcess {
   readonly host: string
   readonly life: Life = {
     ...{ isAlive: true, diedAt: Number.POSITIVE_INFINITY, stoppedAt: Number.POSITIVE_INFINITY },
-    ...{ stopped: 0, watched: 0, attended: 0, attendedBefore: 0, plannedAt: 0, free: 0, faultyAt: -1, isStopping: false, hasOverdue: false },
+    ...{
+      stopped: 0,
+      watched: 0,
+      attended: 0,
+      attendedBefore: 0,
+      plannedAt: 0,
+      free: 0,
+      faultyAt: -1,
+      isStopping: false,
+      hasOverdue: false,
+    },
   }
   readonly workers: RemoteWorker[]
   #reports: Report[] = []
