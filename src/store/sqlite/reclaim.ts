@@ -104,7 +104,8 @@ function wasAliveAtItsTimeout(db: Db, job: RunningJob): boolean {
   const third = Math.min(job.visibility_timeout, job.timeout + timeoutGrace) / 3
   const renewed = job.renewed_at !== null && job.renewed_at >= over - third - renewalSlack
   // Of a remote worker its renewals alone tell: one that hangs leaves a request for jobs, which looks like a sign of life.
-  return db.now >= over && (renewed || (job.remote === 0 && (job.seen_at ?? 0) >= over))
+  const seen = job.remote === 0 && job.seen_at !== null && job.seen_at >= over && job.seen_at <= db.now // later ones are of a clock that was set back
+  return db.now >= over && (renewed || seen)
 }
 
 /** Renewals come with the next look after they are due. */
