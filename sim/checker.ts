@@ -31,6 +31,8 @@ export interface Call {
   afterGap: boolean
   /** Others have acted within it. */
   interrupted: boolean
+  /** The app has asked for something in it. */
+  isOfApp: boolean
 }
 
 /** A rule of the contract is broken. */
@@ -84,7 +86,7 @@ export class Checker {
       this.#scheduled(before, after, call)
     }
     this.#answers.check(call, before, after)
-    if (call.kind === 'execute') this.#appStandsStill.delete(call.pid)
+    if (call.isOfApp) this.#appStandsStill.delete(call.pid)
     for (const event of call.events)
       if (event.event === 'reclaimed' && this.#file.pidOf(before.jobs.get(event.id)!.worker) === call.pid)
         this.#appStandsStill.add(call.pid) // its own handler did not report its timeout

@@ -42,10 +42,12 @@ export const happen = {
     if (what === 'setQueue') process.ask('setQueue', anySettings(random))
     else process.ask(what, id)
   },
-  late: ({ random, leases }: World, process: SimulatedProcess) => {
+  late: ({ random, leases, processes }: World, process: SimulatedProcess) => {
     const lease = random.pick(leases.slice(-20))
-    if (!lease || process.handlers.some((handler) => handler.lease.token === lease.token)) return
+    const runsIn = (one: SimulatedProcess) => one.handlers.some((handler) => handler.lease.token === lease?.token)
+    if (!lease || runsIn(process)) return
     const what = random.pick(['succeed', 'release', 'heartbeat'] as const)
+    if (what === 'release' && processes.some(runsIn)) return // it says that the handler has ended: only its holder does
     if (what === 'succeed') process.ask('succeed', { lease, result: '"late"' })
     else process.ask(what, lease)
   },

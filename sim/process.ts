@@ -184,7 +184,7 @@ export class SimulatedProcess {
   /** Gives the engine what waits for it, or the first `most` of it. */
   execute(most = Number.POSITIVE_INFINITY): Call {
     const requests = this.outbox.splice(0, most)
-    return this.#call('execute', () => this.#engine!.execute(requests))
+    return this.#call('execute', () => this.#engine!.execute(requests), requests.length > 0)
   }
 
   /** It has not looked for so long that it would take itself to have stood still. */
@@ -331,7 +331,7 @@ export class SimulatedProcess {
   }
 
   /** One call of the engine; whatever comes of a crash is heard by nobody. */
-  #call(kind: Call['kind'], work: () => Reply[]): Call {
+  #call(kind: Call['kind'], work: () => Reply[], isOfApp = false): Call {
     const next = this.outbox[0]?.seq ?? Number.POSITIVE_INFINITY
     const asked = [...this.asked.values()].filter(({ seq }) => seq < next)
     const { clock } = this.#machine
@@ -383,6 +383,7 @@ export class SimulatedProcess {
       ended: clock.monotonic(),
       afterGap,
       interrupted: this.interrupted,
+      isOfApp,
     }
   }
 

@@ -46,14 +46,14 @@ export class Ticks {
   /** Of the ticks that a schedule has gone over, those that `missed` keeps and nobody took. */
   owed(before: ScheduleRow, after: ScheduleRow, now: number): number[] {
     const ticks: number[] = []
-    for (let at = before.nextAt; at < after.nextAt && at <= now; at += crons[before.cron]) ticks.push(at)
+    for (let at = before.nextAt; at <= now; at += crons[before.cron]) ticks.push(at)
     const isUpToDate = after.nextAt > now
     const last = ticks.slice(-1)
     const kept = {
-      all: ticks.slice(-mostMissed),
+      all: ticks.slice(-mostMissed), // the newest by now, also of a step that has not come to the last
       once: isUpToDate ? last : [],
       skip: isUpToDate ? last.filter((at) => now - at < missedAfter) : [],
     }[after.missed]
-    return kept.filter((at) => !this.#taken.get(after.name)?.has(at))
+    return kept.filter((at) => at < after.nextAt && !this.#taken.get(after.name)?.has(at))
   }
 }

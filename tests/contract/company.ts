@@ -260,6 +260,19 @@ export function company({ holdsOverTime }: Suite): void {
     assert.equal((await at.job(next.id)).attemptsLeft, 11)
   })
 
+  holdsOverTime('a lease that nobody confirmed is not charged either while a handler goes on beside it', async (at) => {
+    await at.worker()
+    const [lost] = await lostTogether(at, 2, { visibilityTimeout: '5s' })
+    const worker = await far(at)
+    await lapse(at, [await at.running({ priority: 'high' }, worker)]) // its handler goes on, as far as anyone can tell
+    const job = (await at.lease(await far(at)))[0]!
+    await at.succeed(job)
+    const [alone] = await at.lease(worker)
+    assert.equal(alone!.id, lost)
+    at.lapse(5000)
+    assert.equal((await at.job(lost!)).attemptsLeft, 12)
+  })
+
   holdsOverTime(
     'own attempts that run out while the app says nothing: beside others a loss, alone a timeout',
     async (at) => {

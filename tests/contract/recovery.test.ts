@@ -136,6 +136,27 @@ test('a process that was down for twenty minutes: its jobs are not charged, nor 
   assert.deepEqual(losses.map((loss) => ({ ...loss })), [{ jobs: 100, named: 100 }]) // biome-ignore format: one line
 })
 
+test('a sign of life that the clock had before it was set back does not say that a process lived at a timeout', async () => {
+  await using file = new File()
+  const dying = file.process()
+  const worker = await dying.worker()
+  file.clock.jump(-3_600_000)
+  const { id } = await dying.running({ timeout: '5s', onTimeout: 'dead' }, worker)
+  kill(file, worker)
+  file.clock.advance(60_000)
+  assert.equal(await file.process().state(id), 'ready')
+})
+
+test('a process that goes on after the clock was set back says so by the new time', async () => {
+  await using file = new File()
+  const at = file.process()
+  await at.worker()
+  file.clock.jump(-3_600_000)
+  at.advance(250)
+  const [row] = file.sql<{ seen: number }>(`SELECT seen_at AS seen FROM gq_workers`)
+  assert.equal(row!.seen, file.clock.now())
+})
+
 test('another process that got the id of a dead worker is not taken for it', {
   skip: process.platform === 'linux' ? false : 'only Linux says when a process started',
 }, async () => {

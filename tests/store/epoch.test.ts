@@ -7,6 +7,7 @@ import { backup } from '../../src/store/sqlite/backup.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { examine } from '../../src/store/sqlite/doctor.ts'
+import { firstOpening } from '../../src/store/sqlite/epoch.ts'
 import { planRecovery } from '../../src/store/sqlite/recover.ts'
 import type { Input, LeasedJob, Operation } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
@@ -141,4 +142,14 @@ test('an engine whose file was replaced: handlers hear it, workers register agai
   const told = replies.map((reply) => [reply.seq, 'error' in reply && reply.error.code]).sort()
   assert.deepEqual(told, [[101, 'WORKER_UNKNOWN'], [102, 'LEASE_LOST']]) // biome-ignore format: short
   assert.deepEqual(engine.events.filter(({ event }) => event === 'leaseLost'), [{ event: 'leaseLost', id, token }]) // biome-ignore format: short
+})
+
+test('a connection on which the first look fails, and the second too, is closed', (t) => {
+  const { folder } = running(t, [{}])
+  const db = connect(folder.file('other.db'), systemClock)
+  db.get = () => {
+    throw Object.assign(new Error('disk I/O error'), { code: 'ERR_SQLITE_ERROR', errcode: 10 })
+  }
+  assert.throws(() => firstOpening(db), /disk I\/O error/)
+  assert.equal(db.connection.isOpen, false)
 })

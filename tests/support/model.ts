@@ -303,7 +303,8 @@ export class Model {
       this.#lose(job, null)
     } else {
       const others = this.#take(job)
-      const isUnheard = others === 0 && job.renewedAt === null && job.unheard < 3
+      const isAlone = Math.min(others, job.company ?? others) === 0
+      const isUnheard = isAlone && job.renewedAt === null && job.unheard < 3
       if (isUnheard) job.unheard++
       this.#lose(job, isUnheard ? null : others)
     }

@@ -335,8 +335,8 @@ export function checkpoint(db: Db, { lease: { id, token }, state }: { lease: Lea
   return null
 }
 
-/** How often at least it is written that a worker is there. */
-export const seenEvery = 10_000
+/** It is written at least every 10 s that a worker is there, and anew when the clock was set back. `now`: a parameter's name. */
+export const seenIsOld = (now: string): string => `seen_at NOT BETWEEN ${now} - 9999 AND ${now}`
 
 /** Extends a lease, up to the attempt's timeout: by the wall clock, which may have been set, only where no process has seen it begin. */
 export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequested: boolean } {
@@ -350,7 +350,7 @@ export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequ
   )
   if (!row) throw leaseLost(db, lease.id)
   db.run(
-    `UPDATE gq_workers SET seen_at = ?2 WHERE id = ?1 AND pid IS NULL AND seen_at <= ?2 - ${seenEvery}`,
+    `UPDATE gq_workers SET seen_at = ?2 WHERE id = ?1 AND pid IS NULL AND ${seenIsOld('?2')}`,
     ...[row.worker, db.now],
   )
   showsLife(db, row.worker)

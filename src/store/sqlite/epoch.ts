@@ -35,13 +35,15 @@ export function firstOpening(db: Db): Db {
     db.readEpoch() // now, while the file is well: who has leases of it has to know later whether it is another one
     return db
   } catch (error) {
-    db.rollback()
-    if (!isStorageFault(error)) {
+    try {
+      db.rollback()
+      if (!isStorageFault(error)) throw error
+      db.readEpoch()
+      return db // such as a full disk: the mark stays, and the next opening goes on
+    } catch (failure) {
       db.connection.close()
-      throw error
+      throw failure
     }
-    db.readEpoch()
-    return db // such as a full disk: the mark stays, and the next opening goes on
   }
 }
 

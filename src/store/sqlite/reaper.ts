@@ -1,5 +1,5 @@
 import type { State } from '../../model/lifecycle.ts'
-import { end as endJob, type Placed, seenEvery } from './attempt.ts'
+import { end as endJob, type Placed, seenIsOld } from './attempt.ts'
 import type { Db } from './db.ts'
 import type { Early } from './delays.ts'
 import { deleteJob } from './operator.ts'
@@ -200,7 +200,7 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, takes, early
   const { host } = db.processes.me
   db.run(
     `UPDATE gq_workers SET seen_at = ?1, ended_at = NULL, loss_id = NULL
-     WHERE (host = ?3 OR pid IS NULL) AND (seen_at <= ?1 - ${seenEvery} OR loss_id IS NOT NULL)
+     WHERE (host = ?3 OR pid IS NULL) AND (${seenIsOld('?1')} OR loss_id IS NOT NULL)
        AND id IN (SELECT value FROM json_each(?2))`,
     db.now,
     JSON.stringify(workers),
@@ -223,7 +223,7 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
        OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
        OR EXISTS (SELECT 1 FROM gq_requests WHERE expires_at <= ?1)
        OR EXISTS (SELECT 1 FROM gq_workers WHERE ended_at <= ?1 - 7 * 86400000)
-       OR EXISTS (SELECT 1 FROM gq_workers WHERE seen_at <= ?1 - ${seenEvery} AND id IN (SELECT value FROM json_each(?2))) AS due`,
+       OR EXISTS (SELECT 1 FROM gq_workers WHERE ${seenIsOld('?1')} AND id IN (SELECT value FROM json_each(?2))) AS due`,
     db.now,
     JSON.stringify(workers),
   )

@@ -59,11 +59,15 @@ function reclaimSilent(db: Db, job: RunningJob): void {
   const loss = lossOf(db, job.worker_id, nameOf(worker))
   const others = loss.jobs - 1
   // A remote worker may never have heard of a lease that it did not confirm: it is charged only if that goes on.
-  const isUnheard = job.remote === 1 && job.renewed_at === null && others === 0 && job.undelivered < mostUndelivered
+  const isUnheard =
+    job.remote === 1 && job.renewed_at === null && wasAlone(job, loss) && job.undelivered < mostUndelivered
   if (isUnheard) db.run(`UPDATE gq_jobs SET undelivered = undelivered + 1 WHERE id = ?1`, job.id)
   const error = lost('fell silent', loss, `${nameOf(worker)} did not renew its lease`)
   reclaimed(db, job, lose(db, job, error, isUnheard ? null : others, loss.id))
 }
+
+/** Nothing ran beside it that counts: of handlers that went on, no more than it allows, as a loss is charged. */
+const wasAlone = ({ company }: RunningJob, { jobs }: Loss): boolean => jobs === 1 || company === 0
 
 /** How often a job may be leased by workers that never confirm it before that is charged. */
 export const mostUndelivered = 3
@@ -79,7 +83,7 @@ export function reclaimRanOut(db: Db, terms: Terms, lookedAt: number): void {
     goesOn(db, job.worker_id, { id, token })
     const worker = db.get<WorkerOf>(`SELECT ${workerColumns} FROM gq_workers WHERE id = ?1`, job.worker_id)
     const loss = lossOf(db, job.worker_id, nameOf(worker))
-    if (Math.min(loss.jobs - 1, job.company ?? loss.jobs) === 0) reclaimed(db, job, endTimedOut(db, job))
+    if (wasAlone(job, loss)) reclaimed(db, job, endTimedOut(db, job))
     else {
       const error = lost('stood still', loss, `the app's thread of ${nameOf(worker)} did not report its timeout of ${job.timeout} ms`) // biome-ignore format: one line
       reclaimed(db, job, lose(db, job, error, loss.jobs - 1, loss.id))
@@ -101,7 +105,8 @@ function wasAliveAtItsTimeout(db: Db, job: RunningJob): boolean {
   const third = Math.min(job.visibility_timeout, job.timeout + timeoutGrace) / 3
   const renewed = job.renewed_at !== null && job.renewed_at >= over - third - renewalSlack
   // Of a remote worker its renewals alone tell: one that hangs leaves a request for jobs, which looks like a sign of life.
-  return db.now >= over && (renewed || (job.remote === 0 && (job.seen_at ?? 0) >= over))
+  const seen = job.remote === 0 && job.seen_at !== null && job.seen_at >= over && job.seen_at <= db.now // later ones are of a clock that was set back
+  return db.now >= over && (renewed || seen)
 }
 
 /** Renewals come with the next look after they are due. */
