@@ -88,7 +88,7 @@ export class Checker {
     this.#answers.check(call, before, after)
     if (call.isOfApp) this.#appStandsStill.delete(call.pid)
     for (const event of call.events)
-      if (event.event === 'reclaimed' && this.#file.pidOf(before.jobs.get(event.id)!.worker) === call.pid)
+      if (event.event === 'reclaimed' && this.#file.pidOf(before.jobs.get(event.id)?.worker ?? null) === call.pid)
         this.#appStandsStill.add(call.pid) // its own handler did not report its timeout
     for (const reply of call.replies) {
       const request = call.asked.find(({ seq }) => seq === reply.seq)
