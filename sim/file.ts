@@ -164,10 +164,11 @@ export class File {
 
   /** The process of a worker; null for one on the network. */
   pidOf(worker: number | null): number | null {
-    const known = this.#pids.get(worker!)
+    if (worker === null) return null
+    const known = this.#pids.get(worker)
     if (known !== undefined) return known
     const pid = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)!.pid as number | null
-    this.#pids.set(worker!, pid)
+    this.#pids.set(worker, pid)
     return pid
   }
 

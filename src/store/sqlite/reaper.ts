@@ -180,19 +180,21 @@ export interface Reaping {
   early: Early[]
   /** False right after a gap in this process's time: others get to renew and report first. */
   takes: boolean
+  /** The transactions of an opening follow each other at once: no other process might get to renew between them. */
+  opening: boolean
 }
 
 /**
  * All that time has made necessary, in one transaction. True when some is left. What runs was looked at on a read
  * just before, since that takes 100 ms of 25,000 jobs: each statement names the lease as it was seen then.
  */
-export function reap(db: Db, { workers, terms, monotonic, lookedAt, takes, early }: Reaping): boolean {
+export function reap(db: Db, { workers, terms, monotonic, lookedAt, takes, opening, early }: Reaping): boolean {
   ripenEarly(db, early)
   const renewing = terms.renew(db, monotonic)
   if (takes) {
     reclaimDeadWorkers(db)
-    reclaimRanOut(db, terms, lookedAt)
-    reclaimOver(db, terms, monotonic)
+    if (!opening) reclaimRanOut(db, terms, lookedAt)
+    if (!opening) reclaimOver(db, terms, monotonic)
   }
   ripen(db) // also what was just taken back: a second look would have nothing left to do
   const settling = settle(db, db.clock.monotonic() + stepMs)

@@ -31,6 +31,8 @@ const mostSilence = 100
 /** What one transaction does besides what it was asked for. */
 export interface Round {
   reaping: boolean
+  /** The file is being opened: what processes left that are gone goes back, and no lease is taken from one that may live. */
+  opening: boolean
   /** Another process may have changed anything. */
   lookAround: boolean
   /** The last write failed: finds out whether the next would not, also when nobody wants to write. */
@@ -39,7 +41,7 @@ export interface Round {
   leaving?: number
 }
 const none: ReadonlySet<number> = new Set()
-export const plain: Round = { reaping: false, lookAround: false, probing: false }
+export const plain: Round = { reaping: false, opening: false, lookAround: false, probing: false }
 
 /** The transactions of an engine, and what memory knows by them: who waits, who works, and when to look again. */
 export class Rounds {
@@ -127,7 +129,7 @@ export class Rounds {
     if (reaping) whileBusy(() => this.#ticks.plan(db))
     if (lookAround || reaping) this.#hear(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
     this.#heedGap(now)
-    return { reaping, lookAround, probing: this.#condition.blocked }
+    return { ...plain, reaping, lookAround, probing: this.#condition.blocked }
   }
 
   /** The first look at a file. A fault of the storage is met again by the transaction that follows, which tells. */
@@ -139,7 +141,7 @@ export class Rounds {
       // as told above
     }
     this.#heedGap(now)
-    return { ...plain, reaping: true }
+    return { ...plain, reaping: true, opening: true }
   }
 
   /** Something came from the app's thread. True when its workers may have jobs again. */
@@ -255,7 +257,12 @@ export class Rounds {
   }
 
   /** Runs requests in one transaction, with what the round is for, and feeds who waits. */
-  run(db: Db, requests: Request[], { reaping, lookAround, probing, leaving }: Round, mayWrite: boolean): Reply[] {
+  run(
+    db: Db,
+    requests: Request[],
+    { reaping, opening, lookAround, probing, leaving }: Round,
+    mayWrite: boolean,
+  ): Reply[] {
     const asked = reaping || probing || leaving !== undefined || requests.some(({ operation }) => operation in writes)
     const watched = mayWrite && this.#watchers.length > 0
     const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayFeed(db, lookAround)))
@@ -290,7 +297,7 @@ export class Rounds {
         const answers = answerAll(db, requests)
         if (leaving !== undefined) releaseSome(db, leaving)
         let behind = pruning && prune(db)
-        if (reaping) behind = this.#reap(db, at) // after held outcomes: their attempts were over in time
+        if (reaping) behind = this.#reap(db, at, opening) // after held outcomes: their attempts were over in time
         if (reaping && this.#ticks.fire(db, this.#condition.full)) behind = true
         if (shrinking) giveBack(db, room)
         const silent = this.#asksApp && at - this.#appHeardAt > mostSilence
@@ -304,7 +311,7 @@ export class Rounds {
         return { answers, fed, told, behind, heard }
       } catch (error) {
         db.rollback()
-        this.#waiting.forgetLines()
+        this.lookAnew() // what others had changed since the last look was not heeded
         throw error
       }
     }
@@ -343,13 +350,13 @@ export class Rounds {
     return [...done.answers, ...this.#waiting.settle(done.fed, done.told), ...vitals]
   }
 
-  #reap(db: Db, monotonic: number): boolean {
+  #reap(db: Db, monotonic: number, opening: boolean): boolean {
     // Where every transaction takes long, or waits long for the lock, each would be the first after a gap.
     const takes = !this.#afterGap || this.#gapsInARow >= mostGaps
     const [workers, terms] = [this.#present, this.#terms]
     const early = this.#delays.behind(db.now, monotonic) > 0 ? this.#delays.due(db.now, monotonic) : []
     this.#delays.sweep(db.now, monotonic)
-    return reap(db, { workers, terms, monotonic, lookedAt: this.#lookedAt, takes, early })
+    return reap(db, { workers, terms, monotonic, lookedAt: this.#lookedAt, takes, opening, early })
   }
 
   #vitals(starving: boolean): Reply[] {
