@@ -7,6 +7,9 @@ interface Named {
   id: Promise<Numbered>
 }
 
+/** Names that are remembered, those that asked last: a client that makes up a name each time must not fill the memory. */
+const mostNames = 20_000
+
 const isUnknown = (error: unknown): boolean => isQueueError(error) && error.code === 'WORKER_UNKNOWN'
 
 /** Workers on the network: by the id that the file gave them, or signed on by the name with which they ask. */
@@ -77,11 +80,19 @@ export class Workers {
     await this.#earlier
     const said = JSON.stringify(told)
     const before = this.#names.get(name)
-    if (before?.said === said) return before.id
+    this.#names.delete(name) // and back at the end, as the one that asked last
+    if (before?.said === said) {
+      this.#names.set(name, before)
+      return before.id
+    }
     const registration = { name, ...told, instance: `named ${name}` }
     const again = ({ number: known }: Numbered) => this.register({ ...registration, known })
     const id = before ? before.id.then(again) : this.register(registration)
     this.#names.set(name, { said, id })
+    for (const oldest of this.#names.keys()) {
+      if (this.#names.size <= mostNames) break
+      this.#names.delete(oldest)
+    }
     id.catch(() => this.#names.delete(name))
     return id
   }
