@@ -303,7 +303,7 @@ export class Rounds {
         const silent = this.#asksApp && at - this.#appHeardAt > mostSilence
         const still = silent || this.#appStandsStill || db.appStandsStill
         const fed = writing ? this.#waiting.feed(db, everywhere, still ? this.#workers : none) : []
-        owesASign = db.appStandsStill || (silent && writing && this.#waiting.mayFeed(db, everywhere))
+        owesASign = db.appStandsStill || (silent && writing && this.#waiting.mayFeed(db, true))
         const told = this.#waiting.tell(db, lookAround)
         starving = watched && this.#waiting.starving(db, fed)
         db.commit()
