@@ -210,18 +210,26 @@ export class Lines {
       looked.set(i, found)
       return found
     }
+    /** The line of the last candidate: it stays out of the heap as long as its next job comes first. */
+    let current: { i: number; bound: number } | null = null
     const next = (): Candidate | undefined => {
       for (;;) {
         const lowest = this.#lowest()
-        if (awaited && placeOf(awaited) <= (lowest?.bound ?? none)) {
+        const goesOn: boolean = current !== null && current.bound <= (lowest?.bound ?? none)
+        const first = goesOn ? current : lowest
+        if (awaited && placeOf(awaited) <= (first?.bound ?? none)) {
           const found = awaited
           awaited = null
           return found
         }
-        if (!lowest) return undefined
-        const { i, bound } = lowest
+        if (!first) return undefined
+        const { i, bound } = first
         const source = this.sources[i]!
-        this.#heap.pop()
+        if (!goesOn) {
+          this.#heap.pop()
+          if (current) this.#set(current.i, current.bound)
+        }
+        current = null
         const known = looked.get(i)
         if (!known && room(source.queue) === 0) {
           this.#setAside(i)
@@ -233,8 +241,8 @@ export class Lines {
         if (known) known.at++
         const following = rows[known ? at + 1 : 0]
         this.#bounds[i] = none
-        if (following) this.#set(i, placeOf(following))
-        if (row && row.id !== before?.id && !excluded.has(row.id)) return { ...row, source }
+        if (following) current = { i, bound: placeOf(following) }
+        if (row && row.id !== before?.id && !excluded.has(row.id)) return Object.assign(row, { source })
       }
     }
     const end = (taken: ReadonlySet<number>): Source[] => {
