@@ -29,6 +29,7 @@ export function toJson(kind: Kind, value: unknown, place = ''): string {
 
 /** As `toJson`, and whether JSON changes the value. */
 export function kept(kind: Kind, value: unknown, place = ''): Kept {
+  if (value === undefined || value === null) return { json: 'null', altered: false } // what most handlers return
   const what = `${kind}${place}`
   const [code, most] = bounds[kind]
   const walk = new Walk(what, most, code)
