@@ -348,8 +348,8 @@ export class Checker {
     this.#ledger.restored(this.#before.jobs.keys())
     this.#answers.restored()
     this.#ticks.restored()
-    for (const row of this.#before.jobs.values())
-      if (row.state === 'running') this.#tenures.restored(row, elapsed, wall)
+    const running = [...this.#before.jobs.values()].filter(({ state }) => state === 'running')
+    this.#tenures.restored(running, elapsed, wall)
   }
 
   /** The file is of a newer version than the engines. */

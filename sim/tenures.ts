@@ -99,10 +99,13 @@ export class Tenures {
     })
   }
 
-  /** It runs in a copy that has taken the file's place: nobody holds it. */
-  restored(row: Row, elapsed: number, now: number): void {
-    this.given(row, true, { elapsed, now, ended: elapsed })
-    this.#restored.add(nameOf(row))
+  /** A copy has taken the file's place: nobody holds what runs in it, and its next tokens may be those of other leases before. */
+  restored(running: Row[], elapsed: number, now: number): void {
+    for (const names of [this.confirmed, this.#lastSigns, this.#restored]) names.clear()
+    for (const row of running) {
+      this.given(row, true, { elapsed, now, ended: elapsed })
+      this.#restored.add(nameOf(row))
+    }
   }
 
   jumped(): void {
