@@ -8,8 +8,17 @@ import { ended, explained, type Facts, factsOf, grace, type Happening, hasPlace,
 import { nameOf, type Tenures } from './tenures.ts'
 import { Ticks, tickOf } from './ticks.ts'
 
-/** One call of one engine, as its process saw it. */
-export interface Call {
+/** When a call had the lock. */
+export interface Moment {
+  now: number
+  /** On the monotonic clock, which all processes of a machine share. */
+  elapsed: number
+  /** For how long its process had watched by then. */
+  watched: number
+}
+
+/** One call of one engine, as its process saw it, at the moment when it had the lock last; where it wrote nothing, at its end. */
+export interface Call extends Moment {
   kind: 'open' | 'execute' | 'tick'
   pid: number
   /** All that the process had asked for and not heard of when the call began, oldest first. */
@@ -19,12 +28,8 @@ export interface Call {
   events: StoreEvent[]
   /** A fault struck in it, or before it and the store had not recovered. */
   faulty: boolean
-  /** When it had the lock last; where it wrote nothing, at its end. */
-  now: number
-  /** The same on the monotonic clock, which all processes of a machine share. */
-  elapsed: number
-  /** When it had the lock: a recovery takes several transactions, and time passes within the first. */
-  moments: { now: number; elapsed: number }[]
+  /** A recovery takes several transactions, and time passes within the first. */
+  moments: Moment[]
   /** When it ended, on the monotonic clock. */
   ended: number
   /** More than a second had gone by unplanned since this process wrote last. */

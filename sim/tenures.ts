@@ -46,6 +46,8 @@ export interface Taker {
   pid: number
   elapsed: number
   now: number
+  /** For how long it had watched by then. */
+  watched: number
   afterGap: boolean
 }
 
@@ -187,8 +189,7 @@ export class Tenures {
     const couldRenew = life.faultyAt < tenure.since && !Number.isNaN(Number(this.holderOf(row).holder))
     if (couldRenew && life.stopped - tenure.atFirst.stopped < 1000 && life.free - tenure.atFirst.free < 1000)
       return laws.living
-    const watched = this.#lives.get(taker.pid)!.watched - (tenure.watched.get(taker.pid) ?? 0)
-    if (watched < 1000) return laws.unwatched
+    if (taker.watched - (tenure.watched.get(taker.pid) ?? 0) < 1000) return laws.unwatched
     return taker.afterGap ? laws.gap : null
   }
 

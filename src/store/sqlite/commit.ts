@@ -75,6 +75,7 @@ export class Engine {
     this.#rounds = new Rounds(clock, this.#condition, { tends, asksApp }, (events) => this.events.push(...events))
     this.#db = this.#condition.open(this.#connect)
     this.#recover()
+    this.expect(Number.POSITIVE_INFINITY)
     if (this.#condition.failed) throw this.#condition.refusal()
   }
 

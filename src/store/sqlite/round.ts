@@ -130,15 +130,18 @@ export class Rounds {
     return { reaping, lookAround, probing: this.#condition.blocked }
   }
 
-  /** The first look at a file. A fault of the storage is met again by the transaction that follows, which tells. */
+  /**
+   * The first look at a file. A fault of the storage is met again by the transaction that follows, which tells; up to
+   * where that has the lock, it is one span of time with this look, as if it had been planned for now.
+   */
   first(db: Db): Round {
-    const now = this.#clock.monotonic()
+    this.expect(0)
     try {
       whileBusy(() => this.#lookAtReaping(db))
     } catch {
       // as told above
     }
-    this.#heedGap(now)
+    this.#heedGap(this.#expectedAt)
     return { ...plain, reaping: true }
   }
 
