@@ -70,8 +70,9 @@ export function takesJobs(db: Db, worker: number): void {
   showsLife(db, worker)
 }
 
-/** A handler goes on although its attempt is over: its job is not to start beside it in its process for a while. */
-export function goesOn(db: Db, worker: number | null, { id, token }: { id: number; token: number }): void {
+/** Handlers go on although their attempts are over: their jobs are not to start beside them in their process for a while. */
+export function goesOn(db: Db, worker: number | null, ...leases: { id: number; token: number }[]): void {
+  if (leases.length === 0) return
   const row = db.get<{ overdue: string; remote: 0 | 1 }>(
     `SELECT overdue, pid IS NULL AS remote FROM gq_workers WHERE id = ?1`,
     worker,
@@ -79,11 +80,10 @@ export function goesOn(db: Db, worker: number | null, { id, token }: { id: numbe
   if (!row) return
   const list = JSON.parse(row.overdue) as Overdue[]
   // A remote worker may never say that a handler has ended: then it is listed only as long as it counts.
-  const kept = list.filter(({ since }) => row.remote === 0 || isRecent(since, db.now)).slice(1 - mostOverdue)
-  db.run(
-    `UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`,
-    ...[worker, JSON.stringify([...kept, { id, token, since: db.now } satisfies Overdue])],
-  )
+  const kept = list.filter(({ since }) => row.remote === 0 || isRecent(since, db.now))
+  const more = leases.map(({ id, token }): Overdue => ({ id, token, since: db.now }))
+  const overdue = JSON.stringify([...kept, ...more].slice(-mostOverdue))
+  db.run(`UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`, worker, overdue)
 }
 
 /** A process that stood still hears late that it lost a lease: the time for its handler to stop begins then. */
