@@ -137,6 +137,12 @@ export class Answers {
     must(held.length <= slots, 'a worker holds at most as many jobs as it has slots', story)
     const last = after.jobs.get(jobs.at(-1)!.id)!
     const overdue = after.overdue(worker, last.startedAt!)
+    // A process that drains for a job of limited company lets higher classes wait, so that it has room at last; those of
+    // the same class that are older than it go first also then.
+    const mayDrain = [...after.jobs.values()].some(
+      ({ company, priority, id, state }) =>
+        company !== null && priority === last.priority && (id === last.id || (id > last.id && state === 'ready')),
+    )
     for (const row of after.jobs.values()) {
       const ready = row.state === 'ready' || (row.state === 'scheduled' && row.runAt! <= last.startedAt!)
       if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || overdue.has(row.id)) continue
@@ -144,8 +150,7 @@ export class Answers {
       const { paused, maxRunning, perKey } = after.queues.get(row.queue)!
       if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue
       const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)
-      // A process that drains for a job of limited company lets higher classes wait, so that it has room at last.
-      if (last.company !== null && row.priority < last.priority) continue
+      if (row.priority < last.priority && mayDrain) continue
       must(!precedes, 'the first ready job goes first', () => [row, story()])
     }
     for (const [i, { priority, id }] of jobs.entries())

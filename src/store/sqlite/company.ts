@@ -82,7 +82,6 @@ export class Company {
        WHERE state = 'running' AND (worker_id = ?1 OR worker_id IN (SELECT id FROM gq_workers WHERE instance = ?2 AND ended_at IS NULL))`,
       ...[worker, instance],
     )!
-    const since = this.#heldBack.get(instance)?.since ?? db.clock.monotonic()
     let holds = held
     let most = (least ?? Number.POSITIVE_INFINITY) + 1
     return ({ id, priority, company, source }) => {
@@ -97,8 +96,10 @@ export class Company {
         if (before?.id === id) before = null
         return 'take'
       }
-      if (company !== null && holds > company)
+      if (company !== null && holds > company) {
+        const since = this.#heldBack.get(instance)?.since ?? db.clock.monotonic() // none once the one before has its room
         this.#heldBack.set(instance, { id, priority, company, source, worker, since })
+      }
       return 'stop'
     }
   }
