@@ -93,14 +93,20 @@ export class Checker {
     this.#answers.check(call, before, after)
     if (call.isOfApp) this.#appStandsStill.delete(call.pid)
     for (const event of call.events)
-      if (event.event === 'reclaimed' && this.#file.pidOf(before.jobs.get(event.id)?.worker ?? null) === call.pid)
-        this.#appStandsStill.add(call.pid) // its own handler did not report its timeout
+      if (event.event === 'reclaimed' && this.#wasOwn(event.id, call, before)) this.#appStandsStill.add(call.pid) // its own handler did not report its timeout
     for (const reply of call.replies) {
       const request = call.asked.find(({ seq }) => seq === reply.seq)
       if (request?.operation === 'heartbeat' && 'value' in reply)
         this.#tenures.confirmed.add(nameOf(request.input as Input<'heartbeat'>))
     }
     if (call.kind === 'tick' && !call.faulty && !call.interrupted) this.#nobodyWaitsInVain(call, after)
+  }
+
+  /** Its own process has taken back its lease. Of a job that no rule can read, or that its call has made, a handler that is told so says that. */
+  #wasOwn(id: number, { pid, events }: Call, { jobs }: Snapshot): boolean {
+    const worker = jobs.get(id)?.worker ?? null
+    if (worker !== null) return this.#file.pidOf(worker) === pid
+    return events.some((other) => other.event === 'leaseLost' && other.id === id)
   }
 
   /** Counters equal the rows. */
