@@ -4,7 +4,7 @@ import type { Input, LeaseRequest, StoreEvent } from '../src/store/store.ts'
 import { Answers } from './answers.ts'
 import { type File, type Snapshot, unheardOf } from './file.ts'
 import { Ledger } from './ledger.ts'
-import { ended, explained, type Facts, factsOf, grace, type Happening, hasPlace, type Row } from './model.ts'
+import { ended, explained, type Facts, factsOf, grace, type Happening, type Held, hasPlace, type Row } from './model.ts'
 import { nameOf, type Tenures } from './tenures.ts'
 import { Ticks, tickOf } from './ticks.ts'
 
@@ -87,6 +87,8 @@ export class Checker {
         if (!old || !same(old, row)) this.#change(old, row, call, before)
       }
       this.#company(before, after)
+      for (const held of before.wild)
+        if (call.events.some((one) => one.event === 'reclaimed' && one.id === held.id)) this.#tenures.taken(held, false)
       for (const [id, row] of before.jobs) if (!after.jobs.has(id)) this.#gone(row, call)
       this.#scheduled(before, after, call)
     }
@@ -230,10 +232,10 @@ export class Checker {
     }
   }
 
-  #runningOf(holder: string): Row[] {
-    return [...this.#before.jobs.values()].filter(
-      (row) => row.state === 'running' && this.#tenures.holderOf(row).holder === holder,
-    )
+  #runningOf(holder: string): Held[] {
+    const { jobs, wild } = this.#before
+    const running = [...jobs.values()].filter(({ state }) => state === 'running')
+    return [...running, ...wild].filter((held) => this.#tenures.holderOf(held).holder === holder)
   }
 
   /** A process or a remote one has died, or stands still from now on. */

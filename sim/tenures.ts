@@ -1,5 +1,4 @@
-import type { Row } from './model.ts'
-import { grace, type Happening } from './model.ts'
+import { grace, type Happening, type Held, type Row } from './model.ts'
 import type { Life } from './process.ts'
 
 // Section 6 of the contract: when a lease may be taken, and what it means for the job. A lease lives on its holder's
@@ -75,7 +74,7 @@ export class Tenures {
     this.#lives = lives
   }
 
-  holderOf(row: Row): { holder: string; life: Life } {
+  holderOf(row: Held): { holder: string; life: Life } {
     return this.#lifeOf(row.worker!)
   }
 
@@ -115,7 +114,7 @@ export class Tenures {
   }
 
   /** A lease was taken; `isLoss`: its job was lost, beside all that its holder then held. */
-  taken(row: Row, isLoss: boolean): void {
+  taken(row: Held, isLoss: boolean): void {
     const { holder, life } = this.holderOf(row)
     const last = this.#lastSigns.get(holder)
     if (isLoss && last?.held.has(nameOf(row))) last.isSettled = true
@@ -129,7 +128,7 @@ export class Tenures {
   }
 
   /** The holder falls silent at this moment, or dies. */
-  silent(holder: string, held: Row[], at: number): void {
+  silent(holder: string, held: Held[], at: number): void {
     this.#lastSigns.set(holder, { held: new Set(held.map(nameOf)), at, isSettled: false })
   }
 
