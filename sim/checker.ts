@@ -154,7 +154,7 @@ export class Checker {
     must(from !== null, 'a job is there only if it was submitted', story)
     const lease = old && row.token === old.token ? 'old' : 'new'
     const way = this.#way(from!, factsOf(row, lease), old, row, call, 'only what the table of states allows', story)
-    this.#ledger.follow(row, old ? nameOf(old) : null, way)
+    this.#ledger.follow(row, old, way)
     const isLoss = way.some(({ what }) => what === 'lost')
     if (isLoss || way.some(({ what, once }) => what === 'fail' && !once)) this.#tenures.taken(old!, isLoss)
     if (way.some(({ what, once }) => once && /^(succeed|fail|release)$/.test(what))) this.#tenures.reported(old!)

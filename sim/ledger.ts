@@ -1,20 +1,23 @@
 import type { Happening, Row } from './model.ts'
+import { nameOf } from './tenures.ts'
 
 /** What each job has been through, by the contract: its charges, and beside how many others it may run. */
 export class Ledger {
   readonly #charges = new Map<number, number>()
   readonly #mostBeside = new Map<number, number>()
   readonly #kills = new Map<number, number>()
-  /** What ended a lease by its holder's word: name -> 'succeed' or 'fail'. */
+  /** What ended a lease by its holder's word: name -> 'succeed', 'fail', or 'release' of a job that was to be cancelled. */
   readonly ends = new Map<string, string>()
 
   /** A job went this way. */
-  follow(row: Row, lease: string | null, way: Happening[]): void {
+  follow(row: Row, old: Row | undefined, way: Happening[]): void {
+    const isRecorded = row.failures > (old?.failures ?? 0)
     for (const happening of way) {
       const { what, law } = happening
       if (what === 'retry') this.#charges.delete(row.id)
       if (what === 'succeed' || what === 'fail') this.#mostBeside.delete(row.id)
-      if ((what === 'succeed' || what === 'fail') && happening.once && lease) this.ends.set(lease, what)
+      const isEnd = what === 'succeed' || what === 'fail' || (what === 'release' && isRecorded)
+      if (old && isEnd && happening.once) this.ends.set(nameOf(old), what)
       const charged = what === 'fail' || (what === 'lost' && happening.charged)
       if (charged && !law) this.#charges.set(row.id, this.charges(row.id) + 1)
       if (what === 'lost' && happening.company)
