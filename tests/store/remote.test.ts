@@ -130,3 +130,28 @@ test('an opening that takes longer than a second takes no lease: its time counts
   assert.equal(rig.ask('job', job.id)!.state, 'running')
   rig.ask('heartbeat', job)
 })
+
+test('a handler that hears late that its lease is lost keeps its job from its process for 30 s from then', (t) => {
+  const rig = new Rig(t)
+  const { clock } = rig
+  let commitMs = 0
+  class Slow extends Db {
+    override commit(): void {
+      super.commit()
+      clock.advance(commitMs)
+    }
+  }
+  rig.restart(0, (path) => connect(path, clock, () => new Slow(path, clock)))
+  const { worker, job } = rig.work()
+  rig.pass(44_000)
+  commitMs = 40_000
+  rig.pass(2000)
+  commitMs = 0
+  assert.deepEqual([rig.lost(), rig.ask('job', job.id)!.state], [[job.id], 'ready'])
+  const request = { worker, sources, slots: 1, exclude: [] }
+  assert.throws(() => rig.ask('lease', request), /waits/)
+  rig.pass(25_000)
+  assert.equal(rig.ask('job', job.id)!.state, 'ready')
+  rig.pass(5000)
+  assert.equal(rig.ask('job', job.id)!.state, 'running')
+})

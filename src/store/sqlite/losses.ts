@@ -86,15 +86,17 @@ export function goesOn(db: Db, worker: number | null, ...leases: { id: number; t
   db.run(`UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`, worker, overdue)
 }
 
-/** A process that stood still hears late that it lost a lease: the time for its handler to stop begins then. */
-export function goesOnFromNow(db: Db, { id, token }: { id: number; token: number }): void {
-  db.run(
-    `UPDATE gq_workers SET overdue = (
-       SELECT json_group_array(CASE WHEN (value ->> 'id', value ->> 'token') = (?1, ?2)
-         THEN json_set(value, '$.since', ?3) ELSE json(value) END) FROM json_each(overdue))
-     WHERE overdue <> '[]' AND EXISTS (SELECT 1 FROM json_each(overdue) WHERE (value ->> 'id', value ->> 'token') = (?1, ?2))`,
-    ...[id, token, db.now],
-  )
+/** Handlers hear late that their leases are lost where their process stood still: the time for them to stop begins then. */
+export function heardLate(db: Db, heard: Overdue[]): void {
+  if (heard.length === 0) return
+  const sinces = new Map(heard.map(({ id, token, since }) => [`${id} ${token}`, since]))
+  const rows = db.all<{ id: number; overdue: string }>(`SELECT id, overdue FROM gq_workers WHERE overdue <> '[]'`)
+  for (const row of rows) {
+    const list = JSON.parse(row.overdue) as Overdue[]
+    const known = list.map((one) => ({ ...one, since: sinces.get(`${one.id} ${one.token}`) ?? one.since }))
+    if (known.some(({ since }, i) => since !== list[i]!.since))
+      db.run(`UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`, row.id, JSON.stringify(known))
+  }
 }
 
 export const isRecent = (since: number, now: number): boolean => Math.abs(now - since) < overdueFor
