@@ -150,6 +150,20 @@ export function company({ holdsOverTime }: Suite): void {
     assert.equal(await at.state(first!), 'ready')
   })
 
+  holdsOverTime('others are held back for it too when the worker that found it first no longer waits', async (at) => {
+    await at.worker()
+    const [one, two] = [await far(at, 'p'), await far(at, 'p')]
+    await at.submit({ type: 'long', visibilityTimeout: '1h' })
+    assert.equal((await at.lease(one, { types: ['long'] })).length, 1)
+    await lostTogether(at, 2)
+    const waiting = at.ask(two, { types: ['work', 'other'] })
+    await at.settle()
+    assert.deepEqual(await at.lease(one), [])
+    const other = await at.submit({ type: 'other' })
+    await at.settle()
+    assert.deepEqual([waiting.jobs, await at.state(other)], [undefined, 'ready'])
+  })
+
   holdsOverTime('a job of limited company that may not start holds nobody back', async (at) => {
     await at.worker()
     await at.submit({ type: 'long' })
