@@ -337,10 +337,10 @@ export class Checker {
     }
   }
 
-  /** A job has killed its process. */
-  poisoned(id: number, slots: number): void {
+  /** A job has killed its process: of processes of different sizes the largest counts. */
+  poisoned(id: number, ofProcess: number): void {
     const { max } = this.#before.jobs.get(id)!
-    const deaths = this.#ledger.killed(id)
+    const { deaths, slots } = this.#ledger.killed(id, ofProcess)
     const most = max + Math.log2(slots) + 1
     must(deaths <= most, 'a poison job is dead after few deaths', () => ({ id, deaths, most }))
   }

@@ -5,7 +5,7 @@ import { nameOf } from './tenures.ts'
 export class Ledger {
   readonly #charges = new Map<number, number>()
   readonly #mostBeside = new Map<number, number>()
-  readonly #kills = new Map<number, number>()
+  readonly #kills = new Map<number, { deaths: number; slots: number }>()
   /** What ended a lease by its holder's word: name -> 'succeed', 'fail', or 'release' of a job that was to be cancelled. */
   readonly ends = new Map<string, string>()
 
@@ -25,10 +25,12 @@ export class Ledger {
     }
   }
 
-  /** It has killed its process: how often in all. */
-  killed(id: number): number {
-    this.#kills.set(id, (this.#kills.get(id) ?? 0) + 1)
-    return this.#kills.get(id)!
+  /** It has killed a process of so many slots: how often it has killed one in all, and the most slots of any. */
+  killed(id: number, slots: number): { deaths: number; slots: number } {
+    const before = this.#kills.get(id) ?? { deaths: 0, slots: 1 }
+    const kills = { deaths: before.deaths + 1, slots: Math.max(before.slots, slots) }
+    this.#kills.set(id, kills)
+    return kills
   }
 
   restored(ids: Iterable<number>): void {
