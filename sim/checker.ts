@@ -270,6 +270,7 @@ export class Checker {
     if (old?.pruneAt != null && old.pruneAt <= now) list.push({ what: 'prune' })
     if (old?.state === 'running' && this.#file.pidOf(old.worker) === call.pid && !this.#answers.wasTold(old))
       list.push({ what: 'release' }) // nobody knows of it
+    const missing: Happening[] = []
     const refused = new Set(call.replies.flatMap((r) => ('error' in r && r.error.accepted === 'no' ? [r.seq] : [])))
     const mine = (lease: { id: number; token: number }) => lease.id === id && lease.token === old?.token
     for (const { seq, operation, input, epoch } of call.asked) {
@@ -287,13 +288,14 @@ export class Checker {
         const { worker, holds } = input as LeaseRequest & { holds?: number[] }
         const isMissing = old?.worker === worker && holds && !holds.includes(old.token!)
         if (isMissing && old.state === 'running' && this.#tenures.isUnheard(old))
-          list.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
+          missing.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
       } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: true })
     }
     // A report that was taken is what has happened, also if nobody heard so: its holder may send it again.
     const answered = new Set(call.replies.flatMap((r) => ('value' in r ? [r.seq] : [])))
     const reports = call.asked.filter(({ seq, operation }) => answered.has(seq) && /^(succeed|fail)$/.test(operation))
     if (reports.some(({ input }) => mine((input as Input<'fail'>).lease))) return list
+    list.push(...missing)
     if (old?.state !== 'running') return list
     const end = this.#file.endOf(id, old.attempt)
     if (end?.token === old.token) return list
