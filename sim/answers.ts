@@ -5,7 +5,7 @@ import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Output } from '../src
 import { type Call, must } from './checker.ts'
 import type { Snapshot } from './file.ts'
 import type { Ledger } from './ledger.ts'
-import { ended, hasPlace, type Row } from './model.ts'
+import { ended as hasEnded, hasPlace, type Row } from './model.ts'
 import { nameOf } from './tenures.ts'
 
 const outcomes = new Set(['succeed', 'fail', 'release', 'unregister'])
@@ -67,7 +67,7 @@ export class Answers {
         this.#submitted(request.input as Input<'submit'>, value as Output<'submit'>, call, before, after, story)
         break
       case 'lease':
-        this.#leased(request.input as LeaseRequest, readable(value as LeasedJob[]), before, after, story)
+        this.#leased(request.input as LeaseRequest, readable(value as LeasedJob[]), call, before, after, story)
         break
       case 'succeed':
       case 'fail':
@@ -95,7 +95,7 @@ export class Answers {
         break
       case 'wait': {
         const { id, state } = value as Job
-        must(ended(state) && (job(id)?.state ?? state) === state, 'who waits for an end hears of it', story)
+        must(hasEnded(state) && (job(id)?.state ?? state) === state, 'who waits for an end hears of it', story)
       }
     }
   }
@@ -104,7 +104,7 @@ export class Answers {
   #fate(id: number, fate: Fate, call: Call, after: Snapshot, story: () => unknown): void {
     const row = after.jobs.get(id)
     const others = call.asked.filter(({ operation, input }) => operation !== 'lease' && aboutJob(input) === id)
-    if (others.length > 1 || !row || row.startedAt === call.now || (row.finishedAt !== null) !== ended(fate.state))
+    if (others.length > 1 || !row || row.startedAt === call.now || (row.finishedAt !== null) !== hasEnded(fate.state))
       return
     const { state, runAt, reason } = row
     if (fate.runAt !== null && fate.runAt <= call.now) return // due at once
@@ -112,7 +112,14 @@ export class Answers {
   }
 
   /** On disk before it is told; the first of the ready jobs of the lines asked for; once; never more than the slots. */
-  #leased(request: LeaseRequest, jobs: LeasedJob[], before: Snapshot, after: Snapshot, story: () => unknown): void {
+  #leased(
+    request: LeaseRequest,
+    jobs: LeasedJob[],
+    { elapsed, ended }: Call,
+    before: Snapshot,
+    after: Snapshot,
+    story: () => unknown,
+  ): void {
     const { worker, sources, slots, exclude } = request
     for (const { id, token, attempt } of jobs) {
       const row = after.jobs.get(id)
@@ -137,15 +144,22 @@ export class Answers {
     must(held.length <= slots, 'a worker holds at most as many jobs as it has slots', story)
     const last = after.jobs.get(jobs.at(-1)!.id)!
     const overdue = after.overdue(worker, last.startedAt!)
+    // A process that drains for a job of limited company lets higher classes wait, so that it has room at last; those of
+    // the same class that are older than it go first also then.
+    const mayDrain = [...after.jobs.values()].some(
+      ({ company, priority, id, state }) =>
+        company !== null && priority === last.priority && (id === last.id || (id > last.id && state === 'ready')),
+    )
+    // What is due is made ready in a step that ends by the clock: where time has passed since the lock, the next goes on.
+    const isRipe = ({ state, runAt }: Row) => state === 'scheduled' && runAt! <= last.startedAt! && elapsed === ended
     for (const row of after.jobs.values()) {
-      const ready = row.state === 'ready' || (row.state === 'scheduled' && row.runAt! <= last.startedAt!)
+      const ready = row.state === 'ready' || isRipe(row)
       if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || overdue.has(row.id)) continue
       if (row.deadline !== null && row.deadline <= last.startedAt!) continue // the next look finds it expired
       const { paused, maxRunning, perKey } = after.queues.get(row.queue)!
       if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue
       const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)
-      // A process that drains for a job of limited company lets higher classes wait, so that it has room at last.
-      if (last.company !== null && row.priority < last.priority) continue
+      if (row.priority < last.priority && mayDrain) continue
       must(!precedes, 'the first ready job goes first', () => [row, story()])
     }
     for (const [i, { priority, id }] of jobs.entries())
@@ -204,7 +218,7 @@ export class Answers {
       const lease = (operation === 'release' ? input : (input as Input<'fail'>).lease) as Lease
       must(!isHeld(after, lease), 'a live lease is not refused', story)
       const isAgain = this.#ledger.ends.get(nameOf(lease)) === operation && after.jobs.has(lease.id)
-      const stands = operation === 'fail' || after.jobs.get(lease.id)?.state === 'succeeded'
+      const stands = operation !== 'succeed' || after.jobs.get(lease.id)?.state === 'succeeded'
       must(!isAgain || !stands, 'a report that is on disk is not answered LEASE_LOST', story)
     }
     if (operation !== 'submit') return

@@ -4,12 +4,21 @@ import type { Input, LeaseRequest, StoreEvent } from '../src/store/store.ts'
 import { Answers } from './answers.ts'
 import { type File, type Snapshot, unheardOf } from './file.ts'
 import { Ledger } from './ledger.ts'
-import { ended, explained, type Facts, factsOf, grace, type Happening, hasPlace, type Row } from './model.ts'
+import { ended, explained, type Facts, factsOf, grace, type Happening, type Held, hasPlace, type Row } from './model.ts'
 import { nameOf, type Tenures } from './tenures.ts'
 import { Ticks, tickOf } from './ticks.ts'
 
-/** One call of one engine, as its process saw it. */
-export interface Call {
+/** When a call had the lock. */
+export interface Moment {
+  now: number
+  /** On the monotonic clock, which all processes of a machine share. */
+  elapsed: number
+  /** For how long its process had watched by then. */
+  watched: number
+}
+
+/** One call of one engine, as its process saw it, at the moment when it had the lock last; where it wrote nothing, at its end. */
+export interface Call extends Moment {
   kind: 'open' | 'execute' | 'tick'
   pid: number
   /** All that the process had asked for and not heard of when the call began, oldest first. */
@@ -19,12 +28,8 @@ export interface Call {
   events: StoreEvent[]
   /** A fault struck in it, or before it and the store had not recovered. */
   faulty: boolean
-  /** When it had the lock last; where it wrote nothing, at its end. */
-  now: number
-  /** The same on the monotonic clock, which all processes of a machine share. */
-  elapsed: number
-  /** When it had the lock: a recovery takes several transactions, and time passes within the first. */
-  moments: { now: number; elapsed: number }[]
+  /** A recovery takes several transactions, and time passes within the first. */
+  moments: Moment[]
   /** When it ended, on the monotonic clock. */
   ended: number
   /** More than a second had gone by unplanned since this process wrote last. */
@@ -82,20 +87,28 @@ export class Checker {
         if (!old || !same(old, row)) this.#change(old, row, call, before)
       }
       this.#company(before, after)
+      for (const held of before.wild)
+        if (call.events.some((one) => one.event === 'reclaimed' && one.id === held.id)) this.#tenures.taken(held, false)
       for (const [id, row] of before.jobs) if (!after.jobs.has(id)) this.#gone(row, call)
       this.#scheduled(before, after, call)
     }
     this.#answers.check(call, before, after)
     if (call.isOfApp) this.#appStandsStill.delete(call.pid)
     for (const event of call.events)
-      if (event.event === 'reclaimed' && this.#file.pidOf(before.jobs.get(event.id)?.worker ?? null) === call.pid)
-        this.#appStandsStill.add(call.pid) // its own handler did not report its timeout
+      if (event.event === 'reclaimed' && this.#wasOwn(event.id, call, before)) this.#appStandsStill.add(call.pid) // its own handler did not report its timeout
     for (const reply of call.replies) {
       const request = call.asked.find(({ seq }) => seq === reply.seq)
       if (request?.operation === 'heartbeat' && 'value' in reply)
         this.#tenures.confirmed.add(nameOf(request.input as Input<'heartbeat'>))
     }
     if (call.kind === 'tick' && !call.faulty && !call.interrupted) this.#nobodyWaitsInVain(call, after)
+  }
+
+  /** Its own process has taken back its lease. Of a job that no rule can read, or that its call has made, a handler that is told so says that. */
+  #wasOwn(id: number, { pid, events }: Call, { jobs }: Snapshot): boolean {
+    const worker = jobs.get(id)?.worker ?? null
+    if (worker !== null) return this.#file.pidOf(worker) === pid
+    return events.some((other) => other.event === 'leaseLost' && other.id === id)
   }
 
   /** Counters equal the rows. */
@@ -141,7 +154,7 @@ export class Checker {
     must(from !== null, 'a job is there only if it was submitted', story)
     const lease = old && row.token === old.token ? 'old' : 'new'
     const way = this.#way(from!, factsOf(row, lease), old, row, call, 'only what the table of states allows', story)
-    this.#ledger.follow(row, old ? nameOf(old) : null, way)
+    this.#ledger.follow(row, old, way)
     const isLoss = way.some(({ what }) => what === 'lost')
     if (isLoss || way.some(({ what, once }) => what === 'fail' && !once)) this.#tenures.taken(old!, isLoss)
     if (way.some(({ what, once }) => once && /^(succeed|fail|release)$/.test(what))) this.#tenures.reported(old!)
@@ -219,10 +232,10 @@ export class Checker {
     }
   }
 
-  #runningOf(holder: string): Row[] {
-    return [...this.#before.jobs.values()].filter(
-      (row) => row.state === 'running' && this.#tenures.holderOf(row).holder === holder,
-    )
+  #runningOf(holder: string): Held[] {
+    const { jobs, wild } = this.#before
+    const running = [...jobs.values()].filter(({ state }) => state === 'running')
+    return [...running, ...wild].filter((held) => this.#tenures.holderOf(held).holder === holder)
   }
 
   /** A process or a remote one has died, or stands still from now on. */
@@ -257,6 +270,7 @@ export class Checker {
     if (old?.pruneAt != null && old.pruneAt <= now) list.push({ what: 'prune' })
     if (old?.state === 'running' && this.#file.pidOf(old.worker) === call.pid && !this.#answers.wasTold(old))
       list.push({ what: 'release' }) // nobody knows of it
+    const missing: Happening[] = []
     const refused = new Set(call.replies.flatMap((r) => ('error' in r && r.error.accepted === 'no' ? [r.seq] : [])))
     const mine = (lease: { id: number; token: number }) => lease.id === id && lease.token === old?.token
     for (const { seq, operation, input, epoch } of call.asked) {
@@ -274,13 +288,14 @@ export class Checker {
         const { worker, holds } = input as LeaseRequest & { holds?: number[] }
         const isMissing = old?.worker === worker && holds && !holds.includes(old.token!)
         if (isMissing && old.state === 'running' && this.#tenures.isUnheard(old))
-          list.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
+          missing.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
       } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: true })
     }
     // A report that was taken is what has happened, also if nobody heard so: its holder may send it again.
     const answered = new Set(call.replies.flatMap((r) => ('value' in r ? [r.seq] : [])))
     const reports = call.asked.filter(({ seq, operation }) => answered.has(seq) && /^(succeed|fail)$/.test(operation))
     if (reports.some(({ input }) => mine((input as Input<'fail'>).lease))) return list
+    list.push(...missing)
     if (old?.state !== 'running') return list
     const end = this.#file.endOf(id, old.attempt)
     if (end?.token === old.token) return list
@@ -324,10 +339,10 @@ export class Checker {
     }
   }
 
-  /** A job has killed its process. */
-  poisoned(id: number, slots: number): void {
+  /** A job has killed its process: of processes of different sizes the largest counts. */
+  poisoned(id: number, ofProcess: number): void {
     const { max } = this.#before.jobs.get(id)!
-    const deaths = this.#ledger.killed(id)
+    const { deaths, slots } = this.#ledger.killed(id, ofProcess)
     const most = max + Math.log2(slots) + 1
     must(deaths <= most, 'a poison job is dead after few deaths', () => ({ id, deaths, most }))
   }
@@ -348,8 +363,8 @@ export class Checker {
     this.#ledger.restored(this.#before.jobs.keys())
     this.#answers.restored()
     this.#ticks.restored()
-    for (const row of this.#before.jobs.values())
-      if (row.state === 'running') this.#tenures.restored(row, elapsed, wall)
+    const running = [...this.#before.jobs.values()].filter(({ state }) => state === 'running')
+    this.#tenures.restored(running, elapsed, wall)
   }
 
   /** The file is of a newer version than the engines. */

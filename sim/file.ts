@@ -3,7 +3,7 @@ import { copyFileSync, rmSync } from 'node:fs'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import type { State } from '../src/model/lifecycle.ts'
 import { markAsCopy } from '../src/store/sqlite/epoch.ts'
-import type { Row } from './model.ts'
+import type { Held, Row } from './model.ts'
 import type { ScheduleRow } from './ticks.ts'
 
 export interface Queue extends Record<State, number> {
@@ -23,6 +23,8 @@ export const unheardOf = { keepSucceeded: 86_400_000, keepCancelled: 7 * 86_400_
 /** What the file said at one moment. */
 export interface Snapshot {
   jobs: Map<number, Row>
+  /** What runs of the jobs that no rule can read: it is company too. */
+  wild: Held[]
   queues: Map<string, Queue>
   schedules: Map<string, ScheduleRow>
   /** Names the file. */
@@ -36,6 +38,7 @@ export class File {
   readonly #path: string
   #db!: DatabaseSync
   #jobs!: StatementSync
+  #wild!: StatementSync
   #counts!: StatementSync
   #queues!: StatementSync
   #overdue!: StatementSync
@@ -64,6 +67,9 @@ export class File {
          idempotency_key AS key, concurrency_key AS concurrency, undelivered, company, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures,
          (SELECT outcome FROM gq_attempts WHERE job_id = id ORDER BY attempt DESC LIMIT 1) AS outcome
        FROM gq_jobs WHERE payload NOT LIKE '%wild%' ORDER BY id`,
+    )
+    this.#wild = this.#db.prepare(
+      `SELECT id, lease_token AS token, worker_id AS worker FROM gq_jobs WHERE state = 'running' AND payload LIKE '%wild%'`,
     )
     this.#counts = this.#db.prepare('SELECT queue, state, COUNT(*) AS count FROM gq_jobs GROUP BY 1, 2')
     this.#queues = this.#db.prepare(
@@ -155,6 +161,7 @@ export class File {
     const schedules = this.#schedules.all() as unknown as ScheduleRow[]
     return {
       jobs: new Map(jobs.map((row) => [row.id, row])),
+      wild: this.#wild.all() as unknown as Held[],
       queues: new Map(queues.map((row) => [row.name, row])),
       schedules: new Map(schedules.map((row) => [row.name, row])),
       epoch: this.epoch,

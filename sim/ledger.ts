@@ -1,20 +1,23 @@
 import type { Happening, Row } from './model.ts'
+import { nameOf } from './tenures.ts'
 
 /** What each job has been through, by the contract: its charges, and beside how many others it may run. */
 export class Ledger {
   readonly #charges = new Map<number, number>()
   readonly #mostBeside = new Map<number, number>()
-  readonly #kills = new Map<number, number>()
-  /** What ended a lease by its holder's word: name -> 'succeed' or 'fail'. */
+  readonly #kills = new Map<number, { deaths: number; slots: number }>()
+  /** What ended a lease by its holder's word: name -> 'succeed', 'fail', or 'release' of a job that was to be cancelled. */
   readonly ends = new Map<string, string>()
 
   /** A job went this way. */
-  follow(row: Row, lease: string | null, way: Happening[]): void {
+  follow(row: Row, old: Row | undefined, way: Happening[]): void {
+    const isRecorded = row.failures > (old?.failures ?? 0)
     for (const happening of way) {
       const { what, law } = happening
       if (what === 'retry') this.#charges.delete(row.id)
       if (what === 'succeed' || what === 'fail') this.#mostBeside.delete(row.id)
-      if ((what === 'succeed' || what === 'fail') && happening.once && lease) this.ends.set(lease, what)
+      const isEnd = what === 'succeed' || what === 'fail' || (what === 'release' && isRecorded)
+      if (old && isEnd && happening.once) this.ends.set(nameOf(old), what)
       const charged = what === 'fail' || (what === 'lost' && happening.charged)
       if (charged && !law) this.#charges.set(row.id, this.charges(row.id) + 1)
       if (what === 'lost' && happening.company)
@@ -22,10 +25,12 @@ export class Ledger {
     }
   }
 
-  /** It has killed its process: how often in all. */
-  killed(id: number): number {
-    this.#kills.set(id, (this.#kills.get(id) ?? 0) + 1)
-    return this.#kills.get(id)!
+  /** It has killed a process of so many slots: how often it has killed one in all, and the most slots of any. */
+  killed(id: number, slots: number): { deaths: number; slots: number } {
+    const before = this.#kills.get(id) ?? { deaths: 0, slots: 1 }
+    const kills = { deaths: before.deaths + 1, slots: Math.max(before.slots, slots) }
+    this.#kills.set(id, kills)
+    return kills
   }
 
   restored(ids: Iterable<number>): void {

@@ -43,6 +43,9 @@ export interface Row {
   outcome: 'failed' | 'timeout' | 'lost' | 'cancelled' | null
 }
 
+/** What a worker holds. */
+export type Held = Pick<Row, 'id' | 'token' | 'worker'>
+
 /** The part of a job that events change. */
 export interface Facts {
   state: State | 'gone'

@@ -1,7 +1,7 @@
 import { Engine, type Reply, type Request } from '../src/store/sqlite/commit.ts'
 import { connect } from '../src/store/sqlite/connection.ts'
 import type { Input, LeasedJob, Operation, Source, StoreEvent } from '../src/store/store.ts'
-import { type Call, must } from './checker.ts'
+import { type Call, type Moment, must } from './checker.ts'
 import { Faults, FaultyDb } from './faults.ts'
 import type { Snapshot } from './file.ts'
 import type { Machine } from './machine.ts'
@@ -105,7 +105,7 @@ export class SimulatedProcess {
   sealed = false
   /** Others have acted within this call. */
   interrupted = false
-  #lockedAt: { now: number; elapsed: number }[] = []
+  #lockedAt: Moment[] = []
   #lockedAfterGap = false
   readonly #machine: Machine
   #engine: Engine | undefined
@@ -156,7 +156,7 @@ export class SimulatedProcess {
     const watch = {
       between: (sql: string) => this.#machine.between(this.pid, sql),
       began: () => {
-        this.#lockedAt.push({ now: clock.now(), elapsed: clock.monotonic() })
+        this.#lockedAt.push(this.#moment)
         this.#lockedAfterGap ||= this.afterGap
         this.afterGap = false
       },
@@ -330,6 +330,13 @@ export class SimulatedProcess {
     return canTell || pid === this.pid ? alive.has(pid) : null
   }
 
+  /** What its call has taken so far counts, unless that is as long as if it had stood still. */
+  get #moment(): Moment {
+    const { clock } = this.#machine
+    const ofCall = this.inCall && this.#inCallFor <= leastGap ? this.#inCallFor : 0
+    return { now: clock.now(), elapsed: clock.monotonic(), watched: this.life.watched + ofCall }
+  }
+
   /** One call of the engine; whatever comes of a crash is heard by nobody. */
   #call(kind: Call['kind'], work: () => Reply[], isOfApp = false): Call {
     const next = this.outbox[0]?.seq ?? Number.POSITIVE_INFINITY
@@ -367,9 +374,8 @@ export class SimulatedProcess {
     )
     if (faulty) this.life.faultyAt = clock.monotonic()
     if (this.faults.dead) [replies, events] = [[], []]
-    if (this.#lockedAt.length === 0) this.#lockedAt.push({ now: clock.now(), elapsed: clock.monotonic() })
+    if (this.#lockedAt.length === 0) this.#lockedAt.push(this.#moment)
     const moments = this.#lockedAt.filter(({ now }, i, all) => now !== all[i - 1]?.now)
-    const { now, elapsed } = moments.at(-1)!
     return {
       kind,
       pid: this.pid,
@@ -377,8 +383,7 @@ export class SimulatedProcess {
       replies,
       events,
       faulty,
-      now,
-      elapsed,
+      ...moments.at(-1)!,
       moments,
       ended: clock.monotonic(),
       afterGap,

@@ -1,5 +1,4 @@
-import type { Row } from './model.ts'
-import { grace, type Happening } from './model.ts'
+import { grace, type Happening, type Held, type Row } from './model.ts'
 import type { Life } from './process.ts'
 
 // Section 6 of the contract: when a lease may be taken, and what it means for the job. A lease lives on its holder's
@@ -46,6 +45,8 @@ export interface Taker {
   pid: number
   elapsed: number
   now: number
+  /** For how long it had watched by then. */
+  watched: number
   afterGap: boolean
 }
 
@@ -73,7 +74,7 @@ export class Tenures {
     this.#lives = lives
   }
 
-  holderOf(row: Row): { holder: string; life: Life } {
+  holderOf(row: Held): { holder: string; life: Life } {
     return this.#lifeOf(row.worker!)
   }
 
@@ -99,10 +100,13 @@ export class Tenures {
     })
   }
 
-  /** It runs in a copy that has taken the file's place: nobody holds it. */
-  restored(row: Row, elapsed: number, now: number): void {
-    this.given(row, true, { elapsed, now, ended: elapsed })
-    this.#restored.add(nameOf(row))
+  /** A copy has taken the file's place: nobody holds what runs in it, and its next tokens may be those of other leases before. */
+  restored(running: Row[], elapsed: number, now: number): void {
+    for (const names of [this.confirmed, this.#lastSigns, this.#restored]) names.clear()
+    for (const row of running) {
+      this.given(row, true, { elapsed, now, ended: elapsed })
+      this.#restored.add(nameOf(row))
+    }
   }
 
   jumped(): void {
@@ -110,7 +114,7 @@ export class Tenures {
   }
 
   /** A lease was taken; `isLoss`: its job was lost, beside all that its holder then held. */
-  taken(row: Row, isLoss: boolean): void {
+  taken(row: Held, isLoss: boolean): void {
     const { holder, life } = this.holderOf(row)
     const last = this.#lastSigns.get(holder)
     if (isLoss && last?.held.has(nameOf(row))) last.isSettled = true
@@ -124,7 +128,7 @@ export class Tenures {
   }
 
   /** The holder falls silent at this moment, or dies. */
-  silent(holder: string, held: Row[], at: number): void {
+  silent(holder: string, held: Held[], at: number): void {
     this.#lastSigns.set(holder, { held: new Set(held.map(nameOf)), at, isSettled: false })
   }
 
@@ -184,8 +188,7 @@ export class Tenures {
     const couldRenew = life.faultyAt < tenure.since && !Number.isNaN(Number(this.holderOf(row).holder))
     if (couldRenew && life.stopped - tenure.atFirst.stopped < 1000 && life.free - tenure.atFirst.free < 1000)
       return laws.living
-    const watched = this.#lives.get(taker.pid)!.watched - (tenure.watched.get(taker.pid) ?? 0)
-    if (watched < 1000) return laws.unwatched
+    if (taker.watched - (tenure.watched.get(taker.pid) ?? 0) < 1000) return laws.unwatched
     return taker.afterGap ? laws.gap : null
   }
 

@@ -150,6 +150,20 @@ export function company({ holdsOverTime }: Suite): void {
     assert.equal(await at.state(first!), 'ready')
   })
 
+  holdsOverTime('others are held back for it too when the worker that found it first no longer waits', async (at) => {
+    await at.worker()
+    const [one, two] = [await far(at, 'p'), await far(at, 'p')]
+    await at.submit({ type: 'long', visibilityTimeout: '1h' })
+    assert.equal((await at.lease(one, { types: ['long'] })).length, 1)
+    await lostTogether(at, 2)
+    const waiting = at.ask(two, { types: ['work', 'other'] })
+    await at.settle()
+    assert.deepEqual(await at.lease(one), [])
+    const other = await at.submit({ type: 'other' })
+    await at.settle()
+    assert.deepEqual([waiting.jobs, await at.state(other)], [undefined, 'ready'])
+  })
+
   holdsOverTime('a job of limited company that may not start holds nobody back', async (at) => {
     await at.worker()
     await at.submit({ type: 'long' })
@@ -203,6 +217,22 @@ export function company({ holdsOverTime }: Suite): void {
     },
   )
 
+  holdsOverTime('the next job that waits for room has higher classes pass it for 5 s of its own wait', async (at) => {
+    await at.worker()
+    await at.submitMany({ type: 'long', visibilityTimeout: '1h' }, Array(3).fill(0))
+    const worker = await far(at)
+    const long = await at.lease(worker, { types: ['long'] })
+    const lost = await lostTogether(at, 5)
+    assert.deepEqual(await at.lease(worker), [])
+    at.advance(6000)
+    for (const job of long) await at.succeed(job)
+    const three = await at.lease(worker)
+    assert.deepEqual(ids(three), lost.slice(0, 3))
+    for (const job of three) await at.succeed(job)
+    const high = await at.submit({ priority: 'high' })
+    assert.equal((await at.lease(worker))[0]!.id, high)
+  })
+
   holdsOverTime('a job that waits for room, and is lost elsewhere meanwhile, waits for more room', async (at) => {
     await at.worker()
     await at.submitMany({ type: 'long', visibilityTimeout: '1h' }, Array(3).fill(0))
@@ -237,6 +267,20 @@ export function company({ holdsOverTime }: Suite): void {
       assert.equal((await at.lease(here))[0]!.id, job.id)
     },
   )
+
+  holdsOverTime('what a leaving worker still runs does not start beside it in its process for 30 s', async (at) => {
+    const [leaves, stays] = [await at.worker(), await at.worker()]
+    const job = await at.running({}, leaves)
+    await at.store.call('unregister', leaves)
+    assert.deepEqual(await at.lease(stays), [])
+    const [other] = await at.lease(await far(at))
+    assert.deepEqual([other!.id, other!.tries], [job.id, 1])
+    await at.store.call('release', other!)
+    at.advance(29_000)
+    assert.deepEqual(await at.lease(stays), [])
+    at.advance(1000)
+    assert.equal((await at.lease(stays))[0]!.id, job.id)
+  })
 
   holdsOverTime('once its handler has ended, the worker may have the job again', async (at) => {
     await at.worker()

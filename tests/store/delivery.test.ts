@@ -187,6 +187,8 @@ test('a worker that is unknown or was signed off is refused, at once or while it
   rig.ask('unregister', worker)
   assert.equal(rig.code('lease', request(worker)), 'WORKER_UNKNOWN')
   assert.equal(rig.worker({ known: worker }), worker)
+  assert.deepEqual(rig.lease(worker), [], 'its handler may go on')
+  rig.tell('settled', job!)
   const [again] = rig.lease(worker)
   assert.deepEqual([again!.id, again!.token > job!.token], [1, true])
   const impostor = rig.worker({ known: worker, instance: 'another process' })

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { jobSpec } from '../../src/model/job.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
+import { connect } from '../../src/store/sqlite/connection.ts'
+import { Db } from '../../src/store/sqlite/db.ts'
 import type { Input, Lease, LeasedJob, Operation, Output } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { temporaryFolder } from '../support/folder.ts'
@@ -25,11 +27,11 @@ class Rig {
     })
   }
 
-  /** The server goes and comes back after some ms. */
-  restart(after: number): void {
+  /** The server goes and comes back after some ms; `open`: how its file is opened. */
+  restart(after: number, open = connect): void {
     this.#engine.close()
     this.clock.advance(after)
-    this.#engine = new Engine(this.#path, this.clock, { tends: true })
+    this.#engine = new Engine(this.#path, this.clock, { tends: true, open })
   }
 
   pass(ms: number): void {
@@ -105,4 +107,51 @@ test('a worker that signed on with an earlier server is not told that its new le
   assert.deepEqual(rig.lost(), [])
   rig.pass(30_000)
   assert.deepEqual(rig.lost(), [next!.id])
+})
+
+test('an opening that takes longer than a second takes no lease: its time counts for nothing', (t) => {
+  const rig = new Rig(t)
+  const { clock } = rig
+  /** After its first look, and before it has the lock. */
+  class Slow extends Db {
+    override begin(kind: 'read' | 'write'): void {
+      if (kind === 'write') clock.advance(600)
+      super.begin(kind)
+    }
+
+    override rollback(): void {
+      super.rollback()
+      clock.advance(600)
+    }
+  }
+  const { job } = rig.work()
+  rig.pass(31_000) // found over
+  rig.restart(20_000, (path) => connect(path, clock, () => new Slow(path, clock)))
+  assert.equal(rig.ask('job', job.id)!.state, 'running')
+  rig.ask('heartbeat', job)
+})
+
+test('a handler that hears late that its lease is lost keeps its job from its process for 30 s from then', (t) => {
+  const rig = new Rig(t)
+  const { clock } = rig
+  let commitMs = 0
+  class Slow extends Db {
+    override commit(): void {
+      super.commit()
+      clock.advance(commitMs)
+    }
+  }
+  rig.restart(0, (path) => connect(path, clock, () => new Slow(path, clock)))
+  const { worker, job } = rig.work()
+  rig.pass(44_000)
+  commitMs = 40_000
+  rig.pass(2000)
+  commitMs = 0
+  assert.deepEqual([rig.lost(), rig.ask('job', job.id)!.state], [[job.id], 'ready'])
+  const request = { worker, sources, slots: 1, exclude: [] }
+  assert.throws(() => rig.ask('lease', request), /waits/)
+  rig.pass(25_000)
+  assert.equal(rig.ask('job', job.id)!.state, 'ready')
+  rig.pass(5000)
+  assert.equal(rig.ask('job', job.id)!.state, 'running')
 })

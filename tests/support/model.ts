@@ -55,7 +55,7 @@ interface ModelProcess {
   overdue: { id: number; lease: number; since: number }[]
   /** It has begun to stop. */
   stops: boolean
-  /** The job that it is to start next, for which it has no room, and since when it holds others back. */
+  /** The job that it is to start next, for which it has no room, and since when it waits for such: until one has its room. */
   next: { job: ModelJob; since: number } | null
 }
 
@@ -141,7 +141,8 @@ export class Model {
       }
       const beside = held.length + taken.length
       if ([...held, ...taken, job].some(({ company }) => company !== null && beside > company)) {
-        if (job.company !== null && beside > job.company) process.next = { job, since: next?.since ?? this.now }
+        const since = process.next?.since ?? this.now
+        if (job.company !== null && beside > job.company) process.next = { job, since }
         break
       }
       taken.push(job)

@@ -70,7 +70,7 @@ export class Company {
       this.#heldBack.clear()
       return { excluded, gate: null, before: null, from: 0 }
     }
-    const before = this.#before(db, instance, excluded)
+    const before = this.#before(db, worker, instance, excluded)
     const from = before && drains(db.clock.monotonic() - before.since) ? before.priority : 0
     return { excluded, gate: this.#gate(db, worker, instance, before), before, from }
   }
@@ -82,7 +82,6 @@ export class Company {
        WHERE state = 'running' AND (worker_id = ?1 OR worker_id IN (SELECT id FROM gq_workers WHERE instance = ?2 AND ended_at IS NULL))`,
       ...[worker, instance],
     )!
-    const since = this.#heldBack.get(instance)?.since ?? db.clock.monotonic()
     let holds = held
     let most = (least ?? Number.POSITIVE_INFINITY) + 1
     return ({ id, priority, company, source }) => {
@@ -97,14 +96,16 @@ export class Company {
         if (before?.id === id) before = null
         return 'take'
       }
-      if (company !== null && holds > company)
+      if (company !== null && holds > company) {
+        const since = this.#heldBack.get(instance)?.since ?? db.clock.monotonic() // none once the one before has its room
         this.#heldBack.set(instance, { id, priority, company, source, worker, since })
+      }
       return 'stop'
     }
   }
 
   /** The job that its process is to start before all others of its class and of lower ones. */
-  #before(db: Db, instance: string, excluded: ReadonlySet<number>): HeldBack | null {
+  #before(db: Db, asker: number, instance: string, excluded: ReadonlySet<number>): HeldBack | null {
     const heldBack = this.#heldBack.get(instance)
     if (!heldBack) return null
     // Another process may have had it meanwhile, and died beside it: it may run beside fewer than it might then.
@@ -113,8 +114,11 @@ export class Company {
        WHERE id = ?1 AND state = 'ready' AND blocked = 0 AND company IS NOT NULL AND (deadline IS NULL OR deadline > ?2)`,
       ...[heldBack.id, db.now],
     )
-    if (ready && !excluded.has(heldBack.id) && roomIn(db.queue(heldBack.source.queue)) > 0)
-      return this.#waits(heldBack.worker, heldBack.source) ? Object.assign(heldBack, ready) : null
+    if (ready && !excluded.has(heldBack.id) && roomIn(db.queue(heldBack.source.queue)) > 0) {
+      // Who found it first may wait no more: then it is the next one's, and may lie in lines that this try does not look at.
+      const worker = [heldBack.worker, asker].find((one) => this.#waits(one, heldBack.source))
+      return worker === undefined ? null : Object.assign(heldBack, ready, { worker })
+    }
     this.#heldBack.delete(instance)
     return null
   }

@@ -70,8 +70,9 @@ export function takesJobs(db: Db, worker: number): void {
   showsLife(db, worker)
 }
 
-/** A handler goes on although its attempt is over: its job is not to start beside it in its process for a while. */
-export function goesOn(db: Db, worker: number | null, { id, token }: { id: number; token: number }): void {
+/** Handlers go on although their attempts are over: their jobs are not to start beside them in their process for a while. */
+export function goesOn(db: Db, worker: number | null, ...leases: { id: number; token: number }[]): void {
+  if (leases.length === 0) return
   const row = db.get<{ overdue: string; remote: 0 | 1 }>(
     `SELECT overdue, pid IS NULL AS remote FROM gq_workers WHERE id = ?1`,
     worker,
@@ -79,22 +80,23 @@ export function goesOn(db: Db, worker: number | null, { id, token }: { id: numbe
   if (!row) return
   const list = JSON.parse(row.overdue) as Overdue[]
   // A remote worker may never say that a handler has ended: then it is listed only as long as it counts.
-  const kept = list.filter(({ since }) => row.remote === 0 || isRecent(since, db.now)).slice(1 - mostOverdue)
-  db.run(
-    `UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`,
-    ...[worker, JSON.stringify([...kept, { id, token, since: db.now } satisfies Overdue])],
-  )
+  const kept = list.filter(({ since }) => row.remote === 0 || isRecent(since, db.now))
+  const more = leases.map(({ id, token }): Overdue => ({ id, token, since: db.now }))
+  const overdue = JSON.stringify([...kept, ...more].slice(-mostOverdue))
+  db.run(`UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`, worker, overdue)
 }
 
-/** A process that stood still hears late that it lost a lease: the time for its handler to stop begins then. */
-export function goesOnFromNow(db: Db, { id, token }: { id: number; token: number }): void {
-  db.run(
-    `UPDATE gq_workers SET overdue = (
-       SELECT json_group_array(CASE WHEN (value ->> 'id', value ->> 'token') = (?1, ?2)
-         THEN json_set(value, '$.since', ?3) ELSE json(value) END) FROM json_each(overdue))
-     WHERE overdue <> '[]' AND EXISTS (SELECT 1 FROM json_each(overdue) WHERE (value ->> 'id', value ->> 'token') = (?1, ?2))`,
-    ...[id, token, db.now],
-  )
+/** Handlers hear late that their leases are lost where their process stood still: the time for them to stop begins then. */
+export function heardLate(db: Db, heard: Overdue[]): void {
+  if (heard.length === 0) return
+  const sinces = new Map(heard.map(({ id, token, since }) => [`${id} ${token}`, since]))
+  const rows = db.all<{ id: number; overdue: string }>(`SELECT id, overdue FROM gq_workers WHERE overdue <> '[]'`)
+  for (const row of rows) {
+    const list = JSON.parse(row.overdue) as Overdue[]
+    const known = list.map((one) => ({ ...one, since: sinces.get(`${one.id} ${one.token}`) ?? one.since }))
+    if (known.some(({ since }, i) => since !== list[i]!.since))
+      db.run(`UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`, row.id, JSON.stringify(known))
+  }
 }
 
 export const isRecent = (since: number, now: number): boolean => Math.abs(now - since) < overdueFor

@@ -8,7 +8,7 @@ import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { Delays } from './delays.ts'
 import { Leases } from './leases.ts'
-import { goesOnFromNow } from './losses.ts'
+import { heardLate } from './losses.ts'
 import { mustKnowSchema } from './newer.ts'
 import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
 import { giveBack, sparePages } from './space.ts'
@@ -40,6 +40,13 @@ export interface Round {
   /** A worker that is about to be signed off: some of what it holds goes back. */
   leaving?: number
 }
+/** A lease that its handler was told it has lost, and when, on the monotonic clock. */
+interface Heard {
+  id: number
+  token: number
+  at: number
+}
+
 const none: ReadonlySet<number> = new Set()
 export const plain: Round = { reaping: false, opening: false, lookAround: false, probing: false }
 
@@ -73,8 +80,8 @@ export class Rounds {
   #skippedTo = Number.NEGATIVE_INFINITY
   /** This process stood still, and no transaction has followed yet. */
   #afterGap = false
-  /** Leases that handlers were told they have lost, and of which the file does not say yet when. */
-  #heard: { id: number; token: number }[] = []
+  /** Of these the file does not say yet when handlers were told. */
+  #heard: Heard[] = []
   /** Transactions that followed a gap, one after the other. */
   #gapsInARow = 0
   /** The app's thread owes a sign of life: a job leased for it now might not start. */
@@ -189,7 +196,9 @@ export class Rounds {
   /** Handlers hear that their leases are lost; those that go on keep their jobs from starting beside them from now on. */
   #hear(events: StoreEvent[]): void {
     this.#emit(events)
-    for (const event of events) if (event.event === 'leaseLost') this.#heard.push(event)
+    const at = this.#clock.monotonic()
+    for (const event of events)
+      if (event.event === 'leaseLost') this.#heard.push({ id: event.id, token: event.token, at })
   }
 
   /** Ms until the next look is worth it, at most `most`; infinity when nobody here would want to know. */
@@ -289,7 +298,7 @@ export class Rounds {
         if (asked) this.#leases.writeProgress(db)
         // What another process took is heard before anything is given: a handler that goes on keeps its job from starting here.
         const heard = writing && everywhere ? this.#leases.lostAmong(db, [...this.#workers, ...this.#remotes]) : []
-        for (const lease of [...this.#heard, ...heard]) goesOnFromNow(db, lease)
+        if (writing) this.#redate(db, [...this.#heard, ...heard.map((lease) => ({ ...lease, at }))], at)
         db.overAt = (lease) => {
           const left = this.#terms.left(lease, at)
           return left === null ? null : db.now + Math.ceil(left)
@@ -337,7 +346,7 @@ export class Rounds {
       }
     }
     if (writing) this.#heard = []
-    this.#emit(events)
+    this.#hear(events)
     if (owesASign && !this.#appStandsStill) this.#askApp()
     this.#delays.forget(db.early)
     if (this.isAtWork) this.#delays.add(db.delayed, db.now, committed)
@@ -348,6 +357,13 @@ export class Rounds {
     if (writing && operations > 0) count(this.#groups, operations)
     const vitals = watched ? this.#vitals(starving) : []
     return [...done.answers, ...this.#waiting.settle(done.fed, done.told), ...vitals]
+  }
+
+  #redate(db: Db, heard: Heard[], monotonic: number): void {
+    heardLate(
+      db,
+      heard.map(({ id, token, at }) => ({ id, token, since: db.now - Math.round(monotonic - at) })),
+    )
   }
 
   #reap(db: Db, monotonic: number, opening: boolean): boolean {

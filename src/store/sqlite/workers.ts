@@ -2,6 +2,7 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
 import type { Db } from './db.ts'
+import { goesOn } from './losses.ts'
 
 /** A row of gq_workers. */
 export interface WorkerRow {
@@ -140,10 +141,21 @@ export const stillGone = (db: Db): WorkerOf[] =>
 export function unregister(db: Db, id: number): null {
   db.atomic(() => {
     const jobs = db.all<RunningJob>(`${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1`, id)
-    for (const job of jobs) releaseHeld(db, job)
+    giveBack(db, id, jobs)
     db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, id, db.now)
   })
   return null
+}
+
+/** Its process lives, and the handlers of what it has not reported may go on. */
+function giveBack(db: Db, worker: number, jobs: RunningJob[], until = Number.POSITIVE_INFINITY): void {
+  const back: { id: number; token: number }[] = []
+  for (const job of jobs) {
+    releaseHeld(db, job)
+    back.push({ id: job.id, token: job.lease_token })
+    if (db.clock.monotonic() >= until) break
+  }
+  goesOn(db, worker, ...back)
 }
 
 /** Jobs that go back in the transaction that signs their worker off. */
@@ -158,13 +170,10 @@ export const holdsMany = (db: Db, id: number): boolean =>
 export function releaseSome(db: Db, id: number): void {
   const end = db.clock.monotonic() + stepMs
   const select = `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${few}`
-  for (let left = few; left === few; ) {
+  for (let left = few; left === few && db.clock.monotonic() < end; ) {
     const jobs = db.all<RunningJob>(select, id)
     left = jobs.length
-    for (const job of jobs) {
-      releaseHeld(db, job)
-      if (db.clock.monotonic() >= end) return
-    }
+    giveBack(db, id, jobs, end)
   }
 }
 
