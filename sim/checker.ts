@@ -227,7 +227,7 @@ export class Checker {
 
   /** A process or a remote one has died, or stands still from now on. */
   silent(holder: string, at: number): void {
-    this.#tenures.silent(holder, this.#runningOf(holder), at)
+    this.#tenures.silent(holder, [...this.#runningOf(holder), ...this.#file.wildOf(holder)], at)
   }
 
   /** Kept as its queue says at that moment, before or after what else happened in the call. */

@@ -141,6 +141,13 @@ export class File {
     return this.#db.prepare(sql).get()!.left as number
   }
 
+  /** The leases of such jobs that a process holds, or a remote one. */
+  wildOf(holder: string): { id: number; token: number }[] {
+    const sql = `SELECT j.id, lease_token AS token FROM gq_jobs j JOIN gq_workers w ON w.id = worker_id
+      WHERE payload LIKE '%wild%' AND state = 'running' AND COALESCE(CAST(w.pid AS TEXT), w.host) = ?`
+    return this.#db.prepare(sql).all(holder) as { id: number; token: number }[]
+  }
+
   /** Somebody else committed since this was last asked. */
   changed(): boolean {
     const { version } = this
@@ -162,12 +169,13 @@ export class File {
     }
   }
 
-  /** The process of a worker; null for one on the network. */
+  /** The process of a worker; null for one on the network, and for no worker. */
   pidOf(worker: number | null): number | null {
-    const known = this.#pids.get(worker!)
+    if (worker === null) return null
+    const known = this.#pids.get(worker)
     if (known !== undefined) return known
     const pid = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)!.pid as number | null
-    this.#pids.set(worker!, pid)
+    this.#pids.set(worker, pid)
     return pid
   }
 

@@ -124,7 +124,7 @@ export class Tenures {
   }
 
   /** The holder falls silent at this moment, or dies. */
-  silent(holder: string, held: Row[], at: number): void {
+  silent(holder: string, held: Pick<Row, 'id' | 'token'>[], at: number): void {
     this.#lastSigns.set(holder, { held: new Set(held.map(nameOf)), at, isSettled: false })
   }
 
