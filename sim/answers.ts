@@ -136,6 +136,9 @@ export class Answers {
     const held = [...after.jobs.values()].filter((row) => row.state === 'running' && row.worker === worker)
     must(held.length <= slots, 'a worker holds at most as many jobs as it has slots', story)
     const last = after.jobs.get(jobs.at(-1)!.id)!
+    const waits = [...after.jobs.values()].filter(({ company, state }) => company !== null && state === 'ready')
+    const drainedFor = ({ company, priority, id }: Row) =>
+      company !== null || waits.some((row) => row.priority === priority && row.id > id)
     const overdue = after.overdue(worker, last.startedAt!)
     for (const row of after.jobs.values()) {
       const ready = row.state === 'ready' || (row.state === 'scheduled' && row.runAt! <= last.startedAt!)
@@ -144,8 +147,9 @@ export class Answers {
       const { paused, maxRunning, perKey } = after.queues.get(row.queue)!
       if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue
       const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)
-      // A process that drains for a job of limited company lets higher classes wait, so that it has room at last.
-      if (last.company !== null && row.priority < last.priority) continue
+      // A process that drains for a job of limited company lets higher classes wait, so that it has room at last: it starts
+      // that job, or an older one of its class.
+      if (row.priority < last.priority && drainedFor(last)) continue
       must(!precedes, 'the first ready job goes first', () => [row, story()])
     }
     for (const [i, { priority, id }] of jobs.entries())
