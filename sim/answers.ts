@@ -208,7 +208,7 @@ export class Answers {
       const lease = (operation === 'release' ? input : (input as Input<'fail'>).lease) as Lease
       must(!isHeld(after, lease), 'a live lease is not refused', story)
       const isAgain = this.#ledger.ends.get(nameOf(lease)) === operation && after.jobs.has(lease.id)
-      const stands = operation === 'fail' || after.jobs.get(lease.id)?.state === 'succeeded'
+      const stands = operation !== 'succeed' || after.jobs.get(lease.id)?.state === 'succeeded'
       must(!isAgain || !stands, 'a report that is on disk is not answered LEASE_LOST', story)
     }
     if (operation !== 'submit') return

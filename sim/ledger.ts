@@ -4,17 +4,21 @@ import type { Happening, Row } from './model.ts'
 export class Ledger {
   readonly #charges = new Map<number, number>()
   readonly #mostBeside = new Map<number, number>()
-  readonly #kills = new Map<number, number>()
-  /** What ended a lease by its holder's word: name -> 'succeed' or 'fail'. */
+  readonly #kills = new Map<number, { deaths: number; slots: number }>()
+  /** What ended a lease by its holder's word: name -> 'succeed', 'fail', or 'release' of a job that was to be cancelled. */
   readonly ends = new Map<string, string>()
 
-  /** A job went this way. */
-  follow(row: Row, lease: string | null, way: Happening[]): void {
+  /** A job went this way. `old`: as it was before, with the name of its lease. */
+  follow(row: Row, old: { lease: string; cancel: number } | null, way: Happening[]): void {
+    const lease = old?.lease
+    let cancelled = old?.cancel === 1
     for (const happening of way) {
       const { what, law } = happening
+      if (what === 'cancel') cancelled = true
       if (what === 'retry') this.#charges.delete(row.id)
       if (what === 'succeed' || what === 'fail') this.#mostBeside.delete(row.id)
       if ((what === 'succeed' || what === 'fail') && happening.once && lease) this.ends.set(lease, what)
+      if (what === 'release' && happening.once && lease && cancelled) this.ends.set(lease, what) // else it is as if never taken
       const charged = what === 'fail' || (what === 'lost' && happening.charged)
       if (charged && !law) this.#charges.set(row.id, this.charges(row.id) + 1)
       if (what === 'lost' && happening.company)
@@ -22,10 +26,12 @@ export class Ledger {
     }
   }
 
-  /** It has killed its process: how often in all. */
-  killed(id: number): number {
-    this.#kills.set(id, (this.#kills.get(id) ?? 0) + 1)
-    return this.#kills.get(id)!
+  /** It has killed its process, which had so many slots: how often in all, and the most slots that it met. */
+  killed(id: number, slots: number): { deaths: number; slots: number } {
+    const before = this.#kills.get(id) ?? { deaths: 0, slots }
+    const now = { deaths: before.deaths + 1, slots: Math.max(before.slots, slots) }
+    this.#kills.set(id, now)
+    return now
   }
 
   restored(ids: Iterable<number>): void {
