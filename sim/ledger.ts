@@ -15,7 +15,7 @@ export class Ledger {
     for (const happening of way) {
       const { what, law } = happening
       if (what === 'cancel') cancelled = true
-      if (what === 'retry') this.#charges.delete(row.id)
+      if (what === 'retry') for (const known of [this.#charges, this.#kills]) known.delete(row.id) // a fresh budget
       if (what === 'succeed' || what === 'fail') this.#mostBeside.delete(row.id)
       if ((what === 'succeed' || what === 'fail') && happening.once && lease) this.ends.set(lease, what)
       if (what === 'release' && happening.once && lease && cancelled) this.ends.set(lease, what) // else it is as if never taken
