@@ -104,6 +104,7 @@ export const happen = {
   sql: (world: World) => {
     const { random, clock, file, checker, meanwhile } = world
     if (meanwhile.lockIsHeld) return
+    meanwhile.othersWrite()
     const { queue, type } = random.pick(lines)
     file.submit(queue, type, `{"n":${++world.payload}}`, clock.wall)
     checker.look()
