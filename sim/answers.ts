@@ -136,7 +136,8 @@ export class Answers {
     const held = [...after.jobs.values()].filter((row) => row.state === 'running' && row.worker === worker)
     must(held.length <= slots, 'a worker holds at most as many jobs as it has slots', story)
     const last = after.jobs.get(jobs.at(-1)!.id)!
-    const waits = [...after.jobs.values()].filter(({ company, state }) => company !== null && state === 'ready')
+    const waited = ({ id, state }: Row) => state === 'ready' || before.jobs.get(id)?.state === 'ready' // another worker has it now
+    const waits = [...after.jobs.values()].filter((row) => row.company !== null && waited(row))
     const drainedFor = ({ company, priority, id }: Row) =>
       company !== null || waits.some((row) => row.priority === priority && row.id > id)
     const overdue = after.overdue(worker, last.startedAt!)
