@@ -143,13 +143,11 @@ export class Answers {
     const held = [...after.jobs.values()].filter((row) => row.state === 'running' && row.worker === worker)
     must(held.length <= slots, 'a worker holds at most as many jobs as it has slots', story)
     const last = after.jobs.get(jobs.at(-1)!.id)!
+    const waited = ({ id, state }: Row) => state === 'ready' || before.jobs.get(id)?.state === 'ready' // another worker has it now
+    const waits = [...after.jobs.values()].filter((row) => row.company !== null && waited(row))
+    const drainedFor = ({ company, priority, id }: Row) =>
+      company !== null || waits.some((row) => row.priority === priority && row.id > id)
     const overdue = after.overdue(worker, last.startedAt!)
-    // A process that drains for a job of limited company lets higher classes wait, so that it has room at last; those of
-    // the same class that are older than it go first also then.
-    const mayDrain = [...after.jobs.values()].some(
-      ({ company, priority, id, state }) =>
-        company !== null && priority === last.priority && (id === last.id || (id > last.id && state === 'ready')),
-    )
     // What is due is made ready in a step that ends by the clock: where time has passed since the lock, the next goes on.
     const isRipe = ({ state, runAt }: Row) => state === 'scheduled' && runAt! <= last.startedAt! && elapsed === ended
     for (const row of after.jobs.values()) {
@@ -159,7 +157,9 @@ export class Answers {
       const { paused, maxRunning, perKey } = after.queues.get(row.queue)!
       if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue
       const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)
-      if (row.priority < last.priority && mayDrain) continue
+      // A process that drains for a job of limited company lets higher classes wait, so that it has room at last: it starts
+      // that job, or an older one of its class.
+      if (row.priority < last.priority && drainedFor(last)) continue
       must(!precedes, 'the first ready job goes first', () => [row, story()])
     }
     for (const [i, { priority, id }] of jobs.entries())

@@ -154,7 +154,7 @@ export class Checker {
     must(from !== null, 'a job is there only if it was submitted', story)
     const lease = old && row.token === old.token ? 'old' : 'new'
     const way = this.#way(from!, factsOf(row, lease), old, row, call, 'only what the table of states allows', story)
-    this.#ledger.follow(row, old, way)
+    this.#ledger.follow(row, old ? { lease: nameOf(old), cancel: old.cancel } : null, way)
     const isLoss = way.some(({ what }) => what === 'lost')
     if (isLoss || way.some(({ what, once }) => what === 'fail' && !once)) this.#tenures.taken(old!, isLoss)
     if (way.some(({ what, once }) => once && /^(succeed|fail|release)$/.test(what))) this.#tenures.reported(old!)
@@ -273,6 +273,8 @@ export class Checker {
     const missing: Happening[] = []
     const refused = new Set(call.replies.flatMap((r) => ('error' in r && r.error.accepted === 'no' ? [r.seq] : [])))
     const mine = (lease: { id: number; token: number }) => lease.id === id && lease.token === old?.token
+    const end = old?.state === 'running' ? this.#file.endOf(id, old.attempt) : undefined
+    const wasReported = end !== undefined && end.token === old!.token // its holder ended it, says the history
     for (const { seq, operation, input, epoch } of call.asked) {
       if (refused.has(seq) || (epoch !== undefined && epoch !== this.#before.epoch)) continue
       if (operation === 'cancel' || operation === 'retry' || operation === 'remove') {
@@ -287,7 +289,7 @@ export class Checker {
       } else if (operation === 'lease') {
         const { worker, holds } = input as LeaseRequest & { holds?: number[] }
         const isMissing = old?.worker === worker && holds && !holds.includes(old.token!)
-        if (isMissing && old.state === 'running' && this.#tenures.isUnheard(old))
+        if (isMissing && old.state === 'running' && !wasReported && this.#tenures.isUnheard(old))
           missing.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
       } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: true })
     }
@@ -296,9 +298,7 @@ export class Checker {
     const reports = call.asked.filter(({ seq, operation }) => answered.has(seq) && /^(succeed|fail)$/.test(operation))
     if (reports.some(({ input }) => mine((input as Input<'fail'>).lease))) return list
     list.push(...missing)
-    if (old?.state !== 'running') return list
-    const end = this.#file.endOf(id, old.attempt)
-    if (end?.token === old.token) return list
+    if (old?.state !== 'running' || wasReported) return list
     const isOpen = !end || end.outcome === 'cancelled' // else the history says what it was taken for
     const taking = this.#tenures.taking(old, call)
     list.push(...taking.filter(({ what }) => isOpen || (what === 'lost') === (end.outcome === 'lost')))

@@ -169,7 +169,7 @@ export class File {
     }
   }
 
-  /** The process of a worker; null for one on the network. */
+  /** The process of a worker; null for one on the network, and for no worker. */
   pidOf(worker: number | null): number | null {
     if (worker === null) return null
     const known = this.#pids.get(worker)

@@ -1,3 +1,4 @@
+import type { Lease } from '../src/store/store.ts'
 import type { SimulatedProcess } from './process.ts'
 import { anySchedule, anySettings, anySubmission, type Incident, lines } from './workload.ts'
 import type { World } from './world.ts'
@@ -44,7 +45,9 @@ export const happen = {
   },
   late: ({ random, leases, processes }: World, process: SimulatedProcess) => {
     const lease = random.pick(leases.slice(-20))
-    const runsIn = (one: SimulatedProcess) => one.handlers.some((handler) => handler.lease.token === lease?.token)
+    const isIt = (handler: { lease: Lease }) => handler.lease.token === lease?.token
+    const runsIn = (one: SimulatedProcess) =>
+      one.handlers.some(isIt) || one.workers.some(({ overdue }) => overdue.some(isIt))
     if (!lease || runsIn(process)) return
     const what = random.pick(['succeed', 'release', 'heartbeat'] as const)
     if (what === 'release' && processes.some(runsIn)) return // it says that the handler has ended: only its holder does
@@ -101,6 +104,7 @@ export const happen = {
   sql: (world: World) => {
     const { random, clock, file, checker, meanwhile } = world
     if (meanwhile.lockIsHeld) return
+    meanwhile.othersWrite()
     const { queue, type } = random.pick(lines)
     file.submit(queue, type, `{"n":${++world.payload}}`, clock.wall)
     checker.look()

@@ -1,5 +1,4 @@
 import type { Happening, Row } from './model.ts'
-import { nameOf } from './tenures.ts'
 
 /** What each job has been through, by the contract: its charges, and beside how many others it may run. */
 export class Ledger {
@@ -9,15 +8,17 @@ export class Ledger {
   /** What ended a lease by its holder's word: name -> 'succeed', 'fail', or 'release' of a job that was to be cancelled. */
   readonly ends = new Map<string, string>()
 
-  /** A job went this way. */
-  follow(row: Row, old: Row | undefined, way: Happening[]): void {
-    const isRecorded = row.failures > (old?.failures ?? 0)
+  /** A job went this way. `old`: as it was before, with the name of its lease. */
+  follow(row: Row, old: { lease: string; cancel: number } | null, way: Happening[]): void {
+    const lease = old?.lease
+    let cancelled = old?.cancel === 1
     for (const happening of way) {
       const { what, law } = happening
-      if (what === 'retry') this.#charges.delete(row.id)
+      if (what === 'cancel') cancelled = true
+      if (what === 'retry') for (const known of [this.#charges, this.#kills]) known.delete(row.id) // a fresh budget
       if (what === 'succeed' || what === 'fail') this.#mostBeside.delete(row.id)
-      const isEnd = what === 'succeed' || what === 'fail' || (what === 'release' && isRecorded)
-      if (old && isEnd && happening.once) this.ends.set(nameOf(old), what)
+      if ((what === 'succeed' || what === 'fail') && happening.once && lease) this.ends.set(lease, what)
+      if (what === 'release' && happening.once && lease && cancelled) this.ends.set(lease, what) // else it is as if never taken
       const charged = what === 'fail' || (what === 'lost' && happening.charged)
       if (charged && !law) this.#charges.set(row.id, this.charges(row.id) + 1)
       if (what === 'lost' && happening.company)

@@ -40,10 +40,15 @@ export class Meanwhile {
     return this.#within.length > 0
   }
 
+  /** What the calls that have begun have seen of the file may be old. */
+  othersWrite(): void {
+    for (const outer of this.#within) outer.interrupted = true
+  }
+
   /** Runs a call of a process, with simulated time where it waits. */
   within<T>(process: SimulatedProcess, work: () => T): T {
     const real = { ...lockWait }
-    for (const outer of this.#within) outer.interrupted = true
+    this.othersWrite()
     this.#within.push(process)
     lockWait.now = this.#world.clock.monotonic
     lockWait.sleep = (ms) => this.#waits(process, ms)

@@ -86,6 +86,9 @@ export class Tenures {
   given(row: Row, isNew: boolean, { elapsed, now, ended }: { elapsed: number; now: number; ended: number }): void {
     const before = this.#tenures.get(row.id)
     const { life } = this.#lifeOf(row.worker!)
+    // Where nobody who had seen it begin renewed it, the wall clock ended its timeout: what set that forward still counts.
+    const left = isNew ? 0 : before!.started + row.timeout + grace - elapsed
+    const byWall = row.expiresAt! - now < Math.min(row.visibility, left)
     this.#tenures.set(row.id, {
       name: nameOf(row),
       started: isNew ? elapsed : before!.started,
@@ -96,7 +99,7 @@ export class Tenures {
       holder: life,
       atFirst: { ...life },
       watched: new Map([...this.#lives].map(([pid, { watched }]) => [pid, watched])),
-      jumped: false,
+      jumped: !isNew && before!.jumped && byWall,
     })
   }
 

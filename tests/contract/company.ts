@@ -114,6 +114,24 @@ export function company({ holdsOverTime }: Suite): void {
     assert.deepEqual(await at.lease(again[0]!), [])
   })
 
+  holdsOverTime(
+    'a loss is known until all of its jobs are taken, however late and whatever has become of the others',
+    async (at) => {
+      await at.worker()
+      const worker = await far(at, 'p')
+      const first = await at.running({}, worker)
+      const last = await at.running({ visibilityTimeout: '8d', timeout: '30d' }, worker)
+      await lapse(at, [first, last])
+      const [again] = await at.lease(await far(at))
+      await at.succeed(again!)
+      await at.store.call('remove', first.id)
+      at.lapse(8 * 86_400_000)
+      const [record] = await at.store.call('attempts', last.id)
+      assert.match(record!.error!.message, /it and 1 other ran/)
+      assert.equal((await at.job(last.id)).attemptsLeft, 12)
+    },
+  )
+
   holdsOverTime('two that registered from one address are two processes', async (at) => {
     await at.worker()
     await at.submitMany({}, Array(4).fill(0))

@@ -61,6 +61,35 @@ for (const [
     }
   })
 
+test('losses alone count, also with one in company between them: that one costs no attempt', async () => {
+  await using host = new Host()
+  const [id, other] = await submit(await host.start([0]), Array<Does>(3).fill({}), { maxAttempts: 3 })
+  const deaths: string[] = []
+  // Three run; then it alone, since the process has one slot; then two, as many as may; then it alone, whatever the slots.
+  for (const slots of [3, 1, 4, 4, 4]) {
+    const process = await host.start([slots])
+    host.processes.find((one) => one !== process)?.die()
+    process.at.advance(1000) // its backoff
+    await process.live(10)
+    await process.live(10)
+    assert.ok(process.running.some((job) => job.id === id))
+    process.die()
+    const { at } = await host.start([0])
+    const { state, attemptsLeft, company } = await at.job(id!)
+    const [record] = (await at.store.call('attempts', id!)).slice(-1)
+    const beside = record!.error!.message.match(/it (ran alone|and \d)/)![1]
+    deaths.push(`${beside}: ${state}, ${attemptsLeft} left, beside ${company}`)
+  }
+  assert.deepEqual(deaths, [
+    'and 2: ready, 3 left, beside 1',
+    'ran alone: ready, 2 left, beside 1',
+    'and 1: ready, 2 left, beside 0',
+    'ran alone: scheduled, 1 left, beside 0',
+    'ran alone: dead, 0 left, beside 0',
+  ])
+  assert.equal(await host.processes[0]!.at.state(other!), 'ready')
+})
+
 test('jobs with one attempt are never started again, whoever killed their process', async () => {
   await using host = new Host()
   const start = () => host.start([10])

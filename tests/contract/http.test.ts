@@ -34,6 +34,7 @@ contract(
     return {
       store,
       time: null,
+      renews: true,
       async settled() {
         while (open - before !== server.waiting) await setImmediate()
       },

@@ -45,7 +45,9 @@ for (const concurrency of [1, 4])
       history.map(({ attempt, outcome }) => [attempt, outcome]),
       Array.from({ length: deaths }, (_, i) => [i + 1, 'lost']),
     )
-    for (const { message } of history.slice(-3)) assert.match(message, /it ran alone/)
+    // A loss alone may lie between those in company: one that ran beside it had ended a moment before.
+    const alone = history.map(({ message }) => /it ran alone/.test(message))
+    assert.ok(alone.filter(Boolean).length === 3 && alone.at(-1), JSON.stringify(history))
     const others = db.prepare(`SELECT id, state, attempt FROM gq_jobs WHERE id <> ? ORDER BY id`).all(poison)
     assert.deepEqual(
       others.map((row) => row.id),

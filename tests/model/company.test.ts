@@ -11,6 +11,7 @@ const table: [Partial<LostJob>, number | null, [boolean, number | null, number, 
   [{ losses: 2, tries: 3 }, 0, [true, null, 3, 'dead']],
   [{ losses: 0, tries: 3 }, 0, [true, null, 1, 'dead']],
   [{ company: 0 }, 0, [true, 0, 1, 'ready']],
+  [{ company: 1 }, 0, [true, 1, 1, 'ready']], // beside one other the next time, perhaps
   [{}, 1, [false, 0, 0, 'ready']],
   [{}, 2, [false, 1, 0, 'ready']],
   [{}, 3, [false, 1, 0, 'ready']],

@@ -141,7 +141,7 @@ function pruneWorkers(db: Db, end: number): boolean {
 const lossKeptFor = 7 * 86_400_000
 const lossesSeen = new WeakMap<Db, number>()
 
-/** In turn, so many a look: a loss stays as long as the history of one of its jobs. */
+/** In turn, so many a look: a loss stays as long as the history of one of its jobs, and until all of these are taken. */
 function pruneLosses(db: Db): boolean {
   const rows = db.all<{ id: number; used: 0 | 1 }>(
     `SELECT id, EXISTS (SELECT 1 FROM gq_attempts WHERE loss_id = l.id) AS used
@@ -149,7 +149,8 @@ function pruneLosses(db: Db): boolean {
     ...[db.now - lossKeptFor, lossesSeen.get(db) ?? 0],
   )
   lossesSeen.set(db, rows.length < chunk ? 0 : rows.at(-1)!.id)
-  for (const { id, used } of rows) if (!used) db.run(`DELETE FROM gq_losses WHERE id = ?1`, id)
+  const goesOn = (id: number) => db.get(`SELECT 1 FROM gq_workers WHERE loss_id = ?1 AND ended_at IS NULL`, id)
+  for (const { id, used } of rows) if (!used && !goesOn(id)) db.run(`DELETE FROM gq_losses WHERE id = ?1`, id)
   return false // no hurry
 }
 
