@@ -331,7 +331,7 @@ export class Rounds {
     this.#heedGap(before)
     if (writing) this.#waiting.committed(db)
     if (asked) this.#leases.progressWritten()
-    this.#follow(requests, done.answers)
+    this.#follow(requests, done.answers, db.epoch)
     const events = [...db.events, ...[...done.heard, ...db.lost].flatMap((lease) => this.#leases.lose(lease))]
     if (reaping) this.#terms.renewed(at)
     if (reaping || pruning)
@@ -385,8 +385,9 @@ export class Rounds {
     this.#leases.giveBackUntold(db, [...this.#workers])
   }
 
-  #follow(requests: Request[], answers: Reply[]): void {
-    for (const [i, { operation, input }] of requests.entries()) {
+  #follow(requests: Request[], answers: Reply[], present: string): void {
+    for (const [i, { operation, input, epoch = present }] of requests.entries()) {
+      if (epoch !== present) continue // of a file that was replaced: a lease of this one may have the same id and token
       const answer = answers[i]!
       if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
       else if (operation === 'release' || operation === 'settled') this.#leases.end(input as Lease)
