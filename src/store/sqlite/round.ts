@@ -390,7 +390,7 @@ export class Rounds {
       if (epoch !== present) continue // of a file that was replaced: a lease of this one may have the same id and token
       const answer = answers[i]!
       if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
-      else if (operation === 'release' || operation === 'settled') this.#leases.end(input as Lease)
+      else if (operation === 'release') this.#leases.end(input as Lease)
       else if (operation === 'register' && 'value' in answer)
         this.#startWork(answer.value as number, input as Input<'register'>)
       else if (operation === 'unregister') this.#forget(input as number)
