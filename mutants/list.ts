@@ -312,7 +312,7 @@ export const mutants: Mutant[] = [
   {
     name: 'line-after-line',
     breaks: 'takes one type after the other instead of one order for all',
-    edits: [['store/sqlite/lines.ts', 'this.#set(i, placeOf(following))', 'this.#set(i, Math.max(0, bound))']],
+    edits: [['store/sqlite/lines.ts', 'bound: placeOf(following) }', 'bound: Math.max(0, bound) }']],
     tests: contract,
   },
   {

@@ -5,7 +5,7 @@ import type { Early } from './delays.ts'
 import { deleteJob } from './operator.ts'
 import { settle, settlingDue } from './places.ts'
 import { keepReceipt } from './receipts.ts'
-import { reclaimDeadWorkers, reclaimOver, reclaimRanOut } from './reclaim.ts'
+import { findOver, reclaimDeadWorkers, reclaimOver, reclaimRanOut } from './reclaim.ts'
 import type { Terms } from './terms.ts'
 import { nextTick, schedulesDue } from './ticks.ts'
 import { workersGone } from './workers.ts'
@@ -196,6 +196,7 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, takes, openi
     reclaimDeadWorkers(db)
     if (!opening) reclaimRanOut(db, terms, lookedAt)
     if (!opening) reclaimOver(db, terms, monotonic)
+    findOver(db, terms, monotonic)
   }
   ripen(db) // also what was just taken back: a second look would have nothing left to do
   const settling = settle(db, db.clock.monotonic() + stepMs)

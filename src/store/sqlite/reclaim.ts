@@ -14,8 +14,8 @@ const stepMs = 2
 
 const runningWith = () => `${selectRunning} WHERE j.id = ?1 AND j.state = 'running' AND j.lease_token = ?2`
 
-/** Takes the leases that nobody renews: what is found over now is taken by a later transaction. */
-export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
+/** The first step in taking the leases that nobody renews: what is found over now is taken by a later transaction. */
+export function findOver(db: Db, terms: Terms, monotonic: number): void {
   const end = db.clock.monotonic() + stepMs
   for (const watched of terms.foundOver(db.now, monotonic).slice(0, stepRows)) {
     const { id, token, expiresAt } = watched
@@ -27,6 +27,11 @@ export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
     Object.assign(watched, seenOver(db.now, db.now, monotonic)) // if this is not stored, the next look corrects it
     if (db.clock.monotonic() >= end) break
   }
+}
+
+/** The second step: takes what was found over, and not renewed since. */
+export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
+  const end = db.clock.monotonic() + stepMs
   for (const { id, token, expiresAt, overSince } of terms.toTake(monotonic).slice(0, stepRows)) {
     const job = db.get<RunningJob>(
       `${runningWith()} AND j.lease_expires_at = ?3 AND j.over_since = ?4`,
