@@ -10,7 +10,7 @@ after(() => files[Symbol.dispose]())
 
 test('the engine keeps its contract over many seeds of chance, crashes and faults', () => {
   const counts: Record<string, number> = {}
-  for (let seed = 1; seed <= 24; seed++) {
+  for (let seed = 1; seed <= 40; seed++) {
     const result = simulate(seed, files)
     assert.equal(result.failure, null, `npm run simulate -- --seed ${seed} --trace: ${result.failure?.rule}`)
     for (const [name, count] of Object.entries(result.counts)) counts[name] = (counts[name] ?? 0) + count
@@ -64,6 +64,12 @@ const spoiled: [what: string, from: string, to: string, rules: RegExp][] = [
     'VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)',
     'SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 WHERE ?2 > 1',
     /history/,
+  ],
+  [
+    'renews for too long',
+    'SET lease_expires_at = ?3, renewed',
+    'SET lease_expires_at = ?3 + 9000, renewed',
+    /a lease lasts/,
   ],
   [
     'retries too early',
