@@ -416,7 +416,7 @@ export const mutants: Mutant[] = [
   {
     name: 'taken-after-gap',
     breaks: 'takes leases right after the process itself stood still',
-    edits: [[round, 'const takes = !this.#afterGap || ', 'const takes = true || ']],
+    edits: [['store/sqlite/gaps.ts', 'return !this.#isOpen || ', 'return true || ']],
     tests: contract,
   },
   {
@@ -426,7 +426,7 @@ export const mutants: Mutant[] = [
       [
         round,
         '        db.rollback()\n',
-        '        db.rollback()\n        this.#heedGap(this.#clock.monotonic() - before)\n',
+        '        db.rollback()\n        this.#terms.skip(this.#clock.monotonic() - before, this.#clock.monotonic())\n',
       ],
     ],
     tests: ['tests/sim.test.ts'],

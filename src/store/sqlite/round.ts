@@ -7,6 +7,7 @@ import type { Condition, Warning } from './condition.ts'
 import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { Delays } from './delays.ts'
+import { Gaps } from './gaps.ts'
 import { Leases } from './leases.ts'
 import { heardLate } from './losses.ts'
 import { mustKnowSchema } from './newer.ts'
@@ -19,11 +20,6 @@ import { releaseSome } from './workers.ts'
 
 /** How often at least the reaper looks, while this process works. */
 const reapEvery = 250
-
-/** How much later than planned a look is, or how long a wait for the lock, when the process counts as having stood still, in ms. */
-const leastGap = 1000
-/** After so many transactions in a row that followed a gap, the next one takes leases all the same. */
-const mostGaps = 5
 
 /** After a longer silence the app's thread is asked for a sign of life before it is given jobs, in ms. */
 const mostSilence = 100
@@ -63,6 +59,7 @@ export class Rounds {
   readonly #remotes = new Set<number>()
   readonly #leases = new Leases()
   readonly #terms = new Terms()
+  readonly #gaps: Gaps
   readonly #delays = new Delays()
   readonly #ticks = new Ticks()
   readonly #commits = histogram([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000])
@@ -74,16 +71,8 @@ export class Rounds {
   #wakeAt = 0
   /** When the last look began, on the monotonic clock: what had come from the app's thread by then has been taken in. */
   #lookedAt = 0
-  /** When the next look is to come, on the monotonic clock. */
-  #expectedAt = Number.POSITIVE_INFINITY
-  /** Up to when time that counts for nothing has been skipped. */
-  #skippedTo = Number.NEGATIVE_INFINITY
-  /** This process stood still, and no transaction has followed yet. */
-  #afterGap = false
   /** Of these the file does not say yet when handlers were told. */
   #heard: Heard[] = []
-  /** Transactions that followed a gap, one after the other. */
-  #gapsInARow = 0
   /** The app's thread owes a sign of life: a job leased for it now might not start. */
   #appStandsStill = false
   /** When something came from the app's thread last, on the monotonic clock. */
@@ -102,6 +91,7 @@ export class Rounds {
     this.#tends = tends
     this.#asksApp = asksApp
     this.#emit = emit
+    this.#gaps = new Gaps(clock, (ms, monotonic) => this.#terms.skip(ms, monotonic))
   }
 
   get isAtWork(): boolean {
@@ -127,7 +117,7 @@ export class Rounds {
   look(db: Db): Round {
     const now = this.#clock.monotonic()
     this.#lookedAt = now
-    this.#heedGap(now)
+    this.#gaps.heed(now)
     this.#condition.warn('CLOCK_SET_BACK', clockSetBack(this.#delays.setBackBy(this.#clock.now(), now)))
     const changed = whileBusy(() => this.#changedOutside(db))
     const lookAround = changed || (now >= this.#wakeAt && this.#waiting.isDue(now))
@@ -135,7 +125,7 @@ export class Rounds {
     const reaping = this.isAtWork && (found || now >= this.#pruneAt)
     if (reaping) whileBusy(() => this.#ticks.plan(db))
     if (lookAround || reaping) this.#hear(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
-    this.#heedGap(now)
+    this.#gaps.heed(now)
     return { ...plain, reaping, lookAround, probing: this.#condition.blocked }
   }
 
@@ -147,7 +137,7 @@ export class Rounds {
     } catch {
       // as told above
     }
-    this.#heedGap(now)
+    this.#gaps.heed(now)
     return { ...plain, reaping: true, opening: true }
   }
 
@@ -165,22 +155,9 @@ export class Rounds {
     if (this.#asksApp) this.#emit([{ event: 'ping' }])
   }
 
-  /** The next look comes in `ms`. When it comes much later, this process stood still. */
+  /** The next look comes in `ms`. */
   expect(ms: number): void {
-    this.#expectedAt = this.#clock.monotonic() + ms
-  }
-
-  /**
-   * Since an instant, or since the look that was planned before it, this process could not have renewed a lease, or kept others
-   * from it by a long transaction. If that was long, the time counts for nothing, and its next transaction takes nothing.
-   */
-  #heedGap(since: number): void {
-    const now = this.#clock.monotonic()
-    const from = Math.max(Math.min(since, this.#expectedAt), this.#skippedTo)
-    if (now - from <= leastGap) return
-    this.#afterGap = true
-    this.#skippedTo = now
-    this.#terms.skip(now - from, now)
+    this.#gaps.expect(ms)
   }
 
   /** Runs a transaction; also one that fails has taken time in which nothing could be renewed. */
@@ -188,7 +165,7 @@ export class Rounds {
     try {
       return work()
     } catch (error) {
-      this.#heedGap(before)
+      this.#gaps.heed(before)
       throw error
     }
   }
@@ -278,7 +255,7 @@ export class Rounds {
     const proving = writing && this.#condition.blocked
     if (writing) whileBusy(() => this.#waiting.prepare(db))
     const before = this.#clock.monotonic()
-    this.#heedGap(before)
+    this.#gaps.heed(before)
     const pruning = !reaping && asked && before >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
     // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
     const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.mayShrink
@@ -291,7 +268,7 @@ export class Rounds {
       try {
         db.begin(writing ? 'write' : 'read')
         at = this.#clock.monotonic() // what judges a lease is read while nobody else can change one
-        this.#heedGap(before)
+        this.#gaps.heed(before)
         // What another process made ready since the last tick goes first if its class is higher: every line counts then.
         const everywhere = lookAround || this.#versionOutside(db) !== this.#dataVersion
         if (proving) this.#probe(db)
@@ -326,9 +303,8 @@ export class Rounds {
     }
     const done = this.#timed(before, () => whileBusy(work))
     // All of it is on disk: only now does memory follow.
-    if (writing) this.#gapsInARow = this.#afterGap ? this.#gapsInARow + 1 : 0
-    if (writing) this.#afterGap = false
-    this.#heedGap(before)
+    if (writing) this.#gaps.written()
+    this.#gaps.heed(before)
     if (writing) this.#waiting.committed(db)
     if (asked) this.#leases.progressWritten()
     this.#follow(requests, done.answers, db.epoch)
@@ -367,12 +343,10 @@ export class Rounds {
   }
 
   #reap(db: Db, monotonic: number, opening: boolean): boolean {
-    // Where every transaction takes long, or waits long for the lock, each would be the first after a gap.
-    const takes = !this.#afterGap || this.#gapsInARow >= mostGaps
     const [workers, terms] = [this.#present, this.#terms]
     const early = this.#delays.behind(db.now, monotonic) > 0 ? this.#delays.due(db.now, monotonic) : []
     this.#delays.sweep(db.now, monotonic)
-    return reap(db, { workers, terms, monotonic, lookedAt: this.#lookedAt, takes, opening, early })
+    return reap(db, { workers, terms, monotonic, lookedAt: this.#lookedAt, takes: this.#gaps.mayTake, opening, early })
   }
 
   #vitals(starving: boolean): Reply[] {
