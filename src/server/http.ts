@@ -201,6 +201,40 @@ function parsed(line: string, number: number): unknown {
   }
 }
 
+interface Shape {
+  type?: string
+  properties?: Record<string, Shape>
+  items?: Shape
+  anyOf?: Shape[]
+}
+type Shaped = (value: unknown) => unknown
+
+/** What makes of a value what its schema names, in that order: nothing else of a row goes out. */
+export function shaping(schema: TSchema): Shaped {
+  const { properties, items, anyOf } = schema as Shape
+  if (anyOf) {
+    const [only, ...others] = anyOf.filter((one) => one.properties ?? one.items)
+    return only && others.length === 0 ? unlessNull(shaping(only as TSchema)) : (value) => value
+  }
+  if (items) {
+    const each = shaping(items as TSchema)
+    return (value) => (value as unknown[]).map(each)
+  }
+  if (!properties) return (value) => value
+  const members = Object.entries(properties).map(([key, one]) => [key, shaping(one as TSchema)] as const)
+  return (value) => {
+    const given = value as Record<string, unknown>
+    const shaped: Record<string, unknown> = {}
+    for (const [key, shape] of members) if (given[key] !== undefined) shaped[key] = shape(given[key])
+    return shaped
+  }
+}
+
+const unlessNull =
+  (shape: Shaped): Shaped =>
+  (value) =>
+    value === null ? null : shape(value)
+
 /** Answers with a value as JSON. */
 export function sendJson(response: ServerResponse, status: number, value: unknown, type = 'application/json'): void {
   send(response, status, `${type}; charset=utf-8`, JSON.stringify(value))

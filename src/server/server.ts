@@ -15,7 +15,7 @@ import { events } from './events.ts'
 import { guard, isLoopback, refuseConnection, securityHeaders } from './guard.ts'
 import { type Handlers, type Incoming, makeHandlers } from './handlers.ts'
 import { History } from './history.ts'
-import { bodyOf, type Exchange, Routes, send, sendJson, splitUrl } from './http.ts'
+import { bodyOf, type Exchange, Routes, send, sendJson, shaping, splitUrl } from './http.ts'
 import { Hub } from './hub.ts'
 import { Log } from './log.ts'
 import { Metrics } from './metrics.ts'
@@ -203,16 +203,17 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   }
 
   function addCall(call: Call, handle: Handlers['submit']): void {
-    const { method, url: path, scope, params, query, body, status = 200, large }: Endpoint = api[call]
+    const { method, url: path, scope, params, query, body, response, status = 200, large }: Endpoint = api[call]
+    const shape = shaping(response)
     const mostBytes = large ? limits.bulkBytes + bodyBytes : bodyBytes
     routes.add({
       ...{ method, path, scope, params, query, body, mostBytes },
       async handle(exchange) {
-        const answer = await handle(incoming(exchange) as Incoming<'submit'>)
-        const { id: reqId, who, params, response } = exchange
+        const answer = (await handle(incoming(exchange) as Incoming<'submit'>)) ?? null
+        const { id: reqId, who, params } = exchange
         if (scope === 'admin' && method !== 'GET')
           logger.info('audit', { reqId, who, action: call, target: Object.values(params as object)[0] })
-        sendJson(response, status, answer ?? null)
+        sendJson(exchange.response, status, answer === null ? null : shape(answer))
       },
     })
   }
