@@ -94,7 +94,7 @@ export class Db {
   committing = false
   /** Ms that the last COMMIT took. */
   commitMs = 0
-  /** Number that this transaction gives to the queues that it changes, once it does. */
+  /** What `nextChange` gave in this transaction. */
   change: number | null = null
   readonly clock: Clock
   readonly processes: Processes
@@ -159,14 +159,13 @@ export class Db {
     }
   }
 
-  /** The number by which other processes find the queues that this transaction changes. */
+  /**
+   * The number by which other processes find the queues that this transaction changes: the last id or token. It is not
+   * always a new one, and needs no page of its own; a look begins with the number that the one before ended with.
+   */
   nextChange(): number {
-    this.change ??= this.lastChange() + 1
+    this.change ??= this.sequence()
     return this.change
-  }
-
-  lastChange(): number {
-    return this.get<{ last: number }>('SELECT IFNULL(MAX(changed), 0) AS last FROM gq_queues')!.last
   }
 
   /** Brings all of the WAL into the database file, so that the next write begins it anew; false when it could not, or it was empty. */

@@ -60,7 +60,6 @@ const migrations: string[] = [
      all_cancelled  INTEGER NOT NULL DEFAULT 0,
      changed        INTEGER NOT NULL DEFAULT 0
    ) STRICT, WITHOUT ROWID;
-   CREATE INDEX gq_queues_changed ON gq_queues (changed);
    CREATE INDEX gq_queues_settling ON gq_queues (name) WHERE settling IS NOT NULL;
 
    CREATE TABLE gq_jobs (
@@ -128,7 +127,7 @@ const migrations: string[] = [
    CREATE TRIGGER gq_jobs_by_sql AFTER INSERT ON gq_jobs WHEN NEW.by_sql = 1 BEGIN
      INSERT INTO gq_queues (name) VALUES (NEW.queue) ON CONFLICT DO NOTHING;
      UPDATE gq_queues SET ready = ready + (NEW.state = 'ready'), scheduled = scheduled + (NEW.state = 'scheduled'),
-       all_submitted = all_submitted + 1, changed = (SELECT MAX(changed) + 1 FROM gq_queues)
+       all_submitted = all_submitted + 1, changed = MAX(NEW.id, (SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'))
      WHERE name = NEW.queue;
    END;
 

@@ -45,6 +45,8 @@ export class Waiting {
   readonly #known = new Map<number, Lines>()
   /** Up to which change of the queues that memory is true; null: nothing is known yet. */
   #heard: number | null = null
+  /** `data_version` when that was last asked: while it is the same, no other process has changed anything. */
+  #heardVersion = 0
   /** For which jobs others are held back. */
   readonly #company = new Company((worker, { queue, type }) => {
     const waits = this.#waitsFor(worker, line(queue, type))
@@ -117,21 +119,19 @@ export class Waiting {
     return lines
   }
 
-  /** Hears which queues other processes have changed. */
+  /** Hears which queues other processes have changed: looks through all, which an index would spare, at a page each COMMIT. */
   #hear(db: Db): void {
     const many = this.#many()
-    if (many.size === 0 || this.#heard === null) {
-      this.#heard = many.size === 0 ? null : db.lastChange()
-      return
-    }
-    const changes = db.all<{ name: string; changed: number }>(
-      `SELECT name, changed FROM gq_queues WHERE changed > ?1 ORDER BY changed`,
-      this.#heard,
-    )
-    for (const { name, changed } of changes) {
-      for (const lines of many) lines.changed(name)
-      this.#heard = changed
-    }
+    if (many.size === 0) this.#heard = null
+    if (many.size === 0) return
+    const { data_version: version } = db.get<{ data_version: number }>('PRAGMA data_version')!
+    if (this.#heard !== null && version === this.#heardVersion) return
+    const upTo = db.sequence() // before the look: outside of a transaction others may commit in between
+    if (this.#heard !== null)
+      for (const { name } of db.all<{ name: string }>('SELECT name FROM gq_queues WHERE changed >= ?1', this.#heard))
+        for (const lines of many) lines.changed(name)
+    this.#heardVersion = version
+    this.#heard = upTo
   }
 
   /** Lines of those that ask for many, now or again soon. */
