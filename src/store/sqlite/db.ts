@@ -234,7 +234,7 @@ export class Db {
     this.#undo?.push(() => this.#count(row, to, from, -count))
     const key = line(queue, type)
     if (to === 'ready') this.readied.add(key)
-    else if (from === 'running' || from === 'ready') this.left.set(key, { queue, type })
+    else if ((from === 'running' || from === 'ready') && !this.left.has(key)) this.left.set(key, { queue, type })
     if (from === 'running') {
       this.freed = true
       if (row.max_running !== null) this.resumed = true
