@@ -50,7 +50,6 @@ export class Meanwhile {
     const real = { ...lockWait }
     this.othersWrite()
     this.#within.push(process)
-    lockWait.now = this.#world.clock.monotonic
     lockWait.sleep = (ms) => this.#waits(process, ms)
     try {
       return work()

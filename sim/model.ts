@@ -38,9 +38,8 @@ export interface Row {
   company: number | null
   /** How often it was given to workers that never received it. */
   undelivered: number
-  /** Rows in its history, and what the last of them says. */
+  /** Rows in its history. */
   failures: number
-  outcome: 'failed' | 'timeout' | 'lost' | 'cancelled' | null
 }
 
 /** What a worker holds. */

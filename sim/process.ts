@@ -51,6 +51,12 @@ export interface Life {
   hasOverdue: boolean
 }
 
+export const newLife = (): Life => ({
+  ...{ isAlive: true, diedAt: Number.POSITIVE_INFINITY, stoppedAt: Number.POSITIVE_INFINITY, faultyAt: -1 },
+  ...{ stopped: 0, watched: 0, attended: 0, attendedBefore: 0, plannedAt: 0, free: 0 },
+  ...{ isStopping: false, hasOverdue: false },
+})
+
 /** A pool of slots that asks as src/queue/worker.ts does. */
 export interface SimulatedWorker {
   id: number | null
@@ -79,20 +85,7 @@ export class SimulatedProcess {
   /** On the monotonic clock. */
   asleepUntil = 0
   stopping = false
-  readonly life: Life = {
-    ...{ isAlive: true, diedAt: Number.POSITIVE_INFINITY, stoppedAt: Number.POSITIVE_INFINITY },
-    ...{
-      stopped: 0,
-      watched: 0,
-      attended: 0,
-      attendedBefore: 0,
-      plannedAt: 0,
-      free: 0,
-      faultyAt: -1,
-      isStopping: false,
-      hasOverdue: false,
-    },
-  }
+  readonly life = newLife()
   /** One of its calls has begun and has not returned: others act within it. */
   inCall = false
   /** It waits for the lock. */

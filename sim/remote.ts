@@ -1,6 +1,6 @@
 import type { Reply } from '../src/store/sqlite/commit.ts'
 import type { Lease, LeasedJob, Source } from '../src/store/store.ts'
-import type { Life, SimulatedProcess } from './process.ts'
+import { newLife, type SimulatedProcess } from './process.ts'
 import type { Random } from './random.ts'
 
 interface Running {
@@ -43,20 +43,7 @@ const patience = { lease: 15_000, report: 3000 }
  */
 export class RemoteProcess {
   readonly host: string
-  readonly life: Life = {
-    ...{ isAlive: true, diedAt: Number.POSITIVE_INFINITY, stoppedAt: Number.POSITIVE_INFINITY },
-    ...{
-      stopped: 0,
-      watched: 0,
-      attended: 0,
-      attendedBefore: 0,
-      plannedAt: 0,
-      free: 0,
-      faultyAt: -1,
-      isStopping: false,
-      hasOverdue: false,
-    },
-  }
+  readonly life = newLife()
   readonly workers: RemoteWorker[]
   #reports: Report[] = []
   /** What it has sent and has no answer to, by seq of its server. */

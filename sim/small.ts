@@ -124,7 +124,6 @@ export class SmallWorld {
 
   run(): Outcome {
     const real = { ...lockWait }
-    lockWait.now = this.#clock.monotonic
     lockWait.sleep = () => this.#waits()
     try {
       this.#begin()

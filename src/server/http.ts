@@ -140,9 +140,9 @@ export async function bodyOf(request: IncomingMessage, most: number): Promise<un
   if (type === '' && !hasBody(request)) return undefined
   if (type !== 'application/json') throw invalid('The header Content-Type must be application/json.')
   let text = ''
-  const decoder = new TextDecoder('utf-8')
-  await pieces(request, most, (piece) => (text += decoder.decode(piece, { stream: true })))
-  text += decoder.decode()
+  await read(request, most, (piece) => {
+    text += piece
+  })
   if (text === '') throw invalid('The body is empty, but Content-Type is application/json.')
   try {
     return JSON.parse(text)
@@ -154,8 +154,9 @@ export async function bodyOf(request: IncomingMessage, most: number): Promise<un
 const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 
-/** Hands over what arrives of a body, and throws PAYLOAD_TOO_LARGE when it is too much: the connection is closed then. */
-async function pieces(request: IncomingMessage, most: number, take: (piece: Buffer) => void): Promise<void> {
+/** Hands over the text of a body as it arrives, and throws PAYLOAD_TOO_LARGE when it is too much: the connection is closed then. */
+async function read(request: IncomingMessage, most: number, take: (text: string) => void): Promise<void> {
+  const decoder = new TextDecoder('utf-8')
   let left = most - Number(request.headers['content-length'] ?? 0)
   if (left >= 0) {
     left = most
@@ -163,16 +164,16 @@ async function pieces(request: IncomingMessage, most: number, take: (piece: Buff
     for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       left -= piece.length
       if (left < 0) break
-      take(piece)
+      take(decoder.decode(piece, { stream: true }))
     }
   }
   if (left < 0) throw new Refusal(413, 'PAYLOAD_TOO_LARGE', 'The body is too large. Nothing was stored.')
+  take(decoder.decode())
 }
 
 /** Jobs, one a line. */
 async function linesOf(request: IncomingMessage, most: number): Promise<unknown[]> {
   const jobs: unknown[] = []
-  const decoder = new TextDecoder('utf-8')
   let rest = ''
   const take = (line: string) => {
     if (line.trim() === '') return
@@ -180,16 +181,16 @@ async function linesOf(request: IncomingMessage, most: number): Promise<unknown[
       throw new Refusal(413, 'PAYLOAD_TOO_LARGE', `A bulk takes at most ${limits.bulkJobs} jobs. Nothing was stored: divide it.`) // biome-ignore format: long
     jobs.push(parsed(line, jobs.length + 1))
   }
-  await pieces(request, most, (piece) => {
+  await read(request, most, (piece) => {
     // Only what is new is looked through: a long line would be looked through again with each piece.
-    const [first = '', ...others] = decoder.decode(piece, { stream: true }).split('\n')
+    const [first = '', ...others] = piece.split('\n')
     rest += first
     for (const line of others) {
       take(rest)
       rest = line
     }
   })
-  take(rest + decoder.decode())
+  take(rest)
   return jobs
 }
 
@@ -202,7 +203,6 @@ function parsed(line: string, number: number): unknown {
 }
 
 interface Shape {
-  type?: string
   properties?: Record<string, Shape>
   items?: Shape
   anyOf?: Shape[]

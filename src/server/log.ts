@@ -39,8 +39,13 @@ export class Log {
     this.tell('error', message, fields)
   }
 
+  /** Whether lines of that level are written. */
+  tells(level: Level): boolean {
+    return levels.indexOf(level) >= this.#least
+  }
+
   tell(level: Level, msg: string, { err, ...fields }: Fields = {}): void {
-    if (levels.indexOf(level) < this.#least) return
+    if (!this.tells(level)) return
     const time = new Date(this.#clock.now()).toISOString()
     const line = { level, time, pid: process.pid, hostname: this.#host, ...fields, ...(err !== undefined && { err: plain(err) }), msg } // biome-ignore format: one line
     this.#write(`${escaped(JSON.stringify(line))}\n`)

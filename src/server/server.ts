@@ -149,17 +149,20 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     return listener
   }
 
+  function logRequest(reqId: string, { method, url, socket }: IncomingMessage, response: ServerResponse): void {
+    const begun = clock.monotonic()
+    logger.debug('incoming request', { reqId, req: { method, url, remoteAddress: socket.remoteAddress } })
+    response.once('close', () => {
+      const responseTime = clock.monotonic() - begun
+      logger.debug('request completed', { reqId, res: { statusCode: response.statusCode }, responseTime })
+    })
+  }
+
   /** The whole way of a request. */
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = '', url = '' } = request
     const id = `req-${(++requests).toString(36)}`
-    const begun = clock.monotonic()
-    logger.debug('incoming request', { reqId: id, req: { method, url, remoteAddress: request.socket.remoteAddress } })
-    response.once(
-      'close',
-      () =>
-      logger.debug('request completed', { reqId: id, res: { statusCode: response.statusCode }, responseTime: clock.monotonic() - begun }), // biome-ignore format: long
-    )
+    if (logger.tells('debug')) logRequest(id, request, response)
     for (const [header, value] of Object.entries(securityHeaders)) response.setHeader(header, value)
     const exchange: Exchange = { request, response, id, who: '', params: {}, query: {}, body: undefined }
     try {

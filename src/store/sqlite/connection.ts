@@ -153,7 +153,6 @@ const sleeper = new Int32Array(new SharedArrayBuffer(4))
 
 /** How a process waits for a lock: in the simulator other processes act meanwhile, and simulated time passes. */
 export const lockWait = {
-  now: () => performance.now(),
   sleep: (ms: number): void => void Atomics.wait(sleeper, 0, 0, ms),
 }
 

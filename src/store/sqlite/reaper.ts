@@ -194,8 +194,10 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, takes, openi
   const renewing = terms.renew(db, monotonic)
   if (takes) {
     reclaimDeadWorkers(db)
-    if (!opening) reclaimRanOut(db, terms, lookedAt)
-    if (!opening) reclaimOver(db, terms, monotonic)
+    if (!opening) {
+      reclaimRanOut(db, terms, lookedAt)
+      reclaimOver(db, terms, monotonic)
+    }
     findOver(db, terms, monotonic)
   }
   ripen(db) // also what was just taken back: a second look would have nothing left to do
