@@ -70,7 +70,7 @@ export function fillLarge(path: string, size: Size): void {
   db.exec('PRAGMA synchronous = OFF; PRAGMA cache_size = -200000; BEGIN')
   db.exec(`INSERT INTO gq_queues (name) SELECT 'q' || n FROM ${numbers(queues)}`)
   db.exec(`
-    INSERT INTO gq_jobs (queue, type, by_sql, payload, created_at, state, attempt, run_at, finished_at, prune_at, result, reason)
+    INSERT INTO gq_jobs (queue, type, blocked, payload, created_at, state, attempt, run_at, finished_at, prune_at, result, reason)
     SELECT 'q' || (n % ${queues}), 't' || (n / ${queues} % ${types}), 0,
       '{"to":"someone@example.com","body":"${'x'.repeat(100)}"}', ${now} - 1000, ${state},
       n % 10 IN (0, 1, 2), CASE n % 10 WHEN 3 THEN ${tomorrow} END, CASE WHEN n % 10 < 3 THEN ${now} END,

@@ -25,6 +25,7 @@ const terms = 'store/sqlite/terms.ts'
 const round = 'store/sqlite/round.ts'
 const schema = 'store/sqlite/schema.ts'
 const search = 'store/sqlite/search.ts'
+const places = 'store/sqlite/places.ts'
 const submit = 'store/sqlite/submit.ts'
 const workers = 'store/sqlite/workers.ts'
 const handlers = 'queue/attempt.ts'
@@ -44,7 +45,7 @@ const powerCut = ['tests/power/power.test.ts']
 const migrated = "whileBusy(() => migrate(connection, () => db.run('BEGIN IMMEDIATE')))"
 const commitsThenAnswers = `db.commit()
         if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
-        return { answers, fed, told, behind, heard }`
+        return { answers, fed, told, behind, heard, admitting }`
 
 export const mutants: Mutant[] = [
   // Durability
@@ -77,7 +78,7 @@ export const mutants: Mutant[] = [
         round,
         commitsThenAnswers,
         `setTimeout(() => db.connection.isTransaction && db.commit(), 5)
-        return { answers, fed, told, behind, heard }`,
+        return { answers, fed, told, behind, heard, admitting }`,
       ],
       [
         db,
@@ -492,7 +493,7 @@ export const mutants: Mutant[] = [
   {
     name: 'long-prune',
     breaks: 'deletes a thousand jobs at once, however long that takes',
-    edits: [[reaper, 'if (db.clock.monotonic() >= end) return true', 'if (end < 0) return true']],
+    edits: [['store/sqlite/steps.ts', 'if (db.clock.monotonic() >= end) return true', 'if (end < 0) return true']],
     tests: ['tests/store/bounded.test.ts'],
   },
   {
@@ -566,7 +567,7 @@ export const mutants: Mutant[] = [
   {
     name: 'conflict-unseen',
     breaks: 'takes another payload under the same key for a duplicate',
-    edits: [[submit, 'if (held.digest !== digest)', 'if (held.digest === null)']],
+    edits: [[submit, 'if (holder.digest !== digest)', 'if (holder.digest === null)']],
     tests: contract,
   },
 
@@ -592,31 +593,31 @@ export const mutants: Mutant[] = [
   {
     name: 'key-unheeded',
     breaks: 'runs jobs of one concurrency key beside each other',
-    edits: [[schema, 'priority, id LIMIT 1) AND ', 'priority, id LIMIT 1) OR ']],
+    edits: [[places, 'max_running_per_key - held', 'max_running_per_key + held']],
     tests: contract,
+  },
+  {
+    name: 'never-admitted',
+    breaks: 'leaves what somebody inserted with plain SQL where it is',
+    edits: [[round, 'writing && admit(db)', 'writing && db.now < 0 && admit(db)']],
+    tests: ['tests/store/admission.test.ts'],
   },
   {
     name: 'key-stuck',
     breaks: 'lets no job in when another of its concurrency key ends',
-    edits: [[schema, "NEW.state NOT IN ('ready', 'running')", "NEW.state = 'cancelled'"]],
+    edits: [[places, 'if (key !== null && mayWait(db', 'if (key === null && mayWait(db']],
     tests: contract,
   },
   {
     name: 'key-out-of-order',
     breaks: 'keeps the place in a concurrency key for who came first, although a more urgent job waits',
-    edits: [[schema, '(priority, id) > (NEW.priority, NEW.id)', '0']],
+    edits: [[places, '!last || last.priority < priority', '!last || last.priority < 9']],
     tests: contract,
   },
   {
     name: 'key-unheard',
     breaks: 'leaves waiting workers asleep when the next job of a concurrency key may run',
-    edits: [
-      [
-        'store/sqlite/waiting.ts',
-        'if (isKeyed(db, source)) db.readied.add(key)',
-        'if (isKeyed(db, source)) db.left.delete(key)',
-      ],
-    ],
+    edits: [[places, 'if (given) db.readied.add', 'if (!given) db.readied.add']],
     tests: contract,
   },
   {

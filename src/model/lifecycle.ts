@@ -9,6 +9,7 @@ export type Event =
   | 'due'
   | 'cancel'
   | 'expire'
+  | 'refuse'
   | 'lease'
   | 'succeed'
   | 'retryLater'
@@ -22,8 +23,8 @@ export type Event =
 
 /** The whole system on one screen: state x event -> state, null meaning gone. What is not here is refused. */
 export const lifecycle = {
-  scheduled: { due: 'ready', cancel: 'cancelled', expire: 'dead' },
-  ready: { lease: 'running', cancel: 'cancelled', expire: 'dead' },
+  scheduled: { due: 'ready', cancel: 'cancelled', expire: 'dead', refuse: 'dead' },
+  ready: { lease: 'running', cancel: 'cancelled', expire: 'dead', refuse: 'dead' },
   running: {
     succeed: 'succeeded',
     retryLater: 'scheduled',

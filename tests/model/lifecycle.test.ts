@@ -16,6 +16,7 @@ const contract: [Event, State[], State | null][] = [
   ['requestCancel', ['running'], 'running'],
   ['abort', ['running'], 'cancelled'],
   ['expire', ['scheduled', 'ready'], 'dead'],
+  ['refuse', ['scheduled', 'ready'], 'dead'],
   ['retry', ['dead', 'cancelled'], 'ready'],
   ['remove', ['succeeded', 'dead', 'cancelled'], null],
 ]

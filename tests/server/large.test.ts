@@ -16,7 +16,7 @@ async function fill(path: string): Promise<void> {
   const now = Date.now()
   db.exec(`BEGIN;
     CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${jobs}) SELECT i FROM n;
-    INSERT INTO gq_jobs (id, type, by_sql, created_at, payload, state, result, finished_at, reason, attempt, run_at)
+    INSERT INTO gq_jobs (id, type, blocked, created_at, payload, state, result, finished_at, reason, attempt, run_at)
       SELECT i, CASE WHEN i IN (11, 12, 13) THEN 'rare' ELSE 'mail' END, 0, ${now} - (${jobs} - i) * 100,
         '{"to":"user' || i || '@example.com","text":"' || hex(i) || '"}', state, IIF(state = 'succeeded', '{}', NULL),
         IIF(state IN ('succeeded', 'dead', 'cancelled'), ${now}, NULL), IIF(state = 'dead', 'permanent', NULL), state = 'dead',

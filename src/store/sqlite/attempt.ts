@@ -8,6 +8,7 @@ import { type Db, roomIn } from './db.ts'
 import type { Asker } from './delivery.ts'
 import type { Claim, Lines } from './lines.ts'
 import { goesOn, showsLife, takesJobs } from './losses.ts'
+import { enter, leave, leaveUnread, type Placed } from './places.ts'
 import { leaseLost, receipt } from './receipts.ts'
 
 // The events of one attempt, from its lease to its outcome: each function is the SQL of its event and what it means.
@@ -136,15 +137,13 @@ export function succeed(db: Db, { lease: { id, queue, type, token }, result, war
   )
   if (changes === 0) return receipt(db, { id, token })
   db.moved(queue, type, 'running', 'succeeded')
+  leaveUnread(db, id, queue, type)
   db.ended.push(id)
   return succeeded
 }
 
 /** A running job as its failure, release or reclaim needs it. */
-export interface RunningJob {
-  id: number
-  queue: string
-  type: string
+export interface RunningJob extends Placed {
   attempt: number
   budget_from: number
   max_attempts: number
@@ -167,7 +166,7 @@ export interface RunningJob {
   remote: 0 | 1
 }
 
-export const selectRunning = `SELECT j.id, j.queue, j.type, j.attempt, j.budget_from, j.max_attempts, j.backoff, j.timeout,
+export const selectRunning = `SELECT j.id, j.queue, j.type, j.priority, j.concurrency_key, j.attempt, j.budget_from, j.max_attempts, j.backoff, j.timeout,
     j.on_timeout, j.visibility_timeout, j.started_at, j.renewed_at, j.lease_expires_at, j.lease_token, j.company, j.losses,
     j.undelivered, j.cancel_requested_at, j.worker_id, w.name AS worker, w.seen_at, w.id IS NOT NULL AND w.pid IS NULL AS remote
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
@@ -217,6 +216,7 @@ function retryLater(db: Db, job: RunningJob, retryAfter: number | null): Fate {
     ...[job.id, runAt],
   )
   db.moved(job.queue, job.type, 'running', 'scheduled')
+  leave(db, job)
   db.putOff([job.id], runAt)
   return { state: 'scheduled', runAt, reason: null }
 }
@@ -241,13 +241,14 @@ export function lose(db: Db, job: RunningJob, error: JobError, others: number | 
     ...[job.id, Number(!after.charged)],
   )
   db.moved(job.queue, job.type, 'running', 'ready')
+  enter(db, job)
   return { state: 'ready', runAt: null, reason: null }
 }
 
 /** Keeps how an attempt ended. `token`: its holder reported that itself, and may do so again if the answer is lost. */
 export function record(
   db: Db,
-  job: RunningJob,
+  job: Pick<RunningJob, 'id' | 'queue' | 'attempt' | 'worker' | 'started_at' | 'cancel_requested_at'>,
   outcome: 'failed' | 'timeout' | 'lost',
   error: JobError,
   { token = null, lossId = null }: { token?: number | null; lossId?: number | null } = {},
@@ -269,15 +270,9 @@ export function record(
   db.attemptFailed(job.queue)
 }
 
-/** What every event needs to know of its job. */
-export interface Placed {
-  id: number
-  queue: string
-  type: string
-}
-
 /** Puts a job into a terminal state other than succeeded. */
-export function end(db: Db, { id, queue, type }: Placed, from: State, event: Event, reason: DeadReason | null): Fate {
+export function end(db: Db, job: Placed, from: State, event: Event, reason: DeadReason | null): Fate {
+  const { id, queue, type } = job
   const state = next(from, event) as 'dead' | 'cancelled'
   const { keep_dead, keep_cancelled } = db.queue(queue)
   db.run(
@@ -288,12 +283,14 @@ export function end(db: Db, { id, queue, type }: Placed, from: State, event: Eve
     ...[id, state, reason, db.now, state === 'dead' ? keep_dead : keep_cancelled],
   )
   db.moved(queue, type, from, state)
+  leave(db, job)
   db.ended.push(id)
   return { state, runAt: null, reason }
 }
 
 /** Puts a job back into the line, at its old place: after a release (uncharged) or an operator's retry (fresh budget). */
-export function makeReady(db: Db, { id, queue, type }: Placed, from: State, event: 'release' | 'retry'): Fate {
+export function makeReady(db: Db, job: Placed, from: State, event: 'release' | 'retry'): Fate {
+  const { id, queue, type } = job
   db.run(
     `UPDATE gq_jobs
      SET state = 'ready', attempt = attempt - (?2 = 'release'), ready_seq = CASE WHEN ?2 = 'retry' AND lease_seq IS NULL THEN ?3 ELSE ready_seq END,
@@ -306,6 +303,7 @@ export function makeReady(db: Db, { id, queue, type }: Placed, from: State, even
     ...[id, event, event === 'retry' ? db.nextSequence() : null, db.now],
   )
   db.moved(queue, type, from, 'ready')
+  enter(db, job)
   return { state: 'ready', runAt: null, reason: null }
 }
 

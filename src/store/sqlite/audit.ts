@@ -21,7 +21,7 @@ const rules: Rule[] = [
     broken: `SELECT 'queue ' || COALESCE(name, queue) FROM gq_queues FULL JOIN (
                SELECT queue, SUM(state = 'scheduled') AS s, SUM(state = 'ready') AS r, SUM(state = 'running') AS u,
                       SUM(state = 'succeeded') AS k, SUM(state = 'dead') AS d, SUM(state = 'cancelled') AS c
-               FROM gq_jobs GROUP BY queue) ON queue = name
+               FROM gq_jobs WHERE blocked < 2 GROUP BY queue) ON queue = name
              WHERE name IS NULL OR (scheduled, ready, running, succeeded, dead, cancelled)
                IS NOT (IFNULL(s, 0), IFNULL(r, 0), IFNULL(u, 0), IFNULL(k, 0), IFNULL(d, 0), IFNULL(c, 0))`,
   },
@@ -35,7 +35,7 @@ const rules: Rule[] = [
   {
     name: 'keys',
     holds: 'each idempotency key leads to its job',
-    broken: `SELECT 'job ' || id FROM gq_jobs j WHERE idempotency_key IS NOT NULL AND by_sql = 0 AND NOT EXISTS (
+    broken: `SELECT 'job ' || id FROM gq_jobs j WHERE idempotency_key IS NOT NULL AND blocked < 2 AND NOT EXISTS (
                SELECT 1 FROM gq_keys
                WHERE queue = j.queue AND type = j.type AND key = j.idempotency_key AND job_id = j.id)`,
   },
@@ -45,7 +45,7 @@ const rules: Rule[] = [
     broken: `SELECT 'key ' || concurrency_key FROM gq_jobs LEFT JOIN gq_queues ON name = queue
              WHERE concurrency_key IS NOT NULL AND (state = 'ready' OR state = 'running') AND settling IS NULL
              GROUP BY queue, type, concurrency_key
-             HAVING SUM(state = 'ready' AND blocked) > 0
+             HAVING SUM(state = 'ready' AND blocked = 1) > 0
                AND SUM(state = 'running' OR NOT blocked) < IFNULL(MAX(max_running_per_key), 1)`,
   },
   {

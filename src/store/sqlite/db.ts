@@ -69,8 +69,8 @@ export class Db {
   now: Instant = 0
   /** Lines in which something became ready: lease requests that wait for them are worth a try. */
   readied = new Set<string>()
-  /** Lines that a job left: the next of its concurrency key may have come forward. */
-  left = new Map<string, Source>()
+  /** Lines in which a job waits, or none does, for a place of its concurrency key, as far as this transaction has looked. */
+  waiting = new Map<string, boolean>()
   /** A job stopped running: a worker whose slots were all taken may have a free one. */
   freed = false
   /** A queue was resumed, or may run more: every lease request that waits is worth a try. */
@@ -119,7 +119,7 @@ export class Db {
     this.change = null
     this.#queues.clear()
     this.readied.clear()
-    this.left.clear()
+    this.waiting.clear()
     this.freed = false
     this.resumed = false
     this.soonest = Number.POSITIVE_INFINITY
@@ -217,6 +217,7 @@ export class Db {
         this.run('RELEASE operation')
       }
       this.ended.length = ended
+      this.waiting.clear()
       this.events.length = events
       for (const undo of this.#undo) undo()
       // A row that this operation made is gone again: forget those that hold no other operation's counts.
@@ -232,9 +233,7 @@ export class Db {
     const row = this.queue(queue)
     this.#count(row, from, to, count)
     this.#undo?.push(() => this.#count(row, to, from, -count))
-    const key = line(queue, type)
-    if (to === 'ready') this.readied.add(key)
-    else if ((from === 'running' || from === 'ready') && !this.left.has(key)) this.left.set(key, { queue, type })
+    if (to === 'ready') this.readied.add(line(queue, type))
     if (from === 'running') {
       this.freed = true
       if (row.max_running !== null) this.resumed = true

@@ -1,9 +1,10 @@
 import { GopherQueueError, notFound } from '../../model/errors.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
-import { end, makeReady, type Placed } from './attempt.ts'
+import { admitNamed } from './admission.ts'
+import { end, makeReady } from './attempt.ts'
 import type { Db } from './db.ts'
-import { settle, unsettle } from './places.ts'
+import { type Placed, settle, unsettle } from './places.ts'
 import { keepReceipt } from './receipts.ts'
 import { pick } from './search.ts'
 
@@ -12,8 +13,10 @@ import { pick } from './search.ts'
 type Found = Placed & { state: State; token: number | null; key: string | null }
 
 function find(db: Db, id: number): Found {
+  admitNamed(db, id)
   const job = db.get<Found>(
-    `SELECT id, queue, type, state, lease_token AS token, idempotency_key AS key FROM gq_jobs WHERE id = ?1`,
+    `SELECT id, queue, type, priority, concurrency_key, state, lease_token AS token, idempotency_key AS key
+     FROM gq_jobs WHERE id = ?1`,
     id,
   )
   if (!job) throw notFound(id)
@@ -104,7 +107,7 @@ function removeFound(db: Db, job: Found): void {
 }
 
 /** Its key goes with it only if the key's window is over. */
-export function deleteJob(db: Db, job: Placed & { state: State; key: string | null }): void {
+export function deleteJob(db: Db, job: Pick<Found, 'id' | 'queue' | 'type' | 'state' | 'key'>): void {
   keepReceipt(db, job.id)
   db.run(`DELETE FROM gq_jobs WHERE id = ?1`, job.id)
   if (job.key !== null)
@@ -129,13 +132,14 @@ export function setQueue(db: Db, settings: QueueSettings): null {
     ...[row.name, Number(paused), maxDepth, maxRunning, maxRunningPerKey, keepSucceeded, keepCancelled, keepDead],
     db.nextChange(),
   )
-  if (maxRunningPerKey !== row.max_running_per_key) {
-    unsettle(db, row.name)
-    settle(db, db.clock.monotonic() + stepMs)
-  }
   db.resumed = true
   const limited = { max_depth: maxDepth, max_running: maxRunning, max_running_per_key: maxRunningPerKey }
   const kept = { keep_succeeded: keepSucceeded, keep_cancelled: keepCancelled, keep_dead: keepDead }
+  const before = row.max_running_per_key
   Object.assign(row, { paused: Number(paused), ...limited, ...kept }) // for the rest of this transaction
+  if (maxRunningPerKey !== before) {
+    unsettle(db, row.name)
+    settle(db, db.clock.monotonic() + stepMs)
+  }
   return null
 }

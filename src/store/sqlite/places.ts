@@ -1,7 +1,89 @@
 import { type Db, line } from './db.ts'
 
-// A queue's limit per concurrency key changes for all of its keys, of which there may be a million: in steps, key by key.
-// The triggers of gq_jobs follow the new limit at once; how far the jobs that waited before do stands in gq_queues.settling.
+// Jobs of one concurrency key (queue, type, key). Those that run or may start hold a place; the others are blocked, and not
+// in the index of the claim, which so never meets a job that it must pass over. Each event that makes a job ready, or takes
+// it out of the line, settles its key before the transaction goes on.
+
+/** What every event needs to know of its job. */
+export interface Placed {
+  id: number
+  queue: string
+  type: string
+  priority: number
+  concurrency_key: string | null
+}
+
+const ofKey = 'queue = ?1 AND type = ?2 AND concurrency_key = ?3'
+const placed = `${ofKey} AND blocked = 0 AND run_at IS NULL AND finished_at IS NULL`
+const waiting = `${ofKey} AND blocked = 1 AND run_at IS NULL AND finished_at IS NULL`
+
+/**
+ * A job has become ready. Without a concurrency key it may start. With one it waits for a place, and the last that has
+ * not started makes room for one that comes before it. Answers whether it may start.
+ */
+export function enter(db: Db, job: Placed): boolean {
+  const { id, queue, type, priority, concurrency_key: key } = job
+  if (key === null) return true
+  db.run(`UPDATE gq_jobs SET blocked = 1 WHERE id = ?1 AND blocked <> 1`, id)
+  db.waiting.set(line(queue, type), true)
+  if (roomOf(db, queue, type, key) <= 0) {
+    const last = db.get<Pick<Placed, 'id' | 'priority'>>(
+      `SELECT id, priority FROM gq_jobs WHERE ${placed} AND state = 'ready' ORDER BY priority DESC, id DESC LIMIT 1`,
+      ...[queue, type, key],
+    )
+    if (!last || last.priority < priority || (last.priority === priority && last.id < id)) return false
+    db.run(`UPDATE gq_jobs SET blocked = 1 WHERE id = ?1`, last.id)
+  }
+  return give(db, queue, type, key) === id
+}
+
+/** A job is no longer ready or running: the first that waits for a place of its key may have one. */
+export function leave(db: Db, { queue, type, concurrency_key: key }: Omit<Placed, 'id' | 'priority'>): void {
+  if (key !== null && mayWait(db, queue, type) && roomOf(db, queue, type, key) > 0) give(db, queue, type, key)
+}
+
+/** As `leave`, of a job whose row was not read. */
+export function leaveUnread(db: Db, id: number, queue: string, type: string): void {
+  if (!mayWait(db, queue, type)) return
+  const { key } = db.get<{ key: string | null }>(`SELECT concurrency_key AS key FROM gq_jobs WHERE id = ?1`, id)!
+  leave(db, { queue, type, concurrency_key: key })
+}
+
+/** Whether a job of a line waits for a place: looked at once in a transaction, as mostly none does. */
+function mayWait(db: Db, queue: string, type: string): boolean {
+  const key = line(queue, type)
+  const known = db.waiting.get(key)
+  if (known !== undefined) return known
+  const found = db.get(
+    `SELECT 1 FROM gq_jobs WHERE queue = ?1 AND type = ?2 AND blocked = 1 AND run_at IS NULL AND finished_at IS NULL LIMIT 1`,
+    ...[queue, type],
+  )
+  db.waiting.set(key, found !== undefined)
+  return found !== undefined
+}
+
+function roomOf(db: Db, queue: string, type: string, key: string): number {
+  const { held } = db.get<{ held: number }>(
+    `SELECT COUNT(*) AS held FROM gq_jobs WHERE ${placed}`,
+    ...[queue, type, key],
+  )!
+  return db.queue(queue).max_running_per_key - held
+}
+
+/** Gives a free place to the first that waits: it is ready from this event on. */
+function give(db: Db, queue: string, type: string, key: string): number | undefined {
+  const given = db.get<{ id: number }>(
+    `UPDATE gq_jobs SET blocked = 0, ready_seq = CASE WHEN lease_seq IS NULL THEN MAX(id, ?4) ELSE ready_seq END
+     WHERE id = (SELECT id FROM gq_jobs WHERE ${waiting} ORDER BY priority, id LIMIT 1)
+     RETURNING id`,
+    ...[queue, type, key, db.sequence()],
+  )
+  if (given) db.readied.add(line(queue, type))
+  return given?.id
+}
+
+// A queue's limit per key changes for all of its keys, of which there may be a million: in steps, key by key. Events follow
+// the new limit at once; how far the jobs that waited before do stands in gq_queues.settling.
 
 /** Rows that one statement changes. */
 const rows = 50
@@ -21,12 +103,12 @@ export const settlingDue = 'EXISTS (SELECT 1 FROM gq_queues WHERE settling IS NO
 /** Goes on with what is unsettled until the clock says that the step is over. True when some is left. */
 export function settle(db: Db, end: number): boolean {
   for (;;) {
-    const found = db.get<{ queue: string; settling: string; most: number }>(
-      `SELECT name AS queue, settling, max_running_per_key AS most FROM gq_queues WHERE settling IS NOT NULL LIMIT 1`,
+    const found = db.get<{ queue: string; settling: string }>(
+      `SELECT name AS queue, settling FROM gq_queues WHERE settling IS NOT NULL LIMIT 1`,
     )
     if (!found) return false
     const [type = '', key = ''] = JSON.parse(found.settling) as string[]
-    const at = settleKeys(db, found.queue, found.most, { type, key }, end)
+    const at = settleKeys(db, found.queue, { type, key }, end)
     const settling = at && JSON.stringify([at.type, at.key])
     db.resumed = true // what has a place now is worth a try of everyone who waits
     const change = db.nextChange()
@@ -36,7 +118,7 @@ export function settle(db: Db, end: number): boolean {
 }
 
 /** Settles the keys after one; answers the last that is settled when the step is over, null when all are. */
-function settleKeys(db: Db, queue: string, most: number, from: Key, end: number): Key | null {
+function settleKeys(db: Db, queue: string, from: Key, end: number): Key | null {
   for (let at = from; ; ) {
     // index gq_jobs_placed: a key of which jobs wait has others that hold its places
     const next = db.get<Key>(
@@ -47,28 +129,21 @@ function settleKeys(db: Db, queue: string, most: number, from: Key, end: number)
       ...[queue, at.type, at.key],
     )
     if (!next) return null
-    while (settleSome(db, queue, most, next)) if (db.clock.monotonic() >= end) return at
+    while (settleSome(db, queue, next)) if (db.clock.monotonic() >= end) return at
     at = next
     if (db.clock.monotonic() >= end) return at
   }
 }
 
 /** Gives or takes some places of one key; false when it has as many as it may. */
-function settleSome(db: Db, queue: string, most: number, { type, key }: Key): boolean {
-  const { placed } = db.get<{ placed: number }>(
-    `SELECT COUNT(*) AS placed FROM gq_jobs
-     WHERE queue = ?1 AND type = ?2 AND concurrency_key = ?3 AND blocked = 0 AND run_at IS NULL AND finished_at IS NULL`,
-    ...[queue, type, key],
-  )!
-  const room = most - placed
+function settleSome(db: Db, queue: string, { type, key }: Key): boolean {
+  const room = roomOf(db, queue, type, key)
   const some = Math.min(Math.abs(room), rows)
   if (room > 0) {
     const given = db.run(
       `UPDATE gq_jobs SET blocked = 0, ready_seq = CASE WHEN lease_seq IS NULL THEN ?4 ELSE ready_seq END
        WHERE id IN (
-         SELECT id FROM gq_jobs
-         WHERE queue = ?1 AND type = ?2 AND concurrency_key = ?3 AND blocked = 1 AND run_at IS NULL AND finished_at IS NULL
-         ORDER BY priority, id LIMIT ?5)`,
+         SELECT id FROM gq_jobs WHERE ${waiting} ORDER BY priority, id LIMIT ?5)`,
       ...[queue, type, key, db.nextSequence(), some],
     )
     db.readied.add(line(queue, type))
@@ -78,10 +153,7 @@ function settleSome(db: Db, queue: string, most: number, { type, key }: Key): bo
   const taken = db.run(
     `UPDATE gq_jobs SET blocked = 1
      WHERE id IN (
-       SELECT id FROM gq_jobs
-       WHERE queue = ?1 AND type = ?2 AND concurrency_key = ?3 AND blocked = 0 AND run_at IS NULL AND finished_at IS NULL
-         AND state = 'ready'
-       ORDER BY priority DESC, id DESC LIMIT ?4)`,
+       SELECT id FROM gq_jobs WHERE ${placed} AND state = 'ready' ORDER BY priority DESC, id DESC LIMIT ?4)`,
     ...[queue, type, key, some],
   )
   return taken === rows

@@ -91,18 +91,6 @@ export function mayLease(db: Db, { queue, type }: Source): boolean {
   return row !== undefined
 }
 
-/** Whether jobs of a line hold a place of a concurrency key. */
-export function isKeyed(db: Db, { queue, type }: Source): boolean {
-  return (
-    db.get(
-      `SELECT 1 FROM gq_jobs
-       WHERE queue = ?1 AND type = ?2 AND concurrency_key IS NOT NULL AND blocked = 0 AND run_at IS NULL
-         AND finished_at IS NULL LIMIT 1`,
-      ...[queue, type],
-    ) !== undefined
-  )
-}
-
 /** The running jobs of some workers. */
 export function runningOf(
   db: Db,
@@ -193,6 +181,7 @@ export function stats(db: Db): Stats {
       totals: JSON.parse(totals) as Totals,
     }
   })
+  addNew(db, queues)
   const alive = workers(db)
   const handled = new Set(alive.filter((w) => w.alive).flatMap((w) => w.sources.map((s) => `${s.queue}\0${s.type}`)))
   const lines = readyLines(db)
@@ -208,6 +197,28 @@ export function stats(db: Db): Stats {
     }),
     file: fileStats(db),
   }
+}
+
+/** Jobs that others have inserted count in their queues before they are admitted. */
+function addNew(db: Db, queues: QueueStats[]): void {
+  const some = db.all<{ queue: string; state: State; jobs: number }>(
+    // index gq_jobs_new
+    `SELECT queue, state, COUNT(*) AS jobs FROM gq_jobs WHERE blocked = 2 GROUP BY queue, state ORDER BY queue, state`,
+  )
+  for (const { queue, state, jobs } of some) {
+    const known = queues.find((stats) => stats.queue === queue)
+    const stats = known ?? unknownQueue(db, queue)
+    if (!known) queues.push(stats)
+    stats.counts[state] += jobs
+    stats.totals.submitted += jobs
+  }
+  if (some.length > 0) queues.sort((a, b) => (a.queue < b.queue ? -1 : 1))
+}
+
+/** A queue that has no row yet. */
+function unknownQueue(db: Db, queue: string): QueueStats {
+  const { max_running_per_key: maxRunningPerKey, counts, totals } = db.queue(queue)
+  return { queue, paused: false, maxDepth: null, maxRunning: null, maxRunningPerKey, counts, totals }
 }
 
 /** Each (queue, type, class) that has ready jobs, by hopping over index gq_jobs_ready from one to the next. */

@@ -1,11 +1,13 @@
 import type { State } from '../../model/lifecycle.ts'
-import { end as endJob, type Placed, seenIsOld } from './attempt.ts'
+import { someAreNew } from './admission.ts'
+import { end as endJob, seenIsOld } from './attempt.ts'
 import type { Db } from './db.ts'
 import type { Early } from './delays.ts'
 import { deleteJob } from './operator.ts'
-import { settle, settlingDue } from './places.ts'
+import { enter, type Placed, settle, settlingDue } from './places.ts'
 import { keepReceipt } from './receipts.ts'
 import { findOver, reclaimDeadWorkers, reclaimOver, reclaimRanOut } from './reclaim.ts'
+import { chunk, inSteps, stepMs } from './steps.ts'
 import type { Terms } from './terms.ts'
 import { nextTick, schedulesDue } from './ticks.ts'
 import { workersGone } from './workers.ts'
@@ -13,30 +15,12 @@ import { workersGone } from './workers.ts'
 // What time does to jobs. Each step is bounded, so that a backlog of it never holds a submission up for long;
 // whatever is left is taken by the next round.
 
-/**
- * A step ends by the clock, whatever it has done: what a job takes differs by a factor of a thousand (a large payload, a
- * long history, a concurrency key). The next one follows soon, so that retention keeps up with what a busy queue finishes.
- */
-export const stepMs = 2
-/** Most rows of a step, of one look for such, and of a job's history between two looks at the clock. */
-const stepRows = 1000
-const chunk = 50
+/** Rows of a job's history between two looks at the clock. */
 const historyChunk = 20
 export const pruneEvery = 5
 
-/** Takes rows in chunks until the clock says that the step is over, at least one chunk's first row. True when some are left. */
-function inSteps<Row>(db: Db, end: number, some: () => Row[], take: (row: Row) => void): boolean {
-  for (let taken = 0; taken < stepRows; ) {
-    const rows = some()
-    for (const row of rows) {
-      take(row)
-      taken++
-      if (db.clock.monotonic() >= end) return true
-    }
-    if (rows.length < chunk) return false
-  }
-  return true
-}
+const selectPlaced = 'SELECT id, queue, type, priority, concurrency_key, state FROM gq_jobs'
+const mayExpire = `deadline IS NOT NULL AND state IN ('scheduled', 'ready') AND blocked < 2`
 
 /** Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant. */
 export function ripen(db: Db): void {
@@ -44,7 +28,7 @@ export function ripen(db: Db): void {
   let sequence: number | undefined
   const due = () =>
     db.all<Placed>(
-      `SELECT id, queue, type FROM gq_jobs WHERE state = 'scheduled' AND run_at <= ?1 ORDER BY run_at, id LIMIT ${chunk}`,
+      `${selectPlaced} WHERE state = 'scheduled' AND blocked < 2 AND run_at <= ?1 ORDER BY run_at, id LIMIT ${chunk}`,
       db.now,
     )
   inSteps(db, end, due, (job) => {
@@ -52,18 +36,15 @@ export function ripen(db: Db): void {
     ripened(db, job, sequence)
   })
   const late = () =>
-    db.all<Placed & { state: State }>(
-      `SELECT id, queue, type, state FROM gq_jobs
-       WHERE deadline <= ?1 AND deadline IS NOT NULL AND state IN ('scheduled', 'ready') LIMIT ${chunk}`,
-      db.now,
-    )
+    db.all<Placed & { state: State }>(`${selectPlaced} WHERE deadline <= ?1 AND ${mayExpire} LIMIT ${chunk}`, db.now)
   inSteps(db, end, late, (job) => {
     endJob(db, job, job.state, 'expire', 'expired')
     db.events.push({ event: 'expired', id: job.id, queue: job.queue, type: job.type })
   })
 }
 
-function ripened(db: Db, { id, queue, type }: Placed, sequence: number): void {
+function ripened(db: Db, job: Placed, sequence: number): void {
+  const { id, queue, type } = job
   db.run(
     `UPDATE gq_jobs
      SET state = 'ready', run_at = NULL, ready_seq = CASE WHEN lease_seq IS NULL THEN ?2 ELSE ready_seq END
@@ -71,6 +52,7 @@ function ripened(db: Db, { id, queue, type }: Placed, sequence: number): void {
     ...[id, sequence],
   )
   db.moved(queue, type, 'scheduled', 'ready')
+  enter(db, job)
 }
 
 /** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. True when some are left. */
@@ -81,7 +63,8 @@ export function prune(db: Db): boolean {
 }
 
 function pruneJobs(db: Db, end: number): boolean {
-  const ended = () => db.all<{ id: number }>(`SELECT id FROM gq_jobs WHERE prune_at <= ?1 LIMIT ${chunk}`, db.now)
+  const ended = () =>
+    db.all<{ id: number }>(`SELECT id FROM gq_jobs WHERE prune_at <= ?1 AND blocked < 2 LIMIT ${chunk}`, db.now)
   const select = `SELECT id, queue, type, state, idempotency_key AS key FROM gq_jobs WHERE id = ?1`
   return inSteps(db, end, ended, ({ id }) => {
     keepReceipt(db, id) // while the history still tells by which token it ended
@@ -158,10 +141,7 @@ function pruneLosses(db: Db): boolean {
 function ripenEarly(db: Db, early: Early[]): void {
   const end = db.clock.monotonic() + stepMs
   for (const { id, runAt } of early) {
-    const job = db.get<Placed>(
-      `SELECT id, queue, type FROM gq_jobs WHERE id = ?1 AND state = 'scheduled' AND run_at = ?2`,
-      ...[id, runAt],
-    )
+    const job = db.get<Placed>(`${selectPlaced} WHERE id = ?1 AND state = 'scheduled' AND run_at = ?2`, ...[id, runAt])
     if (job) ripened(db, job, db.nextSequence())
     db.early.push({ id, runAt })
     if (db.clock.monotonic() >= end) return
@@ -221,9 +201,10 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
   if (terms.look(db, monotonic)) return true
   const row = db.get<{ due: number }>(
     `SELECT
-       EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'scheduled' AND run_at <= ?1)
-       OR EXISTS (SELECT 1 FROM gq_jobs WHERE deadline <= ?1 AND deadline IS NOT NULL AND state IN ('scheduled', 'ready'))
-       OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1)
+       EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'scheduled' AND blocked < 2 AND run_at <= ?1)
+       OR EXISTS (SELECT 1 FROM gq_jobs WHERE deadline <= ?1 AND ${mayExpire})
+       OR ${someAreNew}
+       OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1 AND blocked < 2)
        OR ${schedulesDue}
        OR ${settlingDue}
        OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
@@ -239,8 +220,8 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
 /** The next instant at which a scheduled job is due, a deadline passes or a schedule ticks; infinity when none does. */
 export function nextDue(db: Db): number {
   const { at, deadline } = db.get<{ at: number | null; deadline: number | null }>(
-    `SELECT (SELECT MIN(run_at) FROM gq_jobs WHERE state = 'scheduled') AS at,
-            (SELECT MIN(deadline) FROM gq_jobs WHERE deadline IS NOT NULL AND state IN ('scheduled', 'ready')) AS deadline`,
+    `SELECT (SELECT MIN(run_at) FROM gq_jobs WHERE state = 'scheduled' AND blocked < 2) AS at,
+            (SELECT MIN(deadline) FROM gq_jobs WHERE ${mayExpire}) AS deadline`,
   )!
   return Math.min(...[at, deadline, nextTick(db)].map((instant) => instant ?? Number.POSITIVE_INFINITY))
 }

@@ -1,7 +1,6 @@
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Fate } from '../store.ts'
-import type { Placed } from './attempt.ts'
 import { connect } from './connection.ts'
 import type { Db } from './db.ts'
 import { openToRead } from './doctor.ts'
@@ -36,7 +35,7 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
       const columns = Object.keys(row)
       copy.run(`INSERT INTO ${table} (${columns}) VALUES (${columns.map(() => '?')})`, ...Object.values(row))
     }
-  const running = copy.all<Placed & Pick<Orphan, 'attempt' | 'maxAttempts'>>(
+  const running = copy.all<Pick<Orphan, 'id' | 'queue' | 'type' | 'attempt' | 'maxAttempts'>>(
     `SELECT id, queue, type, attempt - budget_from AS attempt, max_attempts AS maxAttempts FROM gq_jobs ORDER BY id`,
   )
   copy.run(

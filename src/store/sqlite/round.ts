@@ -1,6 +1,7 @@
 import type { Clock } from '../../model/clock.ts'
 import { formatMs } from '../../model/duration.ts'
 import type { Histogram, Input, Lease, StoreEvent, Vitals } from '../store.ts'
+import { admit } from './admission.ts'
 import { answerAll, writes } from './answer.ts'
 import type { Reply, Request } from './commit.ts'
 import type { Condition, Warning } from './condition.ts'
@@ -280,6 +281,7 @@ export class Rounds {
           const left = this.#terms.left(lease, at)
           return left === null ? null : db.now + Math.ceil(left)
         }
+        const admitting = writing && admit(db)
         const answers = answerAll(db, requests)
         if (leaving !== undefined) releaseSome(db, leaving)
         let behind = pruning && prune(db)
@@ -294,7 +296,7 @@ export class Rounds {
         starving = watched && this.#waiting.starving(db, fed)
         db.commit()
         if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
-        return { answers, fed, told, behind, heard }
+        return { answers, fed, told, behind, heard, admitting }
       } catch (error) {
         db.rollback()
         this.lookAnew() // what others had changed since the last look was not heeded
@@ -326,7 +328,7 @@ export class Rounds {
     if (owesASign && !this.#appStandsStill) this.#askApp()
     this.#delays.forget(db.early)
     if (this.isAtWork) this.#delays.add(db.delayed, db.now, committed)
-    this.#wakeAt = Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
+    this.#wakeAt = done.admitting ? 0 : Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
     if (proving) this.#condition.unblock()
     const operations = requests.length + done.fed.length
     if (asked || done.fed.length > 0) count(this.#commits, db.commitMs)

@@ -108,6 +108,8 @@ class Transfer {
     const newest = this.#number('SELECT MAX(id) FROM bad.gq_jobs')
     const last = Math.max(known, said || newest)
     this.#report.unreadable = this.#copy('gq_jobs', last)
+    // The jobs that held the places of a key may be lost: who may start is found out by the first transactions on the file.
+    this.#db.exec(admitAnew)
     if (said === 0 && newest === 0) this.#report.unreadable.push([last + 1, highest])
     return last
   }
@@ -159,7 +161,6 @@ class Transfer {
     this.#rows(workers, systemProcesses.me.host)
   }
 
-  /** Before the jobs, whose triggers heed their limits. */
   #moveQueues(): void {
     const settings = this.#columns('gq_queues').filter((name) => !(states as readonly string[]).includes(name))
     this.#learn('gq_queues', `INSERT INTO main.gq_queues (${settings}) SELECT ${settings} FROM bad.gq_queues`)
@@ -256,9 +257,14 @@ class Transfer {
   }
 }
 
-const keysMadeAnew = `INSERT INTO main.gq_keys (queue, type, key, job_id, digest, expires_at)
+/** Their admission counts them once more. */
+const admitAnew = `
+  UPDATE main.gq_queues SET all_submitted = MAX(0, all_submitted - (
+    SELECT COUNT(*) FROM main.gq_jobs WHERE queue = name AND concurrency_key IS NOT NULL AND state = 'ready' AND blocked < 2));
+  UPDATE main.gq_jobs SET blocked = 2 WHERE concurrency_key IS NOT NULL AND state = 'ready'`
+const keysMadeAnew = `INSERT OR IGNORE INTO main.gq_keys (queue, type, key, job_id, digest, expires_at)
   SELECT queue, type, idempotency_key, id, digest(payload), created_at + 86400000 FROM main.gq_jobs j
-  WHERE idempotency_key IS NOT NULL AND by_sql = 0 AND NOT EXISTS (
+  WHERE idempotency_key IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM main.gq_keys WHERE queue = j.queue AND type = j.type AND key = j.idempotency_key)
   RETURNING queue, type, key`
 const gaps = `SELECT before + 1 AS first, id - 1 AS last
@@ -274,4 +280,4 @@ const missingAttempts = `WITH RECURSIVE expected (id, attempt) AS (
 const count = `UPDATE main.gq_queues SET (scheduled, ready, running, succeeded, dead, cancelled) = (
   SELECT TOTAL(state = 'scheduled'), TOTAL(state = 'ready'), TOTAL(state = 'running'), TOTAL(state = 'succeeded'),
          TOTAL(state = 'dead'), TOTAL(state = 'cancelled')
-  FROM main.gq_jobs WHERE queue = name)`
+  FROM main.gq_jobs WHERE queue = name AND blocked < 2)`

@@ -1,26 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
 
-// Jobs of one concurrency key (queue, type, key). Those that run or may start hold a place; the others are blocked, and not
-// in the index of the claim, which so never meets a job that it must pass over.
-const ofKey = 'queue = NEW.queue AND type = NEW.type AND concurrency_key = NEW.concurrency_key'
-const placed = `${ofKey} AND blocked = 0 AND run_at IS NULL AND finished_at IS NULL`
-const waits = `${ofKey} AND blocked = 1 AND run_at IS NULL AND finished_at IS NULL`
-const hasRoom = `(SELECT COUNT(*) FROM gq_jobs WHERE ${placed})
-     < IFNULL((SELECT max_running_per_key FROM gq_queues WHERE name = NEW.queue), 1)`
-/** Gives a free place to the first that waits: it is ready from this event on. */
-const admit = `
-     UPDATE gq_jobs
-     SET blocked = 0, ready_seq = CASE WHEN lease_seq IS NULL
-       THEN MAX(id, (SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs')) ELSE ready_seq END
-     WHERE id = (SELECT id FROM gq_jobs WHERE ${waits} ORDER BY priority, id LIMIT 1) AND ${hasRoom};`
-/** Who becomes ready waits first; the last that has not started makes room for one before it. */
-const enter = `
-     UPDATE gq_jobs SET blocked = 1 WHERE id = NEW.id AND blocked = 0;
-     UPDATE gq_jobs SET blocked = 1
-     WHERE id = (SELECT id FROM gq_jobs WHERE ${placed} AND state = 'ready' ORDER BY priority DESC, id DESC LIMIT 1)
-       AND (priority, id) > (NEW.priority, NEW.id) AND NOT ${hasRoom};${admit}`
-
 /** 100 years, and the last instant that a Date has: sums of them stay integers that STRICT columns take. */
 const [mostMs, lastInstant] = [3_153_600_000_000, 8_640_000_000_000_000]
 
@@ -79,10 +59,10 @@ const migrations: string[] = [
      run_at              INTEGER CHECK (run_at BETWEEN 0 AND ${lastInstant}),
      deadline            INTEGER CHECK (deadline BETWEEN 0 AND ${lastInstant}),
      created_at          INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
-     by_sql              INTEGER NOT NULL DEFAULT 1,
      idempotency_key     TEXT,
      concurrency_key     TEXT,
-     blocked             INTEGER NOT NULL DEFAULT 0 CHECK (blocked = 0 OR (blocked = 1 AND concurrency_key IS NOT NULL)),
+     -- 0: it may start. 1: it waits for a place of its concurrency key. 2: nobody has admitted it yet.
+     blocked             INTEGER NOT NULL DEFAULT 2 CHECK (blocked IN (0, 2) OR (blocked = 1 AND concurrency_key IS NOT NULL)),
      trace               TEXT    CHECK (trace IS NULL OR json_valid(trace)),
      ready_seq           INTEGER,
      lease_seq           INTEGER,
@@ -123,14 +103,8 @@ const migrations: string[] = [
        ELSE 0 END)
    ) STRICT;
 
-   -- A job that somebody inserts with plain SQL is counted here; the queue's own submissions say by_sql = 0 and count in bulk.
-   CREATE TRIGGER gq_jobs_by_sql AFTER INSERT ON gq_jobs WHEN NEW.by_sql = 1 BEGIN
-     INSERT INTO gq_queues (name) VALUES (NEW.queue) ON CONFLICT DO NOTHING;
-     UPDATE gq_queues SET ready = ready + (NEW.state = 'ready'), scheduled = scheduled + (NEW.state = 'scheduled'),
-       all_submitted = all_submitted + 1, changed = MAX(NEW.id, (SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'))
-     WHERE name = NEW.queue;
-   END;
-
+   -- What was inserted with plain SQL and not yet admitted. queue and state: so that it is counted without its rows.
+   CREATE INDEX gq_jobs_new ON gq_jobs (priority, id, queue, state) WHERE blocked = 2;
    -- The claim: the first ready jobs of one queue and type are the first rows of one range.
    CREATE INDEX gq_jobs_ready ON gq_jobs (queue, type, priority, id) WHERE state = 'ready' AND blocked = 0;
    -- In terms of columns that a claim leaves as they are, so that it does not touch these: they are ready or running.
@@ -138,19 +112,13 @@ const migrations: string[] = [
      WHERE concurrency_key IS NOT NULL AND blocked = 0 AND run_at IS NULL AND finished_at IS NULL;
    CREATE INDEX gq_jobs_blocked ON gq_jobs (queue, type, concurrency_key, priority, id)
      WHERE blocked = 1 AND run_at IS NULL AND finished_at IS NULL;
-   CREATE TRIGGER gq_jobs_new_of_key AFTER INSERT ON gq_jobs
-     WHEN NEW.concurrency_key IS NOT NULL AND NEW.state = 'ready' BEGIN ${enter} END;
-   CREATE TRIGGER gq_jobs_ready_of_key AFTER UPDATE OF state ON gq_jobs
-     WHEN NEW.concurrency_key IS NOT NULL AND NEW.state = 'ready' BEGIN ${enter} END;
-   CREATE TRIGGER gq_jobs_left_of_key AFTER UPDATE OF state ON gq_jobs
-     WHEN NEW.concurrency_key IS NOT NULL AND NEW.state NOT IN ('ready', 'running') BEGIN ${admit} END;
-
-   CREATE INDEX gq_jobs_scheduled ON gq_jobs (run_at, id) WHERE state = 'scheduled';
+   CREATE INDEX gq_jobs_scheduled ON gq_jobs (run_at, id) WHERE state = 'scheduled' AND blocked < 2;
    -- Few rows: at most the slots of all workers.
    CREATE INDEX gq_jobs_running ON gq_jobs (worker_id, lease_expires_at) WHERE state = 'running';
    -- Few rows, mostly none: jobs that may run beside a limited number of others.
    CREATE INDEX gq_jobs_company ON gq_jobs (company) WHERE company IS NOT NULL AND finished_at IS NULL;
-   CREATE INDEX gq_jobs_deadline ON gq_jobs (deadline) WHERE deadline IS NOT NULL AND state IN ('scheduled', 'ready');
+   CREATE INDEX gq_jobs_deadline ON gq_jobs (deadline)
+     WHERE deadline IS NOT NULL AND state IN ('scheduled', 'ready') AND blocked < 2;
    CREATE INDEX gq_jobs_prune ON gq_jobs (prune_at) WHERE prune_at IS NOT NULL;
    -- Dead letters and cancelled jobs are few and looked at often; the succeeded are many and read by id.
    CREATE INDEX gq_jobs_ended ON gq_jobs (state, id) WHERE state IN ('dead', 'cancelled');

@@ -2,7 +2,7 @@ import { statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { FileStats } from '../store.ts'
 import type { Db } from './db.ts'
-import { stepMs } from './reaper.ts'
+import { stepMs } from './steps.ts'
 
 // The pages that retention freed: the file uses them again, and what is far more than it will soon need goes back to the disk.
 

@@ -5,6 +5,7 @@ import { digestOf, digestOfAll } from '../digest.ts'
 import type { Submission, Submitted } from '../store.ts'
 import type { Request } from './commit.ts'
 import type { Db } from './db.ts'
+import { enter } from './places.ts'
 
 /** Stores jobs: all or none. Refuses with QUEUE_FULL, IDEMPOTENCY_CONFLICT, and INVALID_ARGUMENT for a deadline that is past. */
 export function submit(db: Db, submission: Submission): Submitted {
@@ -60,8 +61,8 @@ function once(db: Db, request: string, submission: Submission): Submitted {
 
 const insert = (rows: number) =>
   `INSERT INTO gq_jobs (queue, type, priority, state, max_attempts, backoff, timeout, on_timeout, visibility_timeout,
-                        run_at, deadline, created_at, idempotency_key, trace, concurrency_key, blocked, by_sql, payload)
-   VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15 IS NOT NULL, 0, ?${i + 16})`).join(', ')}`
+                        run_at, deadline, created_at, idempotency_key, trace, concurrency_key, blocked, payload)
+   VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15 IS NOT NULL, ?${i + 16})`).join(', ')}`
 /** One statement for 32 rows costs half as much as 32 statements. */
 const inserts = [32, 8, 1].map((rows) => ({ rows, sql: insert(rows) }))
 
@@ -97,9 +98,15 @@ function insertRun(
       for (let id = last - rows + 1; id <= last; id++) ids.push(id) // AUTOINCREMENT counts up row by row
     }
   db.moved(spec.queue, spec.type, null, state, payloads.length)
+  if (state === 'ready' && spec.concurrencyKey !== null) enterAll(db, spec, spec.concurrencyKey, ids)
   if (runAt !== null && spec.runAt === null) db.putOff(ids, runAt)
   db.soonest = Math.min(db.soonest, runAt ?? db.soonest, deadline ?? db.soonest)
   return ids
+}
+
+/** New jobs wait for a place of their key. They are of one class: where one gets none, those after it get none either. */
+function enterAll(db: Db, { queue, type, priority }: JobSpec, key: string, ids: number[]): void {
+  for (const id of ids) if (!enter(db, { id, queue, type, priority, concurrency_key: key })) return
 }
 
 /** Refuses a deadline by which no attempt can start: mostly it is a duration that was given as a number. */
@@ -111,35 +118,57 @@ function mustBeAhead(deadline: number, relative: boolean, now: number): void {
   )
 }
 
+interface Key {
+  queue: string
+  type: string
+  key: string
+  /** The job that takes it. */
+  id: number
+  digest: string
+  /** The end of its window. */
+  until: number
+}
+
+interface Holder {
+  job_id: number
+  digest: string
+  expires_at: number
+  state: State | null
+}
+
 /** Takes an idempotency key, or answers with the job that has it. The primary key decides, not a look first. */
-function claimKey(db: Db, spec: JobSpec, key: string, payload: string): { id: number; state: State | null } | null {
-  const { queue, type } = spec
-  const digest = digestOf(payload)
-  const id = db.sequence() + 1 // the id that its insert will get
+export function takeKey(db: Db, { queue, type, key, id, digest, until }: Key): Holder | null {
   const take = () =>
     db.run(
       `INSERT INTO gq_keys (queue, type, key, job_id, digest, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
        ON CONFLICT DO NOTHING`,
-      ...[queue, type, key, id, digest, db.now + spec.idempotencyWindow],
+      ...[queue, type, key, id, digest, until],
     )
   if (take() === 1) return null
-  const held = db.get<{ job_id: number; digest: string; expires_at: number; state: State | null }>(
+  const holder = db.get<Holder>(
     `SELECT job_id, digest, expires_at, (SELECT state FROM gq_jobs WHERE id = job_id) AS state
      FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`,
     ...[queue, type, key],
   )!
-  if (held.state === null && held.expires_at <= db.now) {
-    db.run(`DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`, queue, type, key)
-    take()
-    return null
-  }
-  if (held.digest !== digest)
+  if (holder.state !== null || holder.expires_at > db.now) return holder
+  db.run(`DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`, queue, type, key)
+  take()
+  return null
+}
+
+function claimKey(db: Db, spec: JobSpec, key: string, payload: string): { id: number; state: State | null } | null {
+  const { queue, type } = spec
+  const digest = digestOf(payload)
+  const id = db.sequence() + 1 // the id that its insert will get
+  const holder = takeKey(db, { queue, type, key, id, digest, until: db.now + spec.idempotencyWindow })
+  if (!holder) return null
+  if (holder.digest !== digest)
     throw new GopherQueueError(
       'IDEMPOTENCY_CONFLICT',
-      `Idempotency key '${key}' belongs to job ${held.job_id} of type '${type}' with another payload. Nothing was stored: use a new key for a new job.`,
-      { details: { jobId: held.job_id } },
+      `Idempotency key '${key}' belongs to job ${holder.job_id} of type '${type}' with another payload. Nothing was stored: use a new key for a new job.`,
+      { details: { jobId: holder.job_id } },
     )
-  return { id: held.job_id, state: held.state }
+  return { id: holder.job_id, state: holder.state }
 }
 
 /** The submissions of one job each, without keys and of one spec and trace, that stand together from `start` on. */

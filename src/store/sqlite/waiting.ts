@@ -1,12 +1,13 @@
 import { type GopherQueueError, notFound } from '../../model/errors.ts'
 import type { LeasedJob, LeaseRequest, Source } from '../store.ts'
+import { someAreNew } from './admission.ts'
 import { heldBy, lease } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import { Company } from './company.ts'
 import { type Db, line, sourceOf } from './db.ts'
 import { askerOf, gave, hear, slotsOf, unknownWorker } from './delivery.ts'
 import { Lines } from './lines.ts'
-import { endedAmong, isKeyed, job, mayLease, readyAmong } from './queries.ts'
+import { endedAmong, job, mayLease, readyAmong } from './queries.ts'
 import { ripen } from './reaper.ts'
 
 export interface Fed {
@@ -202,6 +203,7 @@ export class Waiting {
   mayFeed(db: Db, lookAround: boolean): boolean {
     if (this.#fresh.workers.size > 0) return true
     if (!lookAround) return false
+    if (db.get(`SELECT 1 WHERE ${someAreNew}`)) return true
     if (readyAmong(db, [...this.#lines.keys()].map(sourceOf)).some((source) => mayLease(db, source))) return true
     this.prepare(db)
     for (const { lines } of this.#hungry.values())
@@ -235,7 +237,6 @@ export class Waiting {
   #heed(db: Db): void {
     const many = this.#many()
     if (many.size === 0 && this.#hungry.size === 0) return
-    for (const [key, source] of db.left) if (isKeyed(db, source)) db.readied.add(key)
     for (const lines of many) {
       if (db.resumed) lines.resumed()
       for (const key of db.readied) lines.readied(key)

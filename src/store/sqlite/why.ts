@@ -2,6 +2,7 @@ import { formatMs } from '../../model/duration.ts'
 import { notFound } from '../../model/errors.ts'
 import { type Job, priorities } from '../../model/job.ts'
 import type { Worker } from '../store.ts'
+import { refusedAtAdmission } from './admission.ts'
 import type { Db } from './db.ts'
 import { job as find, workers } from './queries.ts'
 
@@ -22,7 +23,7 @@ export function why(db: Db, id: number): string {
         exhausted: lossOf(db, id)
           ? `it has no attempt left: ${lastEnd(db, job)}`
           : `all of its ${job.maxAttempts} attempts failed`,
-        permanent: 'its handler reported a permanent error',
+        permanent: notAdmitted(db, id) ?? 'its handler reported a permanent error',
         timeout: 'an attempt ran out of time and onTimeout is dead',
         expired: 'its deadline passed before an attempt started',
       }
@@ -53,13 +54,23 @@ function lastEnd(db: Db, { id, attempt }: Job): string {
   return attempt === 1 ? 'its attempt failed' : `the last of its ${attempt} attempts failed`
 }
 
-/** What is recorded of its last attempt, if that was lost. */
-function lossOf(db: Db, id: number): string | null {
-  const row = db.get<{ outcome: string; message: string }>(
-    `SELECT outcome, error_message AS message FROM gq_attempts WHERE job_id = ?1 ORDER BY attempt DESC LIMIT 1`,
+/** What is recorded of its last attempt. */
+function lastRecord(db: Db, id: number) {
+  return db.get<{ outcome: string; name: string; message: string }>(
+    `SELECT outcome, error_name AS name, error_message AS message FROM gq_attempts
+     WHERE job_id = ?1 ORDER BY attempt DESC LIMIT 1`,
     id,
   )
-  return row?.outcome === 'lost' ? row.message : null
+}
+
+function lossOf(db: Db, id: number): string | null {
+  const last = lastRecord(db, id)
+  return last?.outcome === 'lost' ? last.message : null
+}
+
+function notAdmitted(db: Db, id: number): string | null {
+  const last = lastRecord(db, id)
+  return last?.name === refusedAtAdmission ? `it could not be admitted: ${last.message}` : null
 }
 
 function companyOf({ company }: Job): string | null {
@@ -90,13 +101,15 @@ function heldUp(db: Db, able: Worker[]): string | null {
 
 function whyReady(db: Db, job: Job): string {
   const { id } = job
+  const { blocked } = db.get<{ blocked: number }>(`SELECT blocked FROM gq_jobs WHERE id = ?1`, id)!
+  if (blocked === 2)
+    return `Job ${id} was inserted with plain SQL and is not admitted yet: the next transaction of any process that works on this file takes it in.`
   const { paused, max_running, max_running_per_key, counts } = db.queue(job.queue)
   if (paused) return `Job ${id} is ready, but queue '${job.queue}' is paused; it runs after a resume.`
   const able = workers(db).filter((w) => w.alive && w.sources.some((s) => s.queue === job.queue && s.type === job.type))
   if (able.length === 0)
     return `Job ${id} is ready, but no live worker handles type '${job.type}' of queue '${job.queue}'; it runs when one starts.`
-  const { blocked } = db.get<{ blocked: number }>(`SELECT blocked FROM gq_jobs WHERE id = ?1`, id)!
-  if (blocked)
+  if (blocked === 1)
     return `Job ${id} is ready and waits for others with its concurrency key '${job.concurrencyKey}': of type '${job.type}' in queue '${job.queue}' at most ${max_running_per_key} of a key run at once; it is let in when its turn in the key comes.`
   if (max_running !== null && counts.running >= max_running)
     return `Job ${id} is ready, but queue '${job.queue}' runs ${counts.running} jobs and may run ${max_running} at once; it runs when one of them has ended and it is the first in line.`

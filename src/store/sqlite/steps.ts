@@ -1,0 +1,24 @@
+import type { Db } from './db.ts'
+
+/**
+ * A step ends by the clock, whatever it has done: what a job takes differs by a factor of a thousand (a large payload, a
+ * long history, a concurrency key). In ms.
+ */
+export const stepMs = 2
+/** Most rows of a step, and of one look for such. */
+const stepRows = 1000
+export const chunk = 50
+
+/** Takes rows in chunks until the clock says that the step is over, at least one chunk's first row. True when some are left. */
+export function inSteps<Row>(db: Db, end: number, some: () => Row[], take: (row: Row) => void): boolean {
+  for (let taken = 0; taken < stepRows; ) {
+    const rows = some()
+    for (const row of rows) {
+      take(row)
+      taken++
+      if (db.clock.monotonic() >= end) return true
+    }
+    if (rows.length < chunk) return false
+  }
+  return true
+}

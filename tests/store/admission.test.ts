@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict'
+import { DatabaseSync } from 'node:sqlite'
+import { test } from 'node:test'
+import type { Attempt } from '../../src/model/job.ts'
+import { audit, auditOrder } from '../../src/store/sqlite/audit.ts'
+import { Engine, type Reply } from '../../src/store/sqlite/commit.ts'
+import type { Fate, Input, LeasedJob, Operation, Stats } from '../../src/store/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
+import { temporaryFolder } from '../support/folder.ts'
+
+// What others insert with plain SQL: from the insert to its admission, and what becomes of what cannot be admitted.
+
+const sources = [{ queue: 'default', type: 'work' }]
+
+class Rig implements Disposable {
+  readonly #folder = temporaryFolder()
+  readonly #clock = new VirtualClock()
+  readonly #engine = new Engine(this.#folder.file('jobs.db'), this.#clock)
+  readonly file = new DatabaseSync(this.#folder.file('jobs.db'))
+  readonly #replies = new Map<number, Reply>()
+  #lastSeq = 0
+
+  send<K extends Operation>(operation: K, input: Input<K>): number {
+    const seq = ++this.#lastSeq
+    this.#hear(this.#engine.execute([{ seq, operation, input }]))
+    return seq
+  }
+
+  value<T>(seq: number): T {
+    const reply = this.#replies.get(seq)
+    assert.ok(reply && 'value' in reply, JSON.stringify(reply))
+    return reply.value as T
+  }
+
+  ask<K extends Operation>(operation: K, input: Input<K>): unknown {
+    return this.value(this.send(operation, input))
+  }
+
+  lease(slots: number): LeasedJob[] {
+    const worker = this.ask('register', { name: 'w', sources, slots }) as number
+    const seq = this.send('lease', { worker, sources, slots, exclude: [] })
+    this.look()
+    return this.value<LeasedJob[]>(seq)
+  }
+
+  look(): void {
+    this.#clock.advance(50)
+    this.#hear(this.#engine.tick())
+  }
+
+  counted(): unknown {
+    return this.file.prepare('SELECT ready, scheduled, all_submitted AS submitted FROM gq_queues').get() ?? null
+  }
+
+  #hear(replies: Reply[]): void {
+    for (const reply of replies) this.#replies.set(reply.seq, reply)
+  }
+
+  [Symbol.dispose](): void {
+    const rules = [...audit(this.file), auditOrder(this.file)]
+    assert.deepEqual(rules.filter(({ broken }) => broken.length > 0), []) // biome-ignore format: one line
+    this.file.close()
+    this.#engine.close()
+    this.#folder[Symbol.dispose]()
+  }
+}
+
+test('until it is admitted, stats count it and why says so; then the counters have it', () => {
+  using rig = new Rig()
+  rig.file.exec(`INSERT INTO gq_jobs (type, payload) VALUES ('work', '1'), ('work', '2');
+    INSERT INTO gq_jobs (queue, type, payload, state, run_at) VALUES ('later', 'work', '1', 'scheduled', 9e12)`)
+  const before = rig.ask('stats', null) as Stats
+  assert.deepEqual(
+    before.queues.map(({ queue, counts, totals }) => [queue, counts.ready, counts.scheduled, totals.submitted]),
+    [
+      ['default', 2, 0, 2],
+      ['later', 0, 1, 1],
+    ],
+  )
+  assert.equal(rig.counted(), null)
+  assert.match(String(rig.ask('why', 1)), /inserted with plain SQL and is not admitted yet/)
+  rig.ask('setQueue', { queue: 'other', paused: false }) // any write
+  assert.deepEqual({ ...(rig.counted() as object) }, { ready: 2, scheduled: 0, submitted: 2 })
+  assert.deepEqual((rig.ask('stats', null) as Stats).queues.filter(({ queue }) => queue !== 'other'), before.queues) // biome-ignore format: one line
+  assert.doesNotMatch(String(rig.ask('why', 1)), /admitted/)
+})
+
+test('an operation that names a job admits it first, however many stand before it', () => {
+  using rig = new Rig()
+  rig.file.exec(`INSERT INTO gq_jobs (type, payload)
+    WITH n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT 'work', i FROM n`)
+  assert.equal((rig.ask('cancel', 3000) as Fate).state, 'cancelled')
+  assert.deepEqual({ ...(rig.counted() as object) }, { ready: 1000, scheduled: 0, submitted: 1001 })
+})
+
+test('many are admitted in steps, by class and id, and a worker gets them in that order', () => {
+  using rig = new Rig()
+  rig.file.exec(`INSERT INTO gq_jobs (type, payload, priority)
+    WITH n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) SELECT 'work', i, iif(i = 2500, 0, 2) FROM n`)
+  const jobs = rig.lease(2500)
+  assert.deepEqual(jobs.slice(0, 3).map(({ id }) => id), [2500, 1, 2]) // biome-ignore format: one line
+  for (let looks = 0; looks < 3; looks++) rig.look()
+  const { left } = rig.file.prepare('SELECT COUNT(*) AS left FROM gq_jobs WHERE blocked = 2').get()!
+  assert.equal(left, 0, 'nobody has to ask')
+})
+
+test('jobs of a concurrency key hold its places from their admission on', () => {
+  using rig = new Rig()
+  rig.file.exec(`INSERT INTO gq_jobs (type, payload, concurrency_key, priority)
+    VALUES ('work', '1', 'k', 2), ('work', '2', 'k', 0), ('work', '3', 'other', 2), ('work', '4', 'k', 2)`)
+  const jobs = rig.lease(10)
+  assert.deepEqual(jobs.map(({ id }) => id), [2, 3]) // biome-ignore format: one line
+})
+
+const refused: [columns: string, values: string, reason: RegExp][] = [
+  ['type, payload', `'', '1'`, /type/],
+  ['type, payload, queue', `'work', '1', char(0)`, /queue/],
+  ['type, payload, queue', `'work', '1', printf('%.*c', 1000, 'q')`, /queue/],
+  ['type, payload, concurrency_key', `'work', '1', ''`, /concurrencyKey/],
+  ['type, payload, idempotency_key', `'work', '1', printf('%.*c', 1000, 'k')`, /idempotencyKey/],
+  ['type, payload, idempotency_key', `'work', '1', 'taken'`, /belongs to job 1/],
+  ['type, payload, idempotency_key, state, run_at', `'work', '1', 'taken', 'scheduled', 9e12`, /belongs to job 1/],
+]
+
+for (const [columns, values, reason] of refused)
+  test(`(${columns}) VALUES (${values}) fails nobody's transaction, and ends dead with the reason`, () => {
+    using rig = new Rig()
+    rig.file.exec(`INSERT INTO gq_jobs (type, payload, idempotency_key) VALUES ('work', '1', 'taken');
+      INSERT INTO gq_jobs (${columns}) VALUES (${values});
+      INSERT INTO gq_jobs (type, payload) VALUES ('work', '3')`)
+    assert.deepEqual(rig.lease(10).map(({ id }) => id), [1, 3]) // biome-ignore format: one line
+    const [attempt] = rig.ask('attempts', 2) as Attempt[]
+    assert.equal(attempt?.error?.name, 'NotAdmitted')
+    assert.match(attempt.error.message, reason)
+    assert.match(String(rig.ask('why', 2)), /dead since .*: it could not be admitted: /)
+  })
