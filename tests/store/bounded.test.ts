@@ -88,6 +88,8 @@ test('a new limit per concurrency key reaches a thousand keys in steps, up and d
   const { store, longest, sql, count } = at
   sql(`WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 3999)
        INSERT INTO gq_jobs (type, payload, concurrency_key) SELECT 'work', '1', iif(i < 500, 'one', i % 1000) FROM n`)
+  await store.call('setQueue', { queue: 'default' }) // admits the first of them
+  for (let i = 0; i < 3000 && count('blocked = 2') > 0; i++) store.advance(1)
   const placed = (most: number) =>
     at.value(`SELECT SUM(MIN(jobs, ${most})) FROM (SELECT COUNT(*) AS jobs FROM gq_jobs GROUP BY concurrency_key)`)
   for (const most of [3, 200, 2, 1]) {

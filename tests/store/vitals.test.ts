@@ -35,7 +35,9 @@ function opened(path: string) {
 
 const total = ({ counts }: Histogram) => counts.reduce((sum, count) => sum + count, 0)
 const up = ({ counts, bounds }: Histogram, to: number) => counts[bounds.indexOf(to)]
-const insert = `INSERT INTO gq_jobs (type, payload) VALUES ('mail', '1')`
+/** Of nobody's transaction: it is ready and counted, but nobody was told. */
+const insert = `INSERT INTO gq_jobs (type, payload, blocked) VALUES ('mail', '1', 0);
+  INSERT INTO gq_queues (name, ready) VALUES ('default', 1) ON CONFLICT DO UPDATE SET ready = ready + 1`
 
 test('what shares a transaction is counted as one group, with the time of its COMMIT', () => {
   const { ask, together, vitals, submission, only } = opened(':memory:')
