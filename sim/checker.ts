@@ -5,6 +5,7 @@ import { Answers } from './answers.ts'
 import { type File, type Snapshot, unheardOf } from './file.ts'
 import { Ledger } from './ledger.ts'
 import { ended, explained, type Facts, factsOf, grace, type Happening, type Held, hasPlace, type Row } from './model.ts'
+import { Overdue } from './overdue.ts'
 import { nameOf, type Tenures } from './tenures.ts'
 import { Ticks, tickOf } from './ticks.ts'
 
@@ -54,8 +55,9 @@ export function must(holds: boolean, rule: string, detail: () => unknown = () =>
 export class Checker {
   readonly #file: File
   readonly #ledger = new Ledger()
-  readonly #answers = new Answers(this.#ledger)
   readonly #tenures: Tenures
+  readonly #overdue: Overdue
+  readonly #answers: Answers
   readonly #ticks = new Ticks()
   /** When the delays of jobs are over, by the monotonic clock. */
   readonly #delays = new Map<number, { runAt: number; dueAt: number }>()
@@ -67,6 +69,8 @@ export class Checker {
   constructor(file: File, tenures: Tenures) {
     this.#file = file
     this.#tenures = tenures
+    this.#overdue = new Overdue(tenures)
+    this.#answers = new Answers(this.#ledger, this.#overdue)
     this.#before = file.read()
   }
 
@@ -82,16 +86,19 @@ export class Checker {
     if (after !== before) {
       this.#counters(after)
       this.#newIds(before, after)
-      for (const [id, row] of after.jobs) {
-        const old = before.jobs.get(id)
-        if (!old || !same(old, row)) this.#change(old, row, call, before)
-      }
+      const changed = [...after.jobs.values()].filter((row) => !same(before.jobs.get(row.id), row))
+      // What was reported is taken first: it was no company any more when the same transaction settled its process's loss.
+      for (const isFirst of [true, false])
+        for (const row of changed)
+          if (isReported(before.jobs.get(row.id), call) === isFirst)
+            this.#change(before.jobs.get(row.id), row, call, before)
       this.#company(before, after)
       for (const held of before.wild)
         if (call.events.some((one) => one.event === 'reclaimed' && one.id === held.id)) this.#tenures.taken(held, false)
       for (const [id, row] of before.jobs) if (!after.jobs.has(id)) this.#gone(row, call)
       this.#scheduled(before, after, call)
     }
+    this.#overdue.look(after, call)
     this.#answers.check(call, before, after)
     if (call.isOfApp) this.#appStandsStill.delete(call.pid)
     for (const event of call.events)
@@ -173,14 +180,14 @@ export class Checker {
   #way(
     ...[from, to, old, row, call, rule, story]: [Facts, Facts, Row | undefined, Row, Call, string, () => unknown]
   ): Happening[] {
-    const ways = call.moments.flatMap((moment) => {
-      const happenings = this.#happenings(old, row, { ...call, ...moment })
-      const lawful = happenings.filter(({ law }) => !law)
-      const way = explained(from, to, lawful, row, moment.now) ?? explained(from, to, happenings, row, moment.now)
-      return way ? [way] : []
+    // A recovery takes several transactions: what the first put off may be due in a later one.
+    const moments = call.moments.map((moment) => {
+      return { now: moment.now, happenings: this.#happenings(old, row, { ...call, ...moment }) }
     })
-    must(ways.length > 0, rule, story)
-    const way = ways.find((one) => one.every(({ law }) => !law)) ?? ways[0] ?? []
+    const lawful = moments.map(({ now, happenings }) => ({ now, happenings: happenings.filter(({ law }) => !law) }))
+    const found = explained(from, to, lawful, row) ?? explained(from, to, moments, row)
+    must(found !== null, rule, story)
+    const way = found ?? [] // the rule is forgiven
     for (const { law } of way) if (law) must(false, law, story)
     return way
   }
@@ -278,20 +285,20 @@ export class Checker {
     for (const { seq, operation, input, epoch } of call.asked) {
       if (refused.has(seq) || (epoch !== undefined && epoch !== this.#before.epoch)) continue
       if (operation === 'cancel' || operation === 'retry' || operation === 'remove') {
-        if (input === id) list.push({ what: operation, once: true })
+        if (input === id) list.push({ what: operation, once: seq })
       } else if (operation === 'unregister') {
         if (old?.worker === input) list.push({ what: 'release' })
       } else if (operation === 'succeed' || operation === 'fail') {
         const outcome = input as Input<'fail'>
         if (!mine(outcome.lease)) continue
-        if (operation === 'succeed') list.push({ what: 'succeed', once: true })
-        else list.push({ what: 'fail', kind: outcome.kind, retryAfter: outcome.retryAfter, once: true })
+        if (operation === 'succeed') list.push({ what: 'succeed', once: seq })
+        else list.push({ what: 'fail', kind: outcome.kind, retryAfter: outcome.retryAfter, once: seq })
       } else if (operation === 'lease') {
         const { worker, holds } = input as LeaseRequest & { holds?: number[] }
         const isMissing = old?.worker === worker && holds && !holds.includes(old.token!)
         if (isMissing && old.state === 'running' && !wasReported && this.#tenures.isUnheard(old))
           missing.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
-      } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: true })
+      } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: seq })
     }
     // A report that was taken is what has happened, also if nobody heard so: its holder may send it again.
     const answered = new Set(call.replies.flatMap((r) => ('value' in r ? [r.seq] : [])))
@@ -323,7 +330,7 @@ export class Checker {
       const { worker, sources, slots, exclude } = input as LeaseRequest
       const held = [...jobs.values()].filter((job) => job.state === 'running' && job.worker === worker).length
       if (isLimited || this.#file.pidOf(worker) === null) continue // that it waits for room, or confirms nothing
-      const overdue = after.overdue(worker, call.now)
+      const overdue = this.#overdue.of(worker, after, call.now, call.elapsed)
       if (held >= slots || sources.some(({ queue }) => queue === 'w')) continue
       for (const job of jobs.values())
         if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))
@@ -362,6 +369,7 @@ export class Checker {
     this.#lastId = Math.max(0, ...this.#before.jobs.keys())
     this.#ledger.restored(this.#before.jobs.keys())
     this.#answers.restored()
+    this.#overdue.restored()
     this.#ticks.restored()
     const running = [...this.#before.jobs.values()].filter(({ state }) => state === 'running')
     this.#tenures.restored(running, elapsed, wall)
@@ -379,7 +387,17 @@ export class Checker {
   }
 }
 
-function same(a: Row, b: Row): boolean {
+/** Its lease is named by an outcome that was asked for. */
+function isReported(row: Row | undefined, { asked }: Call): boolean {
+  return asked.some(({ operation, input }) => {
+    if (operation !== 'succeed' && operation !== 'fail' && operation !== 'release') return false
+    const { id, token } = operation === 'release' ? (input as Input<'release'>) : (input as Input<'fail'>).lease
+    return row?.id === id && row.token === token
+  })
+}
+
+function same(a: Row | undefined, b: Row): boolean {
+  if (!a) return false
   for (const column in a) if (a[column as keyof Row] !== b[column as keyof Row]) return false
   return true
 }

@@ -286,6 +286,41 @@ export function company({ holdsOverTime }: Suite): void {
     },
   )
 
+  holdsOverTime(
+    'a worker that stood back for a job, which another process has now, is tried for all of its lines',
+    async (at) => {
+      await at.worker()
+      await lostTogether(at, 2)
+      const [here, there] = [await far(at), await far(at)]
+      await at.succeed((await at.lease(there))[0]!) // the other one is alone in what it may run beside
+      await at.running({ type: 'long' }, here)
+      const older = await at.submit()
+      const asked = at.ask(here, { types: ['work', 'other'], slots: 3 })
+      await at.settle()
+      assert.equal(asked.jobs, undefined)
+      assert.equal((await at.lease(there)).length, 1)
+      const younger = await at.submit({ type: 'other' })
+      await at.settle()
+      assert.deepEqual(ids(asked.jobs!), [older, younger])
+    },
+  )
+
+  for (const jump of [3_600_000, -3_600_000])
+    holdsOverTime(
+      `a handler that goes on keeps its job for 30 s although the wall clock jumps by ${jump} ms`,
+      async (at) => {
+        const worker = await at.worker()
+        const lease = await at.running({}, worker)
+        const error = { name: 'Timeout', message: '', stack: null }
+        await at.store.call('fail', { lease, kind: 'timeout', error, retryAfter: 0, goesOn: true })
+        at.time.clock.jump(jump)
+        at.advance(29_000)
+        assert.deepEqual(await at.lease(worker), [])
+        at.advance(1000)
+        assert.equal((await at.lease(worker))[0]!.id, lease.id)
+      },
+    )
+
   holdsOverTime('what a leaving worker still runs does not start beside it in its process for 30 s', async (at) => {
     const [leaves, stays] = [await at.worker(), await at.worker()]
     const job = await at.running({}, leaves)
