@@ -238,7 +238,9 @@ export class Worker {
 
   #report(attempt: Attempt, outcome: Outcome): void {
     const { lease, job, settled } = attempt
-    const onLeaseLost = () => this.#mayStartAgain(attempt)
+    const onLeaseLost = () => {
+      if (attempt.settled) this.#mayStartAgain(attempt) // one that goes on says so when it has ended
+    }
     const send = (report: Promise<Fate>, onDisk: (fate: Fate) => void, expected?: ErrorCode) =>
       this.#send(report, { onDisk, onLeaseLost, expected })
     switch (outcome.kind) {

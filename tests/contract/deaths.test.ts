@@ -132,6 +132,26 @@ for (const [how, left] of [['killed', 11], ['stopping', 12], ['host restarted', 
     assert.deepEqual([state, attempt, attemptsLeft], ['ready', 1, left])
   })
 
+for (const which of [0, 1])
+  test(`pool ${which} of two had begun to stop when their process was killed: neither's job is charged`, async () => {
+    await using host = new Host()
+    const { process, ids } = await running(host, Array<Does>(2).fill({ ms: 60_000 }), [1, 1])
+    await process.at.store.call('stopping', process.pools[which]!.worker)
+    process.die()
+    const { at } = await host.start([1])
+    for (const id of ids) assert.equal((await at.job(id)).attemptsLeft, 12)
+  })
+
+test('a handler that goes on after its pool was signed off is company to the others of its process', async () => {
+  await using host = new Host()
+  const { process, ids } = await running(host, Array<Does>(2).fill({ ms: 60_000 }), [1, 1])
+  await process.at.store.call('unregister', process.pools[0]!.worker)
+  process.die()
+  const { at } = await host.start([1])
+  const { attemptsLeft, company } = await at.job(ids[1]!)
+  assert.deepEqual([attemptsLeft, company], [12, 0])
+})
+
 test('two pools in one process are one company, and both are fed again', async () => {
   await using host = new Host()
   const start = () => host.start([5, 5])

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import { GopherQueueError } from '../../src/model/errors.ts'
+import type { Input, Operation } from '../../src/store/store.ts'
 import { aborted, gate, next, virtualQueue } from './support.ts'
 
 const backoff = { kind: 'constant', delay: '1s' } as const
@@ -65,6 +67,36 @@ test('its retry is not started beside it, nor within a second of its end, while 
   store.advance(1000) // what it left under way may take a moment to end
   assert.equal(await slow.wait(id), 2)
   assert.deepEqual([attempts, worker.overdue], [[1, 2], 0])
+})
+
+test('a timeout whose report is refused says nothing of a handler that goes on: only its end does', async () => {
+  const { queue, store } = virtualQueue()
+  await using _ = queue
+  const told: unknown[] = []
+  const call = store.call.bind(store)
+  store.call = <K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal) => {
+    if (operation === 'fail') return Promise.reject(new GopherQueueError('LEASE_LOST', 'another attempt owns the job'))
+    if (operation === 'settled') told.push(input)
+    return call(operation, input, signal)
+  }
+  const [first, ended] = [gate(), gate()]
+  queue.define('slow', { timeout: '2s' }, async () => {
+    await first.opened
+    setImmediate().then(ended.open)
+  })
+  await queue.submit('slow', null)
+  const started = next(queue, 'started')
+  queue.work()
+  await started
+  const refused = next(queue, 'warning')
+  store.advance(2000)
+  await refused
+  store.advance(5000)
+  assert.equal(told.length, 0)
+  first.open()
+  await ended.opened
+  store.advance(1000)
+  assert.equal(told.length, 1)
 })
 
 test('one that never settles holds its slot for 30 s, and is counted for as long as it runs', async () => {

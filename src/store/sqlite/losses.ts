@@ -35,12 +35,14 @@ export function lossOf(db: Db, worker: number, process: string): Loss {
   )
   if (known) return known
   // A worker without a row has no process that could be known: its own jobs stand for it. Many a remote worker never says
-  // that a handler has settled: counted for ever, that would be company to all that the worker takes, and nothing charged.
+  // that a handler has settled, nor does one that was signed off: counted for ever, that would be company to all that the
+  // process takes, and nothing charged.
   const held = `SELECT id FROM gq_jobs
     WHERE state = 'running' AND worker_id IN (SELECT ?1 UNION SELECT id FROM gq_workers WHERE id ${ofInstance})
     UNION SELECT id FROM gq_jobs WHERE id IN (
       SELECT value ->> 'id' FROM gq_workers w, json_each(overdue)
-      WHERE overdue <> '[]' AND w.id ${ofInstance} AND (pid IS NOT NULL OR value ->> 'since' > ?2 - ${overdueFor}))`
+      WHERE overdue <> '[]' AND w.instance = (SELECT instance FROM gq_workers WHERE id = ?1)
+        AND ((pid IS NOT NULL AND ended_at IS NULL) OR value ->> 'since' > ?2 - ${overdueFor}))`
   const { jobs } = db.get<{ jobs: number }>(`SELECT COUNT(*) AS jobs FROM (${held})`, worker, db.now)!
   const names = db.all<{ id: number; type: string }>(
     `SELECT id, type FROM gq_jobs WHERE id IN (${held} ORDER BY 1 LIMIT ${mostNames}) ORDER BY id`,

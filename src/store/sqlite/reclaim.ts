@@ -120,26 +120,32 @@ const renewalSlack = 250
 /** Takes back at once what processes of this host held that are gone. Other hosts' workers are left to their leases. */
 export function reclaimDeadWorkers(db: Db): void {
   const end = db.clock.monotonic() + stepMs
-  for (const worker of stillGone(db)) {
-    const jobs = db.all<RunningJob>(
-      `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${stepRows}`,
-      worker.id,
-    )
-    if (jobs.length > 0) {
-      const noEvidence = whyNoEvidence(db, worker)
-      const loss = noEvidence === null ? lossOf(db, worker.id, nameOf(worker)) : null
-      const error = loss ? lost('ended', loss, `${nameOf(worker)} is gone`) : excused(noEvidence!, worker)
-      for (const job of jobs) {
-        const fate = wasAliveAtItsTimeout(db, job)
-          ? endTimedOut(db, job)
-          : lose(db, job, error, loss ? loss.jobs - 1 : null, loss?.id ?? null)
-        reclaimed(db, job, fate)
-        if (db.clock.monotonic() >= end && job !== jobs.at(-1)) return // the next look goes on
-      }
-    }
-    if (jobs.length < stepRows) db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, worker.id, db.now)
+  for (const workers of Map.groupBy(stillGone(db), ({ instance }) => instance).values()) {
+    for (const worker of workers) if (!reclaimDead(db, worker, end)) return // the next look goes on
+    // All at once: what one of them said or held is evidence for the others of its process.
+    for (const { id } of workers) db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, id, db.now)
     if (db.clock.monotonic() >= end) return
   }
+}
+
+/** False when it still holds jobs, as the step is over. */
+function reclaimDead(db: Db, worker: WorkerOf, end: number): boolean {
+  const jobs = db.all<RunningJob>(
+    `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${stepRows}`,
+    worker.id,
+  )
+  if (jobs.length === 0) return true
+  const noEvidence = whyNoEvidence(db, worker)
+  const loss = noEvidence === null ? lossOf(db, worker.id, nameOf(worker)) : null
+  const error = loss ? lost('ended', loss, `${nameOf(worker)} is gone`) : excused(noEvidence!, worker)
+  for (const job of jobs) {
+    const fate = wasAliveAtItsTimeout(db, job)
+      ? endTimedOut(db, job)
+      : lose(db, job, error, loss ? loss.jobs - 1 : null, loss?.id ?? null)
+    reclaimed(db, job, fate)
+    if (db.clock.monotonic() >= end && job !== jobs.at(-1)) return false
+  }
+  return jobs.length < stepRows
 }
 
 /** Why the end of a process says nothing about what ran in it, or null. */
