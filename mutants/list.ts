@@ -322,7 +322,7 @@ export const mutants: Mutant[] = [
     edits: [
       [
         round,
-        'const everywhere = lookAround || this.#versionOutside(db) !== this.#dataVersion',
+        'const everywhere = this.#versionOutside(db) !== this.#dataVersion || lookAround',
         'const everywhere = lookAround',
       ],
     ],
@@ -345,7 +345,7 @@ export const mutants: Mutant[] = [
   {
     name: 'resume-unheard',
     breaks: 'leaves waiting workers asleep when a queue is resumed',
-    edits: [[operator, 'db.resumed = true', '']],
+    edits: [[operator, 'db.resumed.add(row.name)', '']],
     tests: contract,
   },
   {
@@ -593,7 +593,7 @@ export const mutants: Mutant[] = [
   {
     name: 'place-unheard',
     breaks: 'leaves waiting workers asleep when a job of a queue at its maxRunning ends',
-    edits: [[db, 'if (row.max_running !== null) this.resumed = true', '']],
+    edits: [[db, 'if (row.max_running !== null) this.resumed.add(queue)', '']],
     tests: contract,
   },
   {

@@ -142,3 +142,17 @@ test('rounds of the reaper while 3,000 jobs run: none reads them all under the l
   assert.equal(count(`state = 'ready' AND type = 'other'`), 1)
   assert.ok(longest() < 10, 'ms')
 })
+
+test('a thousand workers that wait for other lines cost a transaction nothing', async () => {
+  const { store, longest } = meteredStore()
+  for (let i = 0; i < 1000; i++) {
+    const sources = [{ queue: `q${i}`, type: 'work' }]
+    const worker = await store.call('register', { name: `w${i}`, sources, slots: 1, remote: 'far', instance: `i${i}` })
+    store.call('lease', { worker, sources, slots: 1, exclude: [] }).catch(() => undefined)
+  }
+  store.advance(50)
+  longest()
+  await store.call('setQueue', { queue: 'elsewhere', maxRunning: 5 })
+  assert.ok(longest() < 10, 'ms')
+  await store.close()
+})

@@ -73,8 +73,8 @@ export class Db {
   waiting = new Map<string, boolean>()
   /** A job stopped running: a worker whose slots were all taken may have a free one. */
   freed = false
-  /** A queue was resumed, or may run more: every lease request that waits is worth a try. */
-  resumed = false
+  /** Queues that were resumed, or may run more: each of their lines is worth a try. */
+  resumed = new Set<string>()
   /** The earliest instant that this transaction scheduled something for. */
   soonest: Instant = Number.POSITIVE_INFINITY
   /** Jobs that this transaction put off, by id: when they are due, by the wall clock. */
@@ -123,7 +123,7 @@ export class Db {
     this.readied.clear()
     this.waiting.clear()
     this.freed = false
-    this.resumed = false
+    this.resumed.clear()
     this.soonest = Number.POSITIVE_INFINITY
     this.delayed.clear()
     this.ended = []
@@ -239,7 +239,7 @@ export class Db {
     if (to === 'ready') this.readied.add(line(queue, type))
     if (from === 'running') {
       this.freed = true
-      if (row.max_running !== null) this.resumed = true
+      if (row.max_running !== null) this.resumed.add(queue)
     }
   }
 

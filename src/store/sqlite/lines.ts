@@ -117,9 +117,9 @@ export class Lines {
     for (const i of this.#ofQueue.get(queue) ?? []) this.#lookAgain(i)
   }
 
-  /** Any queue may have room. */
-  resumed(): void {
-    for (const queue of [...this.#aside.keys()]) this.#bringBack(queue)
+  /** A queue may have room. */
+  resumed(queue: string): void {
+    this.#bringBack(queue)
   }
 
   #bringBack(queue: string): void {
@@ -169,6 +169,11 @@ export class Lines {
       JSON.stringify(some.map((i) => [this.sources[i]!.queue, this.sources[i]!.type])),
     )
     for (const [n, i] of some.entries()) this.#set(i, (rows[n]![0] as number | null) ?? none)
+  }
+
+  /** Whether a line may have ready jobs, of a queue that may have room. */
+  get mayHaveSome(): boolean {
+    return this.ready().next().done === false
   }
 
   /** Those that may have ready jobs, of queues that may have room. */

@@ -1,4 +1,5 @@
-import type { Db } from './db.ts'
+import type { Source } from '../store.ts'
+import { type Db, line } from './db.ts'
 
 // Which jobs a process held when it ended or fell silent. Each death is settled once, in one row of gq_losses, when the
 // first of its jobs is taken: all the others refer to that row, however late they are taken.
@@ -99,6 +100,7 @@ export function settled(db: Db, { id, token }: { id: number; token: number }): n
      WHERE overdue <> '[]' AND EXISTS (SELECT 1 FROM json_each(overdue) WHERE (value ->> 'id', value ->> 'token') = (?1, ?2))`,
     ...[id, token],
   )
-  if (changes > 0) db.resumed = true // its workers may wait for just this job
+  const job = changes > 0 && db.get<Source>(`SELECT queue, type FROM gq_jobs WHERE id = ?1`, id)
+  if (job) db.readied.add(line(job.queue, job.type)) // a worker may wait for just this job
   return null
 }

@@ -132,7 +132,7 @@ export function setQueue(db: Db, settings: QueueSettings): null {
     ...[row.name, Number(paused), maxDepth, maxRunning, maxRunningPerKey, keepSucceeded, keepCancelled, keepDead],
     db.nextChange(),
   )
-  db.resumed = true
+  db.resumed.add(row.name)
   const limited = { max_depth: maxDepth, max_running: maxRunning, max_running_per_key: maxRunningPerKey }
   const kept = { keep_succeeded: keepSucceeded, keep_cancelled: keepCancelled, keep_dead: keepDead }
   const before = row.max_running_per_key

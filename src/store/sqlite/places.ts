@@ -110,7 +110,7 @@ export function settle(db: Db, end: number): boolean {
     const [type = '', key = ''] = JSON.parse(found.settling) as string[]
     const at = settleKeys(db, found.queue, { type, key }, end)
     const settling = at && JSON.stringify([at.type, at.key])
-    db.resumed = true // what has a place now is worth a try of everyone who waits
+    db.resumed.add(found.queue)
     const change = db.nextChange()
     db.run(`UPDATE gq_queues SET settling = ?2, changed = ?3 WHERE name = ?1`, ...[found.queue, settling, change])
     if (at) return true

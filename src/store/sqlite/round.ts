@@ -113,6 +113,7 @@ export class Rounds {
     this.#condition.warn('CLOCK_SET_BACK', clockSetBack(this.#delays.setBackBy(this.#clock.now(), now)))
     const changed = whileBusy(() => this.#changedOutside(db))
     const lookAround = changed || (now >= this.#wakeAt && this.#waiting.isDue(now))
+    if (lookAround) whileBusy(() => this.#waiting.lookAround(db))
     const found = now >= this.#wakeAt && whileBusy(() => this.#lookAtReaping(db)) // also while retention is behind
     const reaping = this.isAtWork && (found || now >= this.#pruneAt)
     if (reaping) whileBusy(() => this.#ticks.plan(db))
@@ -261,7 +262,7 @@ export class Rounds {
         at = this.#clock.monotonic() // what judges a lease is read while nobody else can change one
         this.#gaps.heed(before)
         // What another process made ready since the last tick goes first if its class is higher: every line counts then.
-        const everywhere = lookAround || this.#versionOutside(db) !== this.#dataVersion
+        const everywhere = this.#versionOutside(db) !== this.#dataVersion || lookAround // a newer schema is found here, too
         if (proving) this.#probe(db)
         if (asked) this.#leases.writeProgress(db)
         // What another process took is heard before anything is given: a handler that goes on keeps its job from starting here.
@@ -281,7 +282,7 @@ export class Rounds {
         const silent = this.#asksApp && at - this.#appHeardAt > mostSilence
         const still = silent || this.#appStandsStill || db.appStandsStill
         const fed = writing ? this.#waiting.feed(db, everywhere, still ? this.#workers : none) : []
-        owesASign = db.appStandsStill || (silent && writing && this.#waiting.mayFeed(db, true))
+        owesASign = db.appStandsStill || (silent && writing && this.#waiting.passedOver)
         const told = this.#waiting.tell(db, lookAround)
         starving = watched && this.#waiting.starving(db, fed)
         db.commit()

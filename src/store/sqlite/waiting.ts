@@ -55,6 +55,10 @@ export class Waiting {
   })
   /** Those whose worker had no free slot, or its process no room for the next job, when they were last tried. */
   readonly #full = new Set<number>()
+  /** Lines that had jobs for somebody at the last look around. */
+  #found = new Set<string>()
+  /** The last transaction gave nothing to one that may have a job. */
+  passedOver = false
   /** Seqs by job id. */
   readonly #waits = new Map<number, Set<number>>()
   /** Not yet tried: workers, and jobs that are waited for. */
@@ -204,34 +208,48 @@ export class Waiting {
     return [...hungry, ...seqs]
   }
 
+  /** Looks, on a read, which lines have jobs for those that wait: what others have changed is known to nobody here. */
+  lookAround(db: Db): void {
+    const ready = readyAmong(db, [...this.#lines.keys()].map(sourceOf)).filter((source) => mayLease(db, source))
+    this.#found = new Set(ready.map(({ queue, type }) => line(queue, type)))
+  }
+
   /** Whether a transaction could feed someone, so that an idle worker takes no write lock in vain. */
   mayFeed(db: Db, lookAround: boolean): boolean {
     if (this.#fresh.workers.size > 0) return true
     if (!lookAround) return false
-    if (db.get(`SELECT 1 WHERE ${someAreNew}`)) return true
-    if (readyAmong(db, [...this.#lines.keys()].map(sourceOf)).some((source) => mayLease(db, source))) return true
+    if (this.#found.size > 0 || db.get(`SELECT 1 WHERE ${someAreNew}`)) return true
     this.prepare(db)
     for (const { lines } of this.#hungry.values())
       for (const source of lines?.ready() ?? []) if (mayLease(db, source)) return true
     return false
   }
 
-  /** Gives ready jobs to the workers that wait for them, in the order in which they asked; to none of `passOver`. */
-  feed(db: Db, lookAround: boolean, passOver: ReadonlySet<number>): Fed[] {
+  /**
+   * Gives ready jobs to the workers that wait for them, in the order in which they asked; to none of `passOver`.
+   * `everywhere`: others may have made jobs ready in any line, which go first where their class is higher.
+   */
+  feed(db: Db, everywhere: boolean, passOver: ReadonlySet<number>): Fed[] {
     this.#hear(db)
     if (this.#hungry.size === 0) {
       this.#heed(db)
       return []
     }
     ripen(db)
+    for (const key of this.#found) db.readied.add(key)
+    this.#found.clear()
+    for (const queue of db.resumed)
+      for (const key of this.#lines.keys()) if (key.startsWith(line(queue, ''))) db.readied.add(key)
+    this.passedOver = false
     const fed: Fed[] = []
     // What they have not received goes back before anyone is fed: it may be another's turn.
     for (const worker of this.#fresh.workers) hear(db, this.#hungry.get(worker)!)
     this.#heed(db)
-    const everywhere = lookAround || db.resumed
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
-    for (const request of everywhere ? this.#hungry.values() : this.#worthATry(db, dry)) {
-      const lines = passOver.has(request.input.worker) ? null : this.#toTry(db, request, everywhere, dry)
+    for (const request of this.#worthATry(db, everywhere, dry)) {
+      const isPassedOver = passOver.has(request.input.worker)
+      this.passedOver ||= isPassedOver
+      const lines = isPassedOver ? null : this.#toTry(db, request, everywhere, dry)
       const given = lines && this.#give(db, request, lines, dry)
       if (given) fed.push(given)
     }
@@ -243,7 +261,7 @@ export class Waiting {
     const many = this.#many()
     if (many.size === 0 && this.#hungry.size === 0) return
     for (const lines of many) {
-      if (db.resumed) lines.resumed()
+      for (const queue of db.resumed) lines.resumed(queue)
       for (const key of db.readied) lines.readied(key)
     }
   }
@@ -277,10 +295,12 @@ export class Waiting {
   }
 
   /** By place: those not yet tried, those who may have a slot again, and those of lines in which something became ready. */
-  *#worthATry(db: Db, dry: ReadonlySet<string>): Generator<Hungry> {
-    const some = [...this.#fresh.workers, ...(db.freed ? this.#full : [])].map((worker) => this.#hungry.get(worker)!)
+  *#worthATry(db: Db, everywhere: boolean, dry: ReadonlySet<string>): Generator<Hungry> {
+    const full = db.freed || everywhere ? this.#full : []
+    const some = [...this.#fresh.workers, ...full].map((worker) => this.#hungry.get(worker)!)
     if (this.#known.size > 0)
-      for (const request of this.#hungry.values()) if (request.lines?.hasOne(db.readied)) some.push(request)
+      for (const request of this.#hungry.values())
+        if (request.lines?.hasOne(db.readied) || (everywhere && request.lines?.mayHaveSome)) some.push(request)
     const rows = [
       {
         key: '',
