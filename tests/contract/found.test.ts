@@ -7,7 +7,7 @@ import { jobSpec } from '../../src/model/job.ts'
 import { Engine, type Reply } from '../../src/store/sqlite/commit.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { systemProcesses as processes } from '../../src/store/sqlite/workers.ts'
-import type { Input, LeasedJob, Operation } from '../../src/store/store.ts'
+import type { Input, LeasedJob, Operation, Vitals } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
@@ -88,6 +88,55 @@ test('a job that another submits while the file cannot be read is found once it 
   rig.disk.gone = false
   rig.advance(2000)
   assert.equal(rig.value<LeasedJob[]>(lease).length, 1)
+})
+
+test('a counter that somebody has changed keeps no job from running, and health says so', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.value<number>(rig.ask('register', { name: 'w', sources, slots: 1 }))
+  rig.ask('submit', { ...submission, specs: jobSpec('work', { delay: 1000 }) })
+  rig.sql('UPDATE gq_queues SET scheduled = 0')
+  const lease = rig.ask('lease', { worker, sources, slots: 1, exclude: [] })
+  rig.advance(1500)
+  assert.equal(rig.value<LeasedJob[]>(lease).length, 1)
+  assert.deepEqual(rig.engine.health.causes.map(({ code }) => code), ['COUNTS_WRONG']) // biome-ignore format: one line
+})
+
+test('what no rule can read stops only what time makes due: health says so, and it goes on when that is mended', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.value<number>(rig.ask('register', { name: 'w', sources, slots: 1 }))
+  rig.advance(250)
+  const settle = (settling: string | null) => {
+    using db = new DatabaseSync(rig.path)
+    db.exec('PRAGMA ignore_check_constraints = ON')
+    db.prepare('UPDATE gq_queues SET settling = ?').run(settling)
+  }
+  rig.ask('submit', submission)
+  settle('no JSON')
+  rig.advance(500)
+  const causes = () => rig.engine.health.causes.map(({ code }) => code)
+  assert.deepEqual(causes(), ['UPKEEP_FAILS'])
+  assert.equal(rig.value<LeasedJob[]>(rig.ask('lease', { worker, sources, slots: 1, exclude: [] })).length, 1)
+  settle(null)
+  rig.ask('submit', { ...submission, specs: jobSpec('work', { delay: 100 }) })
+  rig.advance(1000)
+  assert.deepEqual(causes(), [])
+})
+
+test('outcomes that were held share transactions as all others do: none holds the lock for more than 16 MiB', (t) => {
+  const rig = new Rig(t)
+  const slots = 40
+  const worker = rig.value<number>(rig.ask('register', { name: 'w', sources, slots }))
+  rig.ask('submit', { ...submission, payloads: Array<string>(slots).fill('1') })
+  const jobs = rig.value<LeasedJob[]>(rig.ask('lease', { worker, sources, slots, exclude: [] }))
+  const before = structuredClone(rig.value<Vitals>(rig.ask('vitals', null)))
+  rig.faults.commit = 'early'
+  const result = JSON.stringify('x'.repeat(1024 * 1024))
+  const reports = jobs.map((lease) => rig.ask('succeed', { lease, result }))
+  rig.advance(3000)
+  for (const seq of reports) assert.ok('value' in rig.replies.get(seq)!)
+  const { groups } = rig.value<Vitals>(rig.ask('vitals', null))
+  const full = groups.bounds.map((bound, i) => [bound, groups.counts[i]! - before.groups.counts[i]!])
+  assert.deepEqual(full.filter(([bound, count]) => bound! > 20 && count! > 0), []) // biome-ignore format: one line
 })
 
 test('a process that only submits recovers from a failed fsync by itself, and takes submissions again', (t) => {

@@ -4,7 +4,7 @@ import { type GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { Input, Operation, StoreEvent, StoreHealth } from '../store.ts'
 import { outcomes, writes } from './answer.ts'
 import { heldBy } from './attempt.ts'
-import { Condition } from './condition.ts'
+import { Condition, type Warning } from './condition.ts'
 import { abandon, connect, errorInUse, isStorageFault, leave, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
@@ -139,8 +139,10 @@ export class Engine {
     } catch (error) {
       return this.#refuse(held, error)
     }
-    const worthIt = held.length > 0 || Object.values(round).includes(true)
-    return worthIt ? this.#attempt(held, round) : []
+    if (held.length === 0 && !Object.values(round).includes(true)) return []
+    const groups = groupsOf(held)
+    // The round comes last: an attempt whose outcome was held was over in time.
+    return groups.flatMap((group, i) => this.#attempt(group, i < groups.length - 1 ? plain : round))
   }
 
   /** Ms until `tick` is worth a call, at most `most`; infinity when nobody here would want to know. */
@@ -172,9 +174,17 @@ export class Engine {
       else replies.push({ seq: request.seq, error: this.#condition.refusal() })
       return false
     })
+    const reaping = how.reaping && !resting
     try {
-      return [...replies, ...this.#rounds.run(this.#db, now, { ...how, reaping: how.reaping && !resting }, !resting)]
+      replies.push(...this.#rounds.run(this.#db, now, { ...how, reaping }, !resting))
+      if (reaping) this.#condition.warn('UPKEEP_FAILS', null)
+      return replies
     } catch (error) {
+      // A row that no rule can read, or a count that is wrong: what was asked for is none of it.
+      if (reaping && !isStorageFault(error) && !isQueueError(error)) {
+        this.#condition.warn('UPKEEP_FAILS', upkeepFails(error as Error))
+        return now.length > 0 ? [...replies, ...this.#attempt(now, plain, ways)] : replies
+      }
       const failure = errorInUse(error, 'no')
       if (failure.code === 'STORAGE_FULL') {
         this.#condition.raise(failure) // submissions are refused from here on
@@ -262,3 +272,8 @@ export class Engine {
     this.events.push({ event: 'health', health: this.#condition.health })
   }
 }
+
+const upkeepFails = ({ message }: Error): Warning => ({
+  code: 'UPKEEP_FAILS',
+  message: `What time makes due cannot be done (${message}): no job becomes due, and none is taken from a process that is gone. Jobs that are ready run. 'gopherqueue doctor' says what is wrong in the file.`,
+})

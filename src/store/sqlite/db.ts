@@ -1,6 +1,6 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import type { Clock, Instant } from '../../model/clock.ts'
-import type { State } from '../../model/lifecycle.ts'
+import { type State, states } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent, Totals } from '../store.ts'
 import type { Early } from './delays.ts'
 import { type Processes, systemProcesses } from './workers.ts'
@@ -92,6 +92,8 @@ export class Db {
   lost: { id: number; token: number }[] = []
   /** Leases whose handlers go on after them, as this transaction has listed them. */
   goOn: { id: number; token: number }[] = []
+  /** Queues whose counters came to less than nothing, since the connection was made. */
+  readonly miscounted = new Set<string>()
   /** COMMIT was begun and has not returned: if it throws, a crash may yet bring the transaction to light. */
   committing = false
   /** Ms that the last COMMIT took. */
@@ -148,6 +150,9 @@ export class Db {
   writeCounts(): void {
     for (const row of this.#queues.values()) {
       if (row.moves === 0) continue
+      // Somebody has written to the file: that must not keep a job from running.
+      if (Object.values(row.counts).some((count) => count < 0)) this.miscounted.add(row.name)
+      for (const state of states) row.counts[state] = Math.max(0, row.counts[state])
       const { scheduled, ready, running, succeeded, dead, cancelled } = row.counts
       const { totals } = row
       this.run(

@@ -321,6 +321,7 @@ export class Rounds {
     if (this.isAtWork) this.#delays.add(db.delayed, db.now, committed)
     this.#wakeAt = done.admitting ? 0 : Math.min(this.#wakeAt, this.#clock.monotonic() + db.soonest - db.now)
     if (proving) this.#condition.unblock()
+    if (db.miscounted.size > 0) this.#condition.warn('COUNTS_WRONG', countsWrong([...db.miscounted]))
     const operations = requests.length + done.fed.length
     if (asked || done.fed.length > 0) count(this.#commits, db.commitMs)
     if (writing && operations > 0) count(this.#groups, operations)
@@ -380,6 +381,16 @@ function clockSetBack(ms: number): Warning | null {
     message: `The wall clock was set back by ${formatMs(ms)}. Backoffs and delays go on as they were; what is named by the clock (runAt, deadline, schedules) comes so much later.`,
   }
 }
+
+const countsWrong = (queues: string[]): Warning => ({
+  code: 'COUNTS_WRONG',
+  message: `Fewer jobs are counted in gq_queues than there are, in ${queues
+    .slice(0, 3)
+    .map((name) => `'${name}'`)
+    .join(
+      ', ',
+    )}: somebody has changed the file by other means. Jobs run; what stats and limits say of these queues is wrong. 'gopherqueue doctor' says what the counts should be.`,
+})
 
 const histogram = (bounds: number[]): Histogram => ({ bounds, counts: [...bounds, 0].fill(0), sum: 0 })
 
