@@ -472,8 +472,14 @@ export const mutants: Mutant[] = [
   {
     name: 'beside-itself',
     breaks: 'starts the retry of a timed-out handler while that still runs',
-    edits: [[company, 'excluded.add(id)\n', 'excluded.delete(id)\n']],
+    edits: [[company, 'excluded.add(one.id)\n', 'excluded.delete(one.id)\n']],
     tests: ['tests/queue/timeout.test.ts'],
+  },
+  {
+    name: 'beside-itself-by-the-clock',
+    breaks: 'starts a job beside its handler that goes on when the wall clock is set forward',
+    edits: [[company, '?? this.#keep(one, monotonic + left)', '&& monotonic + left']],
+    tests: contract,
   },
   {
     name: 'no-drain',

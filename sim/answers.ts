@@ -6,6 +6,7 @@ import { type Call, must } from './checker.ts'
 import type { Snapshot } from './file.ts'
 import type { Ledger } from './ledger.ts'
 import { ended as hasEnded, hasPlace, type Row } from './model.ts'
+import type { Overdue } from './overdue.ts'
 import { nameOf } from './tenures.ts'
 
 const outcomes = new Set(['succeed', 'fail', 'release', 'unregister'])
@@ -23,11 +24,13 @@ export class Answers {
   readonly #told = new Set<string>()
   readonly #keys = new Map<string, Key>()
   readonly #ledger: Ledger
+  readonly #overdue: Overdue
   /** Nobody knows which keys were used. */
   #isRestored = false
 
-  constructor(ledger: Ledger) {
+  constructor(ledger: Ledger, overdue: Overdue) {
     this.#ledger = ledger
+    this.#overdue = overdue
   }
 
   check(call: Call, before: Snapshot, after: Snapshot): void {
@@ -147,7 +150,7 @@ export class Answers {
     const waits = [...after.jobs.values()].filter((row) => row.company !== null && waited(row))
     const drainedFor = ({ company, priority, id }: Row) =>
       company !== null || waits.some((row) => row.priority === priority && row.id > id)
-    const overdue = after.overdue(worker, last.startedAt!)
+    const overdue = this.#overdue.of(worker, after, last.startedAt!, elapsed)
     // What is due is made ready in a step that ends by the clock: where time has passed since the lock, the next goes on.
     const isRipe = ({ state, runAt }: Row) => state === 'scheduled' && runAt! <= last.startedAt! && elapsed === ended
     for (const row of after.jobs.values()) {

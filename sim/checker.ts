@@ -5,6 +5,7 @@ import { Answers } from './answers.ts'
 import { type File, type Snapshot, unheardOf } from './file.ts'
 import { Ledger } from './ledger.ts'
 import { ended, explained, type Facts, factsOf, grace, type Happening, type Held, hasPlace, type Row } from './model.ts'
+import { Overdue } from './overdue.ts'
 import { nameOf, type Tenures } from './tenures.ts'
 import { Ticks, tickOf } from './ticks.ts'
 
@@ -54,8 +55,9 @@ export function must(holds: boolean, rule: string, detail: () => unknown = () =>
 export class Checker {
   readonly #file: File
   readonly #ledger = new Ledger()
-  readonly #answers = new Answers(this.#ledger)
   readonly #tenures: Tenures
+  readonly #overdue: Overdue
+  readonly #answers: Answers
   readonly #ticks = new Ticks()
   /** When the delays of jobs are over, by the monotonic clock. */
   readonly #delays = new Map<number, { runAt: number; dueAt: number }>()
@@ -67,6 +69,8 @@ export class Checker {
   constructor(file: File, tenures: Tenures) {
     this.#file = file
     this.#tenures = tenures
+    this.#overdue = new Overdue(tenures)
+    this.#answers = new Answers(this.#ledger, this.#overdue)
     this.#before = file.read()
   }
 
@@ -92,6 +96,7 @@ export class Checker {
       for (const [id, row] of before.jobs) if (!after.jobs.has(id)) this.#gone(row, call)
       this.#scheduled(before, after, call)
     }
+    this.#overdue.look(after, call)
     this.#answers.check(call, before, after)
     if (call.isOfApp) this.#appStandsStill.delete(call.pid)
     for (const event of call.events)
@@ -323,7 +328,7 @@ export class Checker {
       const { worker, sources, slots, exclude } = input as LeaseRequest
       const held = [...jobs.values()].filter((job) => job.state === 'running' && job.worker === worker).length
       if (isLimited || this.#file.pidOf(worker) === null) continue // that it waits for room, or confirms nothing
-      const overdue = after.overdue(worker, call.now)
+      const overdue = this.#overdue.of(worker, after, call.now, call.elapsed)
       if (held >= slots || sources.some(({ queue }) => queue === 'w')) continue
       for (const job of jobs.values())
         if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))
@@ -362,6 +367,7 @@ export class Checker {
     this.#lastId = Math.max(0, ...this.#before.jobs.keys())
     this.#ledger.restored(this.#before.jobs.keys())
     this.#answers.restored()
+    this.#overdue.restored()
     this.#ticks.restored()
     const running = [...this.#before.jobs.values()].filter(({ state }) => state === 'running')
     this.#tenures.restored(running, elapsed, wall)

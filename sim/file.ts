@@ -4,6 +4,7 @@ import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlit
 import type { State } from '../src/model/lifecycle.ts'
 import { markAsCopy } from '../src/store/sqlite/epoch.ts'
 import type { Held, Row } from './model.ts'
+import type { GoesOn } from './overdue.ts'
 import type { ScheduleRow } from './ticks.ts'
 
 export interface Queue extends Record<State, number> {
@@ -29,8 +30,8 @@ export interface Snapshot {
   schedules: Map<string, ScheduleRow>
   /** Names the file. */
   epoch: string
-  /** Jobs that a worker's process need not start, as a handler of theirs may still run in it. */
-  overdue(worker: number, now: number): Set<number>
+  /** Handlers that go on although their attempts are over. */
+  overdue: GoesOn[]
 }
 
 /** The file by plain SQL, with a connection of its own: nothing of the store stands between it and the checker. */
@@ -75,7 +76,10 @@ export class File {
       `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
-    this.#overdue = this.#db.prepare(`SELECT id, instance, overdue FROM gq_workers`)
+    this.#overdue = this.#db.prepare(
+      `SELECT w.id AS worker, value ->> 'id' AS id, value ->> 'token' AS token, value ->> 'since' AS since
+       FROM gq_workers w, json_each(overdue) WHERE overdue <> '[]'`,
+    )
     this.#schedules = this.#db.prepare(
       'SELECT name, cron, missed, COALESCE(owed_at, next_at) AS nextAt FROM gq_schedules',
     )
@@ -164,7 +168,7 @@ export class File {
       queues: new Map(queues.map((row) => [row.name, row])),
       schedules: new Map(schedules.map((row) => [row.name, row])),
       epoch: this.epoch,
-      overdue: overdueOf(this.#overdue.all() as unknown as Overdue[]),
+      overdue: this.#overdue.all() as unknown as GoesOn[],
     }
   }
 
@@ -274,22 +278,5 @@ export class File {
 
   close(): void {
     this.#db.close()
-  }
-}
-
-interface Overdue {
-  id: number
-  instance: string
-  overdue: string
-}
-
-function overdueOf(workers: Overdue[]): Snapshot['overdue'] {
-  return (worker, now) => {
-    const instance = workers.find(({ id }) => id === worker)?.instance
-    const lists = workers.filter((other) => other.instance === instance).map(({ overdue }) => JSON.parse(overdue))
-    const recent = (lists.flat() as { id: number; since: number }[]).filter(
-      ({ since }) => Math.abs(now - since) < 30_000,
-    )
-    return new Set(recent.map(({ id }) => id))
   }
 }

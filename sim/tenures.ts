@@ -74,7 +74,7 @@ export class Tenures {
     this.#lives = lives
   }
 
-  holderOf(row: Held): { holder: string; life: Life } {
+  holderOf(row: Pick<Held, 'worker'>): { holder: string; life: Life } {
     return this.#lifeOf(row.worker!)
   }
 

@@ -286,6 +286,22 @@ export function company({ holdsOverTime }: Suite): void {
     },
   )
 
+  for (const jump of [3_600_000, -3_600_000])
+    holdsOverTime(
+      `a handler that goes on keeps its job for 30 s although the wall clock jumps by ${jump} ms`,
+      async (at) => {
+        const worker = await at.worker()
+        const lease = await at.running({}, worker)
+        const error = { name: 'Timeout', message: '', stack: null }
+        await at.store.call('fail', { lease, kind: 'timeout', error, retryAfter: 0, goesOn: true })
+        at.time.clock.jump(jump)
+        at.advance(29_000)
+        assert.deepEqual(await at.lease(worker), [])
+        at.advance(1000)
+        assert.equal((await at.lease(worker))[0]!.id, lease.id)
+      },
+    )
+
   holdsOverTime('what a leaving worker still runs does not start beside it in its process for 30 s', async (at) => {
     const [leaves, stays] = [await at.worker(), await at.worker()]
     const job = await at.running({}, leaves)

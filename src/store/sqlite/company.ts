@@ -2,7 +2,7 @@ import { drains } from '../../model/company.ts'
 import type { Source } from '../store.ts'
 import { type Db, roomIn } from './db.ts'
 import type { Asker } from './delivery.ts'
-import { isRecent, type Overdue, overdueFor } from './losses.ts'
+import { type Overdue, overdueFor } from './losses.ts'
 
 // How many jobs a process may hold, when some of them may run beside a limited number of others only.
 
@@ -36,9 +36,17 @@ export interface Heeded {
   from: number
 }
 
+/** Handlers that go on of which memory is kept; of any beyond them the wall clock alone tells. */
+const mostKnown = 10_000
+
 /** The jobs for which processes hold others back: by process. */
 export class Company {
   readonly #heldBack = new Map<string, HeldBack>()
+  /**
+   * Until when handlers that go on keep their jobs from starting beside them, by `id token`. On the monotonic clock: a wall
+   * clock that is set forward must not start a job beside its handler, nor one that is set back keep it waiting.
+   */
+  readonly #goOn = new Map<string, number>()
   /** When the first job that was left out may start again beside its handler that goes on. */
   #nextTry = Number.POSITIVE_INFINITY
   /** Whether a worker waits for jobs of a line: one that does not cannot take the job that others are held back for. */
@@ -59,12 +67,32 @@ export class Company {
     for (const [instance, heldBack] of this.#heldBack) if (heldBack.worker === worker) this.#heldBack.delete(instance)
   }
 
+  /** Handlers go on from that moment: so late their time to stop begins where their process stood still before they heard. */
+  goOn(leases: readonly { id: number; token: number }[], from: number): void {
+    for (const lease of leases) this.#keep(lease, from + overdueFor)
+  }
+
+  /** Of one that this process has not known from its start, such as a remote one of an earlier server, the wall clock tells once. */
+  #until(one: Overdue, now: number, monotonic: number): number {
+    const left = Math.min(Math.max(0, one.since + overdueFor - now), overdueFor)
+    return this.#goOn.get(`${one.id} ${one.token}`) ?? this.#keep(one, monotonic + left)
+  }
+
+  #keep({ id, token }: { id: number; token: number }, until: number): number {
+    this.#goOn.set(`${id} ${token}`, until)
+    const [oldest] = this.#goOn.keys()
+    if (this.#goOn.size > mostKnown) this.#goOn.delete(oldest!)
+    return until
+  }
+
   ask(db: Db, worker: number, { instance, restricted, overdue }: Asker, exclude: readonly number[]): Heeded {
     const excluded = new Set(exclude)
-    for (const { id, since } of (overdue?.split(' ') ?? []).flatMap((list) => stillOverdue(list, db.now))) {
-      excluded.add(id)
-      const left = Math.max(0, since + overdueFor - db.now)
-      this.#nextTry = Math.min(this.#nextTry, db.clock.monotonic() + left)
+    const monotonic = db.clock.monotonic()
+    for (const one of (overdue?.split(' ') ?? []).flatMap((list) => JSON.parse(list) as Overdue[])) {
+      const until = this.#until(one, db.now, monotonic)
+      if (until <= monotonic) continue
+      excluded.add(one.id)
+      this.#nextTry = Math.min(this.#nextTry, until)
     }
     if (restricted === 0) {
       this.#heldBack.clear()
@@ -122,8 +150,4 @@ export class Company {
     this.#heldBack.delete(instance)
     return null
   }
-}
-
-function stillOverdue(list: string, now: number): Overdue[] {
-  return (JSON.parse(list) as Overdue[]).filter(({ since }) => isRecent(since, now))
 }

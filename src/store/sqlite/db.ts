@@ -90,6 +90,8 @@ export class Db {
   overAt: (lease: { id: number; token: number }) => Instant | null = () => null
   /** Leases that this transaction took from their holders. */
   lost: { id: number; token: number }[] = []
+  /** Leases whose handlers go on after them, as this transaction has listed them. */
+  goOn: { id: number; token: number }[] = []
   /** COMMIT was begun and has not returned: if it throws, a crash may yet bring the transaction to light. */
   committing = false
   /** Ms that the last COMMIT took. */
@@ -129,6 +131,7 @@ export class Db {
     this.early = []
     this.appStandsStill = false
     this.lost = []
+    this.goOn = []
   }
 
   /** When this returns, the transaction is on disk. */

@@ -84,22 +84,10 @@ export function goesOn(db: Db, worker: number | null, ...leases: { id: number; t
   const more = leases.map(({ id, token }): Overdue => ({ id, token, since: db.now }))
   const overdue = JSON.stringify([...kept, ...more].slice(-mostOverdue))
   db.run(`UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`, worker, overdue)
+  db.goOn.push(...leases)
 }
 
-/** Handlers hear late that their leases are lost where their process stood still: the time for them to stop begins then. */
-export function heardLate(db: Db, heard: Overdue[]): void {
-  if (heard.length === 0) return
-  const sinces = new Map(heard.map(({ id, token, since }) => [`${id} ${token}`, since]))
-  const rows = db.all<{ id: number; overdue: string }>(`SELECT id, overdue FROM gq_workers WHERE overdue <> '[]'`)
-  for (const row of rows) {
-    const list = JSON.parse(row.overdue) as Overdue[]
-    const known = list.map((one) => ({ ...one, since: sinces.get(`${one.id} ${one.token}`) ?? one.since }))
-    if (known.some(({ since }, i) => since !== list[i]!.since))
-      db.run(`UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`, row.id, JSON.stringify(known))
-  }
-}
-
-export const isRecent = (since: number, now: number): boolean => Math.abs(now - since) < overdueFor
+const isRecent = (since: number, now: number): boolean => Math.abs(now - since) < overdueFor
 
 /** That handler has ended, or its worker reports on it: its job may run there again. */
 export function settled(db: Db, { id, token }: { id: number; token: number }): null {

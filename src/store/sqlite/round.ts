@@ -9,7 +9,6 @@ import type { Db } from './db.ts'
 import { Delays } from './delays.ts'
 import { Gaps } from './gaps.ts'
 import { Leases } from './leases.ts'
-import { heardLate } from './losses.ts'
 import { mustKnowSchema } from './newer.ts'
 import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
 import { giveBack, sparePages } from './space.ts'
@@ -35,12 +34,6 @@ export interface Round {
   probing: boolean
   /** A worker that is about to be signed off: some of what it holds goes back. */
   leaving?: number
-}
-/** A lease that its handler was told it has lost, and when, on the monotonic clock. */
-interface Heard {
-  id: number
-  token: number
-  at: number
 }
 
 const none: ReadonlySet<number> = new Set()
@@ -71,8 +64,6 @@ export class Rounds {
   #wakeAt = 0
   /** When the last look began, on the monotonic clock: what had come from the app's thread by then has been taken in. */
   #lookedAt = 0
-  /** Of these the file does not say yet when handlers were told. */
-  #heard: Heard[] = []
   /** The app's thread owes a sign of life: a job leased for it now might not start. */
   #appStandsStill = false
   /** When something came from the app's thread last, on the monotonic clock. */
@@ -173,9 +164,8 @@ export class Rounds {
   /** Handlers hear that their leases are lost; those that go on keep their jobs from starting beside them from now on. */
   #hear(events: StoreEvent[]): void {
     this.#emit(events)
-    const at = this.#clock.monotonic()
-    for (const event of events)
-      if (event.event === 'leaseLost') this.#heard.push({ id: event.id, token: event.token, at })
+    const lost = events.filter((event) => event.event === 'leaseLost')
+    this.#waiting.goOn(lost, this.#clock.monotonic())
   }
 
   /** Ms until the next look is worth it, at most `most`; infinity when nobody here would want to know. */
@@ -275,7 +265,7 @@ export class Rounds {
         if (asked) this.#leases.writeProgress(db)
         // What another process took is heard before anything is given: a handler that goes on keeps its job from starting here.
         const heard = writing && everywhere ? this.#leases.lostAmong(db, [...this.#workers, ...this.#remotes]) : []
-        if (writing) this.#redate(db, [...this.#heard, ...heard.map((lease) => ({ ...lease, at }))], at)
+        this.#waiting.goOn(heard, at)
         db.overAt = (lease) => {
           const left = this.#terms.left(lease, at)
           return left === null ? null : db.now + Math.ceil(left)
@@ -321,7 +311,7 @@ export class Rounds {
         if (isHere) this.#terms.add(job, committed)
       }
     }
-    if (writing) this.#heard = []
+    this.#waiting.goOn(db.goOn, committed)
     this.#hear(events)
     if (owesASign && !this.#appStandsStill) this.#askApp()
     this.#delays.forget(db.early)
@@ -333,13 +323,6 @@ export class Rounds {
     if (writing && operations > 0) count(this.#groups, operations)
     const vitals = watched ? this.#vitals(starving) : []
     return [...done.answers, ...this.#waiting.settle(done.fed, done.told), ...vitals]
-  }
-
-  #redate(db: Db, heard: Heard[], monotonic: number): void {
-    heardLate(
-      db,
-      heard.map(({ id, token, at }) => ({ id, token, since: db.now - Math.round(monotonic - at) })),
-    )
   }
 
   #reap(db: Db, monotonic: number, opening: boolean): boolean {

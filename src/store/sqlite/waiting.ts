@@ -165,6 +165,11 @@ export class Waiting {
     return this.#company.isDue(monotonic)
   }
 
+  /** Handlers go on from that moment although their leases are over. */
+  goOn(leases: readonly { id: number; token: number }[], monotonic: number): void {
+    this.#company.goOn(leases, monotonic)
+  }
+
   /** The worker is gone. */
   forgetCompany(worker: number): void {
     this.#company.forget(worker)
