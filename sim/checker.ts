@@ -178,14 +178,14 @@ export class Checker {
   #way(
     ...[from, to, old, row, call, rule, story]: [Facts, Facts, Row | undefined, Row, Call, string, () => unknown]
   ): Happening[] {
-    const ways = call.moments.flatMap((moment) => {
-      const happenings = this.#happenings(old, row, { ...call, ...moment })
-      const lawful = happenings.filter(({ law }) => !law)
-      const way = explained(from, to, lawful, row, moment.now) ?? explained(from, to, happenings, row, moment.now)
-      return way ? [way] : []
+    // A recovery takes several transactions: what the first put off may be due in a later one.
+    const moments = call.moments.map((moment) => {
+      return { now: moment.now, happenings: this.#happenings(old, row, { ...call, ...moment }) }
     })
-    must(ways.length > 0, rule, story)
-    const way = ways.find((one) => one.every(({ law }) => !law)) ?? ways[0] ?? []
+    const lawful = moments.map(({ now, happenings }) => ({ now, happenings: happenings.filter(({ law }) => !law) }))
+    const found = explained(from, to, lawful, row) ?? explained(from, to, moments, row)
+    must(found !== null, rule, story)
+    const way = found ?? [] // the rule is forgiven
     for (const { law } of way) if (law) must(false, law, story)
     return way
   }
@@ -283,20 +283,20 @@ export class Checker {
     for (const { seq, operation, input, epoch } of call.asked) {
       if (refused.has(seq) || (epoch !== undefined && epoch !== this.#before.epoch)) continue
       if (operation === 'cancel' || operation === 'retry' || operation === 'remove') {
-        if (input === id) list.push({ what: operation, once: true })
+        if (input === id) list.push({ what: operation, once: seq })
       } else if (operation === 'unregister') {
         if (old?.worker === input) list.push({ what: 'release' })
       } else if (operation === 'succeed' || operation === 'fail') {
         const outcome = input as Input<'fail'>
         if (!mine(outcome.lease)) continue
-        if (operation === 'succeed') list.push({ what: 'succeed', once: true })
-        else list.push({ what: 'fail', kind: outcome.kind, retryAfter: outcome.retryAfter, once: true })
+        if (operation === 'succeed') list.push({ what: 'succeed', once: seq })
+        else list.push({ what: 'fail', kind: outcome.kind, retryAfter: outcome.retryAfter, once: seq })
       } else if (operation === 'lease') {
         const { worker, holds } = input as LeaseRequest & { holds?: number[] }
         const isMissing = old?.worker === worker && holds && !holds.includes(old.token!)
         if (isMissing && old.state === 'running' && !wasReported && this.#tenures.isUnheard(old))
           missing.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
-      } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: true })
+      } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: seq })
     }
     // A report that was taken is what has happened, also if nobody heard so: its holder may send it again.
     const answered = new Set(call.replies.flatMap((r) => ('value' in r ? [r.seq] : [])))

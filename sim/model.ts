@@ -59,11 +59,11 @@ export interface Facts {
 }
 
 /**
- * Something that can happen to one job in one call of an engine. `once`: somebody asked for it, once. `law`: what it
+ * Something that can happen to one job in one call of an engine. `once`: the request that asked for it, once. `law`: what it
  * breaks; nothing that keeps the contract explains what happened if only this does.
  */
 export type Happening = {
-  once?: boolean
+  once?: number
   law?: string
 } /** `early`: its delay is over by the monotonic clock, though not by the wall clock, which was set back. */ & (
   | { what: 'due'; early?: boolean }
@@ -149,32 +149,34 @@ function delayAfter(backoff: string | null, attempt: number): number {
   return Math.min(kind === 'linear' ? delay * attempt : delay, max)
 }
 
-/** Some order of these happenings that leads from one to the other, or null: searched breadth first, a few steps deep. */
-export function explained(
-  from: Facts,
-  to: Facts,
-  happenings: Happening[],
-  policy: Row,
-  now: number,
-): Happening[] | null {
+/** One moment of a call, and all that may have happened in it. */
+export interface Chances {
+  now: number
+  happenings: Happening[]
+}
+
+/** Some order of what may have happened in these moments that leads from one to the other, or null: searched breadth first, a few steps deep. */
+export function explained(from: Facts, to: Facts, moments: Chances[], policy: Row): Happening[] | null {
   const wanted = JSON.stringify(sorted(to))
-  let front = [{ facts: from, used: 0, way: [] as Happening[] }]
+  let front = [{ facts: from, used: [] as number[], at: 0, way: [] as Happening[] }]
   const seen = new Set<string>()
   for (let depth = 0; depth <= 6; depth++) {
     const found = front.find(({ facts }) => JSON.stringify(sorted(facts)) === wanted)
     if (found) return found.way
     const reached: typeof front = []
-    for (const { facts, used, way } of front)
-      for (const [i, happening] of happenings.entries()) {
-        if (happening.once && used & (1 << i)) continue
-        const then = after(facts, happening, policy, now)
-        if (!then) continue
-        const next = { facts: then, used: happening.once ? used | (1 << i) : used, way: [...way, happening] }
-        const name = JSON.stringify([sorted(then), next.used])
-        if (seen.has(name)) continue
-        seen.add(name)
-        reached.push(next)
-      }
+    for (const { facts, used, at: last, way } of front)
+      for (let at = last; at < moments.length; at++)
+        for (const happening of moments[at]!.happenings) {
+          const { once } = happening
+          if (once !== undefined && used.includes(once)) continue
+          const then = after(facts, happening, policy, moments[at]!.now)
+          if (!then) continue
+          const next = { facts: then, used: once === undefined ? used : [...used, once], at, way: [...way, happening] }
+          const name = JSON.stringify([sorted(then), next.used, at])
+          if (seen.has(name)) continue
+          seen.add(name)
+          reached.push(next)
+        }
     front = reached
   }
   return null
