@@ -86,10 +86,12 @@ export class Checker {
     if (after !== before) {
       this.#counters(after)
       this.#newIds(before, after)
-      for (const [id, row] of after.jobs) {
-        const old = before.jobs.get(id)
-        if (!old || !same(old, row)) this.#change(old, row, call, before)
-      }
+      const changed = [...after.jobs.values()].filter((row) => !same(before.jobs.get(row.id), row))
+      // What was reported is taken first: it was no company any more when the same transaction settled its process's loss.
+      for (const isFirst of [true, false])
+        for (const row of changed)
+          if (isReported(before.jobs.get(row.id), call) === isFirst)
+            this.#change(before.jobs.get(row.id), row, call, before)
       this.#company(before, after)
       for (const held of before.wild)
         if (call.events.some((one) => one.event === 'reclaimed' && one.id === held.id)) this.#tenures.taken(held, false)
@@ -385,7 +387,17 @@ export class Checker {
   }
 }
 
-function same(a: Row, b: Row): boolean {
+/** Its lease is named by an outcome that was asked for. */
+function isReported(row: Row | undefined, { asked }: Call): boolean {
+  return asked.some(({ operation, input }) => {
+    if (operation !== 'succeed' && operation !== 'fail' && operation !== 'release') return false
+    const { id, token } = operation === 'release' ? (input as Input<'release'>) : (input as Input<'fail'>).lease
+    return row?.id === id && row.token === token
+  })
+}
+
+function same(a: Row | undefined, b: Row): boolean {
+  if (!a) return false
   for (const column in a) if (a[column as keyof Row] !== b[column as keyof Row]) return false
   return true
 }
