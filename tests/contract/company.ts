@@ -286,6 +286,25 @@ export function company({ holdsOverTime }: Suite): void {
     },
   )
 
+  holdsOverTime(
+    'a worker that stood back for a job, which another process has now, is tried for all of its lines',
+    async (at) => {
+      await at.worker()
+      await lostTogether(at, 2)
+      const [here, there] = [await far(at), await far(at)]
+      await at.succeed((await at.lease(there))[0]!) // the other one is alone in what it may run beside
+      await at.running({ type: 'long' }, here)
+      const older = await at.submit()
+      const asked = at.ask(here, { types: ['work', 'other'], slots: 3 })
+      await at.settle()
+      assert.equal(asked.jobs, undefined)
+      assert.equal((await at.lease(there)).length, 1)
+      const younger = await at.submit({ type: 'other' })
+      await at.settle()
+      assert.deepEqual(ids(asked.jobs!), [older, younger])
+    },
+  )
+
   for (const jump of [3_600_000, -3_600_000])
     holdsOverTime(
       `a handler that goes on keeps its job for 30 s although the wall clock jumps by ${jump} ms`,

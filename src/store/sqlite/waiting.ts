@@ -251,7 +251,8 @@ export class Waiting {
   #toTry(db: Db, { input, lines }: Hungry, everywhere: boolean, dry: ReadonlySet<string>): Lines | null {
     if (lines) return lines
     const { worker } = input
-    const all = everywhere || this.#fresh.workers.has(worker) || (db.freed && this.#full.has(worker))
+    // Where its process had no room, older jobs of other lines may wait: another process may have what they stood back for.
+    const all = everywhere || this.#fresh.workers.has(worker) || this.#full.has(worker)
     const sources = input.sources.filter(({ queue, type }) => {
       const key = line(queue, type)
       return !dry.has(key) && (all || db.readied.has(key))
@@ -267,9 +268,8 @@ export class Waiting {
     const jobs = lease(db, { ...request.input, slots }, asker, lines, this.#company, ({ queue, type }) =>
       dry.add(line(queue, type)),
     )
-    // A try of some of its lines says nothing of the others, for which its process may still have no room.
     if (!jobs) this.#full.add(worker)
-    else if (jobs.length > 0 || lines.sources.length === request.input.sources.length) this.#full.delete(worker)
+    else this.#full.delete(worker)
     if (!jobs || jobs.length === 0) return null
     gave(db, request.input)
     return { request, jobs }
