@@ -194,11 +194,10 @@ export class Checker {
 
   #lease(old: Row | undefined, row: Row, lease: 'old' | 'new', call: Call, story: () => unknown): void {
     const { now, elapsed } = call
-    if (lease === 'old' && old!.expiresAt === row.expiresAt) {
-      if (old!.renewedAt === row.renewedAt) return
-      this.#tenures.confirmed.add(nameOf(row))
-      if (this.#file.pidOf(row.worker) === null) return // its worker has named it, and renewed nothing
-    }
+    const isNamed = lease === 'old' && old!.renewedAt !== row.renewedAt
+    if (isNamed) this.#tenures.confirmed.add(nameOf(row)) // its worker has it, also where nobody heard the answer to its word
+    const isKept = lease === 'old' && old!.expiresAt === row.expiresAt
+    if (isKept && (!isNamed || this.#file.pidOf(row.worker) === null)) return // a worker on the network that renewed nothing
     this.#tenures.given(row, lease === 'new', call)
     const started = lease === 'new' ? elapsed : this.#tenures.toldAt(row.id)
     const lasts = row.expiresAt! - now

@@ -44,15 +44,16 @@ export const happen = {
     else process.ask(what, id)
   },
   late: ({ random, leases, processes }: World, process: SimulatedProcess) => {
-    const lease = random.pick(leases.slice(-20))
+    const { lease, epoch } = random.pick(leases.slice(-20)) ?? {}
     const isIt = (handler: { lease: Lease }) => handler.lease.token === lease?.token
     const runsIn = (one: SimulatedProcess) =>
       one.handlers.some(isIt) || one.workers.some(({ overdue }) => overdue.some(isIt))
     if (!lease || runsIn(process)) return
     const what = random.pick(['succeed', 'release', 'heartbeat'] as const)
     if (what === 'release' && processes.some(runsIn)) return // it says that the handler has ended: only its holder does
-    if (what === 'succeed') process.ask('succeed', { lease, result: '"late"' })
-    else process.ask(what, lease)
+    // Another than its holder is a server, whose workers say of which file it is: in another one the token may fit by chance.
+    if (what === 'succeed') process.ask('succeed', { lease, result: '"late"' }, epoch)
+    else process.ask(what, lease, epoch)
   },
   heartbeat: ({ random }: World, process: SimulatedProcess) => {
     const handler = random.pick(process.handlers)

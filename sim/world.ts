@@ -39,7 +39,7 @@ export class World {
   readonly #lives = new Map<number, Life>()
   #lastPid = 0
   /** Leases that were ever told: whoever had them may report late. */
-  readonly leases: Lease[] = []
+  readonly leases: { lease: Lease; epoch: string }[] = []
   readonly submissions: Input<'submit'>[] = []
   payload = 0
   healAt = 0
@@ -216,7 +216,7 @@ export class World {
     for (const reply of call.replies) {
       if ('error' in reply) must(reply.error instanceof GopherQueueError, 'errors have codes', () => reply)
       else if (call.asked.find(({ seq }) => seq === reply.seq)?.operation === 'lease')
-        this.leases.push(...(reply.value as Lease[]))
+        this.leases.push(...(reply.value as Lease[]).map((lease) => ({ lease, epoch: this.file.epoch })))
     }
     process.hear(call)
     for (const remote of this.remotes) remote.hear(process, call.replies)
