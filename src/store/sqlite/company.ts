@@ -56,9 +56,14 @@ export class Company {
     this.#waits = waits
   }
 
+  /** A job that was left out may start again, in whatever line it is. */
+  isFree(monotonic: number): boolean {
+    return monotonic >= this.#nextTry
+  }
+
   /** Whether time alone has changed what the workers of a process may take. Asked at each look. */
   isDue(monotonic: number): boolean {
-    const due = monotonic >= this.#nextTry
+    const due = this.isFree(monotonic)
     if (due) this.#nextTry = Number.POSITIVE_INFINITY
     return due || this.#heldBack.size > 0
   }

@@ -227,9 +227,9 @@ export class Waiting {
 
   /**
    * Gives ready jobs to the workers that wait for them, in the order in which they asked; to none of `passOver`.
-   * `everywhere`: others may have made jobs ready in any line, which go first where their class is higher.
+   * `lookAround`: others may have made jobs ready in any line, which go first where their class is higher.
    */
-  feed(db: Db, everywhere: boolean, passOver: ReadonlySet<number>): Fed[] {
+  feed(db: Db, lookAround: boolean, passOver: ReadonlySet<number>): Fed[] {
     this.#hear(db)
     if (this.#hungry.size === 0) {
       this.#heed(db)
@@ -245,6 +245,7 @@ export class Waiting {
     // What they have not received goes back before anyone is fed: it may be another's turn.
     for (const worker of this.#fresh.workers) hear(db, this.#hungry.get(worker)!)
     this.#heed(db)
+    const everywhere = lookAround || this.#company.isFree(db.clock.monotonic())
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
     for (const request of this.#worthATry(db, everywhere, dry)) {
       const isPassedOver = passOver.has(request.input.worker)
