@@ -80,16 +80,22 @@ function choose(
 
 function take(db: Db, worker: number, taken: number[], ask: number | undefined): LeasedJob[] {
   const token = db.nextSequence()
-  const rows = db.arrays(
+  const ids = JSON.stringify(taken)
+  db.run(
     `UPDATE gq_jobs
      SET state = 'running', attempt = attempt + 1, lease_token = ?2, lease_seq = COALESCE(lease_seq, ?2), worker_id = ?3,
          started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace}),
          renewed_at = NULL, over_since = NULL, asked = ?5
-     WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'
-     RETURNING id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
-               backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace,
-               created_at AS createdAt, tick, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?4 - created_at) END`,
-    ...[JSON.stringify(taken), token, worker, db.now, ask ?? null],
+     WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'`,
+    ...[ids, token, worker, db.now, ask ?? null],
+  )
+  // Not by RETURNING, which goes through a table of its own: 13.3 µs a job instead of 10.8 (groups of 100).
+  const rows = db.arrays(
+    `SELECT id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
+            backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace, created_at AS createdAt,
+            tick, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?3 - created_at) END
+     FROM gq_jobs WHERE id IN (SELECT value FROM json_each(?1)) AND lease_token = ?2`,
+    ...[ids, token, db.now],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
   jobs.sort((a, b) => a.priority - b.priority || a.id - b.id)

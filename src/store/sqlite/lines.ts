@@ -200,20 +200,21 @@ export class Lines {
     const look = (i: number, was: number): Looked => {
       const { queue, type } = this.sources[i]!
       const most = Math.min(limit, room(queue)) + excluded.size
-      const rows = db.all<Looked['rows'][number]>(
+      const found = db.arrays(
         // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
         `SELECT id, priority, company FROM gq_jobs
          WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
            AND priority >= ?5
          ORDER BY priority, id LIMIT ?3`,
         ...[queue, type, most, db.now, from],
-      )
+      ) as [id: number, priority: number, company: number | null][]
+      const rows = found.map(([id, priority, company]) => ({ id, priority, company }))
       const passesSome = passes(this.sources[i]!)
       passed ||= passesSome
       const isSpared = passesSome || rows.some(({ id }) => excluded.has(id))
-      const found = { i, rows, at: 0, isCut: rows.length === most, isSpared, was }
-      looked.set(i, found)
-      return found
+      const known = { i, rows, at: 0, isCut: rows.length === most, isSpared, was }
+      looked.set(i, known)
+      return known
     }
     /** The line of the last candidate: it stays out of the heap as long as its next job comes first. */
     let current: { i: number; bound: number } | null = null

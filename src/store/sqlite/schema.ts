@@ -105,8 +105,8 @@ const migrations: string[] = [
 
    -- What was inserted with plain SQL and not yet admitted. queue and state: so that it is counted without its rows.
    CREATE INDEX gq_jobs_new ON gq_jobs (priority, id, queue, state) WHERE blocked = 2;
-   -- The claim: the first ready jobs of one queue and type are the first rows of one range.
-   CREATE INDEX gq_jobs_ready ON gq_jobs (queue, type, priority, id) WHERE state = 'ready' AND blocked = 0;
+   -- The claim: the first ready jobs of one queue and type are the first rows of one range, with all that it asks of them.
+   CREATE INDEX gq_jobs_ready ON gq_jobs (queue, type, priority, id, deadline, company) WHERE state = 'ready' AND blocked = 0;
    -- In terms of columns that a claim leaves as they are, so that it does not touch these: they are ready or running.
    CREATE INDEX gq_jobs_placed ON gq_jobs (queue, type, concurrency_key, priority, id)
      WHERE concurrency_key IS NOT NULL AND blocked = 0 AND run_at IS NULL AND finished_at IS NULL;
