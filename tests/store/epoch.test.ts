@@ -153,3 +153,24 @@ test('a connection on which the first look fails, and the second too, is closed'
   assert.throws(() => firstOpening(db), /disk I\/O error/)
   assert.equal(db.connection.isOpen, false)
 })
+
+test('a copy that cannot be written at its first opening is not worked on, and the next opening does it', (t) => {
+  const { copy } = running(t, [{}, {}])
+  const before = epochOf(copy)
+  const failing = (path: string) => {
+    const db = connect(path, systemClock)
+    db.commit = () => {
+      throw Object.assign(new Error('disk I/O error'), {
+        code: 'ERR_SQLITE_ERROR',
+        errcode: 10,
+        errstr: 'disk I/O error',
+      })
+    }
+    return db
+  }
+  assert.throws(() => new Engine(copy, systemClock, { open: failing }), { code: 'STORAGE_UNAVAILABLE' })
+  assert.deepEqual([epochOf(copy), marks(copy).length], [before, 1])
+  new Engine(copy, systemClock).close()
+  assert.notEqual(epochOf(copy), before)
+  assert.equal(marks(copy).length, 0)
+})

@@ -1,6 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite'
+import { isQueueError } from '../../model/errors.ts'
 import { lose, type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
-import { isStorageFault, whileBusy } from './connection.ts'
+import { storageError, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 
 // Each file has a name of its own, its epoch: tokens and worker ids count from one in every file, and those of one file
@@ -35,15 +36,9 @@ export function firstOpening(db: Db): Db {
     db.readEpoch() // now, while the file is well: who has leases of it has to know later whether it is another one
     return db
   } catch (error) {
-    try {
-      db.rollback()
-      if (!isStorageFault(error)) throw error
-      db.readEpoch()
-      return db // such as a full disk: the mark stays, and the next opening goes on
-    } catch (failure) {
-      db.connection.close()
-      throw failure
-    }
+    // Nobody may work on a copy that is not marked as its own: its epoch would change under the leases that it gives.
+    db.connection.close()
+    throw isQueueError(error) ? error : storageError(error, 'The copy could not be opened for the first time')
   }
 }
 
