@@ -547,7 +547,7 @@ export const mutants: Mutant[] = [
   {
     name: 'blind-shrinking',
     breaks: 'moves pages to the front while a reader keeps the WAL from being emptied',
-    edits: [[round, 'sparePages(db, false) > 0) && db.checkpoint())', 'sparePages(db, false) > 0))']],
+    edits: [[round, 'sparePages(db, false) > 0) && db.uncheckpointed() === 0)', 'sparePages(db, false) > 0))']],
     tests: space,
   },
 
@@ -809,7 +809,7 @@ export const mutants: Mutant[] = [
   {
     name: 'endless-returns',
     breaks: 'gives a job back for ever whose answer never arrives',
-    edits: [[delivery, 'undelivered < mostReturns', 'undelivered < 1e9']],
+    edits: [[delivery, 'undelivered < mostUndelivered', 'undelivered < 1e9']],
     tests: ['tests/store/delivery.test.ts'],
   },
   {

@@ -155,3 +155,12 @@ test('a handler that hears late that its lease is lost keeps its job from its pr
   rig.pass(5000)
   assert.equal(rig.ask('job', job.id)!.state, 'running')
 })
+
+test('a worker that was seen last by a clock that was set back since is not there for ever', (t) => {
+  const rig = new Rig(t)
+  rig.ask('register', { name: 'w', sources, slots: 1, remote: 'far', instance: 'i' })
+  rig.ask('submit', { specs: jobSpec('a', {}), payloads: ['1'], keys: null })
+  rig.clock.jump(-3_600_000)
+  rig.pass(61_000)
+  assert.deepEqual(rig.ask('stats', null).unhandled, [{ queue: 'default', type: 'a' }])
+})

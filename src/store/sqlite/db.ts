@@ -186,12 +186,7 @@ export class Db {
     }
   }
 
-  /** Brings the WAL into the database file; false when somebody still reads what some of it would overwrite. */
-  checkpoint(): boolean {
-    return this.uncheckpointed() === 0
-  }
-
-  /** As `checkpoint`; answers how many pages of the WAL could not be brought there. */
+  /** Brings the WAL into the database file; answers how many of its pages could not be brought there, as somebody still reads. */
   uncheckpointed(): number {
     const { busy, log, checkpointed } = this.get<Record<'busy' | 'log' | 'checkpointed', number>>(
       'PRAGMA wal_checkpoint(PASSIVE)',

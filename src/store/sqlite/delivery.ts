@@ -8,7 +8,7 @@ import type { Db } from './db.ts'
 // answer may have arrived: the worker's next request says what it has.
 
 /** How often a job goes back because its worker never received it; after that its lease runs out, as that of any job. */
-const mostReturns = 3
+export const mostUndelivered = 3
 /** Lost answers in a row after which a worker gets one job at a time. */
 const lostInARow = 3
 /** Most jobs that one request gives back, so that it holds nobody up: a later one goes on. */
@@ -89,7 +89,7 @@ function receive(
      LIMIT ${stepRows}`,
     ...[worker, since ?? null],
   )
-  const returned = lost.filter(({ undelivered }) => undelivered < mostReturns)
+  const returned = lost.filter(({ undelivered }) => undelivered < mostUndelivered)
   for (const { id } of returned) {
     releaseHeld(db, db.get<RunningJob>(`${selectRunning} WHERE j.id = ?1`, id)!)
     db.run(`UPDATE gq_jobs SET undelivered = undelivered + 1 WHERE id = ?1`, id)

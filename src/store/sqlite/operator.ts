@@ -98,6 +98,7 @@ export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
 
 /** What a person removes takes its key along: whoever submits it again means it. */
 function removeFound(db: Db, job: Found): void {
+  keepReceipt(db, job.id)
   deleteJob(db, job)
   if (job.key !== null)
     db.run(
@@ -108,7 +109,6 @@ function removeFound(db: Db, job: Found): void {
 
 /** Its key goes with it only if the key's window is over. */
 export function deleteJob(db: Db, job: Pick<Found, 'id' | 'queue' | 'type' | 'state' | 'key'>): void {
-  keepReceipt(db, job.id)
   db.run(`DELETE FROM gq_jobs WHERE id = ?1`, job.id)
   if (job.key !== null)
     db.run(

@@ -2,6 +2,7 @@ import type { JobError } from '../../model/job.ts'
 import type { Fate } from '../store.ts'
 import { end, failed, limit, lose, type RunningJob, record, selectRunning, timeoutGrace } from './attempt.ts'
 import type { Db } from './db.ts'
+import { mostUndelivered } from './delivery.ts'
 import { goesOn, type Loss, lossOf } from './losses.ts'
 import { seenOver, type Terms } from './terms.ts'
 import { stillGone, type WorkerOf, workerColumns } from './workers.ts'
@@ -73,9 +74,6 @@ function reclaimSilent(db: Db, job: RunningJob): void {
 
 /** Nothing ran beside it that counts: of handlers that went on, no more than it allows, as a loss is charged. */
 const wasAlone = ({ company }: RunningJob, { jobs }: Loss): boolean => jobs === 1 || company === 0
-
-/** How often a job may be leased by workers that never confirm it before that is charged. */
-export const mostUndelivered = 3
 
 /** Own attempts that ran out of time while the app's thread stood still. Alone, that was the handler's own doing. */
 export function reclaimRanOut(db: Db, terms: Terms, lookedAt: number): void {

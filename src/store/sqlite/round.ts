@@ -252,7 +252,8 @@ export class Rounds {
     // Only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved.
     const mayShrink = reaping && this.#pruneAt === Number.POSITIVE_INFINITY && this.#condition.mayShrink
     const { room } = this.#condition
-    const shrinking = mayShrink && whileBusy(() => (room !== null || sparePages(db, false) > 0) && db.checkpoint())
+    const shrinking =
+      mayShrink && whileBusy(() => (room !== null || sparePages(db, false) > 0) && db.uncheckpointed() === 0)
     let starving = false
     let owesASign = false
     let at = before

@@ -90,11 +90,10 @@ function isAlive(row: Identity): boolean | null {
 export const instanceOf = ({ boot, pid_space, pid, pid_started }: Identity): string =>
   [boot, pid_space, pid, pid_started].join(' ')
 
-export const isSame = (a: Identity, b: Identity): boolean =>
-  a.pid === b.pid && a.pid_started === b.pid_started && a.boot === b.boot && a.pid_space === b.pid_space
+export const isSame = (a: Identity, b: Identity): boolean => instanceOf(a) === instanceOf(b)
 
 export const isWorking = (db: Db, row: Identity & Pick<WorkerRow, 'seen_at'>): boolean =>
-  db.processes.isAlive(row) ?? row.seen_at > db.now - 60_000
+  db.processes.isAlive(row) ?? Math.abs(db.now - row.seen_at) < 60_000 // a later one is of a clock that was set back
 
 /** A worker's row without what may be large: 20,000 workers have 640 MB of sources. */
 export type WorkerOf = Pick<WorkerRow, 'id' | 'name' | 'instance' | 'started_at' | 'seen_at'> & Identity
