@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { type Duration, toMs } from '../model/duration.ts'
 import { type ErrorCode, GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
@@ -53,6 +54,8 @@ export class Worker {
   readonly #around: Surroundings
   readonly #emit: Emit
   #id: number | undefined
+  /** Names it for the store: signed on again, since a failed answer hid that it was, it is no second worker. */
+  readonly #request = randomUUID()
   #registration: Promise<void> | undefined
   #asking = 0
   #stopping = false
@@ -135,7 +138,8 @@ export class Worker {
   #register(): void {
     const { name, sources, concurrency } = this
     const known = this.#id === undefined ? {} : { known: this.#id }
-    this.#registration = this.#store.call('register', { name, sources, slots: concurrency, ...known }).then(
+    const registration = { name, sources, slots: concurrency, request: this.#request, ...known }
+    this.#registration = this.#store.call('register', registration).then(
       (id) => {
         this.#id = id
         this.#ask()

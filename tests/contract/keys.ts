@@ -114,6 +114,20 @@ export function keys({ holds, holdsOverTime }: Suite): void {
     await at.refused('IDEMPOTENCY_CONFLICT', () => request(['2', '{"a":1,"b":2}']))
   })
 
+  holds('a request is answered as no registration or report that its name resembles', async (at) => {
+    const sources = [{ queue: 'default', type: 'work' }]
+    await at.store.call('register', { name: 'w', sources, slots: 1, request: 'abc' })
+    const job = await at.running()
+    await at.succeed(job)
+    await at.store.call('remove', job.id)
+    for (const request of ['worker abc', `report ${job.id} ${job.token}`]) {
+      const submission = { specs: jobSpec('work', {}), payloads: ['1'], keys: null, request }
+      const { ids, replayed } = await at.store.call('submit', submission)
+      assert.deepEqual([ids.length, replayed], [1, undefined])
+      assert.deepEqual((await at.store.call('submit', submission)).ids, ids)
+    }
+  })
+
   holdsOverTime('a key outlives its window as long as its job is there', async (at) => {
     await at.worker()
     const options = { idempotencyKey: 'k', idempotencyWindow: '1h' }

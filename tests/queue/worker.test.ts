@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { GopherQueue } from '../../src/index.ts'
+import { GopherQueue, type GopherQueueError } from '../../src/index.ts'
+import { connect } from '../../src/store/sqlite/connection.ts'
+import { Db } from '../../src/store/sqlite/db.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
+import { EngineStore } from '../../src/testing/store.ts'
+import { temporaryFolder } from '../support/folder.ts'
 import { aborted, gate, next } from './support.ts'
 
 test('concurrency is never exceeded, and is used', async () => {
@@ -118,4 +123,36 @@ test('the handler is told all that it may want to know of its job', async () => 
   })
   assert.ok(createdAt <= startedAt)
   assert.equal(deadline, createdAt + 3_600_000)
+})
+
+test('a registration whose COMMIT took place although it failed signs on no second worker', async () => {
+  using folder = temporaryFolder()
+  const [path, clock] = [folder.file('jobs.db'), new VirtualClock()]
+  let fails = false
+  class Late extends Db {
+    override commit(): void {
+      super.commit()
+      if (!fails) return
+      fails = false
+      this.committing = true
+      throw Object.assign(new Error('disk I/O error'), { errcode: 1034, errstr: 'disk I/O error' })
+    }
+  }
+  const store = new EngineStore(path, clock, () => connect(path, clock, () => new Late(path, clock)))
+  await using queue = new GopherQueue(store, clock)
+  queue.define('t', {}, () => null)
+  fails = true
+  const warned = next(queue, 'warning')
+  const worker = queue.work()
+  const [warning] = await warned
+  assert.deepEqual(
+    [(warning as GopherQueueError).code, (warning as GopherQueueError).accepted],
+    ['STORAGE_UNAVAILABLE', 'unknown'],
+  )
+  for (let i = 0; i < 20; i++) store.advance(100)
+  const { id } = await queue.submit('t', 1)
+  await queue.wait(id)
+  assert.equal((await queue.stats()).workers.length, 1)
+  await worker.stop()
+  assert.deepEqual((await queue.stats()).workers, [])
 })

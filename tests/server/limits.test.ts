@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
+import { systemClock } from '../../src/model/clock.ts'
+import { HttpStore } from '../../src/store/http/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { raw, serving } from './support.ts'
 
@@ -261,4 +263,38 @@ test('a bulk of one line without an end is refused at its limit, and not kept', 
   }
   assert.match(await all, /^(HTTP\/1.1 413|$)/) // a connection that is reset may swallow the answer
   assert.ok(sent < 100, `${sent} MiB were taken`)
+})
+
+test('outcomes of one moment that weigh more than a request may are all taken, each of them once', async (t) => {
+  const at = await serving(t, quiet)
+  await using queue = await GopherQueue.open(at.server.url)
+  const jobs = 70 // of a megabyte each, while a request has 65 MiB at most
+  const all = Promise.withResolvers<void>()
+  const over = Promise.withResolvers<void>()
+  let [begun, succeeded] = [0, 0]
+  queue.define('heavy', {}, async () => {
+    if (++begun === jobs) all.resolve()
+    await all.promise
+    return 'x'.repeat(1_000_000)
+  })
+  queue.on('warning', (warning) => over.reject(warning))
+  queue.on('succeeded', () => ++succeeded === jobs && over.resolve())
+  await queue.submitMany(
+    'heavy',
+    Array.from({ length: jobs }, (_, i) => i),
+  )
+  queue.work({ concurrency: jobs })
+  await over.promise
+  assert.equal((await queue.stats()).queues[0]!.counts.succeeded, jobs)
+  assert.equal(begun, jobs)
+})
+
+test('more reports of one moment than a request may have are each answered for itself', async (t) => {
+  const at = await serving(t, quiet)
+  const store = await HttpStore.open(at.server.url, {}, systemClock)
+  const lease = { id: 1, queue: '', type: '', token: 1, epoch: '0'.repeat(16) }
+  t.after(() => store.close())
+  const told = await Promise.allSettled(Array.from({ length: 10_001 }, () => store.call('heartbeat', lease)))
+  const codes = new Set(told.map((one) => one.status === 'rejected' && (one.reason as { code: string }).code))
+  assert.deepEqual([...codes], ['LEASE_LOST'])
 })

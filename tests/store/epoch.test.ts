@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { copyFileSync, existsSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { systemClock } from '../../src/model/clock.ts'
-import { type JobOptions, jobSpec } from '../../src/model/job.ts'
+import { type Job, type JobOptions, jobSpec } from '../../src/model/job.ts'
 import { backup } from '../../src/store/sqlite/backup.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
@@ -142,6 +142,30 @@ test('an engine whose file was replaced: handlers hear it, workers register agai
   const told = replies.map((reply) => [reply.seq, 'error' in reply && reply.error.code]).sort()
   assert.deepEqual(told, [[101, 'WORKER_UNKNOWN'], [102, 'LEASE_LOST']]) // biome-ignore format: short
   assert.deepEqual(engine.events.filter(({ event }) => event === 'leaseLost'), [{ event: 'leaseLost', id, token }]) // biome-ignore format: short
+})
+
+test('progress that names another file is not written, and does not stand in for that of the present lease', (t) => {
+  const folder = temporaryFolder()
+  const engine = new Engine(folder.file('jobs.db'), new VirtualClock())
+  t.after(() => {
+    engine.close()
+    folder[Symbol.dispose]()
+  })
+  const ask = asker(engine)
+  ask('submit', { specs: jobSpec('a', {}), payloads: ['1'], keys: null })
+  const worker = ask('register', { name: 'w', sources, slots: 1 }) as number
+  const [lease] = ask('lease', { worker, sources, slots: 1, exclude: [] }) as LeasedJob[]
+  const say = (percent: number, epoch?: string) =>
+    engine.execute([{ seq: 1, operation: 'progress', input: { lease: lease!, percent, message: null }, epoch }])
+  const shown = () => {
+    ask('heartbeat', lease!)
+    return (ask('job', lease!.id) as Job).progress?.percent
+  }
+  say(99, '0'.repeat(16))
+  assert.equal(shown(), undefined)
+  say(10)
+  say(99, '0'.repeat(16))
+  assert.equal(shown(), 10)
 })
 
 test('a connection on which the first look fails, and the second too, is closed', (t) => {

@@ -48,6 +48,27 @@ const pollMs = 30_000
 /** How often to look whether leases are to be renewed. */
 const beat = 250
 
+/**
+ * Bytes from which reports are divided over several requests: in one they may be more than a server takes (65 MiB, or
+ * 10,000 reports, which have more bytes than this), or than a slow network carries before the answer counts as lost.
+ */
+const partBytes = 512 * 1024
+
+function divided(reports: Pending[]): Pending[][] {
+  const parts: Pending[][] = []
+  let left = 0
+  for (const one of reports) {
+    const bytes = Buffer.byteLength(JSON.stringify(one.report))
+    left -= bytes
+    if (left >= 0) parts.at(-1)!.push(one)
+    else {
+      parts.push([one])
+      left = partBytes - bytes
+    }
+  }
+  return parts
+}
+
 /** A store behind a server: the same calls, over its API. Outages are waited out where that is safe. */
 export class HttpStore implements Store {
   readonly #client: Client
@@ -310,24 +331,30 @@ export class HttpStore implements Store {
   }
 
   #send(): void {
-    for (const patience of ['patient', 'brief'] as const) {
-      const group = this.#pending.filter((one) => one.patience === patience)
-      if (group.length === 0) continue
-      this.#client.call('report', { body: { reports: group.map(({ report }) => report) } }, patience).then(
-        ({ answers }) => {
-          for (const [i, pending] of group.entries()) {
-            const error = problemIn(answers[i])
-            if (!error) pending.resolve(answers[i] as never)
-            else if (patience === 'patient' && isAway(error)) this.#clock.timer(1000, () => this.#enqueue(pending))
-            else pending.reject(error)
-          }
-        },
-        (error) => {
-          for (const { reject } of group) reject(error)
-        },
-      )
-    }
+    const pending = this.#pending
     this.#pending = []
+    for (const patience of ['patient', 'brief'] as const)
+      this.#sendAll(divided(pending.filter((one) => one.patience === patience)), patience)
+  }
+
+  /** One after the other: on a slow network, parts that share it would all be too slow, and be sent again for ever. */
+  async #sendAll(parts: Pending[][], patience: Patience): Promise<void> {
+    for (const part of parts) await this.#sendPart(part, patience)
+  }
+
+  async #sendPart(part: Pending[], patience: Patience): Promise<void> {
+    try {
+      const body = { reports: part.map(({ report }) => report) }
+      const { answers } = await this.#client.call('report', { body }, patience)
+      for (const [i, pending] of part.entries()) {
+        const error = problemIn(answers[i])
+        if (!error) pending.resolve(answers[i] as never)
+        else if (patience === 'patient' && isAway(error)) this.#clock.timer(1000, () => this.#enqueue(pending))
+        else pending.reject(error)
+      }
+    } catch (error) {
+      for (const { reject } of part) reject(error)
+    }
   }
 
   async #wait(id: number, signal: AbortSignal | undefined): Promise<Job> {

@@ -30,10 +30,10 @@ export class RemoteWorkers {
   }
 
   /** Signs on; the same call, sent again because its answer was lost, signs on no second worker. */
-  async register({ name, sources, slots, known }: WorkerRegistration): Promise<number> {
+  async register({ name, sources, slots, known, request }: WorkerRegistration): Promise<number> {
     const before = known === undefined ? undefined : this.#ids.get(known)
     const body = { name, sources, slots, instance, ...(before !== undefined && { known: before }) }
-    const { worker } = await this.#client.call('register', { body, key: randomUUID() }, 'patient')
+    const { worker } = await this.#client.call('register', { body, key: request ?? randomUUID() }, 'patient')
     if (known !== undefined) this.#ids.delete(known)
     let { number } = numberedBy(worker)!
     while (this.#ids.has(number)) number += 2 ** 40

@@ -3,6 +3,7 @@ import { afterLoss } from '../../model/company.ts'
 import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
 import type { Failure, Fate, Input, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
+import { firstWithin } from './budget.ts'
 import type { Company, Gate } from './company.ts'
 import { type Db, roomIn } from './db.ts'
 import type { Asker } from './delivery.ts'
@@ -38,12 +39,14 @@ export function lease(
     return known
   }
   const claim = lines.claim(db, roomOf, { limit, ...heeded })
-  const { taken, heldBack } = choose(claim, {
+  const chosen = choose(claim, {
     limit,
     gate,
     roomOf,
     took: (queue) => room.set(queue, roomOf(queue) - 1),
   })
+  const taken = firstWithin(db, chosen.taken, ['payload', 'checkpoint'])
+  const heldBack = chosen.heldBack || taken.length < chosen.taken.length
   const spent = claim.end(new Set(taken))
   if (!heldBack) for (const source of spent) dry(source)
   if (taken.length > 0) {

@@ -82,8 +82,9 @@ export class FileGuard implements Guard {
 function isLocked(descriptor: number, inode: number): boolean {
   try {
     return new RegExp(`^lock:.*:${inode} `, 'm').test(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))
-  } catch {
-    return false // it was closed
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false // it was closed
+    throw error // without a free descriptor nothing is told, and a sound file would be given up
   }
 }
 

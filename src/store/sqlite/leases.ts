@@ -1,4 +1,4 @@
-import type { Lease, Progress, StoreEvent } from '../store.ts'
+import type { Lease, StoreEvent } from '../store.ts'
 import { release } from './attempt.ts'
 import type { Reply, Request } from './commit.ts'
 import type { Db } from './db.ts'
@@ -9,7 +9,8 @@ type Held = Pick<Lease, 'id' | 'token'>
 /** The running jobs whose handlers are in this process: id -> token. */
 export class Leases {
   readonly #tokens = new Map<number, number>()
-  readonly #progress = new Map<number, Progress>()
+  /** By the job and all that its lease is known by: a stale one, which fits nothing, must not stand in for the present one. */
+  readonly #progress = new Map<string, Request<'progress'>>()
 
   /** Its handler is told: it is on disk. An older attempt of the job whose handler has not heard yet that it lost it hears so first. */
   add({ id, token }: Held): StoreEvent[] {
@@ -31,17 +32,21 @@ export class Leases {
   }
 
   /** Kept for the next transaction: it is for people to see, and not worth an fsync of its own. */
-  progress({ seq, input }: Request<'progress'>): Reply {
-    this.#progress.set(input.lease.id, input)
+  progress(request: Request<'progress'>): Reply {
+    const { seq, input, epoch } = request
+    this.#progress.set(`${epoch} ${input.lease.id} ${input.lease.token}`, request)
     return { seq, value: null }
   }
 
   writeProgress(db: Db): void {
-    for (const { lease, percent, message } of this.#progress.values())
+    for (const { input, epoch = db.epoch } of this.#progress.values()) {
+      if (epoch !== db.epoch) continue // of a file that was replaced: its token may fit a lease of this one
+      const { lease, percent, message } = input
       db.run(
         `UPDATE gq_jobs SET progress = ?3, progress_message = ?4 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
         ...[lease.id, lease.token, percent, message],
       )
+    }
   }
 
   progressWritten(): void {
@@ -73,6 +78,7 @@ export class Leases {
   loseAll(): StoreEvent[] {
     const lost = [...this.#tokens].map(([id, token]): StoreEvent => ({ event: 'leaseLost', id, token }))
     this.#tokens.clear()
+    this.#progress.clear()
     return lost
   }
 

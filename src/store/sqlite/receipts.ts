@@ -4,14 +4,12 @@ import type { State } from '../../model/lifecycle.ts'
 import type { Fate, Lease } from '../store.ts'
 import { succeeded } from './attempt.ts'
 import type { Db } from './db.ts'
+import { answersKept, keepAnswer, keptAnswer } from './kept.ts'
 
 // An answer can be lost: on the network, or because a COMMIT that was reported as failed took place all the same. The
 // report is then sent again with the same token, and has to hear what came of it, not that its lease is lost.
 
 type Held = Pick<Lease, 'id' | 'token'>
-
-/** How long it is known of a job that is gone by which token it ended: as long as submissions over the network are. */
-const keptFor = 3_600_000
 
 /**
  * What came of a report that was taken before: the job as it is now. Throws LEASE_LOST when this token has ended no attempt
@@ -29,7 +27,7 @@ export function receipt(db: Db, { id, token }: Held): Fate {
   return { state, runAt, reason }
 }
 
-const nameOf = ({ id, token }: Held): string => `report ${id} ${token}`
+const nameOf = ({ id, token }: Held): string => `${id} ${token}`
 
 /** A job that is deleted within the hour in which its last report may still be sent again. */
 export function keepReceipt(db: Db, id: number): void {
@@ -37,20 +35,17 @@ export function keepReceipt(db: Db, id: number): void {
     `SELECT state, reason, CASE state WHEN 'succeeded' THEN lease_token
        ELSE (SELECT token FROM gq_attempts WHERE job_id = id ORDER BY attempt DESC LIMIT 1) END AS token
      FROM gq_jobs WHERE id = ?1 AND finished_at > ?2`,
-    ...[id, db.now - keptFor],
+    ...[id, db.now - answersKept],
   )
   if (!row || row.token === null) return
   const { state, reason, token } = row
-  db.run(
-    `INSERT INTO gq_requests (request, answer, expires_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING`,
-    ...[nameOf({ id, token }), JSON.stringify({ state, runAt: null, reason } satisfies Fate), db.now + keptFor],
-  )
+  keepAnswer(db, 'report', nameOf({ id, token }), { state, runAt: null, reason } satisfies Fate)
 }
 
 function receiptOfGone(db: Db, lease: Held): Fate {
-  const kept = db.get<{ answer: string }>(`SELECT answer FROM gq_requests WHERE request = ?1`, nameOf(lease))
+  const kept = keptAnswer<Fate>(db, 'report', nameOf(lease))
   if (!kept) throw leaseLost(db, lease.id)
-  return JSON.parse(kept.answer) as Fate
+  return kept.answer
 }
 
 export function leaseLost(db: Db, id: number): GopherQueueError {

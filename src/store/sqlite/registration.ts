@@ -1,9 +1,7 @@
 import type { WorkerRegistration } from '../store.ts'
 import type { Db } from './db.ts'
+import { keepAnswer, keptAnswer } from './kept.ts'
 import { instanceOf, type WorkerRow } from './workers.ts'
-
-/** How long a registration is known whose answer may have been lost: as long as submissions over the network are. */
-const keptFor = 3_600_000
 
 /**
  * Signs on a worker. One that was signed on before and is of the same instance keeps its row, also one that somebody has
@@ -13,24 +11,16 @@ export function register(db: Db, registration: WorkerRegistration): number {
   return db.atomic(() => {
     const before = signedOnBy(db, registration.request) ?? rowOfSame(db, registration)
     const id = before === undefined ? signOn(db, registration) : signOnAgain(db, before, registration)
-    if (registration.request != null)
-      db.run(
-        `INSERT INTO gq_requests (request, answer, expires_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING`,
-        ...[nameOf(registration.request), String(id), db.now + keptFor],
-      )
+    if (registration.request != null) keepAnswer(db, 'worker', registration.request, id)
     return id
   })
 }
 
-const nameOf = (request: string): string => `worker ${request}`
-
 /** The row that the same call has made, sent before: its answer was lost. */
 function signedOnBy(db: Db, request: string | null | undefined): number | undefined {
   if (request == null) return undefined
-  return db.get<{ id: number }>(
-    `SELECT w.id FROM gq_requests JOIN gq_workers w ON w.id = CAST(answer AS INTEGER) WHERE request = ?1`,
-    nameOf(request),
-  )?.id
+  const id = keptAnswer<number>(db, 'worker', request)?.answer
+  return id === undefined ? undefined : db.get<{ id: number }>(`SELECT id FROM gq_workers WHERE id = ?1`, id)?.id
 }
 
 /** Its earlier row. In a file that was restored the same id may be another's. */

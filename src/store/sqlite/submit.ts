@@ -5,6 +5,7 @@ import { digestOf, digestOfAll } from '../digest.ts'
 import type { Submission, Submitted } from '../store.ts'
 import type { Request } from './commit.ts'
 import type { Db } from './db.ts'
+import { keepAnswer, keptAnswer } from './kept.ts'
 import { enter } from './places.ts'
 
 /** Stores jobs: all or none. Refuses with QUEUE_FULL, IDEMPOTENCY_CONFLICT, and INVALID_ARGUMENT for a deadline that is past. */
@@ -34,28 +35,19 @@ function storeAll(db: Db, { specs, payloads, keys, trace }: Submission): Submitt
   return { ids, duplicates, ...(states.length > 0 && { states }) }
 }
 
-/** How long an answer is kept for who asks again. */
-const answerKept = 3_600_000
-
 /** Stores what a request asks for, or answers as the first time. Another body under its name is refused: it may not go unheard. */
 function once(db: Db, request: string, submission: Submission): Submitted {
   const digest = submission.digest ?? digestOfAll(submission)
-  const known = db.get<{ answer: string; digest: string }>(
-    `SELECT answer, digest FROM gq_requests WHERE request = ?1`,
-    request,
-  )
+  const known = keptAnswer<Submitted>(db, 'bulk', request)
   if (known && known.digest !== digest)
     throw new GopherQueueError(
       'IDEMPOTENCY_CONFLICT',
       `A bulk with the Idempotency-Key '${request}' was stored within the last hour, with another body. Nothing was stored: use a new key for a new bulk.`,
-      { details: { ids: (JSON.parse(known.answer) as Submitted).ids.slice(0, 10) } },
+      { details: { ids: known.answer.ids.slice(0, 10) } },
     )
-  if (known) return { ...(JSON.parse(known.answer) as Submitted), replayed: true }
+  if (known) return { ...known.answer, replayed: true }
   const submitted = storeAll(db, submission)
-  db.run(
-    `INSERT INTO gq_requests (request, answer, digest, expires_at) VALUES (?1, ?2, ?3, ?4)`,
-    ...[request, JSON.stringify(submitted), digest, db.now + answerKept],
-  )
+  keepAnswer(db, 'bulk', request, submitted, digest)
   return submitted
 }
 

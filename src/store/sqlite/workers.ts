@@ -44,7 +44,7 @@ export interface Processes {
 const me: Identity = {
   host: hostname(),
   pid: process.pid,
-  pid_started: startOf(process.pid),
+  pid_started: linux(() => startOf(process.pid)),
   boot: linux(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
   pid_space: linux(() => readlinkSync('/proc/self/ns/pid')),
 }
@@ -63,26 +63,38 @@ function linux(read: () => string | null): string | null {
 
 /**
  * Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), which tells it from a later one with
- * the same id. Null for one that has ended, also while its parent has not yet waited for it (a zombie).
+ * the same id. Null for one that has ended while its parent has not yet waited for it (a zombie).
  */
 function startOf(pid: number): string | null {
-  return linux(() => {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ') // from field 3, the state
-    return fields[0] === 'Z' || fields[0] === 'X' ? null : (fields[19] ?? '')
-  })
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ') // from field 3, the state
+  return fields[0] === 'Z' || fields[0] === 'X' ? null : (fields[19] ?? '')
 }
 
+/** Only what the system says surely is a death: to take a living process for dead costs it its leases. */
 function isAlive(row: Identity): boolean | null {
   if (row.pid === null) return null
+  if (isSame(row, me)) return true
+  if (process.platform === 'linux' && (row.boot === null || me.boot === null)) return null // one of the two could not read it
   if (row.boot !== me.boot) return row.host === me.host ? false : null // the machine was restarted since
   if (row.pid_space !== me.pid_space) return null
-  if (row.pid_started !== null && me.pid_started !== null) return startOf(row.pid) === row.pid_started
+  const isThere = hasProcess(row.pid)
+  if (!isThere || row.pid_started === null || me.pid_started === null) return isThere
   try {
-    process.kill(row.pid, 0)
+    return startOf(row.pid) === row.pid_started
+  } catch {
+    return null // no free descriptor, or it is hidden, or it has just ended, which the next look finds
+  }
+}
+
+/** Needs no descriptor, and knows of processes that /proc hides from this user. */
+function hasProcess(pid: number): boolean | null {
+  try {
+    process.kill(pid, 0)
     return true
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
+    const { code } = error as NodeJS.ErrnoException
+    return code === 'EPERM' || (code === 'ESRCH' ? false : null)
   }
 }
 
