@@ -711,6 +711,18 @@ export const mutants: Mutant[] = [
     tests: ['tests/store/overwritten.test.ts'],
   },
   {
+    name: 'cut-wal-unseen',
+    breaks: 'goes on with a WAL that was cut in place',
+    edits: [
+      [
+        condition,
+        'if (danger) throw new GopherQueueError(danger',
+        'if (danger && !danger) throw new GopherQueueError(danger',
+      ],
+    ],
+    tests: ['tests/store/overwritten.test.ts'],
+  },
+  {
     name: 'outcome-dropped',
     breaks: 'forgets what a handler came to when the disk fails',
     edits: [
