@@ -723,6 +723,12 @@ export const mutants: Mutant[] = [
     tests: ['tests/store/overwritten.test.ts'],
   },
   {
+    name: 'wal-of-another',
+    breaks: 'applies the WAL of another file to the one that was put in its place',
+    edits: [['store/sqlite/wal.ts', '  refuseStrangeWal(database, mark)\n', '']],
+    tests: ['tests/store/epoch.test.ts'],
+  },
+  {
     name: 'outcome-dropped',
     breaks: 'forgets what a handler came to when the disk fails',
     edits: [

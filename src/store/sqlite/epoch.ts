@@ -1,5 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { lose, type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
+import { markAnew } from './belongs.ts'
 import { isStorageFault, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 
@@ -19,6 +20,7 @@ export function markAsCopy(db: DatabaseSync): void {
     `PRAGMA journal_mode = DELETE;
      BEGIN IMMEDIATE;
      UPDATE gq_meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch';
+     ${markAnew};
      INSERT OR REPLACE INTO gq_meta (key, value) SELECT 'copied', seq FROM sqlite_sequence WHERE name = 'gq_jobs';
      COMMIT`,
   )
