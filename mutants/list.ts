@@ -711,6 +711,24 @@ export const mutants: Mutant[] = [
     tests: ['tests/store/overwritten.test.ts'],
   },
   {
+    name: 'cut-wal-unseen',
+    breaks: 'goes on with a WAL that was cut in place',
+    edits: [
+      [
+        condition,
+        'if (danger) throw new GopherQueueError(danger',
+        'if (danger && !danger) throw new GopherQueueError(danger',
+      ],
+    ],
+    tests: ['tests/store/overwritten.test.ts'],
+  },
+  {
+    name: 'wal-of-another',
+    breaks: 'applies the WAL of another file to the one that was put in its place',
+    edits: [['store/sqlite/wal.ts', '  refuseStrangeWal(database, mark)\n', '']],
+    tests: ['tests/store/epoch.test.ts'],
+  },
+  {
     name: 'outcome-dropped',
     breaks: 'forgets what a handler came to when the disk fails',
     edits: [

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
-import { copyFileSync, existsSync } from 'node:fs'
+import { copyFileSync, existsSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { systemClock } from '../../src/model/clock.ts'
+import type { GopherQueueError } from '../../src/model/errors.ts'
 import { type Job, type JobOptions, jobSpec } from '../../src/model/job.ts'
 import { backup } from '../../src/store/sqlite/backup.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
@@ -197,4 +199,70 @@ test('a copy that cannot be written at its first opening is not worked on, and t
   new Engine(copy, systemClock).close()
   assert.notEqual(epochOf(copy), before)
   assert.equal(marks(copy).length, 0)
+})
+
+// What is left by SIGKILL: a file, and its -wal with what no checkpoint has brought there.
+function killed(t: TestContext, jobs: number, checkpointed: boolean) {
+  const folder = temporaryFolder()
+  const live = folder.file('live.db')
+  const engine = new Engine(live, systemClock)
+  const ask = asker(engine)
+  const submit = (payload: string) => ask('submit', { specs: jobSpec('mine', {}), payloads: [payload], keys: null })
+  for (let i = 0; i < jobs; i++) submit('1')
+  if (checkpointed) {
+    using beside = new DatabaseSync(live)
+    beside.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+  }
+  backup(live, folder.file('backup.db'), false)
+  submit('2')
+  const file = folder.file('jobs.db')
+  for (const suffix of ['', '-wal']) copyFileSync(`${live}${suffix}`, `${file}${suffix}`)
+  engine.close()
+  t.after(() => folder[Symbol.dispose]())
+  return { folder, file }
+}
+
+const contents = (file: string) => ['', '-wal'].map((suffix) => readFileSync(`${file}${suffix}`, 'base64'))
+
+for (const jobs of [1, 300])
+  for (const checkpointed of [false, true])
+    for (const what of ['another queue', 'a backup'])
+      test(`the -wal of a file of ${jobs} jobs${checkpointed ? ' with a checkpoint' : ''} is not applied to ${what} that was put in its place`, (t) => {
+        const { folder, file } = killed(t, jobs, checkpointed)
+        const other = folder.file(what === 'a backup' ? 'backup.db' : 'other.db')
+        if (what === 'another queue') {
+          const engine = new Engine(other, systemClock)
+          asker(engine)('submit', { specs: jobSpec('theirs', {}), payloads: ['1', '2'], keys: null })
+          engine.close()
+        }
+        renameSync(other, file)
+        const before = contents(file)
+        const refused = (error: GopherQueueError) =>
+          error.code === 'STORAGE_CORRUPT' && /-wal does not belong to .*Nothing was changed/.test(error.message)
+        assert.throws(() => new Engine(file, systemClock), refused)
+        assert.throws(() => backup(file, folder.file('of-both.db'), false), refused)
+        const [finding] = examine(file, 0, false).filter(({ verdict }) => verdict === 'FAIL')
+        assert.match(finding!.says, /keep .*-wal elsewhere .* remove .*-shm/)
+        assert.deepEqual(contents(file), before)
+        for (const suffix of ['-wal', '-shm']) rmSync(`${file}${suffix}`, { force: true })
+        new Engine(file, systemClock).close()
+        const [{ found }] = rowsOf(file, `SELECT COUNT(*) AS found FROM gq_jobs`) as [{ found: number }]
+        assert.equal(found, what === 'a backup' ? jobs : 2)
+      })
+
+test('a file is opened with its own -wal, whatever of it is in the file', (t) => {
+  for (const checkpointed of [false, true]) {
+    const { file } = killed(t, 3, checkpointed)
+    new Engine(file, systemClock).close()
+    assert.equal(rowsOf(file, 'SELECT id FROM gq_jobs').length, 4)
+  }
+})
+
+test('a copy that was killed in its first opening is opened again', (t) => {
+  const { folder, copy } = running(t, [{}])
+  const engine = new Engine(copy, systemClock)
+  const file = folder.file('killed.db')
+  for (const suffix of ['', '-wal']) copyFileSync(`${copy}${suffix}`, `${file}${suffix}`)
+  engine.close()
+  new Engine(file, systemClock).close()
 })

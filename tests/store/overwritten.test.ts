@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
+import { DatabaseSync, StatementSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { jobSpec } from '../../src/model/job.ts'
 import { Checkpoints } from '../../src/store/sqlite/checkpoints.ts'
@@ -102,6 +102,62 @@ for (const [what, act] of acts)
       rig.engine.close()
       assert.deepEqual(bytes(), before)
     })
+
+const cuts: [what: string, cut: (rig: Rig) => void][] = [
+  ['to nothing', ({ path }) => execFileSync('sh', ['-c', `: > '${path}-wal'`])],
+  ['to half', ({ path }) => execFileSync('truncate', ['-s', '20480', `${path}-wal`])],
+  [
+    'and written on behind the hole by another program',
+    (rig) => {
+      execFileSync('truncate', ['-s', '20480', `${rig.path}-wal`])
+      rig.beside.exec('PRAGMA wal_autocheckpoint = 0; CREATE TABLE orders (id)')
+    },
+  ],
+]
+for (const [how, cut] of cuts)
+  test(`the WAL is cut in place, ${how}: the next write is refused, and the hole never reaches the file`, {
+    skip,
+  }, (t) => {
+    const rig = new Rig(t)
+    rig.submit(20)
+    rig.checkpoint()
+    rig.submit(20)
+    const bytes = () =>
+      ['', '-wal'].map((suffix) => execFileSync('sha256sum', [`${rig.path}${suffix}`], { encoding: 'utf8' }))
+    cut(rig)
+    const before = bytes()
+    const submission = { specs: jobSpec('work', {}), payloads: ['1'], keys: null }
+    const [reply] = rig.engine.execute([{ seq: 1, operation: 'submit', input: submission }])
+    assert.ok(reply && 'error' in reply)
+    assert.deepEqual([reply.error.code, reply.error.accepted], ['STORAGE_CORRUPT', 'no'])
+    assert.match(reply.error.message, /jobs\.db-wal was cut or written over while it was open/)
+    assert.equal(rig.engine.health.status, 'failed')
+    rig.engine.close()
+    assert.deepEqual(bytes(), before)
+  })
+
+test('the WAL is cut while a transaction is written: what it stored is not acknowledged', { skip }, (t) => {
+  const rig = new Rig(t)
+  rig.submit(20)
+  const { run } = StatementSync.prototype
+  t.mock.method(StatementSync.prototype, 'run', function (this: StatementSync, ...values: unknown[]) {
+    const result = Reflect.apply(run, this, values)
+    if (this.sourceSQL === 'COMMIT') execFileSync('sh', ['-c', `: > '${rig.path}-wal'`])
+    return result
+  })
+  const submission = { specs: jobSpec('work', {}), payloads: ['1'], keys: null }
+  const [reply] = rig.engine.execute([{ seq: 1, operation: 'submit', input: submission }])
+  assert.ok(reply && 'error' in reply)
+  assert.deepEqual([reply.error.code, reply.error.accepted], ['STORAGE_CORRUPT', 'unknown'])
+})
+
+test('an idle WAL that is cut is noticed without a write', { skip }, (t) => {
+  const rig = new Rig(t)
+  rig.submit(20)
+  assert.deepEqual(rig.look(), [])
+  execFileSync('sh', ['-c', `: > '${rig.path}-wal'`])
+  assert.deepEqual(rig.look(), ['STORAGE_CORRUPT'])
+})
 
 test('what a queue and its operators do to the file is not taken for that', { skip }, (t) => {
   const rig = new Rig(t)

@@ -173,7 +173,7 @@ export class Condition {
     const diskIsDue = at >= this.#lookAt
     if (diskIsDue || at >= this.#guardAt) {
       this.#guardAt = at + lookEvery.guard
-      const danger = this.#guard.copyCame() ?? this.#guard.overwritten(db)
+      const danger = this.#guard.copyCame() ?? this.#guard.overwritten(db) ?? this.#guard.walCut()
       if (danger) {
         this.raise(danger)
         return 'failed'
@@ -186,7 +186,7 @@ export class Condition {
       this.#lookForRoom(working)
     } catch (error) {
       this.block(storageError(error, 'The disk cannot be looked at'))
-      return 'gone'
+      return this.failed ? 'failed' : 'gone'
     }
     if (this.blocked) return 'sound'
     const trouble = this.#checkpoints.look(db)
@@ -241,8 +241,9 @@ export class Condition {
     this.#disk.problem(true)
   }
 
-  /** Throws STORAGE_UNAVAILABLE when the file is not where it was opened: what is written now might be lost with it. */
+  /** Throws STORAGE_UNAVAILABLE when the file is not where it was opened: what is written now might be lost with it. Looks at the WAL too. */
   mustBeThere(accepted: 'no' | 'unknown'): void {
+    this.walMustBeWhole(accepted)
     const problem = this.#disk.problem()
     if (problem)
       throw new GopherQueueError(
@@ -250,6 +251,12 @@ export class Condition {
         `${problem}. ${accepted === 'no' ? 'Nothing was accepted' : 'What was asked for may be in the file that was there'}; it goes on by itself when the file is back.`,
         { accepted },
       )
+  }
+
+  /** Throws STORAGE_CORRUPT when the WAL was cut: what is written behind the hole is lost, and a checkpoint would spread it. */
+  walMustBeWhole(accepted: 'no' | 'unknown'): void {
+    const danger = this.#guard.walCut()
+    if (danger) throw new GopherQueueError(danger.code, danger.message, { accepted })
   }
 
   /** Why submissions are refused while all else goes on; null when they are taken. */

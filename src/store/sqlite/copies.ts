@@ -17,19 +17,20 @@ interface Descriptors {
   database: number[]
   /** Of its -shm: one a copy that has read or written in WAL mode. */
   shm: number[]
+  wal: number[]
 }
 
 /** The descriptors that this process has of a file. `path` is no link. */
 export function descriptorsOf(path: string): Descriptors {
-  const found: Descriptors = { database: [], shm: [] }
+  const found: Descriptors = { database: [], shm: [], wal: [] }
   if (!posix) return found
-  const [database, shm] = [path, `${path}-shm`].map((name) => statSync(name, { throwIfNoEntry: false }))
-  if (!database) return found
+  const lists = [found.database, found.shm, found.wal]
+  const files = filesOf(path)
+  if (!files[0]) return found
   for (const number of descriptors()) {
     try {
       const { ino, dev } = fstatSync(number)
-      if (ino === database.ino && dev === database.dev) found.database.push(number)
-      else if (shm && ino === shm.ino && dev === shm.dev) found.shm.push(number)
+      lists[files.findIndex((file) => file?.ino === ino && file.dev === dev)]?.push(number)
     } catch {
       // It is not open, or was closed after it was listed.
     }
@@ -46,9 +47,14 @@ function descriptors(): number[] {
   }
 }
 
-/** Descriptors that SQLite has of the file and its -shm, to read from; those of before as long as they still are what they were. */
-export function readable(path: string, before: [number, number] | null): [database: number, shm: number] | null {
-  const files = [path, `${path}-shm`].map((name) => statSync(name, { throwIfNoEntry: false }))
+const filesOf = (path: string) =>
+  ['', '-shm', '-wal'].map((suffix) => statSync(`${path}${suffix}`, { throwIfNoEntry: false }))
+
+type Readable = [database: number, shm: number, wal: number]
+
+/** Descriptors that SQLite has of the file, its -shm and its -wal, to read from; those of before as long as they still are what they were. */
+export function readable(path: string, before: Readable | null): Readable | null {
+  const files = filesOf(path)
   const isStill = (descriptor: number, i: number) => {
     const { ino, dev } = fstatSync(descriptor)
     return ino === files[i]?.ino && dev === files[i].dev
@@ -58,8 +64,8 @@ export function readable(path: string, before: [number, number] | null): [databa
   } catch {
     // One was closed.
   }
-  const { database, shm } = descriptorsOf(path)
-  return database.length > 0 && shm.length > 0 ? [database[0]!, shm[0]!] : null
+  const { database, shm, wal } = descriptorsOf(path)
+  return database.length > 0 && shm.length > 0 && wal.length > 0 ? [database[0]!, shm[0]!, wal[0]!] : null
 }
 
 /** What each SQLite file begins with: a library that can make one contains it, whatever its name. */

@@ -2,8 +2,9 @@ import { appendFileSync, rmSync, statfsSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { systemClock } from '../../model/clock.ts'
-import { GopherQueueError } from '../../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { audit, auditOrder } from './audit.ts'
+import { refuseStrangeWal } from './belongs.ts'
 import { isOlder, networkFilesystems, oldestEngine, storageError } from './connection.ts'
 import { Db } from './db.ts'
 import { newestSchema, version } from './schema.ts'
@@ -46,14 +47,16 @@ export function examine(path: string, diskReserve: number, order: boolean): Find
     findings.push(engineOf(db), schema, integrityOf(db))
     if (schema.verdict === 'ok') findings.push(...rulesOf(db, order))
   } catch (error) {
-    findings.push(found('contents', storageError(error, 'It cannot be read').message, fail(salvage)))
+    const { message } = storageError(error, 'It cannot be read')
+    findings.push(found('contents', message, fail(isQueueError(error) ? 'as it says' : salvage)))
   }
   return findings
 }
 
-/** Opens a database so that nothing of it can change, whatever its state. */
+/** Opens a database so that nothing of it can change, whatever its state; not with a -wal that is not its own. */
 export function openToRead(path: string): DatabaseSync {
   mustExist(path)
+  refuseStrangeWal(path, inspectWal(path)?.mark ?? null)
   return new DatabaseSync(path, { readOnly: true, timeout: 10_000 })
 }
 

@@ -1,6 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { isQueueError } from '../../model/errors.ts'
 import { lose, type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
+import { markAnew } from './belongs.ts'
 import { storageError, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 
@@ -20,6 +21,7 @@ export function markAsCopy(db: DatabaseSync): void {
     `PRAGMA journal_mode = DELETE;
      BEGIN IMMEDIATE;
      UPDATE gq_meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch';
+     ${markAnew};
      INSERT OR REPLACE INTO gq_meta (key, value) SELECT 'copied', seq FROM sqlite_sequence WHERE name = 'gq_jobs';
      COMMIT`,
   )

@@ -2,7 +2,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { GopherQueueError } from '../../model/errors.ts'
 import { descriptorsOf, otherCopyCame, otherLibraries, readable } from './copies.ts'
 import type { Db } from './db.ts'
-import { Overwritten } from './overwritten.ts'
+import { Cut, Overwritten } from './overwritten.ts'
 
 /** What may happen to an open file from outside that SQLite itself does not notice. */
 export interface Guard {
@@ -10,19 +10,28 @@ export interface Guard {
   copyCame(): GopherQueueError | null
   /** That the file is not any more what the connection takes it for, or null. */
   overwritten(db: Db): GopherQueueError | null
+  /** That the WAL is not any more what its index takes it for, or null. */
+  walCut(): GopherQueueError | null
   /** SQLite's locks on the file were dropped: somebody in this process opened and closed it. */
   unlocked(): boolean
   /** Another copy of SQLite is in this process: it may open the file at any time. */
   readonly alert: boolean
 }
 
-export const noGuard: Guard = { copyCame: () => null, overwritten: () => null, unlocked: () => false, alert: false }
+export const noGuard: Guard = {
+  copyCame: () => null,
+  overwritten: () => null,
+  walCut: () => null,
+  unlocked: () => false,
+  alert: false,
+}
 
 /** Guards the file at `path`, which is no link. Where the system does not tell, it takes the file to be sound. */
 export class FileGuard implements Guard {
   readonly #path: string
   readonly #overwritten = new Overwritten()
-  #descriptors: [number, number] | null = null
+  readonly #cut = new Cut()
+  #descriptors: ReturnType<typeof readable> = null
   /** Descriptors of the file and its -shm through which locks are held. */
   #locked: number[] = []
   /** Locks were seen: where the system does not list them, nothing follows from their absence. */
@@ -44,8 +53,21 @@ export class FileGuard implements Guard {
     return ifItTells(null, () => {
       this.#descriptors = readable(this.#path, this.#descriptors)
       if (this.#descriptors === null) return null // they have no numbers, as on Windows
-      return this.#overwritten.look(db, ...this.#descriptors) ? overwritten(this.#path) : null
+      const [database, shm] = this.#descriptors
+      return this.#overwritten.look(db, database, shm) ? overwritten(this.#path) : null
     })
+  }
+
+  walCut(): GopherQueueError | null {
+    if (ifItTells(false, () => this.#descriptors !== null && !this.#looksCut(this.#descriptors))) return null
+    return ifItTells(null, () => {
+      this.#descriptors = readable(this.#path, this.#descriptors) // those of before may be another file's by now
+      return this.#descriptors !== null && this.#looksCut(this.#descriptors) ? walCut(this.#path) : null
+    })
+  }
+
+  #looksCut([, shm, wal]: [database: number, shm: number, wal: number]): boolean {
+    return this.#cut.look(shm, wal)
   }
 
   unlocked(): boolean {
@@ -101,5 +123,12 @@ function overwritten(path: string): GopherQueueError {
   return new GopherQueueError(
     'STORAGE_CORRUPT',
     `${path} was overwritten or cut while it was open. Nothing more is written to it, and nothing was accepted: stop all processes of this queue, keep ${path}-wal (or -wal-kept), which holds the last jobs, and put a backup in the place of ${path} with no -wal and -shm beside it.`,
+  )
+}
+
+function walCut(path: string): GopherQueueError {
+  return new GopherQueueError(
+    'STORAGE_CORRUPT',
+    `${path}-wal was cut or written over while it was open: what only it held is lost, also what was acknowledged. From here on nothing is written or accepted: stop all processes of this queue, move ${path}-wal and ${path}-shm away, look at ${path} with 'gopherqueue doctor', and start again with it or with a backup.`,
   )
 }

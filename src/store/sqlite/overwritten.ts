@@ -6,8 +6,8 @@ import type { Db } from './db.ts'
 // before the index of the WAL says so. What is read here is read from descriptors that SQLite itself has open: to open
 // and close the file would drop SQLite's locks.
 
-/** Of the index of the WAL (https://www.sqlite.org/walformat.html#the_wal_index_file_format). */
-const index = { pages: 20, salts: 32, backfilled: 96, attempted: 128, bytes: 132 }
+/** Of the index of the WAL (https://www.sqlite.org/walformat.html#the_wal_index_file_format), whose header stands there twice. */
+const index = { pageSize: 14, frames: 16, pages: 20, salts: 32, copy: 48, backfilled: 96, attempted: 128, bytes: 132 }
 /** Of the database's first page: the part that says what file it is. */
 const headerBytes = 100
 
@@ -75,6 +75,53 @@ export class Overwritten {
     if (!wrong) this.#sequence = sequence
     this.#misses = wrong ? this.#misses + 1 : 0
     return this.#misses > 1
+  }
+}
+
+/** Of the WAL (https://www.sqlite.org/walformat.html#the_wal_file_format): where it, and where each of its frames, has the salts. */
+const wal = { bytes: 32, salts: 16, frame: { bytes: 24, salts: 8 } }
+
+/**
+ * Finds a WAL that was cut or written over in place (`: > jobs.db-wal`): SQLite would go on behind the hole, and a
+ * checkpoint copy the hole into the database file. What its index counts as committed is in it, until the index says that
+ * it begins anew, which is before the first byte goes.
+ */
+export class Cut {
+  readonly #header = Buffer.allocUnsafeSlow(index.backfilled)
+  /** The same, as numbers in the machine's own order. */
+  readonly #words = new Uint32Array(this.#header.buffer)
+  readonly #halves = new Uint16Array(this.#header.buffer)
+  readonly #again = Buffer.allocUnsafeSlow(index.backfilled)
+  readonly #found = Buffer.allocUnsafeSlow(8)
+  /** Of this WAL, the last frame that was there at the look before. */
+  #frames = 0
+  readonly #salts = Buffer.alloc(8)
+
+  /** True when the WAL that this descriptor has open lacks what its index counts. */
+  look(shm: number, file: number): boolean {
+    const header = this.#header
+    if (readSync(shm, header, 0, header.length, 0) < header.length) return false
+    const frames = this.#words[index.frames / 4]!
+    if (frames === 0) return false
+    if (header.compare(this.#salts, 0, 8, index.salts, index.salts + 8) !== 0) this.#frames = 0
+    // Where it was cut and written on, the frame that was the last, or the beginning, is a hole now.
+    if (this.#hasSalts(file, this.#frames) && (frames === this.#frames || this.#hasSalts(file, frames))) {
+      header.copy(this.#salts, 0, index.salts, index.salts + 8)
+      this.#frames = frames
+      return false
+    }
+    readSync(shm, this.#again, 0, header.length, 0)
+    // Else somebody writes just now: the next look tells.
+    return header.equals(this.#again) && header.compare(header, index.copy, undefined, 0, index.copy) === 0
+  }
+
+  /** Whether a frame is there, and of this WAL; 0 is its beginning. */
+  #hasSalts(file: number, frame: number): boolean {
+    const pageSize = this.#halves[index.pageSize / 2]!
+    const stride = wal.frame.bytes + (pageSize === 1 ? 65_536 : pageSize) // which two bytes cannot hold
+    const at = frame === 0 ? wal.salts : wal.bytes + (frame - 1) * stride + wal.frame.salts
+    const length = readSync(file, this.#found, 0, 8, at)
+    return length === 8 && this.#header.compare(this.#found, 0, 8, index.salts, index.salts + 8) === 0
   }
 }
 

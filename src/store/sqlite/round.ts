@@ -260,6 +260,7 @@ export class Rounds {
     const work = () => {
       try {
         db.begin(writing ? 'write' : 'read')
+        if (writing) this.#condition.walMustBeWhole('no')
         at = this.#clock.monotonic() // what judges a lease is read while nobody else can change one
         this.#gaps.heed(before)
         // What another process made ready since the last tick goes first if its class is higher: every line counts then.

@@ -236,7 +236,7 @@ const migrations: string[] = [
      details TEXT    CHECK (details IS NULL OR json_valid(details))
    ) STRICT;
 
-   INSERT INTO sqlite_sequence (name, seq) VALUES ('gq_jobs', 0);
+   INSERT INTO sqlite_sequence (name, seq) VALUES ('gq_jobs', 0), ('gq_file', abs(random() / 65536));
    -- Names this file: a restored or replaced one gets another, so that tokens and worker ids of the old one fit nothing.
    INSERT INTO gq_meta (key, value) VALUES ('epoch', lower(hex(randomblob(8))));`,
 ]

@@ -1,5 +1,6 @@
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, statSync } from 'node:fs'
 import { GopherQueueError } from '../../model/errors.ts'
+import { markIn, refuseStrangeWal } from './belongs.ts'
 
 // At recovery SQLite takes the WAL up to its first invalid frame and forgets the rest without a word. After a power cut
 // that is right: the last transaction was not synced. After damage in the middle it would silently undo transactions
@@ -35,6 +36,8 @@ export interface WalState {
   commits: number
   /** The first invalid frame (0: the header), if `cutOff` sound transactions that cannot be a torn tail stand after it. */
   damage: { frame: number; cutOff: number } | null
+  /** The number of the file that it belongs to, if it has that page. */
+  mark: number | null
 }
 
 /** What SQLite would make of the WAL of a database; null when there is none. `sync`: also brings it to disk. */
@@ -59,11 +62,11 @@ export function inspectWal(database: string, sync = false): WalState | null {
   }
 }
 
-/** Refuses a WAL that SQLite would cut short, or throw away because its database is missing. */
+/** Refuses a WAL that SQLite would cut short, throw away because its database is missing, or apply to another file than its own. */
 export function checkWal(database: string): void {
   const state = inspectWal(database, true)
   if (!state) return
-  const { bytes, damage } = state
+  const { bytes, damage, mark } = state
   if (bytes > 0 && !statSync(database, { throwIfNoEntry: false })?.size)
     throw new GopherQueueError(
       'STORAGE_CORRUPT',
@@ -74,6 +77,7 @@ export function checkWal(database: string): void {
       'STORAGE_CORRUPT',
       `${database}-wal is damaged at frame ${damage.frame}: ${damage.cutOff} committed transactions after it would be lost. Nothing was changed: keep the files, and salvage with 'gopherqueue recover --into NEW'.`,
     )
+  refuseStrangeWal(database, mark)
 }
 
 /** The frames of all committed transactions, those that are damaged among them included. Their content lasts until the next one. */
@@ -104,15 +108,16 @@ function openWal(database: string, flags: string): number | null {
 function look(file: number): WalState & { header: Buffer; end: number } {
   const { size: bytes } = fstatSync(file)
   const start = read(file, headerBytes)
-  const state = { bytes, frames: 0, commits: 0, damage: null, header: start, end: 0 }
+  const state = { bytes, frames: 0, commits: 0, damage: null, mark: null as number | null, header: start, end: 0 }
   if (bytes <= headerBytes) return state
   const header = readHeader(file)
   // It is synced before any frame is written, and lies within one sector: no power cut leaves frames without it.
   let bad = header.sound ? null : 0
   let run = 0
   let cutOff = 0
-  for (const { number, sound, pages } of frames(file, header)) {
+  for (const { number, sound, pages, content } of frames(file, header)) {
     if (bad === null && sound) {
+      state.mark = markIn(content) ?? state.mark
       if (pages > 0) state.frames = state.end = number
       if (pages > 0) state.commits++
       continue
