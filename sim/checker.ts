@@ -274,6 +274,10 @@ export class Checker {
     const delay = this.#delays.get(id)
     if (delay && old?.runAt === delay.runAt && call.elapsed >= delay.dueAt) list.push({ what: 'due', early: true })
     if (old?.pruneAt != null && old.pruneAt <= now) list.push({ what: 'prune' })
+    // What ended in an earlier transaction of the call.
+    const { keepSucceeded, keepCancelled, keepDead } = this.#before.queues.get(row.queue) ?? unheardOf
+    const kept = [keepSucceeded, keepCancelled, keepDead].filter((ms) => ms !== null)
+    if (call.moments.some((moment) => kept.some((ms) => moment.now + ms <= now))) list.push({ what: 'prune' })
     if (old?.state === 'running' && this.#file.pidOf(old.worker) === call.pid && !this.#answers.wasTold(old))
       list.push({ what: 'release' }) // nobody knows of it
     const missing: Happening[] = []

@@ -13,8 +13,8 @@ export type GoesOn = Held & { since: number }
 /** Handlers that go on: for so long, on the monotonic clock, their jobs need not start in their process. */
 export class Overdue {
   readonly #tenures: Tenures
-  /** When they were listed, or heard that their leases are lost: by the names of these. */
-  readonly #since = new Map<string, number>()
+  /** When they were listed, or heard that their leases are lost, and how long their process had attended then: by name. */
+  readonly #since = new Map<string, { at: number; attended: number }>()
 
   /** Of these an event has said that they are lost. */
   readonly #told = new Set<string>()
@@ -25,18 +25,23 @@ export class Overdue {
 
   /** After a call, of whichever process. */
   look({ overdue }: Snapshot, { asked, replies, ended, events }: Call): void {
-    for (const one of overdue) if (!this.#since.has(nameOf(one))) this.#since.set(nameOf(one), ended)
+    const listed = new Map(overdue.map((one) => [nameOf(one), this.#tenures.holderOf(one).life]))
+    const begin = (name: string) => {
+      const life = listed.get(name)
+      this.#since.set(name, { at: ended, attended: life ? life.attended + ended - life.plannedAt : 0 })
+    }
+    for (const name of listed.keys()) if (!this.#since.has(name)) begin(name)
     // Who reports before it has heard hears so by the answer.
     for (const reply of replies) {
       if (!('error' in reply) || reply.error.code !== 'LEASE_LOST') continue
       const { input } = asked.find(({ seq }) => seq === reply.seq)!
       const name = nameOf((input as Partial<Input<'fail'>>).lease ?? (input as Lease))
-      if (!this.#told.has(name)) this.#since.set(name, ended)
+      if (!this.#told.has(name)) begin(name)
     }
     for (const event of events)
       if (event.event === 'leaseLost') {
         this.#told.add(nameOf(event))
-        this.#since.set(nameOf(event), ended)
+        begin(nameOf(event))
       }
   }
 
@@ -46,12 +51,19 @@ export class Overdue {
     this.#told.clear()
   }
 
-  /** Jobs that a worker's process need not start. A server that has not seen a handler's time begin goes by the wall clock. */
+  /**
+   * Jobs that a worker's process need not start. Time in which it stood still counts for nothing. A server that has not seen
+   * a handler's time begin goes by the wall clock.
+   */
   of(worker: number, { overdue }: Snapshot, now: number, elapsed: number): Set<number> {
     const { holder } = this.#tenures.holderOf({ worker })
     const isFar = Number.isNaN(Number(holder))
-    const keeps = (one: GoesOn) =>
-      elapsed - this.#since.get(nameOf(one))! < overdueFor || (isFar && now - one.since < overdueFor)
+    const keeps = (one: GoesOn) => {
+      const { at, attended } = this.#since.get(nameOf(one))!
+      const { life } = this.#tenures.holderOf(one)
+      const went = Math.min(elapsed - at, life.attendedBefore - attended)
+      return went < overdueFor || (isFar && now - one.since < overdueFor)
+    }
     const here = overdue.filter((one) => this.#tenures.holderOf(one).holder === holder)
     return new Set(here.filter(keeps).map(({ id }) => id))
   }

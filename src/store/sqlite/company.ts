@@ -77,6 +77,11 @@ export class Company {
     for (const lease of leases) this.#keep(lease, from + overdueFor)
   }
 
+  /** This process stood still for `ms`: its handlers did not run meanwhile, and have not heard that their leases are lost. */
+  skip(ms: number): void {
+    for (const [name, until] of this.#goOn) this.#goOn.set(name, until + ms)
+  }
+
   /** Of one that this process has not known from its start, such as a remote one of an earlier server, the wall clock tells once. */
   #until(one: Overdue, now: number, monotonic: number): number {
     const left = Math.min(Math.max(0, one.since + overdueFor - now), overdueFor)

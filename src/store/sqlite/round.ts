@@ -83,7 +83,10 @@ export class Rounds {
     this.#tends = tends
     this.#asksApp = asksApp
     this.#emit = emit
-    this.#gaps = new Gaps(clock, (ms, monotonic) => this.#terms.skip(ms, monotonic))
+    this.#gaps = new Gaps(clock, (ms, monotonic) => {
+      this.#terms.skip(ms, monotonic)
+      this.#waiting.skip(ms)
+    })
   }
 
   get isAtWork(): boolean {

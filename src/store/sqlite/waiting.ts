@@ -165,6 +165,11 @@ export class Waiting {
       if (request.lines) request.lines = this.#linesOf(request.input.worker, request.input.sources)
   }
 
+  /** This process stood still for `ms`. */
+  skip(ms: number): void {
+    this.#company.skip(ms)
+  }
+
   /** Whether time alone has changed what the workers of a process may take. */
   isDue(monotonic: number): boolean {
     return this.#company.isDue(monotonic)
