@@ -131,6 +131,17 @@ test('an opening that takes longer than a second takes no lease: its time counts
   rig.ask('heartbeat', job)
 })
 
+test('progress is on disk a second later when nothing else is written', (t) => {
+  const rig = new Rig(t)
+  const { job } = rig.work()
+  rig.pass(2000)
+  rig.ask('progress', { lease: leaseOf(job), percent: 50, message: null })
+  const shown = () => rig.ask('job', job.id)?.progress?.percent
+  assert.equal(shown(), undefined)
+  rig.pass(1000)
+  assert.equal(shown(), 50)
+})
+
 test('a handler that hears late that its lease is lost keeps its job from its process for 30 s from then', (t) => {
   const rig = new Rig(t)
   const { clock } = rig

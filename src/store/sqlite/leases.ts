@@ -11,6 +11,8 @@ export class Leases {
   readonly #tokens = new Map<number, number>()
   /** By the job and all that its lease is known by: a stale one, which fits nothing, must not stand in for the present one. */
   readonly #progress = new Map<string, Request<'progress'>>()
+  /** Since when some of it waits, on the monotonic clock. */
+  #progressSince = Number.POSITIVE_INFINITY
 
   /** Its handler is told: it is on disk. An older attempt of the job whose handler has not heard yet that it lost it hears so first. */
   add({ id, token }: Held): StoreEvent[] {
@@ -31,11 +33,16 @@ export class Leases {
     if (this.#tokens.get(id) === token) this.#tokens.delete(id)
   }
 
-  /** Kept for the next transaction: it is for people to see, and not worth an fsync of its own. */
-  progress(request: Request<'progress'>): Reply {
+  /** Kept for the next transaction, or for a second: it is for people to see, and not worth an fsync of its own each time. */
+  progress(request: Request<'progress'>, monotonic: number): Reply {
+    this.#progressSince = Math.min(this.#progressSince, monotonic)
     const { seq, input, epoch } = request
     this.#progress.set(`${epoch} ${input.lease.id} ${input.lease.token}`, request)
     return { seq, value: null }
+  }
+
+  owesProgress(monotonic: number): boolean {
+    return monotonic - this.#progressSince >= 1000
   }
 
   writeProgress(db: Db): void {
@@ -50,6 +57,7 @@ export class Leases {
   }
 
   progressWritten(): void {
+    this.#progressSince = Number.POSITIVE_INFINITY
     this.#progress.clear()
   }
 
@@ -78,7 +86,7 @@ export class Leases {
   loseAll(): StoreEvent[] {
     const lost = [...this.#tokens].map(([id, token]): StoreEvent => ({ event: 'leaseLost', id, token }))
     this.#tokens.clear()
-    this.#progress.clear()
+    this.progressWritten()
     return lost
   }
 

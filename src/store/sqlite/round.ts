@@ -33,12 +33,14 @@ export interface Round {
   lookAround: boolean
   /** The last write failed: finds out whether the next would not, also when nobody wants to write. */
   probing: boolean
+  /** Progress has waited for a transaction long enough. */
+  telling: boolean
   /** A worker that is about to be signed off: some of what it holds goes back. */
   leaving?: number
 }
 
 const none: ReadonlySet<number> = new Set()
-export const plain: Round = { reaping: false, opening: false, lookAround: false, probing: false }
+export const plain: Round = { reaping: false, opening: false, lookAround: false, probing: false, telling: false }
 
 /** The transactions of an engine, and what memory knows by them: who waits, who works, and when to look again. */
 export class Rounds {
@@ -103,7 +105,8 @@ export class Rounds {
     const settled = this.#waiting.take(request)
     if (settled) replies.push(...settled)
     else if (request.operation === 'vitals') this.#watchers.push(request.seq)
-    else if (request.operation === 'progress') replies.push(this.#leases.progress(request as Request<'progress'>))
+    else if (request.operation === 'progress')
+      replies.push(this.#leases.progress(request as Request<'progress'>, this.#clock.monotonic()))
     else if (request.operation === 'unregister') replies.push(...this.#waiting.forgetWorker(request.input as number))
     return settled !== null || request.operation === 'progress' || request.operation === 'vitals'
   }
@@ -122,7 +125,8 @@ export class Rounds {
     if (reaping) whileBusy(() => this.#ticks.plan(db))
     if (lookAround || reaping) this.#hear(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
     this.#gaps.heed(now)
-    return { ...plain, reaping, lookAround, probing: this.#condition.blocked }
+    const telling = this.isAtWork && this.#leases.owesProgress(now)
+    return { ...plain, reaping, lookAround, telling, probing: this.#condition.blocked }
   }
 
   /** The first look at a file. A fault of the storage is met again by the transaction that follows, which tells. */
@@ -241,10 +245,11 @@ export class Rounds {
   run(
     db: Db,
     requests: Request[],
-    { reaping, opening, lookAround, probing, leaving }: Round,
+    { reaping, opening, lookAround, probing, telling, leaving }: Round,
     mayWrite: boolean,
   ): Reply[] {
-    const asked = reaping || probing || leaving !== undefined || requests.some(({ operation }) => operation in writes)
+    const asked =
+      reaping || probing || telling || leaving !== undefined || requests.some(({ operation }) => operation in writes)
     const watched = mayWrite && this.#watchers.length > 0
     const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayFeed(db, lookAround)))
     const proving = writing && this.#condition.blocked
