@@ -249,7 +249,7 @@ export class File {
   clear(): void {
     this.#pids.clear()
     this.#db.exec(`BEGIN; DELETE FROM gq_attempts; DELETE FROM gq_jobs; DELETE FROM gq_queues; DELETE FROM gq_workers;
-      DELETE FROM gq_losses; DELETE FROM gq_requests; UPDATE sqlite_sequence SET seq = 0; COMMIT`)
+      DELETE FROM gq_losses; DELETE FROM gq_requests; UPDATE sqlite_sequence SET seq = 0 WHERE name <> 'gq_file'; COMMIT`)
   }
 
   /** A digest of all that the tables say. */
@@ -258,7 +258,7 @@ export class File {
     const tables = this.#db.prepare(`SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name`).all()
     for (const { name } of tables) {
       const rows = this.#db.prepare(`SELECT * FROM ${name} ORDER BY 1, 2`).all()
-      const told = name === 'gq_meta' ? rows.filter(({ key }) => key !== 'epoch') : rows // which is random, as it names the file
+      const told = rows.filter((row) => row.key !== 'epoch' && row.name !== 'gq_file') // which are random, as they name the file
       hash.update(`${name} ${JSON.stringify(told)}`)
     }
     return hash.digest('hex')

@@ -9,10 +9,10 @@ const few = 7
 export function firstWithin(db: Db, ids: number[], columns: string[]): number[] {
   if (ids.length <= few) return ids
   const bytes = columns.map((column) => `IFNULL(octet_length(${column}), 0)`).join(' + ')
-  const rows = db.arrays(
-    `SELECT id, ${bytes} FROM gq_jobs WHERE id IN (SELECT value FROM json_each(?1))`,
-    JSON.stringify(ids),
-  ) as [number, number][]
+  const these = `FROM gq_jobs WHERE id IN (SELECT value FROM json_each(?1))`
+  const { all } = db.get<{ all: number }>(`SELECT SUM(${bytes}) AS "all" ${these}`, JSON.stringify(ids))!
+  if (all <= most) return ids
+  const rows = db.arrays(`SELECT id, ${bytes} ${these}`, JSON.stringify(ids)) as [number, number][]
   const sizes = new Map(rows)
   let left = most
   const end = ids.findIndex((id, i) => {
