@@ -12,6 +12,7 @@ import { Gaps } from './gaps.ts'
 import { Leases } from './leases.ts'
 import { mustKnowSchema } from './newer.ts'
 import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
+import { preview } from './schedules.ts'
 import { giveBack, sparePages } from './space.ts'
 import { Terms } from './terms.ts'
 import { Ticks } from './ticks.ts'
@@ -254,6 +255,7 @@ export class Rounds {
     const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayFeed(db, lookAround)))
     const proving = writing && this.#condition.blocked
     if (writing) whileBusy(() => this.#waiting.prepare(db))
+    preview(db, this.#clock.now(), requests)
     const before = this.#clock.monotonic()
     this.#gaps.heed(before)
     const pruning = !reaping && asked && before >= this.#pruneAt // a busy queue leaves ticks too little time to keep up
