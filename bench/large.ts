@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { systemClock } from '../src/model/clock.ts'
 import { connect } from '../src/store/sqlite/connection.ts'
-import { systemProcesses } from '../src/store/sqlite/workers.ts'
+import { systemProcesses } from '../src/store/sqlite/processes.ts'
 
 /** How much of everything a file holds. */
 export interface Size {

@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { systemClock } from '../src/model/clock.ts'
 import { jobSpec } from '../src/model/job.ts'
-import { Engine, type Reply } from '../src/store/sqlite/commit.ts'
+import { Engine } from '../src/store/sqlite/commit.ts'
+import type { Reply } from '../src/store/sqlite/request.ts'
 import type { LeasedJob } from '../src/store/store.ts'
 
 const { values } = parseArgs({

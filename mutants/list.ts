@@ -9,6 +9,7 @@ export interface Mutant {
 }
 
 const attempt = 'store/sqlite/attempt.ts'
+const claim = 'store/sqlite/claim.ts'
 const commit = 'store/sqlite/commit.ts'
 const condition = 'store/sqlite/condition.ts'
 const connection = 'store/sqlite/connection.ts'
@@ -27,7 +28,6 @@ const schema = 'store/sqlite/schema.ts'
 const search = 'store/sqlite/search.ts'
 const places = 'store/sqlite/places.ts'
 const submit = 'store/sqlite/submit.ts'
-const workers = 'store/sqlite/workers.ts'
 const handlers = 'queue/attempt.ts'
 const auth = 'server/auth.ts'
 const guard = 'server/guard.ts'
@@ -132,9 +132,9 @@ export const mutants: Mutant[] = [
     name: 'late-count',
     breaks: 'counts an attempt when it ends, not before its handler starts',
     edits: [
-      [attempt, 'attempt = attempt + 1, lease_token = ?2', 'lease_token = ?2'],
+      [claim, 'attempt = attempt + 1, lease_token = ?2', 'lease_token = ?2'],
       [
-        attempt,
+        claim,
         'payload, attempt, attempt - budget_from AS tries',
         'payload, attempt + 1 AS attempt, attempt + 1 - budget_from AS tries',
       ],
@@ -199,7 +199,9 @@ export const mutants: Mutant[] = [
   {
     name: 'mistaken-identity',
     breaks: 'takes any process with the id of a dead worker for that worker',
-    edits: [[workers, 'return startOf(row.pid) === row.pid_started', 'return startOf(row.pid) !== null']],
+    edits: [
+      ['store/sqlite/processes.ts', 'return startOf(row.pid) === row.pid_started', 'return startOf(row.pid) !== null'],
+    ],
     tests: recovery,
   },
   {
@@ -331,7 +333,7 @@ export const mutants: Mutant[] = [
   {
     name: 'too-many-slots',
     breaks: 'leases more jobs than a worker has free slots',
-    edits: [[attempt, 'const limit = slots - asker.held', 'const limit = slots']],
+    edits: [[claim, 'const limit = slots - asker.held', 'const limit = slots']],
     tests: contract,
   },
 
@@ -449,7 +451,7 @@ export const mutants: Mutant[] = [
   {
     name: 'excused-for-ever',
     breaks: 'charges nothing to a worker that once said that it stops',
-    edits: [[attempt, 'takesJobs(db, worker)\n', 'showsLife(db, worker)\n']],
+    edits: [[claim, 'takesJobs(db, worker)\n', 'showsLife(db, worker)\n']],
     tests: contract,
   },
   {

@@ -1,6 +1,6 @@
 import type { GopherQueueError } from '../src/model/errors.ts'
 import type { Job } from '../src/model/job.ts'
-import type { Request } from '../src/store/sqlite/commit.ts'
+import type { Request } from '../src/store/sqlite/request.ts'
 import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Output } from '../src/store/store.ts'
 import { type Call, must } from './checker.ts'
 import type { Snapshot } from './file.ts'

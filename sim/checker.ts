@@ -1,5 +1,5 @@
 import { states } from '../src/model/lifecycle.ts'
-import type { Reply, Request } from '../src/store/sqlite/commit.ts'
+import type { Reply, Request } from '../src/store/sqlite/request.ts'
 import type { Input, LeaseRequest, StoreEvent } from '../src/store/store.ts'
 import { Answers } from './answers.ts'
 import { type File, type Snapshot, unheardOf } from './file.ts'

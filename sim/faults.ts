@@ -2,7 +2,7 @@ import type { SQLInputValue } from 'node:sqlite'
 import type { Clock } from '../src/model/clock.ts'
 import { Db } from '../src/store/sqlite/db.ts'
 import type { Disk } from '../src/store/sqlite/disk.ts'
-import type { Processes } from '../src/store/sqlite/workers.ts'
+import type { Processes } from '../src/store/sqlite/processes.ts'
 import type { Random } from './random.ts'
 
 // Everything that can go wrong between an engine and its file. SQLite's own files stay whole: a fault here is what

@@ -1,5 +1,6 @@
-import { Engine, type Reply, type Request } from '../src/store/sqlite/commit.ts'
+import { Engine } from '../src/store/sqlite/commit.ts'
 import { connect } from '../src/store/sqlite/connection.ts'
+import type { Reply, Request } from '../src/store/sqlite/request.ts'
 import type { Input, LeasedJob, Operation, Source, StoreEvent } from '../src/store/store.ts'
 import { type Call, type Moment, must } from './checker.ts'
 import { Faults, FaultyDb } from './faults.ts'

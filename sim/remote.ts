@@ -1,4 +1,4 @@
-import type { Reply } from '../src/store/sqlite/commit.ts'
+import type { Reply } from '../src/store/sqlite/request.ts'
 import type { Lease, LeasedJob, Source } from '../src/store/store.ts'
 import { newLife, type SimulatedProcess } from './process.ts'
 import type { Random } from './random.ts'

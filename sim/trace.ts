@@ -1,4 +1,4 @@
-import type { Reply, Request } from '../src/store/sqlite/commit.ts'
+import type { Reply, Request } from '../src/store/sqlite/request.ts'
 import type { Input, Lease, LeasedJob, LeaseRequest, Output } from '../src/store/store.ts'
 import type { Call } from './checker.ts'
 

@@ -4,9 +4,8 @@
  */
 
 export { type Backoff, type CustomBackoff, retryTimes, type StoredBackoff } from './model/backoff.ts'
-export type { Instant } from './model/clock.ts'
+export type { Duration, Instant } from './model/clock.ts'
 export { nextTimes } from './model/cron.ts'
-export type { Duration } from './model/duration.ts'
 export { type Accepted, type ErrorCode, GopherQueueError, PermanentError, TemporaryError } from './model/errors.ts'
 export type { Attempt, DeadReason, Job, JobError, JobOptions, Policy, Priority } from './model/job.ts'
 export type { State } from './model/lifecycle.ts'

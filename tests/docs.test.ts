@@ -12,7 +12,7 @@ const root = join(import.meta.dirname, '..')
 const errors = readFileSync(join(root, 'src/model/errors.ts'), 'utf8')
 const codes = new Set([...errors.matchAll(/^ {2}\| '(\w+)' \/\/ /gm)].map((match) => match[1]!))
 const health = readFileSync(join(root, 'src/queue/health.ts'), 'utf8')
-const condition = readFileSync(join(root, 'src/store/sqlite/condition.ts'), 'utf8')
+const condition = readFileSync(join(root, 'src/store/sqlite/warning.ts'), 'utf8')
 const warnings = /^export interface Warning \{\n {2}code:([^:]*)\n/m.exec(condition)![1]!
 const causes = [...health.matchAll(/code: '(\w+)'/g), ...warnings.matchAll(/'(\w+)'/g)].map((match) => match[1]!)
 

@@ -1,7 +1,7 @@
-import type { Instant } from './clock.ts'
-import { type Duration, toMs } from './duration.ts'
+import type { Duration, Instant } from './clock.ts'
+import { toMs } from './duration.ts'
 import { invalid } from './errors.ts'
-import type { Job } from './job.ts'
+import type { State } from './lifecycle.ts'
 
 /**
  * When to try again after a failed attempt. Delays in ms or strings.
@@ -96,18 +96,21 @@ export function backoffDelay(backoff: StoredBackoff, attempt: number, id: number
   }
 }
 
+/** What is asked of a job to tell its retries. */
+interface Retried {
+  id: number
+  backoff: StoredBackoff
+  maxAttempts: number
+  attemptsLeft: number
+  state: State
+}
+
 /**
  * When a job's attempts would start from `from` on, were each to fail as soon as it starts: Unix ms, the first of them
  * `from` itself, or a running job's next retry. A `custom` backoff is shown as the default one.
  */
 export function retryTimes(
-  {
-    id,
-    backoff,
-    maxAttempts,
-    attemptsLeft,
-    state,
-  }: Pick<Job, 'id' | 'backoff' | 'maxAttempts' | 'attemptsLeft' | 'state'>,
+  { id, backoff, maxAttempts, attemptsLeft, state }: Retried,
   from: Instant,
 ): Instant[] {
   const times: Instant[] = []

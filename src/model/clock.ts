@@ -1,6 +1,9 @@
 /** Unix milliseconds. */
 export type Instant = number
 
+/** Milliseconds, or a string: digits with a unit of ms, s, m, h, d or w, such as '500ms', '1.5h', '7d'. */
+export type Duration = number | string
+
 /** The only source of time. `now` is the wall clock, `monotonic` never jumps; timers run on the monotonic one. */
 export interface Clock {
   /** The wall clock in Unix ms. */

@@ -1,7 +1,5 @@
+import type { Duration } from './clock.ts'
 import { invalid } from './errors.ts'
-
-/** Milliseconds, or a string: digits with a unit of ms, s, m, h, d or w, such as '500ms', '1.5h', '7d'. */
-export type Duration = number | string
 
 const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 }
 

@@ -1,4 +1,4 @@
-import type { Duration } from './duration.ts'
+import type { Duration } from './clock.ts'
 
 /** What went wrong. Codes are stable: they are part of the API. */
 export type ErrorCode =

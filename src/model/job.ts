@@ -1,6 +1,6 @@
 import { type Backoff, type StoredBackoff, storedBackoff } from './backoff.ts'
-import type { Instant } from './clock.ts'
-import { type Duration, toMs } from './duration.ts'
+import type { Duration, Instant } from './clock.ts'
+import { toMs } from './duration.ts'
 import { invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
 

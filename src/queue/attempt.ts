@@ -4,21 +4,15 @@ import { backoffDelay, type CustomBackoff, parseBackoff } from '../model/backoff
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { isPermanent, isQueueError, isTemporary, PermanentError } from '../model/errors.ts'
-import { type JobError, oneOf, priorities } from '../model/job.ts'
+import { oneOf, priorities } from '../model/job.ts'
 import { fromJson } from '../model/json.ts'
-import type { Failure, Lease, LeasedJob, Store } from '../store/store.ts'
+import type { Lease, LeasedJob, Store } from '../store/store.ts'
 import { contextOf } from './context.ts'
 import { type ActiveJob, type Definition, validated } from './definition.ts'
 import { describe, inWords } from './evidence.ts'
-import { type Result, resultOf } from './result.ts'
+import { type Outcome, type Result, resultOf } from './result.ts'
 import type { Threads } from './threads.ts'
 import { endSpan, processing } from './trace.ts'
-
-/** What one attempt came to. `lost` and `released` are decided from outside, the rest by the handler or the clock. */
-export type Outcome =
-  | ({ kind: 'succeeded' } & Result)
-  | { kind: Failure['kind']; error: JobError; retryAfter: number | null }
-  | { kind: 'released' | 'lost' }
 
 export interface Surroundings {
   clock: Clock

@@ -1,4 +1,5 @@
-import { type Duration, toMs } from '../model/duration.ts'
+import type { Duration } from '../model/clock.ts'
+import { toMs } from '../model/duration.ts'
 import { checkName, checkNames, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
 import type { JobFilter, QueueSettings } from '../store/store.ts'

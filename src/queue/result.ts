@@ -1,4 +1,6 @@
+import type { JobError } from '../model/job.ts'
 import { toJson } from '../model/json.ts'
+import type { Failure } from '../store/store.ts'
 import { cut } from './evidence.ts'
 
 /** What is stored of a handler's result. */
@@ -35,3 +37,9 @@ const without = (why: string): Result => ({
   result: 'null',
   warning: cut(`The job succeeded, and its result was not kept: ${why}`),
 })
+
+/** What one attempt came to. `lost` and `released` are decided from outside, the rest by the handler or the clock. */
+export type Outcome =
+  | ({ kind: 'succeeded' } & Result)
+  | { kind: Failure['kind']; error: JobError; retryAfter: number | null }
+  | { kind: 'released' | 'lost' }

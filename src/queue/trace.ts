@@ -4,8 +4,8 @@ import type { Attributes, Context, ContextManager, Span, TextMapPropagator, Trac
 import type { GopherQueueError } from '../model/errors.ts'
 import type { JobError } from '../model/job.ts'
 import type { LeasedJob, Source, Submission, Submitted } from '../store/store.ts'
-import type { Outcome } from './attempt.ts'
 import type { ActiveJob } from './definition.ts'
+import type { Outcome } from './result.ts'
 
 // What others may watch: channels of node:diagnostics_channel, and spans where an OpenTelemetry SDK is set up.
 

@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto'
-import { type Duration, toMs } from '../model/duration.ts'
+import type { Duration } from '../model/clock.ts'
+import { toMs } from '../model/duration.ts'
 import { type ErrorCode, GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
-import { Attempt, type Outcome, type Surroundings } from './attempt.ts'
+import { Attempt, type Surroundings } from './attempt.ts'
 import type { Definition } from './definition.ts'
 import type { Emit } from './events.ts'
 import { describe } from './evidence.ts'
+import type { Outcome } from './result.ts'
 
 /** What `GopherQueue.work` takes. */
 export interface WorkOptions {

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { type Duration, toMs } from '../model/duration.ts'
+import type { Duration } from '../model/clock.ts'
+import { toMs } from '../model/duration.ts'
 import type { ActiveJob, Handler } from '../queue/definition.ts'
 import type { VirtualClock } from './clock.ts'
 

@@ -1,8 +1,9 @@
 import { GopherQueueError } from '../model/errors.ts'
-import { Engine, type Reply, type Request } from '../store/sqlite/commit.ts'
+import { Engine } from '../store/sqlite/commit.ts'
 import { connect } from '../store/sqlite/connection.ts'
 import type { Db } from '../store/sqlite/db.ts'
 import { nextDue } from '../store/sqlite/reaper.ts'
+import type { Reply, Request } from '../store/sqlite/request.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth } from '../store/store.ts'
 import { VirtualClock } from './clock.ts'
 

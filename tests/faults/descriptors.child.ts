@@ -2,7 +2,7 @@ import { closeSync, openSync } from 'node:fs'
 import { systemClock } from '../../src/model/clock.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
 import { FileGuard } from '../../src/store/sqlite/guard.ts'
-import { type Identity, systemProcesses } from '../../src/store/sqlite/workers.ts'
+import { type Identity, systemProcesses } from '../../src/store/sqlite/processes.ts'
 
 // Uses a file, and says what it takes it and other processes for: with free descriptors, without any, and with some again.
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { systemProcesses } from '../../src/store/sqlite/workers.ts'
+import { systemProcesses } from '../../src/store/sqlite/processes.ts'
 import { folderFor, start } from '../crash/processes.ts'
 import type { DescriptorsConfig, Taken } from './descriptors.child.ts'
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { type Duration, formatMs, toMs } from '../../src/model/duration.ts'
+import type { Duration } from '../../src/model/clock.ts'
+import { formatMs, toMs } from '../../src/model/duration.ts'
 
 const century = 100 * 365 * 86_400_000
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { jobSpec } from '../../src/model/job.ts'
-import type { Request } from '../../src/store/sqlite/commit.ts'
 import { groupsOf } from '../../src/store/sqlite/group.ts'
+import type { Request } from '../../src/store/sqlite/request.ts'
 
 const specs = jobSpec('work', {})
 const submit = (jobs: number, bytes = 1): Request => {

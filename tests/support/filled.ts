@@ -4,10 +4,11 @@ import { DatabaseSync } from 'node:sqlite'
 import { GopherQueue, PermanentError } from '../../src/index.ts'
 import { type Clock, systemClock } from '../../src/model/clock.ts'
 import { jobSpec } from '../../src/model/job.ts'
-import { Engine, type Request } from '../../src/store/sqlite/commit.ts'
+import { Engine } from '../../src/store/sqlite/commit.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { Db } from '../../src/store/sqlite/db.ts'
-import { systemProcesses } from '../../src/store/sqlite/workers.ts'
+import { systemProcesses } from '../../src/store/sqlite/processes.ts'
+import type { Request } from '../../src/store/sqlite/request.ts'
 
 /** Makes a file with jobs of every state, with attempts, keys and a running job, and closes it as a killed process does. */
 export async function fill(path: string, jobs: number): Promise<void> {

@@ -1,6 +1,6 @@
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { Db } from '../../src/store/sqlite/db.ts'
-import type { Identity } from '../../src/store/sqlite/workers.ts'
+import type { Identity } from '../../src/store/sqlite/processes.ts'
 import type { LeasedJob, Source } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { EngineStore } from '../../src/testing/store.ts'

@@ -2,139 +2,16 @@ import { backoffDelay, parseBackoff } from '../../model/backoff.ts'
 import { afterLoss } from '../../model/company.ts'
 import type { DeadReason, JobError } from '../../model/job.ts'
 import { type Event, next, type State } from '../../model/lifecycle.ts'
-import type { Failure, Fate, Input, Lease, LeasedJob, LeaseRequest, Source } from '../store.ts'
-import { firstWithin } from './budget.ts'
-import type { Company, Gate } from './company.ts'
-import { type Db, roomIn } from './db.ts'
-import type { Asker } from './delivery.ts'
-import type { Claim, Lines } from './lines.ts'
-import { goesOn, showsLife, takesJobs } from './losses.ts'
+import type { Failure, Fate, Input, Lease } from '../store.ts'
+import type { Db } from './db.ts'
+import { goesOn, showsLife } from './losses.ts'
 import { enter, leave, leaveUnread, type Placed } from './places.ts'
-import { leaseLost, receipt } from './receipts.ts'
+import { leaseLost, receipt, succeeded } from './receipts.ts'
 
 // The events of one attempt, from its lease to its outcome: each function is the SQL of its event and what it means.
 
 /** How long after an attempt's timeout its lease lasts, so that a live worker reports the timeout itself. */
 export const timeoutGrace = 1000
-
-/**
- * The first ready jobs by (priority class, id), each with its attempt counted and a lease: on disk before anyone sees them.
- * Null when the worker has no free slot, or its process no room for the next job.
- */
-export function lease(
-  db: Db,
-  { worker, slots, exclude, ask }: Omit<LeaseRequest, 'sources'>,
-  asker: Asker,
-  lines: Lines,
-  company: Company,
-  dry: (source: Source) => void,
-): LeasedJob[] | null {
-  const limit = slots - asker.held
-  if (limit <= 0) return null
-  const { gate, ...heeded } = company.ask(db, worker, asker, exclude)
-  const room = new Map<string, number>()
-  const roomOf: Room = (queue) => {
-    const known = room.get(queue) ?? roomIn(db.queue(queue))
-    room.set(queue, known)
-    return known
-  }
-  const claim = lines.claim(db, roomOf, { limit, ...heeded })
-  const chosen = choose(claim, {
-    limit,
-    gate,
-    roomOf,
-    took: (queue) => room.set(queue, roomOf(queue) - 1),
-  })
-  const taken = firstWithin(db, chosen.taken, ['payload', 'checkpoint'])
-  const heldBack = chosen.heldBack || taken.length < chosen.taken.length
-  const spent = claim.end(new Set(taken))
-  if (!heldBack) for (const source of spent) dry(source)
-  if (taken.length > 0) {
-    if (asker.isBack === 1) takesJobs(db, worker)
-    return take(db, worker, taken, ask)
-  }
-  return heldBack ? null : []
-}
-
-/** How many more jobs of a queue may run. */
-type Room = (queue: string) => number
-
-/** Those of the candidates that the worker may have; `heldBack` when its process has no room for the next one. */
-function choose(
-  claim: Claim,
-  { limit, gate, roomOf, took }: { limit: number; gate: Gate | null; roomOf: Room; took: (queue: string) => void },
-): { taken: number[]; heldBack: boolean } {
-  const taken: number[] = []
-  let passed = false
-  while (taken.length < limit) {
-    const candidate = claim.next()
-    passed ||= claim.passed()
-    if (!candidate) break
-    const { id, source } = candidate
-    if (roomOf(source.queue) === 0) continue
-    const verdict = gate?.(candidate) ?? 'take'
-    if (verdict === 'take') taken.push(id)
-    if (verdict === 'stop' || (passed && verdict === 'take')) return { taken, heldBack: true } // those passed over come first now
-    if (verdict === 'pass') passed = true
-    else took(source.queue)
-  }
-  return { taken, heldBack: passed }
-}
-
-function take(db: Db, worker: number, taken: number[], ask: number | undefined): LeasedJob[] {
-  const token = db.nextSequence()
-  const ids = JSON.stringify(taken)
-  db.run(
-    `UPDATE gq_jobs
-     SET state = 'running', attempt = attempt + 1, lease_token = ?2, lease_seq = COALESCE(lease_seq, ?2), worker_id = ?3,
-         started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace}),
-         renewed_at = NULL, over_since = NULL, asked = ?5
-     WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'`,
-    ...[ids, token, worker, db.now, ask ?? null],
-  )
-  // Not by RETURNING, which goes through a table of its own: 13.3 µs a job instead of 10.8 (groups of 100).
-  const rows = db.arrays(
-    `SELECT id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
-            backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace, created_at AS createdAt,
-            tick, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?3 - created_at) END
-     FROM gq_jobs WHERE id IN (SELECT value FROM json_each(?1)) AND lease_token = ?2`,
-    ...[ids, token, db.now],
-  )
-  const jobs = rows.map((row) => leasedJob(row, token, db.now))
-  jobs.sort((a, b) => a.priority - b.priority || a.id - b.id)
-  for (const job of jobs) db.moved(job.queue, job.type, 'ready', 'running')
-  return jobs
-}
-
-/** How many jobs a worker holds. */
-export function heldBy(db: Db, worker: number): number {
-  const sql = `SELECT COUNT(*) AS held FROM gq_jobs WHERE state = 'running' AND worker_id = ?1`
-  return db.get<{ held: number }>(sql, worker)!.held
-}
-
-/** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */
-function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob {
-  const [id, queue, type, priority, payload, attempt, tries, ...rest] = row
-  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt, tick, waited] = rest
-  const policy = { maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace }
-  return {
-    id,
-    queue,
-    type,
-    priority,
-    payload,
-    attempt,
-    tries,
-    ...policy,
-    createdAt,
-    tick,
-    waited,
-    token,
-    startedAt,
-  } as LeasedJob
-}
-
-export const succeeded: Fate = { state: 'succeeded', runAt: null, reason: null }
 
 /** Ends a running job well. */
 export function succeed(db: Db, { lease: { id, queue, type, token }, result, warning = null }: Input<'succeed'>): Fate {

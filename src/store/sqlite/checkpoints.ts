@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Clock } from '../../model/clock.ts'
-import type { Warning } from './condition.ts'
 import type { Db } from './db.ts'
+import type { Warning } from './warning.ts'
 
 // SQLite checkpoints by itself at a COMMIT once the WAL has 1,000 pages, and tells nobody when it cannot. Then the WAL
 // grows until the disk is full.

@@ -1,30 +1,20 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
-import { type GopherQueueError, isQueueError } from '../../model/errors.ts'
-import type { Input, Operation, StoreEvent, StoreHealth } from '../store.ts'
+import { isQueueError } from '../../model/errors.ts'
+import type { StoreEvent, StoreHealth } from '../store.ts'
 import { outcomes, writes } from './answer.ts'
-import { heldBy } from './attempt.ts'
-import { Condition, type Warning } from './condition.ts'
+import { heldBy } from './claim.ts'
+import { Condition } from './condition.ts'
 import { abandon, connect, errorInUse, isStorageFault, leave, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type Disk, noDisk } from './disk.ts'
 import { firstOpening } from './epoch.ts'
 import { groupsOf } from './group.ts'
 import { type Guard, noGuard } from './guard.ts'
+import type { Reply, Request } from './request.ts'
 import { plain, type Round, Rounds } from './round.ts'
+import type { Warning } from './warning.ts'
 import { holdsMany, workersGone } from './workers.ts'
-
-export interface Request<K extends Operation = Operation> {
-  seq: number
-  /** 'forget' takes back the request whose seq is its input; 'close' ends the thread. */
-  operation: K | 'forget' | 'close'
-  input: Input<K>
-  /** The operator whose doing it is, for the audit log. */
-  who?: string
-  /** Of the file that gave the token or worker id in it; undefined: it was given in this process. */
-  epoch?: string | undefined
-}
-export type Reply = { seq: number; value: unknown } | { seq: number; error: GopherQueueError }
 
 export interface EngineOptions {
   disk?: Disk

@@ -6,6 +6,7 @@ import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import type { Disk } from './disk.ts'
 import { type Guard, noGuard } from './guard.ts'
+import type { Warning } from './warning.ts'
 
 const failures: ReadonlySet<string> = new Set(['STORAGE_CORRUPT', 'NOT_A_QUEUE', 'SCHEMA_TOO_NEW', 'TWO_SQLITES'])
 /** How often to look at the disk's room, and for what destroys the file. */
@@ -17,18 +18,6 @@ const roomAgain = 1.125
 const leastToOpen = 256 * 1024
 const retries = { first: 20, longest: 1000 }
 
-/** What is wrong although all works. */
-export interface Warning {
-  code:
-    | 'RESERVE_MISSING'
-    | 'CHECKPOINTS_FAIL'
-    | 'WAL_LARGE'
-    | 'LOCKS_DROPPED'
-    | 'CLOCK_SET_BACK'
-    | 'UPKEEP_FAILS'
-    | 'COUNTS_WRONG'
-  message: string
-}
 type Cause = StoreHealth['causes'][number]
 
 /** What a look at the file found: to go on, to open it anew, to take the locks again, or to stop for ever. */

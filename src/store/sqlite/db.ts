@@ -3,7 +3,7 @@ import type { Clock, Instant } from '../../model/clock.ts'
 import { type State, states } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent, Totals } from '../store.ts'
 import type { Early } from './delays.ts'
-import { type Processes, systemProcesses } from './workers.ts'
+import { type Processes, systemProcesses } from './processes.ts'
 
 /** A row of gq_queues as the running transaction sees it; its counts are written back at commit. */
 export interface QueueRow {

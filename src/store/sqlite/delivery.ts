@@ -1,8 +1,8 @@
 import { GopherQueueError } from '../../model/errors.ts'
 import type { LeaseRequest, Operation } from '../store.ts'
 import { type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
-import type { Request } from './commit.ts'
 import type { Db } from './db.ts'
+import type { Request } from './request.ts'
 
 // Whether what a worker on the network was given has reached it. Nothing is taken back because a connection closed, as the
 // answer may have arrived: the worker's next request says what it has.

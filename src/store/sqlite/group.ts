@@ -1,6 +1,6 @@
 import type { Failure, Input, Submission } from '../store.ts'
 import { writes } from './answer.ts'
-import type { Request } from './commit.ts'
+import type { Request } from './request.ts'
 
 // What shares a transaction, and how much: a flood must never delay an answer for long, nor keep another process from the
 // write lock.

@@ -1,8 +1,8 @@
 import type { Lease, StoreEvent } from '../store.ts'
 import { release } from './attempt.ts'
-import type { Reply, Request } from './commit.ts'
 import type { Db } from './db.ts'
 import { runningOf } from './queries.ts'
+import type { Reply, Request } from './request.ts'
 
 type Held = Pick<Lease, 'id' | 'token'>
 

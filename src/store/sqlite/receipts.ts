@@ -2,12 +2,15 @@ import { GopherQueueError } from '../../model/errors.ts'
 import type { DeadReason } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { Fate, Lease } from '../store.ts'
-import { succeeded } from './attempt.ts'
+
 import type { Db } from './db.ts'
 import { answersKept, keepAnswer, keptAnswer } from './kept.ts'
 
 // An answer can be lost: on the network, or because a COMMIT that was reported as failed took place all the same. The
 // report is then sent again with the same token, and has to hear what came of it, not that its lease is lost.
+
+/** What a success comes to. */
+export const succeeded: Fate = { state: 'succeeded', runAt: null, reason: null }
 
 type Held = Pick<Lease, 'id' | 'token'>
 

@@ -1,7 +1,8 @@
 import type { WorkerRegistration } from '../store.ts'
 import type { Db } from './db.ts'
 import { keepAnswer, keptAnswer } from './kept.ts'
-import { instanceOf, type WorkerRow } from './workers.ts'
+import { instanceOf } from './processes.ts'
+import type { WorkerRow } from './workers.ts'
 
 /**
  * Signs on a worker. One that was signed on before and is of the same instance keeps its row, also one that somebody has

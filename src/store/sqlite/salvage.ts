@@ -9,8 +9,8 @@ import { newestNumber } from './audit.ts'
 import { backup } from './backup.ts'
 import { connect, isDamage, isSqlite, isStorageFault, storageError } from './connection.ts'
 import { first, foldedCopy, mendContents, type Row } from './damaged.ts'
+import { systemProcesses } from './processes.ts'
 import { mostEntries } from './tokens.ts'
-import { systemProcesses } from './workers.ts'
 
 /** What a salvage could read, and what it could not. */
 export interface Salvage {

@@ -3,10 +3,11 @@ import { nextTime } from '../../model/cron.ts'
 import { GopherQueueError, invalid } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
 import type { Schedule, ScheduleSettings } from '../store.ts'
-import type { Request } from './commit.ts'
 import type { Db } from './db.ts'
+import { type Identity, isSame } from './processes.ts'
+import type { Request } from './request.ts'
 import { submit } from './submit.ts'
-import { type Identity, isSame, isWorking, type WorkerOf, workerColumns } from './workers.ts'
+import { isWorking, type WorkerOf, workerColumns } from './workers.ts'
 
 /** Defines a schedule, or updates it: its ticks go on from now if they changed, else from where they were. */
 export function setSchedule(db: Db, settings: ScheduleSettings): null {

@@ -3,10 +3,10 @@ import type { JobSpec } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import { digestOf, digestOfAll } from '../digest.ts'
 import type { Submission, Submitted } from '../store.ts'
-import type { Request } from './commit.ts'
 import type { Db } from './db.ts'
 import { keepAnswer, keptAnswer } from './kept.ts'
 import { enter } from './places.ts'
+import type { Request } from './request.ts'
 
 /** Stores jobs: all or none. Refuses with QUEUE_FULL, IDEMPOTENCY_CONFLICT, and INVALID_ARGUMENT for a deadline that is past. */
 export function submit(db: Db, submission: Submission): Submitted {

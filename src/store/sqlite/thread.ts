@@ -1,10 +1,11 @@
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
-import { Engine, type Reply, type Request } from './commit.ts'
+import { Engine } from './commit.ts'
 import { noDisk, systemDisk } from './disk.ts'
 import { Load, weightOf } from './group.ts'
 import { FileGuard, noGuard } from './guard.ts'
+import type { Reply, Request } from './request.ts'
 import { type FromThread, KnownLists, packError, packReplies, type Requests, unpackRequests } from './wire.ts'
 
 // The storage thread: everything that can wait for the disk happens here, so that the app's thread never does.

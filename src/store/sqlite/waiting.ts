@@ -1,14 +1,14 @@
 import { type GopherQueueError, notFound } from '../../model/errors.ts'
 import type { LeasedJob, LeaseRequest, Source } from '../store.ts'
 import { someAreNew } from './admission.ts'
-import { heldBy, lease } from './attempt.ts'
-import type { Reply, Request } from './commit.ts'
+import { heldBy, lease } from './claim.ts'
 import { Company } from './company.ts'
 import { type Db, line, sourceOf } from './db.ts'
 import { askerOf, gave, hear, slotsOf, unknownWorker } from './delivery.ts'
 import { Lines } from './lines.ts'
 import { endedAmong, job, mayLease, readyAmong } from './queries.ts'
 import { ripen } from './reaper.ts'
+import type { Reply, Request } from './request.ts'
 
 export interface Fed {
   request: Request<'lease'>

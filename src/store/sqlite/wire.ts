@@ -1,7 +1,7 @@
 import { type Accepted, type ErrorCode, GopherQueueError } from '../../model/errors.ts'
 import type { Lease, Source, StoreEvent } from '../store.ts'
-import { succeeded } from './attempt.ts'
-import type { Reply, Request } from './commit.ts'
+import { succeeded } from './receipts.ts'
+import type { Reply, Request } from './request.ts'
 
 // What crosses between the app's thread and the storage thread. A message is copied by the object, and successes come
 // by the hundred: runs of them travel as columns, which costs a fifth.

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict'
+import { globSync, readFileSync } from 'node:fs'
+import { dirname, join, normalize } from 'node:path'
+import { test } from 'node:test'
+
+// How the house is built: which room may use which, and that nothing leads back to where it came from. Types count too.
+
+const root = join(import.meta.dirname, '../src')
+const files = globSync('**/*.ts', { cwd: root })
+const text = new Map(files.map((file) => [file, readFileSync(join(root, file), 'utf8')]))
+const imports = new Map(
+  files.map((file) => {
+    const found = text.get(file)!.matchAll(/(?:from|import\() ?'(\.[^']+)'/g)
+    return [file, [...found].map((match) => normalize(join(dirname(file), match[1]!)))]
+  }),
+)
+
+/** Each room, and the rooms that it may import from besides itself. */
+const rooms: Record<string, string[]> = {
+  model: [],
+  store: ['model'],
+  'store/sqlite': ['model', 'store'],
+  'store/http': ['model', 'store'],
+  queue: ['model', 'store', 'store/sqlite', 'store/http'],
+  testing: ['model', 'store', 'store/sqlite', 'queue'],
+  server: ['model', 'store', 'store/http', 'queue'],
+  cli: ['model', 'store', 'store/sqlite', 'queue', 'server'],
+  '.': ['model', 'store', 'queue', 'cli'],
+}
+
+test('a room imports only from rooms below it', () => {
+  for (const [file, targets] of imports)
+    for (const target of targets) {
+      const [from, to] = [dirname(file), dirname(target)]
+      assert.ok(from === to || rooms[from]?.includes(to), `${file} imports ${target}`)
+    }
+})
+
+test('no import leads in a circle', () => {
+  const done = new Set<string>()
+  const visit = (file: string, way: string[]) => {
+    assert.ok(!way.includes(file), [...way.slice(way.indexOf(file)), file].join(' -> '))
+    if (done.has(file)) return
+    for (const target of imports.get(file) ?? []) visit(target, [...way, file])
+    done.add(file)
+  }
+  for (const file of files) visit(file, [])
+})
+
+/** Files that were longer when this test was made: they may not grow. */
+const long: Record<string, number> = {
+  'queue/gopherqueue.ts': 317,
+  'queue/worker.ts': 353,
+  'server/handlers.ts': 365,
+  'store/http/api.ts': 523,
+  'store/http/store.ts': 425,
+  'store/sqlite/db.ts': 342,
+  'store/sqlite/round.ts': 415,
+  'store/sqlite/waiting.ts': 376,
+  'store/store.ts': 483,
+}
+
+test('no file has more than 300 lines', () => {
+  for (const file of files) {
+    const lines = text.get(file)!.split('\n').length - 1
+    assert.ok(lines <= (long[file] ?? 300), `${file} has ${lines} lines`)
+  }
+})
