@@ -171,6 +171,10 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
   return {
     async submit({ body: { type, payload, trace, idempotencyKey, ...options }, key }) {
       const own = idempotencyKey ?? key
+      if (key !== null && own !== key)
+        throw invalid(
+          `The header Idempotency-Key is '${key}', and idempotencyKey in the body is '${own}': give one of them, or the same twice.`,
+        )
       const { ids, states } = await store.call('submit', {
         specs: specs.of(type, options as JobOptions),
         payloads: [toJson('payload', payload)],

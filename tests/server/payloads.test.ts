@@ -89,6 +89,11 @@ test('a bulk that is sent again says so, one with another body is refused; a dup
   assert.deepEqual((await submit('{"a":1,"b":1}')).answer, { id: 2, duplicate: false })
   assert.deepEqual((await submit('{"b":1e0, "a":1}')).answer, { id: 2, duplicate: true, state: 'ready' })
   assert.equal((await submit('{"b":1,"a":2}')).status, 409)
+  const both = await at.call('/v1/jobs', '{"type":"t","idempotencyKey":"k"}', { 'idempotency-key': 'l' })
+  assert.deepEqual([both.status, both.answer.code], [400, 'INVALID_ARGUMENT'])
+  assert.match(String(both.answer.detail), /Idempotency-Key is 'l', and idempotencyKey in the body is 'k'/)
+  const same = '{"type":"t","payload":{"a":1,"b":1},"idempotencyKey":"k"}'
+  assert.equal((await at.call('/v1/jobs', same, { 'idempotency-key': 'k' })).status, 201)
   const { answer } = await at.call('/v1/jobs', '{"type":"t","deadline":60000}')
   assert.deepEqual([answer.code, /is past/.test(String(answer.detail))], ['INVALID_ARGUMENT', true])
 })
