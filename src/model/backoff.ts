@@ -2,6 +2,7 @@ import type { Instant } from './clock.ts'
 import { type Duration, toMs } from './duration.ts'
 import { invalid } from './errors.ts'
 import type { Job } from './job.ts'
+import { shown } from './text.ts'
 
 /**
  * When to try again after a failed attempt. Delays in ms or strings.
@@ -67,15 +68,13 @@ export function storedBackoff(backoff: Backoff): StoredBackoff {
       return { kind: backoff.kind, delay, max: toMs(backoff.max ?? Math.max(hour, delay), 'backoff.max'), jitter }
     }
     default:
-      throw invalid(
-        `backoff.kind must be constant, linear, exponential, table or custom; got ${JSON.stringify(backoff)}.`,
-      )
+      throw invalid(`backoff.kind must be constant, linear, exponential, table or custom; got ${shown(backoff)}.`)
   }
 }
 
 function numberFrom(least: number, most: number, value: number, name: string): number {
   if (typeof value !== 'number' || !(value >= least && value <= most))
-    throw invalid(`${name} must be a number from ${least} to ${most}; got ${JSON.stringify(value)}.`)
+    throw invalid(`${name} must be a number from ${least} to ${most}; got ${shown(value)}.`)
   return value
 }
 

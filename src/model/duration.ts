@@ -1,4 +1,5 @@
 import { invalid } from './errors.ts'
+import { shown } from './text.ts'
 
 /** Milliseconds, or a string: digits with a unit of ms, s, m, h, d or w, such as '500ms', '1.5h', '7d'. */
 export type Duration = number | string
@@ -13,7 +14,7 @@ export function toMs(duration: Duration, name = 'duration'): number {
   const ms = typeof duration === 'number' ? duration : typeof duration === 'string' ? parse(duration) : Number.NaN
   if (!Number.isFinite(ms) || ms < 0 || ms > longest)
     throw invalid(
-      `${name} must be milliseconds or a string such as '500ms', '30s', '5m', '1.5h', '7d', from 0 to 100 years; got ${JSON.stringify(duration)}.`,
+      `${name} must be milliseconds or a string such as '500ms', '30s', '5m', '1.5h', '7d', from 0 to 100 years; got ${shown(duration)}.`,
     )
   return Math.round(ms)
 }
