@@ -575,7 +575,7 @@ export const mutants: Mutant[] = [
   {
     name: 'conflict-unseen',
     breaks: 'takes another payload under the same key for a duplicate',
-    edits: [[submit, 'if (holder.digest !== digest)', 'if (holder.digest === null)']],
+    edits: [[submit, 'if (holder.digest === digest) return', 'if (holder.digest !== null) return']],
     tests: contract,
   },
 

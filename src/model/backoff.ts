@@ -2,6 +2,7 @@ import type { Duration, Instant } from './clock.ts'
 import { toMs } from './duration.ts'
 import { invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
+import { shown } from './text.ts'
 
 /**
  * When to try again after a failed attempt. Delays in ms or strings.
@@ -67,15 +68,13 @@ export function storedBackoff(backoff: Backoff): StoredBackoff {
       return { kind: backoff.kind, delay, max: toMs(backoff.max ?? Math.max(hour, delay), 'backoff.max'), jitter }
     }
     default:
-      throw invalid(
-        `backoff.kind must be constant, linear, exponential, table or custom; got ${JSON.stringify(backoff)}.`,
-      )
+      throw invalid(`backoff.kind must be constant, linear, exponential, table or custom; got ${shown(backoff)}.`)
   }
 }
 
 function numberFrom(least: number, most: number, value: number, name: string): number {
   if (typeof value !== 'number' || !(value >= least && value <= most))
-    throw invalid(`${name} must be a number from ${least} to ${most}; got ${JSON.stringify(value)}.`)
+    throw invalid(`${name} must be a number from ${least} to ${most}; got ${shown(value)}.`)
   return value
 }
 
@@ -109,10 +108,7 @@ interface Retried {
  * When a job's attempts would start from `from` on, were each to fail as soon as it starts: Unix ms, the first of them
  * `from` itself, or a running job's next retry. A `custom` backoff is shown as the default one.
  */
-export function retryTimes(
-  { id, backoff, maxAttempts, attemptsLeft, state }: Retried,
-  from: Instant,
-): Instant[] {
+export function retryTimes({ id, backoff, maxAttempts, attemptsLeft, state }: Retried, from: Instant): Instant[] {
   const times: Instant[] = []
   let tries = maxAttempts - attemptsLeft
   let at = state === 'running' ? from + backoffDelay(backoff, tries, id) : from

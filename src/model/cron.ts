@@ -139,6 +139,8 @@ function lineOf(cron: string, timezone: string): Line {
 }
 
 function read(cron: string, timezone: string): Line {
+  const fields = cron.trim().split(/\s+/).length
+  if (fields > 6) throw new Error(`it has ${fields} fields; a line has five, or six with seconds first`) // croner takes a seventh, of years
   const ahead = aheadIn(timezone)
   const walls = new Cron(cron, { utcOffset: 0, paused: true }) // four times as fast as in a named zone
   if (walls.getOnce()) {

@@ -1,5 +1,6 @@
 import type { Duration } from './clock.ts'
 import { invalid } from './errors.ts'
+import { shown } from './text.ts'
 
 const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 }
 
@@ -11,7 +12,7 @@ export function toMs(duration: Duration, name = 'duration'): number {
   const ms = typeof duration === 'number' ? duration : typeof duration === 'string' ? parse(duration) : Number.NaN
   if (!Number.isFinite(ms) || ms < 0 || ms > longest)
     throw invalid(
-      `${name} must be milliseconds or a string such as '500ms', '30s', '5m', '1.5h', '7d', from 0 to 100 years; got ${JSON.stringify(duration)}.`,
+      `${name} must be milliseconds or a string such as '500ms', '30s', '5m', '1.5h', '7d', from 0 to 100 years; got ${shown(duration)}.`,
     )
   return Math.round(ms)
 }

@@ -3,6 +3,7 @@ import type { Duration, Instant } from './clock.ts'
 import { toMs } from './duration.ts'
 import { invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
+import { shown } from './text.ts'
 
 /** Priority class, most urgent first: all ready jobs of one go before those of the next. */
 export type Priority = 'critical' | 'high' | 'normal' | 'low' | 'bulk'
@@ -189,7 +190,7 @@ export function checkName(kind: 'queue' | 'type' | 'worker' | 'schedule' | 'toke
     !name.isWellFormed()
   )
     throw invalid(
-      `A ${kind} name must have 1 to ${limits.nameLength} characters, no control characters and no half of a surrogate pair; got ${JSON.stringify(name)}.`,
+      `A ${kind} name must have 1 to ${limits.nameLength} characters, no control characters and no half of a surrogate pair; got ${shown(name)}.`,
     )
   return name
 }
@@ -197,19 +198,18 @@ export function checkName(kind: 'queue' | 'type' | 'worker' | 'schedule' | 'toke
 function instant(value: Instant | Date, name: string): Instant {
   const at = value instanceof Date ? value.getTime() : value
   if (!Number.isSafeInteger(at) || at < 0)
-    throw invalid(`${name} must be a Date or whole Unix milliseconds; got ${String(value)}.`)
+    throw invalid(`${name} must be a Date or whole Unix milliseconds; got ${shown(value)}.`)
   return at
 }
 
 export function wholeNumber(value: number, from: number, to: number, name: string): number {
   if (!Number.isInteger(value) || value < from || value > to)
-    throw invalid(`${name} must be a whole number from ${from} to ${to}; got ${String(value)}.`)
+    throw invalid(`${name} must be a whole number from ${from} to ${to}; got ${shown(value)}.`)
   return value
 }
 
 export function oneOf<T extends string>(value: T, allowed: readonly T[], name: string): T {
-  if (!allowed.includes(value))
-    throw invalid(`${name} must be one of ${allowed.join(', ')}; got ${JSON.stringify(value)}.`)
+  if (!allowed.includes(value)) throw invalid(`${name} must be one of ${allowed.join(', ')}; got ${shown(value)}.`)
   return value
 }
 
@@ -260,8 +260,7 @@ export function jobSpec(type: string, options: JobOptions): JobSpec {
 }
 
 export function checkId(id: number): number {
-  if (!Number.isSafeInteger(id) || id < 1)
-    throw invalid(`A job id is a whole number from 1; got ${typeof id === 'bigint' ? `${id}n` : JSON.stringify(id)}.`)
+  if (!Number.isSafeInteger(id) || id < 1) throw invalid(`A job id is a whole number from 1; got ${shown(id)}.`)
   return id
 }
 

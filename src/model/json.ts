@@ -44,7 +44,7 @@ export function kept(kind: Kind, value: unknown, place = ''): Kept {
   if (json.length * 3 > most && Buffer.byteLength(json) > most)
     throw new GopherQueueError(
       code,
-      `The ${what} has ${Buffer.byteLength(json)} bytes of JSON; at most ${most} are taken. Keep large things elsewhere and pass their name.`,
+      `The ${what} has ${Buffer.byteLength(json)} bytes of JSON; at most ${most} are taken. Keep large things elsewhere and pass their name.${fate(what)}`,
     )
   return { json, altered: walk.altered }
 }
@@ -151,7 +151,7 @@ class Walk {
     this.path.push(key)
     // Each member takes two bytes at least: what has more cannot fit, and a graph that shares its parts has no end.
     if (++this.#seen * 2 > this.#most)
-      throw new GopherQueueError(this.#code, `The ${this.#what} has more than ${this.#seen} members; at most ${this.#most} bytes of JSON are taken. Keep large things elsewhere and pass their name.`) // biome-ignore format: long
+      throw new GopherQueueError(this.#code, `The ${this.#what} has more than ${this.#seen} members; at most ${this.#most} bytes of JSON are taken. Keep large things elsewhere and pass their name.${fate(this.#what)}`) // biome-ignore format: long
     this.look(value, key)
     this.path.pop()
   }
@@ -170,6 +170,8 @@ class Walk {
     const said = value.toJSON(String(key))
     if (said === null && Object.prototype.toString.call(value) === '[object Date]')
       throw this.refuse('it is a Date that is none (Invalid Date)')
+    if (said === undefined && this.path.length > 0)
+      throw this.refuse('its toJSON gives undefined, which JSON does not have: let it give null')
     if (typeof said === 'object' && said !== null) this.#object(said, key, true)
     else this.look(said, key)
   }
@@ -188,11 +190,14 @@ class Walk {
     const at = this.path.length > 0 ? `${this.path.join('.')}: ` : ''
     return new GopherQueueError(
       'INVALID_PAYLOAD',
-      `The ${this.#what} cannot be ${this.#verb} as it was meant: ${at}${why}.${this.#verb === 'read' || this.#what === 'result' ? '' : ' Nothing was stored.'}`,
+      `The ${this.#what} cannot be ${this.#verb} as it was meant: ${at}${why}.${this.#verb === 'read' ? '' : fate(this.#what)}`,
       { details: { issues: [{ message: why, path: [...this.path] }] }, cause },
     )
   }
 }
+
+/** What became of it: of a result, whoever handed it in says more. */
+const fate = (what: string): string => (what === 'result' ? '' : ' Nothing was stored.')
 
 const short = (value: bigint): string => {
   const digits = String(value)

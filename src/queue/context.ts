@@ -1,5 +1,6 @@
 import { invalid } from '../model/errors.ts'
 import { toJson } from '../model/json.ts'
+import { shown } from '../model/text.ts'
 import type { Lease, Progress, Store } from '../store/store.ts'
 import type { Context } from './definition.ts'
 import { cut } from './evidence.ts'
@@ -33,7 +34,7 @@ export function contextOf(
     },
     heartbeat: async () => void (await store.call('heartbeat', lease)),
     progress: (percent, message) => {
-      if (!(percent >= 0 && percent <= 100)) throw invalid(`progress takes 0 to 100 percent; got ${percent}.`)
+      if (!(percent >= 0 && percent <= 100)) throw invalid(`progress takes 0 to 100 percent; got ${shown(percent)}.`)
       latest = { percent, message: message === undefined ? undefined : `${message}` }
       if (!underWay) flush()
     },

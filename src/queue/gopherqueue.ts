@@ -6,6 +6,7 @@ import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
+import { shown } from '../model/text.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
 import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreEvent, StoreHealth } from '../store/store.ts'
 import { type Definition, type DefinitionOptions, type Handler, makeDefinition } from './definition.ts'
@@ -61,7 +62,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   static async open(place: string, options: OpenOptions = {}): Promise<GopherQueue> {
     const { token, diskReserve } = checkOpenOptions(options)
     if (typeof place !== 'string' || place === '' || place.includes('\0'))
-      throw invalid(`open takes a path or an URL; got ${JSON.stringify(place)}.`)
+      throw invalid(`open takes a path or an URL; got ${shown(place)}.`)
     if (/^https?:\/\//i.test(place)) {
       const { HttpStore } = await import('../store/http/store.ts') // an app with a file of its own never loads it
       return new GopherQueue(await HttpStore.open(place, { ...(token && { token }) }, systemClock))

@@ -3,6 +3,7 @@ import type { Duration } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { type ErrorCode, GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
+import { shown } from '../model/text.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
 import { Attempt, type Surroundings } from './attempt.ts'
 import type { Definition } from './definition.ts'
@@ -87,7 +88,7 @@ export class Worker {
   ) {
     for (const key of Object.keys(unknown)) throw invalid(`There is no option '${key}' for work.`)
     if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 10_000)
-      throw invalid(`concurrency must be a whole number from 1 to 10000; got ${concurrency}.`)
+      throw invalid(`concurrency must be a whole number from 1 to 10000; got ${shown(concurrency)}.`)
     const able = [...definitions.values()].filter((definition) => definition.handler)
     if (able.length === 0) throw invalid('No definition has a handler: there is nothing this worker could run.')
     const lines = new Set(queues ?? able.map((definition) => definition.spec.queue))

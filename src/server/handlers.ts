@@ -13,7 +13,7 @@ import { checkFilter, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
 import { digestOfAll } from '../store/digest.ts'
 import type { Answer, Body, Call, Params, Query, Report } from '../store/http/api.ts'
-import { type Numbered, nowhere, numberedBy, textOf } from '../store/http/numbers.ts'
+import { type Numbered, numberedBy, textOf } from '../store/http/numbers.ts'
 import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Operation, Source, Store } from '../store/store.ts'
 import type { History } from './history.ts'
 import type { Hub } from './hub.ts'
@@ -76,7 +76,13 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
   }
 
   async function report({ id, token, event, ...told }: Report): Promise<unknown> {
-    const { isNew, ...lease } = await leaseOf(id, numberedBy(token) ?? nowhere)
+    const given = numberedBy(token)
+    if (!given)
+      throw new GopherQueueError(
+        'LEASE_LOST',
+        `'${token}' is no token of a lease. Nothing of this report was taken: send the token of the job as 'leases' gave it, all of its text.`,
+      )
+    const { isNew, ...lease } = await leaseOf(id, given)
     const { epoch } = lease
     const tell = <K extends Operation>(operation: K, input: Input<K>) =>
       store.call(operation, input, undefined, undefined, epoch)
@@ -171,6 +177,10 @@ export function makeHandlers(store: Store, clock: Clock, hub: Hub, history: Hist
   return {
     async submit({ body: { type, payload, trace, idempotencyKey, ...options }, key }) {
       const own = idempotencyKey ?? key
+      if (key !== null && own !== key)
+        throw invalid(
+          `The header Idempotency-Key is '${key}', and idempotencyKey in the body is '${own}': give one of them, or the same twice.`,
+        )
       const { ids, states } = await store.call('submit', {
         specs: specs.of(type, options as JobOptions),
         payloads: [toJson('payload', payload)],

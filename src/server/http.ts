@@ -123,10 +123,20 @@ function checking(part: string, schema: TSchema | undefined, isText: boolean): C
   if (!schema) return (value) => value
   const compiled = Compile(schema)
   return (value) => {
+    if (isText) mustBeDigits(part, schema as Shape, value as Record<string, unknown>)
     const given = isText ? Value.Convert(schema, value) : value
     if (compiled.Check(given)) return given
     const [first] = compiled.Errors(given)
     throw invalid(`${part}${first?.instancePath ?? ''} ${first?.message ?? 'is not as described'}.`)
+  }
+}
+
+/** Numbers of a URL are digits, of a number that a double holds: 2^53 + 1 would become the id of another job. */
+function mustBeDigits(part: string, { properties = {} }: Shape, values: Record<string, unknown>): void {
+  for (const [name, { type }] of Object.entries(properties)) {
+    const text = values[name]
+    if (type === 'integer' && typeof text === 'string' && !(/^\d+$/.test(text) && Number.isSafeInteger(Number(text))))
+      throw invalid(`${part}/${name} must be a whole number of digits, at most 2^53 - 1; got '${text.slice(0, 40)}'.`)
   }
 }
 
@@ -203,6 +213,7 @@ function parsed(line: string, number: number): unknown {
 }
 
 interface Shape {
+  type?: string
   properties?: Record<string, Shape>
   items?: Shape
   anyOf?: Shape[]

@@ -245,6 +245,9 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   }
 
   function answerProblem(error: unknown, { id, request, response }: Exchange): void {
+    // Its client hung up in the middle of its body: nobody is refused, and it is no trouble of the server's.
+    if (request.destroyed && (error as { code?: string }).code === 'ECONNRESET')
+      return void logger.debug('client hung up', { reqId: id })
     const told = problem(error, id)
     metrics.refused(told.code)
     if (told.status >= 500) logger.error(told.code, { reqId: id, err: error })

@@ -53,6 +53,16 @@ export function keys({ holds, holdsOverTime }: Suite): void {
     )
   })
 
+  holds('two jobs of one bulk with a key and different payloads: the conflict names both, and no job', async (at) => {
+    const first = await at.submit({ idempotencyKey: 'a' }, 1)
+    const clash = (keys: string[], error: object) =>
+      assert.rejects(at.submitMany({}, [1, 2, 3], keys), { code: 'IDEMPOTENCY_CONFLICT', accepted: 'no', ...error })
+    const message = /jobs at index 1 and 2 of this bulk have the idempotency key 'b'.*Nothing was stored/
+    await clash(['a', 'b', 'b'], { message, details: undefined })
+    await clash(['b', 'c', 'a'], { details: { jobId: first } })
+    assert.equal((await at.all()).length, 1)
+  })
+
   holds('one conflict inside a bulk refuses all of it, its keys included', async (at) => {
     await at.submit({ idempotencyKey: 'a' }, 1)
     await at.refused('IDEMPOTENCY_CONFLICT', () => at.submitMany({}, [1, 2], ['b', 'a']))

@@ -83,3 +83,11 @@ for (const [cron, after, until] of [
     for (const most of [1, 10, 1000])
       assert.deepEqual(newestTimes(cron, 'Europe/Berlin', most, from, to), all.slice(-most), `${most}`)
   })
+
+test('a line has five fields, or six', () => {
+  for (const line of ['0 0 * * *', '0 0 0 * * *', ' 0  0 * * * ']) assert.notEqual(nextTime(line, 'UTC', 0), null)
+  assert.throws(
+    () => nextTime('0 0 0 1 1 * 2030', 'UTC', 0),
+    /has 7 fields; a line has five, or six with seconds first/,
+  )
+})

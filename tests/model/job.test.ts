@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { checkKey, checkName, type JobOptions, jobSpec, limits } from '../../src/model/job.ts'
+import { checkId, checkKey, checkName, type JobOptions, jobSpec, limits } from '../../src/model/job.ts'
 import { toJson } from '../../src/model/json.ts'
 
 test('the defaults are those of the contract', () => {
@@ -125,4 +125,33 @@ test('payload and result are limited in bytes, not characters, to the last byte'
   assert.throws(() => toJson('payload', quoted(limits.payloadBytes + 1)), { code: 'PAYLOAD_TOO_LARGE' })
   assert.throws(() => toJson('payload', 'é'.repeat(limits.payloadBytes / 2)), { code: 'PAYLOAD_TOO_LARGE' })
   assert.throws(() => toJson('result', quoted(limits.resultBytes + 1)), { code: 'RESULT_TOO_LARGE' })
+})
+
+test('a refused value is shown so that its kind is seen', () => {
+  const table: [object, string][] = [
+    [{ delay: Number.POSITIVE_INFINITY }, 'Infinity'],
+    [{ timeout: Number.NaN }, 'NaN'],
+    [{ maxAttempts: '5' }, '"5"'],
+    [{ maxAttempts: 5n }, '5n'],
+    [{ priority: () => 1 }, 'a function'],
+    [{ runAt: new Date(Number.NaN) }, 'Invalid Date'],
+    [{ runAt: '5' }, '"5"'],
+  ]
+  for (const [options, shown] of table)
+    assert.throws(() => jobSpec('work', options), (error: Error) => error.message.includes(`got ${shown}.`), shown) // biome-ignore format: short
+  assert.throws(() => checkId(Number.NaN), /got NaN\./)
+})
+
+test('a refusal of what is too large says that nothing was stored, but for a result', () => {
+  const long = 'x'.repeat(limits.payloadBytes)
+  for (const large of [long, Array(limits.payloadBytes).fill(1)]) {
+    assert.throws(() => toJson('payload', large), /Nothing was stored\.$/)
+    assert.throws(() => toJson('checkpoint', large), /Nothing was stored\.$/)
+    assert.throws(() => toJson('result', large), /pass their name\.$/)
+  }
+})
+
+test('a toJSON that gives undefined is named', () => {
+  for (const value of [{ a: { toJSON: () => undefined } }, [{ toJSON: () => undefined }]])
+    assert.throws(() => toJson('payload', value), /(a|0): its toJSON gives undefined/)
 })

@@ -298,3 +298,22 @@ test('more reports of one moment than a request may have are each answered for i
   const codes = new Set(told.map((one) => one.status === 'rejected' && (one.reason as { code: string }).code))
   assert.deepEqual([...codes], ['LEASE_LOST'])
 })
+
+test('a client that hangs up in the middle of its body is no trouble of the server: no error in its log, no refusal in its count', async (t) => {
+  const heard = Promise.withResolvers<void>()
+  const log: string[] = []
+  const at = await serving(t, {
+    logLevel: 'debug',
+    log(line) {
+      log.push(line)
+      if (line.includes('client hung up')) heard.resolve()
+    },
+  })
+  const { port } = new URL(at.server.url)
+  const { socket } = await raw(at.server.url, `POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"type":"x"`) // biome-ignore format: long
+  await at.ask('GET', '/healthz') // by now the server reads the body
+  socket.destroy()
+  await heard.promise
+  assert.deepEqual(log.filter((line) => /"level":"(warn|error|fatal)"/.test(line)), []) // biome-ignore format: short
+  assert.doesNotMatch((await at.ask('GET', '/metrics')).text, /refused_requests_total\{/)
+})

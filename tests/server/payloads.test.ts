@@ -10,9 +10,13 @@ async function served() {
   const folder = temporaryFolder()
   const store = await SqliteStore.open(folder.file('jobs.db'), { tends: true })
   const server = await serve(store, { port: 0, logLevel: 'silent' })
-  const call = async (path: string, body: string, headers: Record<string, string> = {}) => {
+  const call = async (path: string, body?: string, headers: Record<string, string> = {}) => {
     const type = { 'content-type': 'application/json', ...headers }
-    const response = await fetch(server.url + path, { method: 'POST', headers: type, body })
+    const response = await fetch(server.url + path, {
+      method: body === undefined ? 'GET' : 'POST',
+      headers: type,
+      body: body ?? null,
+    })
     return { status: response.status, answer: (await response.json()) as Record<string, unknown> }
   }
   return {
@@ -89,6 +93,32 @@ test('a bulk that is sent again says so, one with another body is refused; a dup
   assert.deepEqual((await submit('{"a":1,"b":1}')).answer, { id: 2, duplicate: false })
   assert.deepEqual((await submit('{"b":1e0, "a":1}')).answer, { id: 2, duplicate: true, state: 'ready' })
   assert.equal((await submit('{"b":1,"a":2}')).status, 409)
+  const both = await at.call('/v1/jobs', '{"type":"t","idempotencyKey":"k"}', { 'idempotency-key': 'l' })
+  assert.deepEqual([both.status, both.answer.code], [400, 'INVALID_ARGUMENT'])
+  assert.match(String(both.answer.detail), /Idempotency-Key is 'l', and idempotencyKey in the body is 'k'/)
+  const same = '{"type":"t","payload":{"a":1,"b":1},"idempotencyKey":"k"}'
+  assert.equal((await at.call('/v1/jobs', same, { 'idempotency-key': 'k' })).status, 201)
   const { answer } = await at.call('/v1/jobs', '{"type":"t","deadline":60000}')
   assert.deepEqual([answer.code, /is past/.test(String(answer.detail))], ['INVALID_ARGUMENT', true])
+})
+
+test('a number in a URL is digits, and none that a double would make another of', async () => {
+  await using at = await served()
+  for (const id of ['9007199254740993', '1e3', '0x10', '%205', '-1', '1.0', '0']) {
+    const { status, answer } = await at.call(`/v1/jobs/${id}`)
+    assert.deepEqual([status, answer.code], [400, 'INVALID_ARGUMENT'], id)
+  }
+  assert.match(String((await at.call('/v1/jobs/9007199254740993')).answer.detail), /got '9007199254740993'/)
+  assert.equal((await at.call('/v1/jobs/9007199254740991')).status, 404)
+  assert.equal((await at.call('/v1/jobs?limit=1e2')).status, 400)
+  assert.equal((await at.call('/v1/jobs?limit=10&type=9007199254740993')).status, 200)
+})
+
+test('what is no token is not said to be one of another file', async () => {
+  await using at = await served()
+  for (const token of ['x', '1', '0123456789abcdef.x']) {
+    const { status, answer } = await at.call('/v1/jobs/1/succeed', JSON.stringify({ token }))
+    assert.deepEqual([status, answer.code], [409, 'LEASE_LOST'])
+    assert.match(String(answer.detail), /is no token of a lease/)
+  }
 })

@@ -154,6 +154,7 @@ test('under the reserve, submissions are refused and nothing else; one word of h
   assert.equal(said.length, 1)
   assert.deepEqual([said[0]!.status, said[0]!.causes.map(({ code }) => code)], ['degraded', ['STORAGE_FULL']])
   assert.deepEqual(said[0]!.works, { submit: false, lease: true, complete: true })
+  assert.match(said[0]!.causes[0]!.message, /are kept for jobs that run, so that they go on/)
 
   rig.disk.room = reserve // not enough to come back: the next few submissions would be refused again
   rig.advance(250)
@@ -216,7 +217,15 @@ test('the disk is full and nothing is left: outcomes are held, and are on disk w
     jobs.map(({ id }) => rig.state(id)),
     ['running', 'running', 'running'],
   )
-  assert.equal(rig.error(rig.submit()).code, 'STORAGE_FULL')
+  const refused = rig.error(rig.submit())
+  assert.equal(refused.code, 'STORAGE_FULL')
+  assert.match(refused.message, /Nothing was accepted/)
+  // What was so at the first refusal, and what a submission is told, is not so of the storage now.
+  const { causes, works } = rig.healths().at(-1)!
+  assert.deepEqual([works.complete, causes.map(({ code }) => code)], [false, ['STORAGE_FULL']])
+  assert.match(causes[0]!.message, /nothing can be written, .* held in memory/)
+  for (const text of [refused.message, causes[0]!.message]) assert.doesNotMatch(text, /go(es)? on|MiB free/)
+  assert.doesNotMatch(causes[0]!.message, /accepted/)
 
   rig.fault = undefined
   rig.disk.room = 1_000_000

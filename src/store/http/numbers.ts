@@ -14,6 +14,3 @@ export function numberedBy(text: string): Numbered | null {
   const [, epoch, number] = /^([0-9a-f]{16})\.(\d{1,16})$/.exec(text) ?? []
   return epoch === undefined ? null : { epoch, number: Number(number) }
 }
-
-/** Of no file: it fits nothing. */
-export const nowhere: Numbered = { epoch: '', number: 0 }

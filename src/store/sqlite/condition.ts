@@ -74,7 +74,8 @@ export class Condition {
   }
 
   get health(): StoreHealth {
-    const causes = [...this.#warnings.values(), ...this.#causes.values()] // what refuses a submission is the last
+    const all = [...this.#warnings.values(), ...this.#causes.values()] // what refuses a submission is the last
+    const causes = all.map((cause) => (cause.code === 'STORAGE_FULL' ? { ...cause, message: this.#fullness } : cause))
     const status = this.failed ? 'failed' : causes.length > 0 ? 'degraded' : 'ok'
     const writes = !this.blocked && !this.failed
     return {
@@ -211,7 +212,7 @@ export class Condition {
         this.warn('RESERVE_MISSING', noReserve(error as Error))
       }
     }
-    if (!room || !kept) this.raise(full(free, this.#diskReserve))
+    if (!room || !kept) this.raise(this.#full())
     else if (!this.blocked && this.#causes.delete('STORAGE_FULL')) this.changed = true // else a write has to prove it first
   }
 
@@ -250,25 +251,30 @@ export class Condition {
 
   /** Why submissions are refused while all else goes on; null when they are taken. */
   get full(): GopherQueueError | null {
-    const cause = this.#causes.get('STORAGE_FULL')
-    return cause ? new GopherQueueError('STORAGE_FULL', cause.message) : null
+    return this.has('STORAGE_FULL') ? this.#full() : null
+  }
+
+  #full(): GopherQueueError {
+    return new GopherQueueError('STORAGE_FULL', `${this.#fullness} Nothing was accepted: make room, then submit again.`)
+  }
+
+  /** What is so now: at first there was less room than the reserve, later there may be none, nor a reserve. */
+  get #fullness(): string {
+    if (this.blocked)
+      return 'The disk is full, and nothing can be written, not even from what was kept for jobs that run. Their outcomes are held in memory until there is room: make room before you restart.'
+    return `The disk has ${mebibytes(this.#free)} free; ${mebibytes(this.#diskReserve)} are kept for jobs that run, so that they go on. Submissions are refused until there is room.`
   }
 
   /** What a caller is told whose write cannot be tried now. */
   refusal(): GopherQueueError {
     const causes = [...this.#causes.values()]
     const { code, message } = causes.find(({ code }) => failures.has(code)) ?? causes.at(-1)!
+    if (code === 'STORAGE_FULL') return this.#full()
     return new GopherQueueError(code as ErrorCode, message)
   }
 }
 
-function full(free: number, reserve: number): GopherQueueError {
-  const mebibytes = (bytes: number) => `${Math.floor(bytes / 1024 / 1024)} MiB`
-  return new GopherQueueError(
-    'STORAGE_FULL',
-    `The disk has ${mebibytes(free)} free; ${mebibytes(reserve)} are kept for jobs that run. The submission was not accepted: make room, or submit again later. Processing goes on.`,
-  )
-}
+const mebibytes = (bytes: number): string => `${Math.floor(bytes / 1024 / 1024)} MiB`
 
 function noReserve({ message }: Error): Warning {
   return {

@@ -201,7 +201,7 @@ export function storageError(error: unknown, what: string, accepted: 'no' | 'unk
   if (primary === 13)
     return new GopherQueueError(
       'STORAGE_FULL',
-      `${what}: the disk is full. Nothing was accepted; submit again when there is space. Processing goes on.`,
+      `${what}: the disk is full. Nothing was accepted: make room, then do it again.`,
       options,
     )
   if (primary === 11)

@@ -25,7 +25,7 @@ function storeAll(db: Db, { specs, payloads, keys, trace }: Submission): Submitt
   for (const [i, payload] of payloads.entries()) {
     const spec = shared ?? (specs as JobSpec[])[i]!
     const key = keys?.[i] ?? null
-    const first = key === null ? null : claimKey(db, spec, key, payload)
+    const first = key === null ? null : claimKey(db, spec, key, payload, { ids, duplicates })
     if (first) {
       duplicates.push(i)
       states.push(first.state)
@@ -148,19 +148,32 @@ export function takeKey(db: Db, { queue, type, key, id, digest, until }: Key): H
   return null
 }
 
-function claimKey(db: Db, spec: JobSpec, key: string, payload: string): { id: number; state: State | null } | null {
+/** `before`: what became of the jobs before it in the same bulk. */
+function claimKey(
+  db: Db,
+  spec: JobSpec,
+  key: string,
+  payload: string,
+  before: Submitted,
+): { id: number; state: State | null } | null {
   const { queue, type } = spec
   const digest = digestOf(payload)
   const id = db.sequence() + 1 // the id that its insert will get
   const holder = takeKey(db, { queue, type, key, id, digest, until: db.now + spec.idempotencyWindow })
   if (!holder) return null
-  if (holder.digest !== digest)
+  if (holder.digest === digest) return { id: holder.job_id, state: holder.state }
+  const twin = before.ids.indexOf(holder.job_id)
+  if (twin >= 0 && !before.duplicates.includes(twin))
+    // its id is taken back, and the next submission of anybody gets it
     throw new GopherQueueError(
       'IDEMPOTENCY_CONFLICT',
-      `Idempotency key '${key}' belongs to job ${holder.job_id} of type '${type}' with another payload. Nothing was stored: use a new key for a new job.`,
-      { details: { jobId: holder.job_id } },
+      `The jobs at index ${twin} and ${before.ids.length} of this bulk have the idempotency key '${key}' and different payloads. Nothing was stored: give each job a key of its own.`,
     )
-  return { id: holder.job_id, state: holder.state }
+  throw new GopherQueueError(
+    'IDEMPOTENCY_CONFLICT',
+    `Idempotency key '${key}' belongs to job ${holder.job_id} of type '${type}' with another payload. Nothing was stored: use a new key for a new job.`,
+    { details: { jobId: holder.job_id } },
+  )
 }
 
 /** The submissions of one job each, without keys and of one spec and trace, that stand together from `start` on. */
