@@ -179,7 +179,16 @@ class Pair {
       ...{ ...rest, id, key: concurrencyKey ?? null, visibility, backoff, priority: priorities.indexOf(priority) },
       ...{ state: delay === null ? 'ready' : 'scheduled', runAt: delay === null ? null : now + delay },
       ...{ deadline: deadline === null ? null : now + deadline, attempt: 0, before: 0, reason: null },
-      ...{ startedAt: 0, renewedHere: 0, renewedAt: null, overSince: null, expiresAt: null, worker: null, lease: 0 },
+      ...{
+        startedAt: 0,
+        renewedHere: 0,
+        renewedAt: null,
+        overSince: null,
+        seen: { expiresAt: null, from: 0 },
+        expiresAt: null,
+        worker: null,
+        lease: 0,
+      },
       ...{ company: null, losses: 0, unheard: 0, cancelRequested: false, finishedAt: 0 },
     })
   }

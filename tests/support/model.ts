@@ -30,6 +30,8 @@ export interface ModelJob {
   renewedAt: number | null
   /** When its lease was found over. */
   overSince: number | null
+  /** The end of its lease as it was seen last, and since when: who takes it has seen it unchanged for a second. */
+  seen: { expiresAt: number | null; from: number }
   worker: number | null
   /** Number of the present lease among all leases. */
   lease: number
@@ -288,11 +290,14 @@ export class Model {
 
   /** A lease of another process is found over, and taken half of its life later. */
   #watch(job: ModelJob): void {
+    if (job.seen.expiresAt !== job.expiresAt) job.seen = { expiresAt: job.expiresAt, from: this.now }
     if (job.overSince === null) {
-      if (job.expiresAt! <= this.now) job.overSince = this.now
+      if (job.expiresAt! > this.now) return
+      job.overSince = this.now
+      job.seen.from = this.now
       return
     }
-    if (this.now < job.overSince + Math.max(1000, lifeOf(job) / 2)) return
+    if (this.now < Math.max(job.seen.from + 1000, job.overSince + lifeOf(job) / 2)) return
     const process = this.#processes.get(job.worker!)!
     const over = job.startedAt + job.timeout
     const wasThere = job.renewedAt !== null && job.renewedAt >= over - lifeOf(job) / 3
