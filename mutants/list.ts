@@ -91,7 +91,7 @@ export const mutants: Mutant[] = [
   {
     name: 'early-memory',
     breaks: 'takes a lease request for answered before COMMIT: when that fails, nobody ever answers',
-    edits: [[round, commitsThenAnswers, `this.#waiting.settle(fed, told)\n        ${commitsThenAnswers}`]],
+    edits: [[round, commitsThenAnswers, `this.#waiting.settle(fed, told, true)\n        ${commitsThenAnswers}`]],
     tests: faultyDisk,
   },
   {

@@ -71,7 +71,9 @@ export class File {
     this.#wild = this.#db.prepare(
       `SELECT id, lease_token AS token, worker_id AS worker FROM gq_jobs WHERE state = 'running' AND payload LIKE '%wild%'`,
     )
-    this.#counts = this.#db.prepare('SELECT queue, state, COUNT(*) AS count FROM gq_jobs GROUP BY 1, 2')
+    this.#counts = this.#db.prepare(
+      'SELECT queue, state, COUNT(*) AS count FROM gq_jobs WHERE blocked < 2 GROUP BY 1, 2',
+    )
     this.#queues = this.#db.prepare(
       `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,

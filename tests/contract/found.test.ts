@@ -140,6 +140,18 @@ test('outcomes that were held share transactions as all others do: none holds th
   assert.deepEqual(full.filter(([bound, count]) => bound! > 20 && count! > 0), []) // biome-ignore format: one line
 })
 
+test('a worker that is not known hears so, also when it asked while storage was away', (t) => {
+  const rig = new Rig(t)
+  rig.value<number>(rig.ask('register', { name: 'w', sources, slots: 1 }))
+  rig.faults.commit = 'early'
+  rig.ask('submit', submission)
+  const lease = rig.ask('lease', { worker: 99, sources, slots: 1, exclude: [] })
+  rig.ask('stats', null) // what only reads goes on meanwhile
+  assert.equal(rig.replies.has(lease), false)
+  rig.advance(2000)
+  assert.equal(rig.code(lease), 'WORKER_UNKNOWN')
+})
+
 test('a process that only submits recovers from a failed fsync by itself, and takes submissions again', (t) => {
   const rig = new Rig(t)
   rig.faults.commit = 'early'

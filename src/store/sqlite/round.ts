@@ -339,7 +339,7 @@ export class Rounds {
     if (asked || done.fed.length > 0) count(this.#commits, db.commitMs)
     if (writing && operations > 0) count(this.#groups, operations)
     const vitals = watched ? this.#vitals(starving) : []
-    return [...done.answers, ...this.#waiting.settle(done.fed, done.told), ...vitals]
+    return [...done.answers, ...this.#waiting.settle(done.fed, done.told, writing), ...vitals]
   }
 
   #reap(db: Db, monotonic: number, opening: boolean): boolean {

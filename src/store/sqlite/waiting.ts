@@ -364,9 +364,9 @@ export class Waiting {
     if (this.#heard !== null && change !== null) this.#heard = change
   }
 
-  /** The transaction is on disk. */
-  settle(fed: Fed[], told: Told[]): Reply[] {
-    this.#fresh.workers.clear()
+  /** The transaction is on disk; `tried`: it could give jobs. */
+  settle(fed: Fed[], told: Told[], tried: boolean): Reply[] {
+    if (tried) this.#fresh.workers.clear()
     this.#fresh.jobs.clear()
     for (const { request } of fed) this.forgetWorker(request.input.worker)
     for (const { id } of told) this.#waits.delete(id)
