@@ -56,7 +56,7 @@ const long: Record<string, number> = {
   'store/http/store.ts': 425,
   'store/sqlite/db.ts': 342,
   'store/sqlite/round.ts': 415,
-  'store/sqlite/waiting.ts': 376,
+  'store/sqlite/waiting.ts': 377,
   'store/store.ts': 483,
 }
 

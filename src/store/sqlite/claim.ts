@@ -103,7 +103,7 @@ export function heldBy(db: Db, worker: number): number {
 }
 
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */
-function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob {
+export function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob {
   const [id, queue, type, priority, payload, attempt, tries, ...rest] = row
   const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt, tick, waited] = rest
   const policy = { maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace }

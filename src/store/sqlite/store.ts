@@ -10,7 +10,7 @@ import { succeeded } from './receipts.ts'
 import type { Request } from './request.ts'
 import type { ThreadData } from './thread.ts'
 import { submitIn } from './transaction.ts'
-import { type Answer, type FromThread, Lists, packRequests, type Requests, unpackError } from './wire.ts'
+import { type Answer, type FromThread, Lists, packRequests, type Requests, unpackError, unpackLeased } from './wire.ts'
 
 /** Most operations, and bytes of payloads, that may wait for the storage thread; submissions above it are refused. */
 const mostWaiting = 100_000
@@ -180,6 +180,7 @@ export class SqliteStore implements Store {
     if (!caller) return
     this.#release(answer.seq, caller)
     if ('value' in answer) caller.resolve(answer.value)
+    else if ('rows' in answer) caller.resolve(unpackLeased(answer))
     else caller.reject(unpackError(answer.failure))
   }
 
