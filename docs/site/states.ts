@@ -29,7 +29,7 @@ const ways: {
   },
   {
     from: ['scheduled', 'ready'],
-    events: ['expire'],
+    events: ['expire', 'refuse'],
     path: 'M232,250 C198,320 204,420 254,491',
     label: [206, 330, 'end'],
   },

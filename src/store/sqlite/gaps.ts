@@ -44,7 +44,8 @@ export class Gaps {
   heed(since: number): void {
     const now = this.#clock.monotonic()
     const from = Math.max(Math.min(since, this.#expectedAt), this.#skippedTo)
-    if (now - from <= leastGap) return
+    const goesOn = this.#skippedTo > since // what is left of a time in which there was a gap belongs to it
+    if (now - from <= leastGap && !goesOn) return
     this.#isOpen = true
     this.#skippedTo = now
     this.#skip(now - from, now)
