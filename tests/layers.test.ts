@@ -50,7 +50,7 @@ test('no import leads in a circle', () => {
 /** Files that were longer when this test was made: they may not grow. */
 const long: Record<string, number> = {
   'queue/gopherqueue.ts': 317,
-  'queue/worker.ts': 353,
+  'queue/worker.ts': 352,
   'server/handlers.ts': 375,
   'store/http/api.ts': 523,
   'store/http/store.ts': 425,
