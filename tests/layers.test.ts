@@ -53,7 +53,7 @@ const long: Record<string, number> = {
   'queue/worker.ts': 354,
   'server/handlers.ts': 375,
   'store/http/api.ts': 523,
-  'store/http/store.ts': 425,
+  'store/http/store.ts': 423,
   'store/sqlite/db.ts': 342,
   'store/sqlite/round.ts': 415,
   'store/sqlite/waiting.ts': 377,

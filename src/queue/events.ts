@@ -16,7 +16,7 @@ export interface QueueEvents {
   cancelled: [job: ActiveJob, error: JobError, fate: Fate]
   /** A job was given back uncharged at shutdown. */
   released: [job: ActiveJob]
-  /** The attempt was taken from its handler; what the handler still does is not reported. */
+  /** The attempt was taken from its handler, or what it came to is refused, as its lease is over. Told once of an attempt. */
   leaseLost: [job: ActiveJob]
   /** This process took a job from a worker that is gone. */
   reclaimed: [job: Source & { id: number }, fate: Fate]

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Duration } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
-import { type ErrorCode, GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
+import { GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
 import { shown } from '../model/text.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
@@ -37,11 +37,10 @@ const patience = { afterTimeout: 30_000, afterAbort: 10_000, lastWord: 10_000, a
 
 const isUnknown = (error: unknown): boolean => (error as GopherQueueError).code === 'WORKER_UNKNOWN'
 
-/** What follows a report: when it is on disk, when its lease is lost, and of which refusal nobody is warned. */
+/** What follows a report: when it is on disk, and when it is refused since its lease is lost, instead of a warning. */
 interface Reporting {
   onDisk?: (fate: Fate) => void
   onLeaseLost?: () => void
-  expected?: ErrorCode | undefined
 }
 
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
@@ -246,16 +245,16 @@ export class Worker {
   #report(attempt: Attempt, outcome: Outcome): void {
     const { lease, job, settled } = attempt
     const onLeaseLost = () => {
+      if (outcome.kind !== 'released') this.#emit('leaseLost', job) // else it went back before
       if (attempt.settled) this.#mayStartAgain(attempt) // one that goes on says so when it has ended
     }
-    const send = (report: Promise<Fate>, onDisk: (fate: Fate) => void, expected?: ErrorCode) =>
-      this.#send(report, { onDisk, onLeaseLost, expected })
+    const send = (report: Promise<Fate>, onDisk: (fate: Fate) => void) => this.#send(report, { onDisk, onLeaseLost })
     switch (outcome.kind) {
       case 'lost':
         this.#emit('leaseLost', job)
         break
       case 'released':
-        send(this.#store.call('release', lease), () => this.#emit('released', job), 'LEASE_LOST') // it went back before
+        send(this.#store.call('release', lease), () => this.#emit('released', job))
         break
       case 'succeeded': {
         const { result, warning } = outcome
@@ -278,8 +277,8 @@ export class Worker {
     }
   }
 
-  /** Counts what is not yet on disk, so that `stop` can wait for it. Nobody is warned of a refusal that is `expected`. */
-  #send(report: Promise<Fate>, { onDisk, onLeaseLost, expected }: Reporting = {}): void {
+  /** Counts what is not yet on disk, so that `stop` can wait for it. */
+  #send(report: Promise<Fate>, { onDisk, onLeaseLost }: Reporting = {}): void {
     const settled = () => {
       if (--this.#reporting === 0) this.#onReported?.()
     }
@@ -290,9 +289,8 @@ export class Worker {
         settled()
       },
       (error) => {
-        const code = isQueueError(error) ? error.code : null
-        if (code === null || code !== expected) this.#emit('warning', error)
-        if (code === 'LEASE_LOST') onLeaseLost?.()
+        if (onLeaseLost && isQueueError(error) && error.code === 'LEASE_LOST') onLeaseLost()
+        else this.#emit('warning', error)
         settled()
       },
     )

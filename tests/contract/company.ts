@@ -326,6 +326,7 @@ export function company({ holdsOverTime }: Suite): void {
     const job = await at.running({}, leaves)
     await at.store.call('unregister', leaves)
     assert.deepEqual(await at.lease(stays), [])
+    assert.match(await at.store.call('why', job.id), /is ready, but the process of worker w still runs a handler of it/)
     const [other] = await at.lease(await far(at))
     assert.deepEqual([other!.id, other!.tries], [job.id, 1])
     await at.store.call('release', other!)
@@ -336,12 +337,17 @@ export function company({ holdsOverTime }: Suite): void {
   })
 
   holdsOverTime('once its handler has ended, the worker may have the job again', async (at) => {
-    await at.worker()
     const here = await far(at)
     const job = await at.running({ visibilityTimeout: '3s' }, here)
+    const local = await at.worker()
     at.lapse(3000)
     assert.deepEqual(await at.lease(here), [])
+    const why = () => at.store.call('why', job.id)
+    assert.match(await why(), /first of its type/) // of the worker here
+    await at.store.call('unregister', local)
+    assert.match(await why(), /worker far still runs a handler of it.*at the latest 30s after that process heard of it/)
     await at.store.call('settled', job)
+    assert.match(await why(), /first of its type/)
     assert.equal((await at.lease(here))[0]!.id, job.id)
   })
 

@@ -59,7 +59,7 @@ test('an event of a job’s end is told when it is on disk', async () => {
 test('an outcome that the store refuses is a warning: to its listeners, or to the process', async () => {
   const { queue, store } = virtualQueue()
   await using _ = queue
-  const refusal = new GopherQueueError('LEASE_LOST', 'another attempt owns the job')
+  const refusal = new GopherQueueError('INVALID_RESULT', 'not today')
   const call = store.call.bind(store)
   store.call = <K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal) =>
     operation === 'succeed' ? Promise.reject(refusal) : call(operation, input, signal)
@@ -72,6 +72,31 @@ test('an outcome that the store refuses is a warning: to its listeners, or to th
   queue.work({ concurrency: 1 })
   assert.deepEqual(await heard, [refusal])
 })
+
+for (const outcome of ['succeed', 'fail'] as const)
+  test(`a handler that ends before it hears that its lease is lost: \`leaseLost\` once, when its ${outcome} is refused`, async () => {
+    const { queue, store } = virtualQueue()
+    await using _ = queue
+    const call = store.call.bind(store)
+    store.call = async <K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal) => {
+      if (operation === outcome) {
+        await call('setQueue', { queue: 'default', paused: true })
+        await call('release', (input as Input<'succeed' | 'fail'>).lease) // as if another process had taken it
+      }
+      return call(operation, input, signal)
+    }
+    queue.define('t', {}, () => {
+      if (outcome === 'fail') throw new Error('no')
+    })
+    const told: string[] = []
+    for (const event of ['leaseLost', 'warning', 'succeeded', 'retrying'] as const)
+      hear(queue, event, () => told.push(event))
+    await queue.submit('t', null)
+    const worker = queue.work()
+    await next(queue, 'leaseLost')
+    await worker.stop()
+    assert.deepEqual(told, ['leaseLost'])
+  })
 
 test('a listener that throws crashes as any would, and the job is done all the same', async () => {
   using folder = temporaryFolder()

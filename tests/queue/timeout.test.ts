@@ -88,7 +88,7 @@ test('a timeout whose report is refused says nothing of a handler that goes on: 
   const started = next(queue, 'started')
   queue.work()
   await started
-  const refused = next(queue, 'warning')
+  const refused = next(queue, 'leaseLost')
   store.advance(2000)
   await refused
   store.advance(5000)

@@ -2,9 +2,13 @@ import assert from 'node:assert/strict'
 import { copyFileSync, rmSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { GopherQueue, type GopherQueueError } from '../../src/index.ts'
+import { jobSpec } from '../../src/model/job.ts'
 import { serve } from '../../src/server/server.ts'
+import { HttpStore } from '../../src/store/http/store.ts'
 import { backup } from '../../src/store/sqlite/backup.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import type { LeasedJob } from '../../src/store/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
 import { rowsOf } from '../support/filled.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { FaultProxy } from './proxy.ts'
@@ -145,4 +149,49 @@ test('a file that is restored under a server’s workers: old tokens and ids fit
   await queue.close()
   await proxy.close()
   await again.close()
+})
+
+test('an answer with jobs that was long on its way: no handler starts before the server says that its lease lives', async (t) => {
+  const at = await serving(t, { logLevel: 'silent' })
+  const clock = new VirtualClock()
+  const store = await HttpStore.open(at.server.url, {}, clock)
+  t.after(() => store.close())
+  const sources = [{ queue: 'default', type: 'a' }]
+  const worker = await store.call('register', { name: 'w', sources, slots: 1 })
+  const lease = () => store.call('lease', { worker, sources, slots: 1, exclude: [] })
+  await at.store.call('submit', { specs: jobSpec('a', { visibilityTimeout: '3s' }), payloads: ['1'], keys: null })
+
+  const reports: string[] = []
+  let meanwhile = async (_: LeasedJob): Promise<unknown> => undefined
+  const { fetch } = globalThis
+  t.mock.method(globalThis, 'fetch', async (...given: Parameters<typeof fetch>) => {
+    const answer = await fetch(...given)
+    if (`${given[0]}`.endsWith('/v1/reports')) reports.push(JSON.parse(`${given[1]!.body}`).reports[0].event)
+    if (!`${given[0]}`.endsWith('/v1/leases')) return answer
+    const { jobs } = (await answer.clone().json()) as { jobs: (Omit<LeasedJob, 'token'> & { token: string })[] }
+    for (const job of jobs) await meanwhile({ ...job, token: Number(job.token.split('.')[1]) })
+    return answer
+  })
+
+  meanwhile = async (job) => {
+    await at.store.call('release', job) // as if the lease had been over
+    clock.advance(12_000)
+  }
+  assert.deepEqual([await lease(), reports], [[], ['heartbeat']])
+
+  meanwhile = async ({ id }) => {
+    await at.store.call('cancel', id)
+    clock.advance(1001)
+  }
+  const [job] = await lease()
+  assert.deepEqual([job!.attempt, reports.splice(0)], [1, ['heartbeat', 'heartbeat']])
+  const told = new Promise<void>((resolve) => store.onEvent(({ event }) => event === 'cancelRequested' && resolve()))
+  clock.advance(1000)
+  await told // also where it was told before there was a handler to hear it
+  await store.call('release', job!)
+
+  await at.store.call('submit', { specs: jobSpec('a', { visibilityTimeout: '3s' }), payloads: ['1'], keys: null })
+  reports.length = 0
+  meanwhile = async () => clock.advance(1000)
+  assert.deepEqual([(await lease()).length, reports], [1, []])
 })

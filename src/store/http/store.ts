@@ -21,6 +21,7 @@ import { Client, isAway, type Patience } from './client.ts'
 import { follow } from './follow.ts'
 import { numberedBy, textOf } from './numbers.ts'
 import { optionsOf, policyOf } from './options.ts'
+import { divided, type Pending } from './parts.ts'
 import { RemoteWorkers } from './workers.ts'
 
 /** A lease of this process. */
@@ -34,40 +35,11 @@ interface Held {
   cancelled?: boolean
 }
 
-/** What a report waits for: it goes with all others of the same turn. */
-interface Pending {
-  report: Report
-  patience: Patience
-  resolve(answer: never): void
-  reject(error: unknown): void
-}
-
 type GivenJob = Answer<'lease'>['jobs'][number]
 
 const pollMs = 30_000
 /** How often to look whether leases are to be renewed. */
 const beat = 250
-
-/**
- * Bytes from which reports are divided over several requests: in one they may be more than a server takes (65 MiB, or
- * 10,000 reports, which have more bytes than this), or than a slow network carries before the answer counts as lost.
- */
-const partBytes = 512 * 1024
-
-function divided(reports: Pending[]): Pending[][] {
-  const parts: Pending[][] = []
-  let left = 0
-  for (const one of reports) {
-    const bytes = Buffer.byteLength(JSON.stringify(one.report))
-    left -= bytes
-    if (left >= 0) parts.at(-1)!.push(one)
-    else {
-      parts.push([one])
-      left = partBytes - bytes
-    }
-  }
-  return parts
-}
 
 /** A store behind a server: the same calls, over its API. Outages are waited out where that is safe. */
 export class HttpStore implements Store {
@@ -273,13 +245,39 @@ export class HttpStore implements Store {
   }
 
   async #poll(request: LeaseRequest, waitMs: number): Promise<LeasedJob[]> {
+    let sentAt = 0
     const jobs = await this.#workers.poll(request, waitMs, () => {
+      sentAt = this.#clock.monotonic()
       this.#send() // what is over is heard before its worker asks for more
       for (const held of this.#held.values()) held.confirmed = true
       return [...new Set([...this.#held.values()].map(({ lease }) => this.#tokenOf(lease)))]
     })
     if (jobs.length > 0) setImmediate(() => this.#confirm())
-    return jobs.map((job) => this.#hold(job))
+    return this.#stillHeld(
+      jobs.map((job) => this.#hold(job)),
+      sentAt,
+    )
+  }
+
+  /**
+   * Of what was given, what is not yet over. Where a third of a lease has passed since it was asked for, the server is asked
+   * first: else a handler would start although the network had kept the answer until another process had the job. Once: a
+   * network that is always so slow would keep all handlers from starting.
+   */
+  async #stillHeld(jobs: LeasedJob[], askedAt: number): Promise<LeasedJob[]> {
+    const passed = this.#clock.monotonic() - askedAt
+    if (!jobs.some(({ visibilityTimeout }) => passed > visibilityTimeout / 3)) return jobs
+    const given = jobs.map((job) => ({ job, held: this.#held.get(job.id)! }))
+    const isHeld = ({ job, held }: (typeof given)[number]) => this.#held.get(job.id) === held
+    await Promise.all(
+      given.map(async (one) => {
+        one.held.confirmed = true
+        const asked = this.#report(one.job, { event: 'heartbeat' }, 'patient')
+        await asked.catch(() => isHeld(one) && this.#held.delete(one.job.id))
+        one.held.cancelled = false // no handler was there to hear it: the next renewal tells again
+      }),
+    )
+    return given.filter(isHeld).map(({ job }) => job)
   }
 
   /** A worker whose slots are all taken asks for nothing: without this the server could not tell a crash from an answer that was lost. */

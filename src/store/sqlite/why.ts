@@ -4,6 +4,7 @@ import { type Job, priorities } from '../../model/job.ts'
 import type { Worker } from '../store.ts'
 import { refusedAtAdmission } from './admission.ts'
 import type { Db } from './db.ts'
+import { overdueFor } from './losses.ts'
 import { job as find, workers } from './queries.ts'
 
 const countedAhead = 10_000
@@ -12,7 +13,7 @@ const countedAhead = 10_000
 export function why(db: Db, id: number): string {
   const job = find(db, id)
   if (!job) return notFound(id).message
-  const at = (instant: number) => `${new Date(instant).toISOString()} (${relative(instant - db.now)})`
+  const at = (ms: number) => instant(db, ms)
   switch (job.state) {
     case 'succeeded':
       return `Job ${id} succeeded at ${at(job.finishedAt!)}, on attempt ${job.attempt}; nothing more happens.${job.warning ? ` ${job.warning}` : ''}`
@@ -99,6 +100,25 @@ function heldUp(db: Db, able: Worker[]): string | null {
   return `worker ${first.worker} runs job ${first.id} ${beside}, as a process was lost with it; it runs when that has ended, or in another process.`
 }
 
+/**
+ * Whether each worker with a free slot is of a process in which a handler of the job goes on. A remote worker may never say
+ * that one has ended: without the limit the job would seem to be kept from it for ever.
+ */
+function keptBack(db: Db, job: Job, able: Worker[]): string | null {
+  const free = able.filter((worker) => worker.running < worker.slots)
+  const old = free.map(({ id }) =>
+    db.get<{ worker: string; since: number }>(
+      `SELECT w.name AS worker, value ->> 'since' AS since
+       FROM gq_workers own JOIN gq_workers w ON w.instance = own.instance JOIN json_each(w.overdue)
+       WHERE own.id = ?1 AND value ->> 'id' = ?2 AND (w.pid IS NOT NULL OR ABS(?3 - value ->> 'since') < ${overdueFor})`,
+      ...[id, job.id, db.now],
+    ),
+  )
+  const first = old[0]
+  if (!first || old.includes(undefined)) return null
+  return `the process of worker ${first.worker} still runs a handler of it whose attempt is over since ${instant(db, first.since)}; it runs in another process, or there when that handler has ended, at the latest ${formatMs(overdueFor)} after that process heard of it.`
+}
+
 function whyReady(db: Db, job: Job): string {
   const { id } = job
   const { blocked } = db.get<{ blocked: number }>(`SELECT blocked FROM gq_jobs WHERE id = ?1`, id)!
@@ -120,7 +140,7 @@ function whyReady(db: Db, job: Job): string {
     .filter(({ count }) => count > 0)
     .map(({ name, count }) => `${count >= countedAhead ? `${countedAhead} or more` : count} ${name}`)
   const slots = able.reduce((sum, w) => sum + w.slots - w.running, 0)
-  const limited = ahead.length === 0 && heldUp(db, able)
+  const limited = ahead.length === 0 && (heldUp(db, able) ?? keptBack(db, job, able))
   if (limited) return `Job ${id} is ready, but ${limited}`
   if (ahead.length === 0)
     return `Job ${id} is ready and first of its type in queue '${job.queue}'; it runs when one of ${able.length} worker(s) has a free slot (${slots} free now).`
@@ -141,5 +161,7 @@ function aheadInClass(db: Db, queue: string, type: string, priority: number, bef
   )
   return row!.n
 }
+
+const instant = (db: Db, ms: number): string => `${new Date(ms).toISOString()} (${relative(ms - db.now)})`
 
 const relative = (ms: number): string => (ms >= 0 ? `in ${formatMs(ms)}` : `${formatMs(-ms)} ago`)
