@@ -29,7 +29,7 @@ export function backup(path: string, into: string, force: boolean): void {
     sync(dirname(resolve(into)))
   } catch (error) {
     rmSync(partial, { force: true })
-    throw storageError(error, `No backup was made of ${path}`)
+    throw storageError(error, `No backup was made of ${path}`, 'no', into, path)
   }
 }
 

@@ -4,6 +4,7 @@ import { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { Db } from './db.ts'
+import { missingRights, mustBeFile } from './rights.ts'
 import { migrate } from './schema.ts'
 import { checkWal } from './wal.ts'
 
@@ -30,7 +31,7 @@ export function connect(path: string, clock: Clock, create = () => new Db(path, 
     db = create()
   } catch (cause) {
     witness?.close()
-    throw storageError(cause, `Cannot open ${path}`)
+    throw storageError(cause, `Cannot open ${path}`, 'no', path)
   }
   try {
     const { connection } = db
@@ -63,7 +64,7 @@ export function connect(path: string, clock: Clock, create = () => new Db(path, 
     return db
   } catch (error) {
     db.connection.close()
-    throw isQueueError(error) ? error : storageError(error, `Cannot use ${path}`)
+    throw isQueueError(error) ? error : storageError(error, `Cannot use ${path}`, 'no', path)
   } finally {
     witness?.close() // after the other when that failed: see `abandon`
   }
@@ -72,9 +73,10 @@ export function connect(path: string, clock: Clock, create = () => new Db(path, 
 /** Looks at a file that is there with a connection that cannot write, so that nothing that is wrong with it gets worse. */
 function findSound(path: string): DatabaseSync | null {
   try {
+    mustBeFile(path)
     checkWal(path)
   } catch (error) {
-    throw storageError(error, `Cannot read the WAL of ${path}`)
+    throw storageError(error, `Cannot read the WAL of ${path}`, 'no', path)
   }
   if (!statSync(path, { throwIfNoEntry: false })?.size) return null
   const witness = readOnly(path)
@@ -83,7 +85,7 @@ function findSound(path: string): DatabaseSync | null {
   } catch (error) {
     if (!isDamage(error)) return witness // such as a journal to roll back, which takes a connection that may write
     witness?.close()
-    throw storageError(error, `Cannot use ${path}`)
+    throw storageError(error, `Cannot use ${path}`, 'no', path)
   }
   return witness
 }
@@ -192,8 +194,20 @@ export function isStorageFault(error: unknown): boolean {
 export const isDamage = (error: unknown): error is SqliteError =>
   isSqlite(error) && [11, 26].includes(error.errcode & 0xff)
 
-/** Says in this product's terms what SQLite reported, and whether what was asked for may have happened. */
-export function storageError(error: unknown, what: string, accepted: 'no' | 'unknown' = 'no'): GopherQueueError {
+/** READONLY, CANTOPEN */
+const isRefusal = (error: unknown): boolean =>
+  isSqlite(error) ? [8, 14].includes(error.errcode & 0xff) : error instanceof Error && 'syscall' in error
+
+/**
+ * Says in this product's terms what SQLite reported, and whether what was asked for may have happened. `paths`: files that
+ * this user perhaps has no right to.
+ */
+export function storageError(
+  error: unknown,
+  what: string,
+  accepted: 'no' | 'unknown' = 'no',
+  ...paths: string[]
+): GopherQueueError {
   if (isQueueError(error)) return error
   const detail = error instanceof Error ? error.message : String(error)
   const primary = isSqlite(error) ? error.errcode & 0xff : 0
@@ -218,6 +232,8 @@ export function storageError(error: unknown, what: string, accepted: 'no' | 'unk
       `${what}: another process holds the file's lock for too long. Nothing was accepted; try again.`,
       options,
     )
+  const rights = isRefusal(error) ? paths.map(missingRights).find((text) => text !== null) : undefined
+  if (rights) return new GopherQueueError('STORAGE_UNAVAILABLE', `${what}: ${rights}`, options)
   return new GopherQueueError(
     'STORAGE_UNAVAILABLE',
     `${what}: ${detail}. ${accepted === 'no' ? 'Nothing was accepted; try again.' : 'It may or may not be stored: submit again with an idempotency key.'}`,

@@ -7,6 +7,7 @@ import { audit, auditOrder } from './audit.ts'
 import { refuseStrangeWal } from './belongs.ts'
 import { isOlder, networkFilesystems, oldestEngine, storageError } from './connection.ts'
 import { Db } from './db.ts'
+import { mustBeFile } from './rights.ts'
 import { newestSchema, version } from './schema.ts'
 import { pagesOf } from './space.ts'
 import { inspectWal } from './wal.ts'
@@ -47,7 +48,7 @@ export function examine(path: string, diskReserve: number, order: boolean): Find
     findings.push(engineOf(db), schema, integrityOf(db))
     if (schema.verdict === 'ok') findings.push(...rulesOf(db, order))
   } catch (error) {
-    const { message } = storageError(error, 'It cannot be read')
+    const { message } = storageError(error, 'It cannot be read', 'no', path)
     findings.push(found('contents', message, fail(isQueueError(error) ? 'as it says' : salvage)))
   }
   return findings
@@ -56,6 +57,7 @@ export function examine(path: string, diskReserve: number, order: boolean): Find
 /** Opens a database so that nothing of it can change, whatever its state; not with a -wal that is not its own. */
 export function openToRead(path: string): DatabaseSync {
   mustExist(path)
+  mustBeFile(path)
   refuseStrangeWal(path, inspectWal(path)?.mark ?? null)
   return new DatabaseSync(path, { readOnly: true, timeout: 10_000 })
 }

@@ -1,0 +1,41 @@
+import { accessSync, constants, statSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { GopherQueueError } from '../../model/errors.ts'
+
+/** Throws where a name is that of something else than a file: SQLite would only say that it cannot be opened. */
+export function mustBeFile(path: string): void {
+  const found = statSync(path, { throwIfNoEntry: false })
+  if (!found || found.isFile()) return
+  const [kind, advice] = found.isDirectory()
+    ? ['a folder', 'name the file in it']
+    : ['a device, a pipe or a socket', 'name a file']
+  throw new GopherQueueError('NOT_A_QUEUE', `${path} is ${kind}: ${advice}. Nothing was changed.`)
+}
+
+/** Whether this user lacks a right that a queue needs, and what helps. Asked when something failed: root may do all. */
+export function missingRights(path: string): string | null {
+  const places = [dirname(path), path, `${path}-wal`, `${path}-shm`].flatMap((place) => denied(place) ?? [])
+  if (places.length === 0) return null
+  const uid = process.getuid?.()
+  return `this user${uid === undefined ? '' : ` (uid ${uid})`} may not read and write ${places.join(', ')}. A command that only reads writes to these too: run it as their owner, or give this user the right to write the folder and each file of the queue in it. Nothing was changed.`
+}
+
+function denied(place: string): string | null {
+  try {
+    accessSync(place, constants.R_OK | constants.W_OK)
+    return null
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EROFS') return `${place} (on a read-only filesystem)`
+    return code === 'EACCES' || code === 'EPERM' ? `${place}${ownerOf(place)}` : null
+  }
+}
+
+function ownerOf(place: string): string {
+  try {
+    const { uid, mode } = statSync(place)
+    return ` (owner uid ${uid}, mode ${(mode & 0o7777).toString(8).padStart(3, '0')})`
+  } catch {
+    return '' // nor may it look into the folder
+  }
+}

@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { systemClock } from '../../src/model/clock.ts'
+import { connect } from '../../src/store/sqlite/connection.ts'
+import { openToRead } from '../../src/store/sqlite/doctor.ts'
+import { temporaryFolder } from '../support/folder.ts'
+
+const nobody = 65_534
+
+/** What a user without rights is told who opens a file: another one where these tests run as root, who has all rights. */
+function told(file: string): string {
+  const src = (path: string) => JSON.stringify(join(import.meta.dirname, '../../src', path))
+  const script = `
+    import { connect } from ${src('store/sqlite/connection.ts')}
+    import { systemClock } from ${src('model/clock.ts')}
+    if (process.getuid() === 0) process.setuid(${nobody})
+    try {
+      connect(${JSON.stringify(file)}, systemClock)
+    } catch (error) {
+      console.log(process.getuid(), error.code, error.message)
+    }`
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' })
+  assert.equal(stderr, '')
+  return stdout
+}
+
+test('who has no right to write the file is told which, whose it is, and what helps', {
+  skip: process.platform === 'win32',
+}, () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  connect(file, systemClock).connection.close()
+  const owner = statSync(file).uid
+  chmodSync(file, 0o444)
+  chmodSync(dirname(file), 0o555)
+  const places = `${dirname(file)} (owner uid ${owner}, mode 555), ${file} (owner uid ${owner}, mode 444)`
+  const uid = owner === 0 ? nobody : owner
+  const text = told(file)
+  assert.ok(text.startsWith(`${uid} STORAGE_UNAVAILABLE Cannot use ${file}: this user (uid ${uid}) may not read and write ${places}. `), text) // biome-ignore format: long
+  assert.match(text, /give this user the right to write the folder and each file/)
+  assert.doesNotMatch(text, /try again/)
+  chmodSync(dirname(file), owner === 0 ? 0o700 : 0o000)
+  assert.match(
+    told(file),
+    /STORAGE_UNAVAILABLE .* may not read and write \S+ \(owner uid \d+, mode [07]00\), \S+jobs\.db,/,
+  )
+  chmodSync(dirname(file), 0o700)
+})
+
+test('what is no file is called what it is, and stays as it was', () => {
+  using folder = temporaryFolder()
+  for (const open of [openToRead, (path: string) => connect(path, systemClock)]) {
+    assert.throws(() => open(dirname(folder.file('x'))), { code: 'NOT_A_QUEUE', message: / is a folder: name the file in it/ }) // biome-ignore format: long
+    assert.throws(() => open('/dev/null'), { code: 'NOT_A_QUEUE', message: /^\/dev\/null is a device/ })
+  }
+})
