@@ -95,20 +95,15 @@ export function backoffDelay(backoff: StoredBackoff, attempt: number, id: number
   }
 }
 
-/** What is asked of a job to tell its retries. */
-interface Retried {
-  id: number
-  backoff: StoredBackoff
-  maxAttempts: number
-  attemptsLeft: number
-  state: State
-}
-
 /**
  * When a job's attempts would start from `from` on, were each to fail as soon as it starts: Unix ms, the first of them
  * `from` itself, or a running job's next retry. A `custom` backoff is shown as the default one.
  */
-export function retryTimes({ id, backoff, maxAttempts, attemptsLeft, state }: Retried, from: Instant): Instant[] {
+export function retryTimes(
+  job: { id: number; backoff: StoredBackoff; maxAttempts: number; attemptsLeft: number; state: State },
+  from: Instant,
+): Instant[] {
+  const { id, backoff, maxAttempts, attemptsLeft, state } = job
   const times: Instant[] = []
   let tries = maxAttempts - attemptsLeft
   let at = state === 'running' ? from + backoffDelay(backoff, tries, id) : from
