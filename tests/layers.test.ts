@@ -54,7 +54,7 @@ const long: Record<string, number> = {
   'server/handlers.ts': 375,
   'store/http/api.ts': 523,
   'store/http/store.ts': 423,
-  'store/sqlite/db.ts': 342,
+  'store/sqlite/db.ts': 345,
   'store/sqlite/round.ts': 415,
   'store/sqlite/waiting.ts': 377,
   'store/store.ts': 483,

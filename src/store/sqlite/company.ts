@@ -97,7 +97,7 @@ export class Company {
 
   ask(db: Db, worker: number, { instance, restricted, overdue }: Asker, exclude: readonly number[]): Heeded {
     const excluded = new Set(exclude)
-    const monotonic = db.clock.monotonic()
+    const monotonic = db.begunAt
     for (const one of (overdue?.split(' ') ?? []).flatMap((list) => JSON.parse(list) as Overdue[])) {
       const until = this.#until(one, db.now, monotonic)
       if (until <= monotonic) continue

@@ -67,6 +67,8 @@ export class Db {
   readonly connection: DatabaseSync
   /** The instant of the running transaction: the same for all that happens in it. */
   now: Instant = 0
+  /** The same on the monotonic clock: what passes within the transaction counts for nothing. */
+  begunAt = 0
   /** Lines in which something became ready: lease requests that wait for them are worth a try. */
   readied = new Set<string>()
   /** Lines in which a job waits, or none does, for a place of its concurrency key, as far as this transaction has looked. */
@@ -119,6 +121,7 @@ export class Db {
   begin(kind: 'read' | 'write'): void {
     this.run(kind === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN')
     this.now = this.clock.now()
+    this.begunAt = this.clock.monotonic()
     this.committing = false
     this.change = null
     this.#queues.clear()

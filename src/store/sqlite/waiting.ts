@@ -250,7 +250,7 @@ export class Waiting {
     // What they have not received goes back before anyone is fed: it may be another's turn.
     for (const worker of this.#fresh.workers) hear(db, this.#hungry.get(worker)!)
     this.#heed(db)
-    const everywhere = lookAround || this.#company.isFree(db.clock.monotonic())
+    const everywhere = lookAround || this.#company.isFree(db.begunAt)
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
     for (const request of this.#worthATry(db, everywhere, dry)) {
       const isPassedOver = passOver.has(request.input.worker)
