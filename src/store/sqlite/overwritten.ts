@@ -63,16 +63,17 @@ export class Overwritten {
     if (last?.checkpoints === before.checkpoints) return content !== last.content || this.#misses > 0
     const least = before.idle && header.length >= 32 ? Math.min(before.pages, header.readUInt32BE(28)) : 1
     const short = file.size < least * pages.size
-    return this.#isAnother(pages, meta, lastIn(sequence), short)
+    return this.#isAnother(pages, meta, lastIn(sequence), short, before.idle)
   }
 
   /** After a checkpoint: whether the file still bears this queue's name and has come as far. Once may be chance, while others are at work. */
-  #isAnother(pages: Pages, meta: Buffer, sequence: number, short: boolean): boolean {
+  #isAnother(pages: Pages, meta: Buffer, sequence: number, short: boolean, idle: boolean): boolean {
     const named = meta.includes(pages.epoch)
     if (named) this.#epochAt = pages.meta
     else if (this.#epochAt !== pages.meta) this.#epochAt = undefined // a VACUUM moved it, and is not in the file yet
     const wrong = short || (named ? sequence < this.#sequence : this.#epochAt !== undefined)
-    if (!wrong) this.#sequence = sequence
+    // A checkpoint that was broken off may have brought more than the next one, which a reader can hold back, brings again.
+    if (!wrong && idle) this.#sequence = sequence
     this.#misses = wrong ? this.#misses + 1 : 0
     return this.#misses > 1
   }
