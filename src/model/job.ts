@@ -236,6 +236,9 @@ export function checkNames(what: string, given: object, known: readonly string[]
   for (const key of Object.keys(given)) if (!known.includes(key)) throw invalid(`There is no ${what} '${key}'.`)
 }
 
+/** The default: how long an idempotency key is kept, in ms. */
+export const idempotencyWindow = 86_400_000
+
 /** Checks options and fills in defaults. Throws INVALID_ARGUMENT, also for an option that does not exist. */
 export function jobSpec(type: string, options: JobOptions): JobSpec {
   checkNames('job option', options, optionNames)
@@ -254,7 +257,7 @@ export function jobSpec(type: string, options: JobOptions): JobSpec {
     runAt: options.runAt === undefined ? null : instant(options.runAt, 'runAt'),
     deadline: deadline === undefined || typeof deadline === 'string' ? null : instant(deadline, 'deadline'),
     deadlineIn: typeof deadline === 'string' ? toMs(deadline, 'deadline') : null,
-    idempotencyWindow: toMs(options.idempotencyWindow ?? 86_400_000, 'idempotencyWindow'),
+    idempotencyWindow: toMs(options.idempotencyWindow ?? idempotencyWindow, 'idempotencyWindow'),
     concurrencyKey: options.concurrencyKey === undefined ? null : checkKey(options.concurrencyKey, 'concurrencyKey'),
   }
 }

@@ -1,5 +1,5 @@
 import { isQueueError } from '../../model/errors.ts'
-import { checkKey, checkName } from '../../model/job.ts'
+import { checkKey, checkName, idempotencyWindow } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import { digestOf } from '../digest.ts'
 import { end as endJob, record } from './attempt.ts'
@@ -66,7 +66,14 @@ function refusalOf(db: Db, { id, queue, type, concurrency_key, idempotency_key, 
     if (idempotency_key === null) return null
     checkKey(idempotency_key)
     const { payload } = db.get<{ payload: string }>(`SELECT payload FROM gq_jobs WHERE id = ?1`, id)!
-    const key = { queue, type, key: idempotency_key, id, digest: digestOf(payload), until: created_at + keyWindow }
+    const key = {
+      queue,
+      type,
+      key: idempotency_key,
+      id,
+      digest: digestOf(payload),
+      until: created_at + idempotencyWindow,
+    }
     const holder = takeKey(db, key)
     return holder && holder.job_id !== id ? `Its idempotency key belongs to job ${holder.job_id}.` : null
   } catch (error) {
@@ -74,9 +81,6 @@ function refusalOf(db: Db, { id, queue, type, concurrency_key, idempotency_key, 
     throw error
   }
 }
-
-/** As the default of `submit`: the window of an idempotency key, in ms. */
-const keyWindow = 86_400_000
 
 /** Name of the error that stands in the history of a job that could not be admitted. */
 export const refusedAtAdmission = 'NotAdmitted'

@@ -14,7 +14,7 @@ const leaf = 13
 /** What stands before the name in its row: the length of the record's header, and that of the name as its type has it. */
 const before = [3, 13 + 2 * name.length]
 /** Bytes of an integer by its type in a record (https://www.sqlite.org/fileformat.html#record_format). */
-const integerBytes = [0, 1, 2, 3, 4, 6]
+export const integerBytes = [0, 1, 2, 3, 4, 6]
 
 /** The number of the file, if this is the page that has it; null if not. What looks like it within another row does not count. */
 export function markIn(page: Buffer): number | null {

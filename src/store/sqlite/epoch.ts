@@ -4,12 +4,12 @@ import { lose, type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
 import { markAnew } from './belongs.ts'
 import { storageError, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
+import { stepMs } from './steps.ts'
 
 // Each file has a name of its own, its epoch: tokens and worker ids count from one in every file, and those of one file
 // must fit nothing in a file that was restored in its place.
 
 const stepRows = 500
-const stepMs = 2
 
 /**
  * Marks a copy that takes the place of its source, before anyone opens it: another epoch, and the last number given, by

@@ -113,16 +113,12 @@ export class Lines {
 
   /** Something happened in a queue: any of its lines may have jobs, and it may have room. */
   changed(queue: string): void {
-    this.#bringBack(queue)
+    this.resumed(queue)
     for (const i of this.#ofQueue.get(queue) ?? []) this.#lookAgain(i)
   }
 
   /** A queue may have room. */
   resumed(queue: string): void {
-    this.#bringBack(queue)
-  }
-
-  #bringBack(queue: string): void {
     for (const [i, bound] of this.#aside.get(queue) ?? []) this.#set(i, bound)
     this.#aside.delete(queue)
   }

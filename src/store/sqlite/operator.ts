@@ -7,6 +7,7 @@ import type { Db } from './db.ts'
 import { type Placed, settle, unsettle } from './places.ts'
 import { keepReceipt } from './receipts.ts'
 import { pick } from './search.ts'
+import { stepMs } from './steps.ts'
 
 // What people ask for: each event refuses with NOT_FOUND or INVALID_STATE and then changes nothing.
 
@@ -74,9 +75,6 @@ const events = {
   retry: (db: Db, job: Found) => makeReady(db, job, job.state, 'retry'),
   remove: removeFound,
 }
-
-/** Ms that a page may take: `next` leads on from where it stopped. */
-const stepMs = 2
 
 /** An event for each job of a page that it fits, as far as a step goes; the others stay as they are. */
 export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {

@@ -1,4 +1,5 @@
 import { fstatSync, readSync } from 'node:fs'
+import { integerBytes } from './belongs.ts'
 import type { Db } from './db.ts'
 
 // Whether somebody wrote over the database file in place: `cp other.db jobs.db` keeps the inode, and SQLite, which holds
@@ -127,8 +128,6 @@ export class Cut {
 }
 
 const nameOfSequence = Buffer.from('gq_jobs')
-/** Bytes of an integer by its type in a record (https://www.sqlite.org/fileformat.html#record_format). */
-const integerBytes = [0, 1, 2, 3, 4, 6]
 
 /** The number of gq_jobs in a page of sqlite_sequence; 0 when it has none. What an earlier one left there is never larger. */
 function lastIn(page: Buffer): number {

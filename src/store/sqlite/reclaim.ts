@@ -4,6 +4,7 @@ import { end, failed, limit, lose, type RunningJob, record, selectRunning, timeo
 import type { Db } from './db.ts'
 import { mostUndelivered } from './delivery.ts'
 import { goesOn, type Loss, lossOf } from './losses.ts'
+import { stepMs } from './steps.ts'
 import { seenOver, type Terms } from './terms.ts'
 import { stillGone, type WorkerOf, workerColumns } from './workers.ts'
 
@@ -11,7 +12,6 @@ import { stillGone, type WorkerOf, workerColumns } from './workers.ts'
 // is bounded by rows and by time, so that a large crash never holds the write lock for long; the next look goes on.
 
 const stepRows = 500
-const stepMs = 2
 
 const runningWith = () => `${selectRunning} WHERE j.id = ?1 AND j.state = 'running' AND j.lease_token = ?2`
 

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
+import { idempotencyWindow } from '../../model/job.ts'
 import { states } from '../../model/lifecycle.ts'
 import { digestOf } from '../digest.ts'
 import { newestNumber } from './audit.ts'
@@ -263,7 +264,7 @@ const admitAnew = `
     SELECT COUNT(*) FROM main.gq_jobs WHERE queue = name AND concurrency_key IS NOT NULL AND state = 'ready' AND blocked < 2));
   UPDATE main.gq_jobs SET blocked = 2 WHERE concurrency_key IS NOT NULL AND state = 'ready'`
 const keysMadeAnew = `INSERT OR IGNORE INTO main.gq_keys (queue, type, key, job_id, digest, expires_at)
-  SELECT queue, type, idempotency_key, id, digest(payload), created_at + 86400000 FROM main.gq_jobs j
+  SELECT queue, type, idempotency_key, id, digest(payload), created_at + ${idempotencyWindow} FROM main.gq_jobs j
   WHERE idempotency_key IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM main.gq_keys WHERE queue = j.queue AND type = j.type AND key = j.idempotency_key)
   RETURNING queue, type, key`

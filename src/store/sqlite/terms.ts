@@ -2,6 +2,7 @@ import type { Instant } from '../../model/clock.ts'
 import type { LeasedJob } from '../store.ts'
 import { timeoutGrace } from './attempt.ts'
 import type { Db } from './db.ts'
+import { stepMs } from './steps.ts'
 
 interface Own {
   token: number
@@ -33,9 +34,6 @@ export interface Watched {
 
 /** How long a process must itself have seen a lease over before it takes it, in ms; no lease is taken sooner after it was found over. */
 const leastWatch = 1000
-
-/** How long renewals may take in one transaction. */
-const stepMs = 2
 
 /**
  * How long leases last, on this process's monotonic clock: a wall clock that jumps must neither end a lease that is

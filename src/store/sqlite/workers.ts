@@ -2,6 +2,7 @@ import { type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
 import type { Db } from './db.ts'
 import { goesOn } from './losses.ts'
 import { type Identity, instanceOf } from './processes.ts'
+import { stepMs } from './steps.ts'
 
 /** A row of gq_workers. */
 export interface WorkerRow extends Identity {
@@ -92,7 +93,6 @@ function giveBack(db: Db, worker: number, jobs: RunningJob[], until = Number.POS
 
 /** Jobs that go back in the transaction that signs their worker off. */
 const few = 20
-const stepMs = 2
 
 /** Whether a worker holds more than may go back at once. */
 export const holdsMany = (db: Db, id: number): boolean =>
