@@ -607,7 +607,7 @@ export const mutants: Mutant[] = [
   {
     name: 'never-admitted',
     breaks: 'leaves what somebody inserted with plain SQL where it is',
-    edits: [[round, 'writing && admit(db)', 'writing && db.now < 0 && admit(db)']],
+    edits: [[round, '&& admit(db)', '&& db.now < 0 && admit(db)']],
     tests: ['tests/store/admission.test.ts'],
   },
   {
@@ -709,7 +709,13 @@ export const mutants: Mutant[] = [
   {
     name: 'older-copy-unseen',
     breaks: 'goes on with an older copy of the file that was put in its place',
-    edits: [['store/sqlite/overwritten.ts', 'named ? sequence < this.#sequence : ', 'named ? false : ']],
+    edits: [['store/sqlite/overwritten.ts', 'named ? wentBack : ', 'named ? false : ']],
+    tests: ['tests/store/overwritten.test.ts'],
+  },
+  {
+    name: 'sound-file-given-up',
+    breaks: 'takes a file that a reader keeps half of the WAL out of for one that was cut',
+    edits: [['store/sqlite/overwritten.ts', 'before.whole && header', 'before.idle && header']],
     tests: ['tests/store/overwritten.test.ts'],
   },
   {
