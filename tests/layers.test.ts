@@ -19,7 +19,8 @@ const imports = new Map(
 const rooms: Record<string, string[]> = {
   model: [],
   store: ['model'],
-  'store/sqlite': ['model', 'store'],
+  'store/sqlite': ['model', 'store', 'store/sqlite/schema'],
+  'store/sqlite/schema': [],
   'store/http': ['model', 'store'],
   queue: ['model', 'store', 'store/sqlite', 'store/http'],
   testing: ['model', 'store', 'store/sqlite', 'queue'],
