@@ -1,8 +1,8 @@
+import { notAdmitted as refusedJob } from '../../model/decide.ts'
 import { formatMs } from '../../model/duration.ts'
 import { notFound } from '../../model/errors.ts'
 import { type Job, priorities } from '../../model/job.ts'
 import type { Worker } from '../store.ts'
-import { refusedAtAdmission } from './admission.ts'
 import type { Db } from './db.ts'
 import { overdueFor } from './losses.ts'
 import { job as find, workers } from './queries.ts'
@@ -71,7 +71,7 @@ function lossOf(db: Db, id: number): string | null {
 
 function notAdmitted(db: Db, id: number): string | null {
   const last = lastRecord(db, id)
-  return last?.name === refusedAtAdmission ? `it could not be admitted: ${last.message}` : null
+  return last?.name === refusedJob ? `it could not be admitted: ${last.message}` : null
 }
 
 function companyOf({ company }: Job): string | null {
