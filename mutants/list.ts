@@ -574,7 +574,7 @@ export const mutants: Mutant[] = [
   {
     name: 'depth-unheeded',
     breaks: 'takes more jobs than a queue may hold',
-    edits: [[submit, 'if (queue.max_depth !== null && waiting', 'if (queue.max_depth === 0 && waiting']],
+    edits: [['model/admission.ts', 'if (maxDepth === null || waiting', 'if (maxDepth !== 0 || waiting']],
     tests: contract,
   },
   {
@@ -592,7 +592,13 @@ export const mutants: Mutant[] = [
   {
     name: 'key-unheeded',
     breaks: 'runs jobs of one concurrency key beside each other',
-    edits: [[places, 'max_running_per_key - held', 'max_running_per_key + held']],
+    edits: [
+      [
+        places,
+        'heldOf(db, queue, type, key) < limitOf(db, queue)',
+        '-heldOf(db, queue, type, key) < limitOf(db, queue)',
+      ],
+    ],
     tests: contract,
   },
   {
@@ -610,7 +616,7 @@ export const mutants: Mutant[] = [
   {
     name: 'key-out-of-order',
     breaks: 'keeps the place in a concurrency key for who came first, although a more urgent job waits',
-    edits: [[places, '!last || last.priority < priority', '!last || last.priority < 9']],
+    edits: [['model/admission.ts', '!last || last.priority < job.priority', '!last || last.priority < 9']],
     tests: contract,
   },
   {
@@ -929,7 +935,7 @@ export const mutants: Mutant[] = [
   {
     name: 'past-deadline',
     breaks: 'stores a job whose deadline is past at its submission',
-    edits: [[submit, 'if (deadline > now) return', 'if (deadline > 0) return']],
+    edits: [['model/admission.ts', 'if (deadline > now) return', 'if (deadline > 0) return']],
     tests: contract,
   },
   {
