@@ -522,7 +522,7 @@ export const mutants: Mutant[] = [
   {
     name: 'tick-once',
     breaks: 'does not try a tick again that met a full queue',
-    edits: [['store/sqlite/ticks.ts', 'if (refused) taken--', '']],
+    edits: [['model/schedule.ts', 'refused ? tried - 1 : tried', 'tried']],
     tests: ['tests/queue/ticks.test.ts'],
   },
   {
