@@ -38,6 +38,9 @@ export function afterLoss({ tries, maxAttempts, company, losses }: LostJob, othe
   return { charged: maxAttempts === 1, company: half, losses, becomes: maxAttempts === 1 ? 'dead' : 'ready' }
 }
 
+/** How long a handler that goes on after its attempt keeps its job from starting beside it in the same process, in ms. */
+export const overdueFor = 30_000
+
 /** A job that waits for room in its process lets higher classes pass for this long (ms), before the process first drains. */
 const patience = 5000
 

@@ -1,8 +1,8 @@
-import { drains } from '../../model/company.ts'
+import { drains, overdueFor } from '../../model/company.ts'
 import type { Source } from '../store.ts'
 import { type Db, roomIn } from './db.ts'
 import type { Asker } from './delivery.ts'
-import { type Overdue, overdueFor } from './losses.ts'
+import type { Overdue } from './losses.ts'
 
 // How many jobs a process may hold, when some of them may run beside a limited number of others only.
 

@@ -1,3 +1,4 @@
+import { overdueFor } from '../../model/company.ts'
 import type { Death } from '../../model/loss.ts'
 import type { Source } from '../store.ts'
 import { type Db, line } from './db.ts'
@@ -7,9 +8,6 @@ import { type Db, line } from './db.ts'
 
 /** Most jobs that a row of gq_losses names. */
 const mostNames = 100
-
-/** How long a handler that goes on after its attempt keeps its job from starting beside it in the same process, in ms. */
-export const overdueFor = 30_000
 
 /** Handlers that a worker's row lists at most: an app that never ends its handlers must not make it grow for ever. */
 const mostOverdue = 1000
