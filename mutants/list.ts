@@ -388,7 +388,7 @@ export const mutants: Mutant[] = [
   {
     name: 'drained-in-vain',
     breaks: 'drains a process for a job of limited company, and then does not come to that job',
-    edits: [[company, "if (!mayPass) return 'pass'", "if (!mayPass) return 'stop'"]],
+    edits: [['model/company.ts', "if (!mayPass) return 'pass'", "if (!mayPass) return 'stop'"]],
     tests: ['tests/contract/deaths.test.ts'],
   },
   {
