@@ -9,6 +9,8 @@ export interface Mutant {
 }
 
 const attempt = 'store/sqlite/attempt.ts'
+const decide = 'model/decide.ts'
+const decided = 'store/sqlite/decided.ts'
 const claim = 'store/sqlite/claim.ts'
 const commit = 'store/sqlite/commit.ts'
 const condition = 'store/sqlite/condition.ts'
@@ -24,7 +26,7 @@ const reclaim = 'store/sqlite/reclaim.ts'
 const company = 'store/sqlite/company.ts'
 const terms = 'store/sqlite/terms.ts'
 const round = 'store/sqlite/round.ts'
-const schema = 'store/sqlite/schema.ts'
+const schema = 'store/sqlite/schema/001.ts'
 const search = 'store/sqlite/search.ts'
 const places = 'store/sqlite/places.ts'
 const submit = 'store/sqlite/submit.ts'
@@ -139,18 +141,15 @@ export const mutants: Mutant[] = [
         'payload, attempt + 1 AS attempt, attempt + 1 - budget_from AS tries',
       ],
       [schema, ' AND attempt > budget_from', ''],
-      [attempt, "SET state = 'succeeded', result", "SET state = 'succeeded', attempt = attempt + 1, result"],
+      [attempt, ', result = ?4', ', attempt = attempt + 1, result = ?4'],
+      [decide, 'attempt - budgetFrom', 'attempt + 1 - budgetFrom'],
       [
-        attempt,
-        'const tries = job.attempt - job.budget_from\n',
-        `if (outcome !== 'lost') {
-    db.run('UPDATE gq_jobs SET attempt = attempt + 1 WHERE id = ?1', job.id)
-    job.attempt++
-  }
-  const tries = job.attempt - job.budget_from
-`,
+        decide,
+        'const { attempt, worker, startedAt,',
+        "const attempt = job.attempt + Number(outcome !== 'lost')\n  const { worker, startedAt,",
       ],
-      [attempt, "attempt = attempt - (?2 = 'release')", 'attempt = attempt'],
+      [decide, 'company: null, losses: 0 }', 'company: null, losses: 0, attempt: job.attempt + 1 }'],
+      [decide, 'attempt: job.attempt - 1', 'attempt: job.attempt'],
     ],
     tests: powerCut,
   },
@@ -163,7 +162,9 @@ export const mutants: Mutant[] = [
   {
     name: 'stale-failure',
     breaks: 'takes the failure or the release of an attempt whose lease is over',
-    edits: [[attempt, "AND j.state = 'running' AND j.lease_token = ?2", "AND j.state = 'running' AND ?2 IS NOT NULL"]],
+    edits: [
+      [decided, "AND j.state = 'running' AND j.lease_token = ?2`", "AND j.state = 'running' AND ?2 IS NOT NULL`"],
+    ],
     tests: contract,
   },
   {
@@ -237,7 +238,7 @@ export const mutants: Mutant[] = [
   {
     name: 'charged-release',
     breaks: 'charges an attempt that was given back',
-    edits: [[attempt, "attempt = attempt - (?2 = 'release')", 'attempt = attempt']],
+    edits: [[decide, 'attempt: job.attempt - 1', 'attempt: job.attempt']],
     tests: contract,
   },
   {
@@ -251,35 +252,27 @@ export const mutants: Mutant[] = [
   {
     name: 'no-fresh-budget',
     breaks: "forgets the fresh budget of an operator's retry",
-    edits: [
-      [attempt, "budget_from = CASE ?2 WHEN 'retry' THEN attempt ELSE budget_from END", 'budget_from = budget_from'],
-    ],
+    edits: [[decide, 'budgetFrom: attempt,', '']],
     tests: contract,
   },
   {
     name: 'endless-retry',
     breaks: 'repeats a job whose attempts are used up',
-    edits: [
-      [
-        attempt,
-        'if (job.attempt - job.budget_from >= job.max_attempts)',
-        'if (job.attempt - job.budget_from > job.max_attempts)',
-      ],
-    ],
+    edits: [[decide, 'if (triesOf(job) >= job.maxAttempts)', 'if (triesOf(job) > job.maxAttempts)']],
     tests: contract,
   },
   {
     name: 'permanent-retry',
     breaks: 'repeats what failed for good',
-    edits: [[attempt, "if (kind === 'permanent') return end(db, job, 'running', 'giveUp', 'permanent')\n", '\n']],
+    edits: [[decide, "if (kind === 'permanent') return gaveUp('permanent', now)\n", '\n']],
     tests: contract,
   },
   {
     name: 'no-history',
     breaks: 'keeps the record of the first failed attempt only',
     edits: [
-      [attempt, 'INSERT INTO gq_attempts (job_id', 'INSERT OR IGNORE INTO gq_attempts (job_id'],
-      [attempt, '...[job.id, job.attempt, job.worker,', '...[job.id, 1, job.worker,'],
+      [decided, 'INSERT INTO gq_attempts (job_id', 'INSERT OR IGNORE INTO gq_attempts (job_id'],
+      [decided, '...[id, attempt.attempt,', '...[id, 1,'],
     ],
     tests: contract,
   },
@@ -361,9 +354,9 @@ export const mutants: Mutant[] = [
     breaks: 'repeats a failed job whose cancellation was asked for',
     edits: [
       [
-        attempt,
-        "losses: 0 })\n    if (job.cancel_requested_at !== null) return end(db, job, 'running', 'abort', null)\n",
-        'losses: 0 })\n',
+        decide,
+        "if (job.cancelRequestedAt !== null) return aborted(now)\n  if (kind === 'permanent')",
+        "if (kind === 'permanent')",
       ],
     ],
     tests: contract,
@@ -371,7 +364,7 @@ export const mutants: Mutant[] = [
   {
     name: 'cancel-untold',
     breaks: 'does not tell the handler that its job is to stop',
-    edits: [[operator, "db.events.push({ event: 'cancelRequested', id, token: job.token! })\n", '\n']],
+    edits: [[decide, ", tells: 'cancelRequested' }", ' }']],
     tests: contract,
   },
   {
@@ -395,7 +388,7 @@ export const mutants: Mutant[] = [
   {
     name: 'drained-in-vain',
     breaks: 'drains a process for a job of limited company, and then does not come to that job',
-    edits: [[company, "if (!mayPass) return 'pass'", "if (!mayPass) return 'stop'"]],
+    edits: [['model/company.ts', "if (!mayPass) return 'pass'", "if (!mayPass) return 'stop'"]],
     tests: ['tests/contract/deaths.test.ts'],
   },
   {
@@ -445,7 +438,7 @@ export const mutants: Mutant[] = [
   {
     name: 'charged-stop',
     breaks: 'charges a job whose remote worker had begun to stop',
-    edits: [[reclaim, 'const noEvidence = worker && hadBegunToStop(db, worker)', 'const noEvidence = null']],
+    edits: [[reclaim, 'rebooted: false, stopping: hadBegunToStop(db, worker)', 'rebooted: false, stopping: false']],
     tests: contract,
   },
   {
@@ -457,7 +450,7 @@ export const mutants: Mutant[] = [
   {
     name: 'limited-for-ever',
     breaks: 'limits the company of a job that has failed since',
-    edits: [[attempt, 'limit(db, job, { company: null, losses: 0 })', '']],
+    edits: [[decide, ', company: null, losses: 0 }', ' }']],
     tests: contract,
   },
   {
@@ -493,9 +486,7 @@ export const mutants: Mutant[] = [
   {
     name: 'pruned-dead',
     breaks: 'prunes dead letters as if they were cancelled jobs',
-    edits: [
-      [attempt, "state === 'dead' ? keep_dead : keep_cancelled", "state === 'dead' ? keep_cancelled : keep_cancelled"],
-    ],
+    edits: [[decided, 'pruneAt(db, queue, state)', "pruneAt(db, queue, 'cancelled')"]],
     tests: contract,
   },
   {
@@ -531,7 +522,7 @@ export const mutants: Mutant[] = [
   {
     name: 'tick-once',
     breaks: 'does not try a tick again that met a full queue',
-    edits: [['store/sqlite/ticks.ts', 'if (refused) taken--', '']],
+    edits: [['model/schedule.ts', 'refused ? tried - 1 : tried', 'tried']],
     tests: ['tests/queue/ticks.test.ts'],
   },
   {
@@ -583,7 +574,7 @@ export const mutants: Mutant[] = [
   {
     name: 'depth-unheeded',
     breaks: 'takes more jobs than a queue may hold',
-    edits: [[submit, 'if (queue.max_depth !== null && waiting', 'if (queue.max_depth === 0 && waiting']],
+    edits: [['model/admission.ts', 'if (maxDepth === null || waiting', 'if (maxDepth !== 0 || waiting']],
     tests: contract,
   },
   {
@@ -601,7 +592,13 @@ export const mutants: Mutant[] = [
   {
     name: 'key-unheeded',
     breaks: 'runs jobs of one concurrency key beside each other',
-    edits: [[places, 'max_running_per_key - held', 'max_running_per_key + held']],
+    edits: [
+      [
+        places,
+        'heldOf(db, queue, type, key) < limitOf(db, queue)',
+        '-heldOf(db, queue, type, key) < limitOf(db, queue)',
+      ],
+    ],
     tests: contract,
   },
   {
@@ -619,7 +616,7 @@ export const mutants: Mutant[] = [
   {
     name: 'key-out-of-order',
     breaks: 'keeps the place in a concurrency key for who came first, although a more urgent job waits',
-    edits: [[places, '!last || last.priority < priority', '!last || last.priority < 9']],
+    edits: [['model/admission.ts', '!last || last.priority < job.priority', '!last || last.priority < 9']],
     tests: contract,
   },
   {
@@ -829,13 +826,13 @@ export const mutants: Mutant[] = [
   {
     name: 'hasty-return',
     breaks: 'gives back what an answer gave that may still arrive',
-    edits: [[delivery, 'asked IS NULL OR asked < ?2)', 'asked IS NULL OR ?2 > 0)']],
+    edits: [[delivery, 'j.asked IS NULL OR j.asked < ?2)', 'j.asked IS NULL OR ?2 > 0)']],
     tests: ['tests/store/delivery.test.ts'],
   },
   {
     name: 'endless-returns',
     breaks: 'gives a job back for ever whose answer never arrives',
-    edits: [[delivery, 'undelivered < mostUndelivered', 'undelivered < 1e9']],
+    edits: [['model/loss.ts', 'undelivered < mostUndelivered', 'undelivered < 1e9']],
     tests: ['tests/store/delivery.test.ts'],
   },
   {
@@ -853,7 +850,7 @@ export const mutants: Mutant[] = [
   {
     name: 'no-receipt-of-failure',
     breaks: 'refuses a failure that was taken, when it is sent again',
-    edits: [[attempt, "'failed', error, { token: lease.token })", "'failed', error)"]],
+    edits: [[attempt, 'retryAfter }, db.now, lease.token)', 'retryAfter }, db.now, null)']],
     tests: contract,
   },
   {
@@ -895,7 +892,7 @@ export const mutants: Mutant[] = [
   {
     name: 'many-misfits',
     breaks: 'does to a job of a page what does not fit its state',
-    edits: [[operator, 'if (next(job.state, asked) === undefined) continue', '']],
+    edits: [[decide, "next(state, 'remove') === null", 'state !== null']],
     tests: contract,
   },
   {
@@ -944,7 +941,7 @@ export const mutants: Mutant[] = [
   {
     name: 'past-deadline',
     breaks: 'stores a job whose deadline is past at its submission',
-    edits: [[submit, 'if (deadline > now) return', 'if (deadline > 0) return']],
+    edits: [['model/admission.ts', 'if (deadline > now) return', 'if (deadline > 0) return']],
     tests: contract,
   },
   {

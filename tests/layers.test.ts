@@ -19,7 +19,8 @@ const imports = new Map(
 const rooms: Record<string, string[]> = {
   model: [],
   store: ['model'],
-  'store/sqlite': ['model', 'store'],
+  'store/sqlite': ['model', 'store', 'store/sqlite/schema'],
+  'store/sqlite/schema': [],
   'store/http': ['model', 'store'],
   queue: ['model', 'store', 'store/sqlite', 'store/http'],
   testing: ['model', 'store', 'store/sqlite', 'queue'],
@@ -45,6 +46,10 @@ test('no import leads in a circle', () => {
     done.add(file)
   }
   for (const file of files) visit(file, [])
+})
+
+test('no statement writes a state but from the table of states', () => {
+  for (const [file, source] of text) assert.doesNotMatch(source, /SET\s+state = '(?!\$\{lifecycle)/, file)
 })
 
 /** Files that were longer when this test was made: they may not grow. */

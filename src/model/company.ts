@@ -38,6 +38,9 @@ export function afterLoss({ tries, maxAttempts, company, losses }: LostJob, othe
   return { charged: maxAttempts === 1, company: half, losses, becomes: maxAttempts === 1 ? 'dead' : 'ready' }
 }
 
+/** How long a handler that goes on after its attempt keeps its job from starting beside it in the same process, in ms. */
+export const overdueFor = 30_000
+
 /** A job that waits for room in its process lets higher classes pass for this long (ms), before the process first drains. */
 const patience = 5000
 
@@ -48,4 +51,39 @@ const patience = 5000
  */
 export function drains(heldBackFor: number): boolean {
   return heldBackFor >= patience && Math.floor(Math.log2(heldBackFor / patience)) % 2 === 0
+}
+
+/** A job that may start, as its process weighs it. */
+export interface Candidate {
+  id: number
+  priority: number
+  company: number | null
+}
+
+/** 'pass' leaves it to wait for the job that others are held back for; after 'stop' and 'wait' there is no further: 'wait' is that job from now on. */
+export type Verdict = 'take' | 'pass' | 'stop' | 'wait'
+
+/**
+ * What a process does with one candidate after the other. It runs `held` jobs, of which one allows `least` others (null: any
+ * number); `awaited` is the job that it holds others back for.
+ */
+export function gateOf(
+  held: number,
+  least: number | null,
+  awaited: Candidate | null,
+): (candidate: Candidate) => Verdict {
+  let before = awaited
+  let holds = held
+  let most = (least ?? Number.POSITIVE_INFINITY) + 1
+  return ({ id, priority, company }) => {
+    const isOlder = before !== null && priority === before.priority && id < before.id
+    const mayPass = !before || before.id === id || isOlder || priority < before.priority
+    if (!mayPass) return 'pass'
+    const limit = Math.min(most, (company ?? Number.POSITIVE_INFINITY) + 1)
+    if (holds + 1 > limit) return company !== null && holds > company ? 'wait' : 'stop'
+    holds++
+    most = limit
+    if (before?.id === id) before = null
+    return 'take'
+  }
 }

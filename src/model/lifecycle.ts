@@ -47,4 +47,11 @@ export function next(state: State, event: Event): State | null | undefined {
 
 export const states = Object.keys(lifecycle) as State[]
 
-export const isTerminal = (state: State): boolean => state === 'succeeded' || state === 'dead' || state === 'cancelled'
+/** Where a job has not started yet. */
+export type Waiting = 'scheduled' | 'ready'
+export const isWaiting = (state: State): state is Waiting => state === 'scheduled' || state === 'ready'
+
+/** Where a job has ended. */
+export type Terminal = 'succeeded' | 'dead' | 'cancelled'
+export const isTerminal = (state: State): state is Terminal =>
+  state === 'succeeded' || state === 'dead' || state === 'cancelled'

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { test } from 'node:test'
 import { isTerminal, type State, states } from '../../src/model/lifecycle.ts'
@@ -129,4 +132,17 @@ test('migrating again changes nothing, and a newer file is refused untouched', (
   assert.deepEqual(dump(), before)
   db.exec(`UPDATE gq_meta SET value = '99' WHERE key = 'schema'`)
   assert.throws(() => migrate(db, () => assert.fail('not to be touched')), { code: 'SCHEMA_TOO_NEW' })
+})
+
+/** Of each migration, the SHA-256 of its SQL. A line is added with its file, and never changed once that is released. */
+const frozen = { '001.ts': 'a6db7de380710e395964464cb4b06c79f7687bfd37190843c7a63a1d402f2f43' }
+
+test('migrations are frozen: their text is what it was, and no constant of the program is part of it', async () => {
+  const folder = join(import.meta.dirname, '../../src/store/sqlite/schema')
+  assert.deepEqual(readdirSync(folder), Object.keys(frozen))
+  for (const [file, hash] of Object.entries(frozen)) {
+    const { sql } = (await import(join(folder, file))) as { sql: string }
+    assert.equal(createHash('sha256').update(sql).digest('hex'), hash, file)
+    assert.doesNotMatch(readFileSync(join(folder, file), 'utf8'), /\$\{|import/)
+  }
 })

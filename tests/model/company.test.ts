@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { afterLoss, drains, type LostJob } from '../../src/model/company.ts'
+import { afterLoss, type Candidate, drains, gateOf, type LostJob, type Verdict } from '../../src/model/company.ts'
 
 const fresh: LostJob = { tries: 1, maxAttempts: 3, company: null, losses: 0 }
 
@@ -51,3 +51,23 @@ test('a process that holds jobs back lets higher classes pass for 5 s, none for 
   const spans: [number, boolean][] = [[0, false], [4999, false], [5000, true], [9999, true], [10_000, false], [19_999, false], [20_000, true], [39_999, true], [40_000, false], [80_000, true]] // biome-ignore format: a table
   for (const [ms, expected] of spans) assert.equal(drains(ms), expected, `${ms} ms`)
 })
+
+const one = (id: number, company: number | null = null, priority = 2): Candidate => ({ id, priority, company })
+
+/** Jobs that run, the least company of these, the job that others wait for, the candidates, and what becomes of each. */
+const gates: [number, number | null, Candidate | null, Candidate[], Verdict[]][] = [
+  [9, null, null, [one(1), one(2)], ['take', 'take']],
+  [1, 2, null, [one(1), one(2), one(3)], ['take', 'take', 'stop']], // what runs allows two others
+  [0, null, null, [one(1, 0)], ['take']],
+  [0, null, null, [one(1, 1), one(2), one(3)], ['take', 'take', 'stop']], // what was taken limits those after it
+  [1, null, null, [one(1, 0)], ['wait']],
+  [0, null, null, [one(1), one(2, 0)], ['take', 'wait']],
+  [1, 0, null, [one(1, 5)], ['stop']], // no room beside the other, not for its own company
+  [1, null, one(5, 0), [one(6), one(4), one(7, null, 1)], ['pass', 'take', 'take']], // older ones and higher classes pass
+  [0, null, one(5, 0), [one(5, 0), one(6)], ['take', 'stop']],
+  [0, null, one(5, 3), [one(6), one(5, 3), one(6)], ['pass', 'take', 'take']], // it has its room: the others follow
+]
+
+for (const [held, least, awaited, candidates, expected] of gates)
+  test(`a process of ${held} jobs, company ${least}, awaiting ${awaited?.id}: ${expected.join(', ')}`, () =>
+    assert.deepEqual(candidates.map(gateOf(held, least, awaited)), expected))

@@ -1,9 +1,10 @@
+import { refused } from '../../model/decide.ts'
 import { isQueueError } from '../../model/errors.ts'
 import { checkKey, checkName, idempotencyWindow } from '../../model/job.ts'
-import type { State } from '../../model/lifecycle.ts'
+import { isWaiting, type State } from '../../model/lifecycle.ts'
 import { digestOf } from '../digest.ts'
-import { end as endJob, record } from './attempt.ts'
 import type { Db } from './db.ts'
+import { write } from './decided.ts'
 import { enter, type Placed } from './places.ts'
 import { chunk, inSteps, stepMs } from './steps.ts'
 import { takeKey } from './submit.ts'
@@ -48,9 +49,9 @@ function admitOne(db: Db, job: New): void {
     ...[id, db.sequence()],
   )
   db.moved(queue, type, null, state)
-  const refusal = state === 'ready' || state === 'scheduled' ? refusalOf(db, job) : null
+  const refusal = isWaiting(state) && refusalOf(db, job)
   if (refusal) {
-    refuse(db, job, refusal)
+    write(db, job, refused(state, refusal, db.now))
     return
   }
   if (state === 'ready') enter(db, job)
@@ -80,15 +81,4 @@ function refusalOf(db: Db, { id, queue, type, concurrency_key, idempotency_key, 
     if (isQueueError(error)) return error.message
     throw error
   }
-}
-
-/** Name of the error that stands in the history of a job that could not be admitted. */
-export const refusedAtAdmission = 'NotAdmitted'
-
-/** Ends a job that cannot be admitted. Its history has the reason, as of an attempt; the key is not its own. */
-function refuse(db: Db, job: New, message: string): void {
-  db.run(`UPDATE gq_jobs SET attempt = 1, idempotency_key = NULL WHERE id = ?1`, job.id)
-  const attempt = { ...job, attempt: 1, worker: null, started_at: db.now, cancel_requested_at: null }
-  record(db, attempt, 'failed', { name: refusedAtAdmission, message, stack: null })
-  endJob(db, job, job.state, 'refuse', 'permanent')
 }

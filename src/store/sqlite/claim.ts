@@ -1,5 +1,6 @@
+import { lifecycle } from '../../model/lifecycle.ts'
+import { timeoutGrace } from '../../model/loss.ts'
 import type { LeasedJob, LeaseRequest, Source } from '../store.ts'
-import { timeoutGrace } from './attempt.ts'
 import { firstWithin } from './budget.ts'
 import type { Company, Gate } from './company.ts'
 import { type Db, roomIn } from './db.ts'
@@ -71,17 +72,16 @@ function choose(
   return { taken, heldBack: passed }
 }
 
+const leasing = `UPDATE gq_jobs
+  SET state = '${lifecycle.ready.lease}', attempt = attempt + 1, lease_token = ?2, lease_seq = COALESCE(lease_seq, ?2), worker_id = ?3,
+      started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace}),
+      renewed_at = NULL, over_since = NULL, asked = ?5
+  WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'`
+
 function take(db: Db, worker: number, taken: number[], ask: number | undefined): LeasedJob[] {
   const token = db.nextSequence()
   const ids = JSON.stringify(taken)
-  db.run(
-    `UPDATE gq_jobs
-     SET state = 'running', attempt = attempt + 1, lease_token = ?2, lease_seq = COALESCE(lease_seq, ?2), worker_id = ?3,
-         started_at = ?4, lease_expires_at = ?4 + MIN(visibility_timeout, timeout + ${timeoutGrace}),
-         renewed_at = NULL, over_since = NULL, asked = ?5
-     WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'ready'`,
-    ...[ids, token, worker, db.now, ask ?? null],
-  )
+  db.run(leasing, ids, token, worker, db.now, ask ?? null)
   // Not by RETURNING, which goes through a table of its own: 13.3 µs a job instead of 10.8 (groups of 100).
   const rows = db.arrays(
     `SELECT id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
@@ -92,7 +92,7 @@ function take(db: Db, worker: number, taken: number[], ask: number | undefined):
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
   jobs.sort((a, b) => a.priority - b.priority || a.id - b.id)
-  for (const job of jobs) db.moved(job.queue, job.type, 'ready', 'running')
+  for (const job of jobs) db.moved(job.queue, job.type, 'ready', lifecycle.ready.lease)
   return jobs
 }
 

@@ -1,15 +1,12 @@
-import { drains } from '../../model/company.ts'
+import { drains, gateOf, overdueFor, type Verdict, type Candidate as Weighed } from '../../model/company.ts'
 import type { Source } from '../store.ts'
 import { type Db, roomIn } from './db.ts'
 import type { Asker } from './delivery.ts'
-import { type Overdue, overdueFor } from './losses.ts'
+import type { Overdue } from './losses.ts'
 
 // How many jobs a process may hold, when some of them may run beside a limited number of others only.
 
-export interface Candidate {
-  id: number
-  priority: number
-  company: number | null
+export interface Candidate extends Weighed {
   source: Source
 }
 
@@ -21,8 +18,8 @@ interface HeldBack extends Candidate {
   since: number
 }
 
-/** What the process does with one candidate after the other: 'pass' leaves it to wait for `before`, after 'stop' there is no further. */
-export type Gate = (candidate: Candidate) => 'take' | 'pass' | 'stop'
+/** What the process does with one candidate after the other. */
+export type Gate = (candidate: Candidate) => Exclude<Verdict, 'wait'>
 
 /** What a claim has to heed. */
 export interface Heeded {
@@ -114,30 +111,19 @@ export class Company {
   }
 
   #gate(db: Db, worker: number, instance: string, awaited: HeldBack | null): Gate {
-    let before = awaited
     const { held, least } = db.get<{ held: number; least: number | null }>(
       `SELECT COUNT(*) AS held, MIN(company) AS least FROM gq_jobs
        WHERE state = 'running' AND (worker_id = ?1 OR worker_id IN (SELECT id FROM gq_workers WHERE instance = ?2 AND ended_at IS NULL))`,
       ...[worker, instance],
     )!
-    let holds = held
-    let most = (least ?? Number.POSITIVE_INFINITY) + 1
-    return ({ id, priority, company, source }) => {
-      const isOlder = before !== null && priority === before.priority && id < before.id
-      const mayPass = !before || before.id === id || isOlder || priority < before.priority
-      if (!mayPass) return 'pass'
-      const limit = Math.min(most, (company ?? Number.POSITIVE_INFINITY) + 1)
-      if (holds + 1 <= limit) {
-        holds++
-        most = limit
-        if (this.#heldBack.get(instance)?.id === id) this.#heldBack.delete(instance)
-        if (before?.id === id) before = null
-        return 'take'
-      }
-      if (company !== null && holds > company) {
-        const since = this.#heldBack.get(instance)?.since ?? db.clock.monotonic() // none once the one before has its room
-        this.#heldBack.set(instance, { id, priority, company, source, worker, since })
-      }
+    const judge = gateOf(held, least, awaited)
+    return (candidate) => {
+      const verdict = judge(candidate)
+      const heldBack = this.#heldBack.get(instance)
+      if (verdict === 'take' && heldBack?.id === candidate.id) this.#heldBack.delete(instance)
+      if (verdict !== 'wait') return verdict
+      const since = heldBack?.since ?? db.clock.monotonic() // none once the one before has its room
+      this.#heldBack.set(instance, { ...candidate, worker, since })
       return 'stop'
     }
   }

@@ -1,14 +1,14 @@
+import { released } from '../../model/decide.ts'
 import { GopherQueueError } from '../../model/errors.ts'
+import { mayBeUnheard } from '../../model/loss.ts'
 import type { LeaseRequest, Operation } from '../store.ts'
-import { type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
 import type { Db } from './db.ts'
+import { type RunningJob, selectRunning, write } from './decided.ts'
 import type { Request } from './request.ts'
 
 // Whether what a worker on the network was given has reached it. Nothing is taken back because a connection closed, as the
 // answer may have arrived: the worker's next request says what it has.
 
-/** How often a job goes back because its worker never received it; after that its lease runs out, as that of any job. */
-export const mostUndelivered = 3
 /** Lost answers in a row after which a worker gets one job at a time. */
 const lostInARow = 3
 /** Most jobs that one request gives back, so that it holds nobody up: a later one goes on. */
@@ -83,17 +83,14 @@ function receive(
     ...[worker, JSON.stringify(holds), db.now],
   )
   // What an answer gave that it may still receive is on its way.
-  const lost = db.all<{ id: number; undelivered: number; asked: number | null }>(
-    `SELECT id, undelivered, asked FROM gq_jobs
-     WHERE state = 'running' AND worker_id = ?1 AND renewed_at IS NULL AND (?2 IS NULL OR asked IS NULL OR asked < ?2)
+  const lost = db.all<RunningJob>(
+    `${selectRunning}
+     WHERE j.state = 'running' AND j.worker_id = ?1 AND j.renewed_at IS NULL AND (?2 IS NULL OR j.asked IS NULL OR j.asked < ?2)
      LIMIT ${stepRows}`,
     ...[worker, since ?? null],
   )
-  const returned = lost.filter(({ undelivered }) => undelivered < mostUndelivered)
-  for (const { id } of returned) {
-    releaseHeld(db, db.get<RunningJob>(`${selectRunning} WHERE j.id = ?1`, id)!)
-    db.run(`UPDATE gq_jobs SET undelivered = undelivered + 1 WHERE id = ?1`, id)
-  }
+  const returned = lost.filter(mayBeUnheard)
+  for (const job of returned) write(db, job, released(job, db.now, null, true))
   if (asked !== null && since !== undefined && asked >= since) return // that answer is not judged yet
   const wasLost = asked === null ? returned.length > 0 : lost.some((job) => job.asked === asked)
   if (asked !== null || wasLost)

@@ -1,9 +1,10 @@
 import type { DatabaseSync } from 'node:sqlite'
+import { restored } from '../../model/decide.ts'
 import { isQueueError } from '../../model/errors.ts'
-import { lose, type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
 import { markAnew } from './belongs.ts'
 import { storageError, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
+import { type RunningJob, selectRunning, write } from './decided.ts'
 import { stepMs } from './steps.ts'
 
 // Each file has a name of its own, its epoch: tokens and worker ids count from one in every file, and those of one file
@@ -76,20 +77,12 @@ function step(db: Db): boolean {
   )
   const end = db.clock.monotonic() + stepMs
   let returned = 0
-  while (returned < jobs.length && (returned === 0 || db.clock.monotonic() < end)) giveBack(db, jobs[returned++]!)
+  while (returned < jobs.length && (returned === 0 || db.clock.monotonic() < end)) {
+    const job = jobs[returned++]!
+    write(db, job, restored(job, db.now))
+  }
   const more = returned < jobs.length || jobs.length === stepRows
   if (!more) db.run(`DELETE FROM gq_meta WHERE key = 'returning'`)
   db.commit()
   return more
-}
-
-function giveBack(db: Db, job: RunningJob): void {
-  if (job.max_attempts > 1) releaseHeld(db, job)
-  else lose(db, job, restored, null, null)
-}
-
-const restored = {
-  name: 'Restored',
-  message: 'It ran when this copy of the file was made: it may have run, and may be tried once only.',
-  stack: null,
 }

@@ -1,3 +1,5 @@
+import { overdueFor } from '../../model/company.ts'
+import type { Death } from '../../model/loss.ts'
 import type { Source } from '../store.ts'
 import { type Db, line } from './db.ts'
 
@@ -7,17 +9,8 @@ import { type Db, line } from './db.ts'
 /** Most jobs that a row of gq_losses names. */
 const mostNames = 100
 
-/** How long a handler that goes on after its attempt keeps its job from starting beside it in the same process, in ms. */
-export const overdueFor = 30_000
-
 /** Handlers that a worker's row lists at most: an app that never ends its handlers must not make it grow for ever. */
 const mostOverdue = 1000
-
-export interface Loss {
-  id: number
-  /** Jobs of the process. */
-  jobs: number
-}
 
 /** A handler that still runs although its attempt is over: as gq_workers.overdue lists it. */
 export interface Overdue {
@@ -29,8 +22,8 @@ export interface Overdue {
 const ofInstance = `IN (SELECT id FROM gq_workers WHERE ended_at IS NULL AND instance = (SELECT instance FROM gq_workers WHERE id = ?1))`
 
 /** The loss that the process of a worker is in: settled now, from all that its workers hold, unless it is known. */
-export function lossOf(db: Db, worker: number, process: string): Loss {
-  const known = db.get<Loss>(
+export function lossOf(db: Db, worker: number, process: string): Death {
+  const known = db.get<Death>(
     `SELECT l.id, l.jobs FROM gq_workers w JOIN gq_losses l ON l.id = w.loss_id WHERE w.id = ?1`,
     worker,
   )

@@ -1,9 +1,10 @@
+import { cancelled, type Decision, mayBeRemoved, retried } from '../../model/decide.ts'
 import { GopherQueueError, notFound } from '../../model/errors.ts'
-import { type Event, next, type State } from '../../model/lifecycle.ts'
+import type { State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
 import { admitNamed } from './admission.ts'
-import { end, makeReady } from './attempt.ts'
 import type { Db } from './db.ts'
+import { write } from './decided.ts'
 import { type Placed, settle, unsettle } from './places.ts'
 import { keepReceipt } from './receipts.ts'
 import { pick } from './search.ts'
@@ -11,12 +12,21 @@ import { stepMs } from './steps.ts'
 
 // What people ask for: each event refuses with NOT_FOUND or INVALID_STATE and then changes nothing.
 
-type Found = Placed & { state: State; token: number | null; key: string | null }
+interface Found extends Placed {
+  state: State
+  attempt: number
+  deadline: number | null
+  cancelRequestedAt: number | null
+  leaseSeq: number | null
+  token: number | null
+  key: string | null
+}
 
 function find(db: Db, id: number): Found {
   admitNamed(db, id)
   const job = db.get<Found>(
-    `SELECT id, queue, type, priority, concurrency_key, state, lease_token AS token, idempotency_key AS key
+    `SELECT id, queue, type, priority, concurrency_key, state, attempt, deadline, cancel_requested_at AS cancelRequestedAt,
+            lease_seq AS leaseSeq, lease_token AS token, idempotency_key AS key
      FROM gq_jobs WHERE id = ?1`,
     id,
   )
@@ -24,56 +34,43 @@ function find(db: Db, id: number): Found {
   return job
 }
 
-function mustFit({ id, state }: Found, event: Event): void {
-  if (next(state, event) === undefined)
-    throw new GopherQueueError(
-      'INVALID_STATE',
-      `Job ${id} is ${state}: '${event}' does not fit that. Nothing was changed.`,
-      {
-        details: { state },
-      },
-    )
+/** What each event makes of a job; null, and nothing is changed, where it does not fit the job's state. */
+const events = {
+  cancel: (db: Db, job: Found) => decided(db, job, cancelled(job, db.now)),
+  retry: (db: Db, job: Found) => decided(db, job, retried(job, db.now)),
+  remove: removeFound,
+}
+
+const decided = (db: Db, job: Found, decision: Decision | null): Fate | null => decision && write(db, job, decision)
+
+function refuse({ id, state }: Found, event: keyof typeof events): never {
+  throw new GopherQueueError(
+    'INVALID_STATE',
+    `Job ${id} is ${state}: '${event}' does not fit that. Nothing was changed.`,
+    { details: { state } },
+  )
 }
 
 /** Cancels at once what is not running; asks a running one to stop. */
 export function cancel(db: Db, id: number): Fate {
   const job = find(db, id)
-  if (job.state !== 'running') mustFit(job, 'cancel')
-  return cancelFound(db, job)
-}
-
-function cancelFound(db: Db, job: Found): Fate {
-  const { id, state } = job
-  if (state !== 'running') return end(db, job, state, 'cancel', null)
-  db.run(`UPDATE gq_jobs SET cancel_requested_at = COALESCE(cancel_requested_at, ?2) WHERE id = ?1`, id, db.now)
-  db.events.push({ event: 'cancelRequested', id, token: job.token! })
-  return { state: 'running', runAt: null, reason: null }
+  return events.cancel(db, job) ?? refuse(job, 'cancel')
 }
 
 /** An operator's retry: a fresh attempt budget, the history stays. */
 export function retry(db: Db, id: number): Fate {
   return db.atomic(() => {
     const job = find(db, id)
-    mustFit(job, 'retry')
-    return makeReady(db, job, job.state, 'retry')
+    return events.retry(db, job) ?? refuse(job, 'retry')
   })
 }
 
 /** Deletes an ended job and its history. */
 export function remove(db: Db, id: number): null {
-  db.atomic(() => {
+  return db.atomic(() => {
     const job = find(db, id)
-    mustFit(job, 'remove')
-    removeFound(db, job)
+    return removeFound(db, job) ? null : refuse(job, 'remove')
   })
-  return null
-}
-
-/** What each event of `many` does to a job that it fits. */
-const events = {
-  cancel: cancelFound,
-  retry: (db: Db, job: Found) => makeReady(db, job, job.state, 'retry'),
-  remove: removeFound,
 }
 
 /** An event for each job of a page that it fits, as far as a step goes; the others stay as they are. */
@@ -84,9 +81,7 @@ export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
     let changed = 0
     for (const [i, id] of ids.entries()) {
       const job = find(db, id)
-      const asked = job.state === 'running' && event === 'cancel' ? 'requestCancel' : event
-      if (next(job.state, asked) === undefined) continue
-      events[event](db, job)
+      if (!events[event](db, job)) continue
       changed++
       if (db.clock.monotonic() >= end && i < ids.length - 1) return { changed, next: id }
     }
@@ -94,8 +89,9 @@ export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
   })
 }
 
-/** What a person removes takes its key along: whoever submits it again means it. */
-function removeFound(db: Db, job: Found): void {
+/** What a person removes takes its key along: whoever submits it again means it. False where the job's state does not fit. */
+function removeFound(db: Db, job: Found): boolean {
+  if (!mayBeRemoved(job.state)) return false
   keepReceipt(db, job.id)
   deleteJob(db, job)
   if (job.key !== null)
@@ -103,6 +99,7 @@ function removeFound(db: Db, job: Found): void {
       `DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3 AND job_id = ?4`,
       ...[job.queue, job.type, job.key, job.id],
     )
+  return true
 }
 
 /** Its key goes with it only if the key's window is over. */

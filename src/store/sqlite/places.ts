@@ -1,3 +1,4 @@
+import { givesWay, placesOwed } from '../../model/admission.ts'
 import { type Db, line } from './db.ts'
 
 // Jobs of one concurrency key (queue, type, key). Those that run or may start hold a place; the others are blocked, and not
@@ -22,24 +23,24 @@ const waiting = `${ofKey} AND blocked = 1 AND run_at IS NULL AND finished_at IS 
  * not started makes room for one that comes before it. Answers whether it may start.
  */
 export function enter(db: Db, job: Placed): boolean {
-  const { id, queue, type, priority, concurrency_key: key } = job
+  const { id, queue, type, concurrency_key: key } = job
   if (key === null) return true
   db.run(`UPDATE gq_jobs SET blocked = 1 WHERE id = ?1 AND blocked <> 1`, id)
   db.waiting.set(line(queue, type), true)
-  if (roomOf(db, queue, type, key) <= 0) {
+  if (!hasRoom(db, queue, type, key)) {
     const last = db.get<Pick<Placed, 'id' | 'priority'>>(
       `SELECT id, priority FROM gq_jobs WHERE ${placed} AND state = 'ready' ORDER BY priority DESC, id DESC LIMIT 1`,
       ...[queue, type, key],
     )
-    if (!last || last.priority < priority || (last.priority === priority && last.id < id)) return false
-    db.run(`UPDATE gq_jobs SET blocked = 1 WHERE id = ?1`, last.id)
+    if (!givesWay(last, job)) return false
+    db.run(`UPDATE gq_jobs SET blocked = 1 WHERE id = ?1`, last!.id)
   }
   return give(db, queue, type, key) === id
 }
 
 /** A job is no longer ready or running: the first that waits for a place of its key may have one. */
 export function leave(db: Db, { queue, type, concurrency_key: key }: Omit<Placed, 'id' | 'priority'>): void {
-  if (key !== null && mayWait(db, queue, type) && roomOf(db, queue, type, key) > 0) give(db, queue, type, key)
+  if (key !== null && mayWait(db, queue, type) && hasRoom(db, queue, type, key)) give(db, queue, type, key)
 }
 
 /** As `leave`, of a job whose row was not read. */
@@ -62,13 +63,13 @@ function mayWait(db: Db, queue: string, type: string): boolean {
   return found !== undefined
 }
 
-function roomOf(db: Db, queue: string, type: string, key: string): number {
-  const { held } = db.get<{ held: number }>(
-    `SELECT COUNT(*) AS held FROM gq_jobs WHERE ${placed}`,
-    ...[queue, type, key],
-  )!
-  return db.queue(queue).max_running_per_key - held
-}
+const limitOf = (db: Db, queue: string): number => db.queue(queue).max_running_per_key
+
+const heldOf = (db: Db, queue: string, type: string, key: string): number =>
+  db.get<{ held: number }>(`SELECT COUNT(*) AS held FROM gq_jobs WHERE ${placed}`, queue, type, key)!.held
+
+const hasRoom = (db: Db, queue: string, type: string, key: string): boolean =>
+  heldOf(db, queue, type, key) < limitOf(db, queue)
 
 /** Gives a free place to the first that waits: it is ready from this event on. */
 function give(db: Db, queue: string, type: string, key: string): number | undefined {
@@ -137,24 +138,23 @@ function settleKeys(db: Db, queue: string, from: Key, end: number): Key | null {
 
 /** Gives or takes some places of one key; false when it has as many as it may. */
 function settleSome(db: Db, queue: string, { type, key }: Key): boolean {
-  const room = roomOf(db, queue, type, key)
-  const some = Math.min(Math.abs(room), rows)
-  if (room > 0) {
+  const owed = placesOwed(limitOf(db, queue), heldOf(db, queue, type, key), rows)
+  if (owed > 0) {
     const given = db.run(
       `UPDATE gq_jobs SET blocked = 0, ready_seq = CASE WHEN lease_seq IS NULL THEN ?4 ELSE ready_seq END
        WHERE id IN (
          SELECT id FROM gq_jobs WHERE ${waiting} ORDER BY priority, id LIMIT ?5)`,
-      ...[queue, type, key, db.nextSequence(), some],
+      ...[queue, type, key, db.nextSequence(), owed],
     )
     db.readied.add(line(queue, type))
     return given === rows
   }
-  if (room === 0) return false
+  if (owed === 0) return false
   const taken = db.run(
     `UPDATE gq_jobs SET blocked = 1
      WHERE id IN (
        SELECT id FROM gq_jobs WHERE ${placed} AND state = 'ready' ORDER BY priority DESC, id DESC LIMIT ?4)`,
-    ...[queue, type, key, some],
+    ...[queue, type, key, -owed],
   )
   return taken === rows
 }

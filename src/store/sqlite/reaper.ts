@@ -1,10 +1,11 @@
-import type { State } from '../../model/lifecycle.ts'
+import { due, expired } from '../../model/decide.ts'
 import { someAreNew } from './admission.ts'
-import { end as endJob, seenIsOld } from './attempt.ts'
+import { seenIsOld } from './attempt.ts'
 import type { Db } from './db.ts'
+import { write } from './decided.ts'
 import type { Early } from './delays.ts'
 import { deleteJob } from './operator.ts'
-import { enter, type Placed, settle, settlingDue } from './places.ts'
+import { type Placed, settle, settlingDue } from './places.ts'
 import { keepReceipt } from './receipts.ts'
 import { findOver, reclaimDeadWorkers, reclaimOver, reclaimRanOut } from './reclaim.ts'
 import { chunk, inSteps, stepMs } from './steps.ts'
@@ -19,40 +20,25 @@ import { workersGone } from './workers.ts'
 const historyChunk = 20
 export const pruneEvery = 5
 
-const selectPlaced = 'SELECT id, queue, type, priority, concurrency_key, state FROM gq_jobs'
+type Waiting = Placed & { state: 'scheduled' | 'ready'; leaseSeq: number | null }
+const selectWaiting = 'SELECT id, queue, type, priority, concurrency_key, state, lease_seq AS leaseSeq FROM gq_jobs'
 const mayExpire = `deadline IS NOT NULL AND state IN ('scheduled', 'ready') AND blocked < 2`
 
 /** Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant. */
 export function ripen(db: Db): void {
   const end = db.clock.monotonic() + stepMs
-  let sequence: number | undefined
-  const due = () =>
-    db.all<Placed>(
-      `${selectPlaced} WHERE state = 'scheduled' AND blocked < 2 AND run_at <= ?1 ORDER BY run_at, id LIMIT ${chunk}`,
+  let number: number | undefined
+  const ripe = () =>
+    db.all<Waiting>(
+      `${selectWaiting} WHERE state = 'scheduled' AND blocked < 2 AND run_at <= ?1 ORDER BY run_at, id LIMIT ${chunk}`,
       db.now,
     )
-  inSteps(db, end, due, (job) => {
-    sequence ??= db.nextSequence()
-    ripened(db, job, sequence)
+  inSteps(db, end, ripe, (job) => {
+    number ??= db.nextSequence()
+    write(db, job, due(job), number)
   })
-  const late = () =>
-    db.all<Placed & { state: State }>(`${selectPlaced} WHERE deadline <= ?1 AND ${mayExpire} LIMIT ${chunk}`, db.now)
-  inSteps(db, end, late, (job) => {
-    endJob(db, job, job.state, 'expire', 'expired')
-    db.events.push({ event: 'expired', id: job.id, queue: job.queue, type: job.type })
-  })
-}
-
-function ripened(db: Db, job: Placed, sequence: number): void {
-  const { id, queue, type } = job
-  db.run(
-    `UPDATE gq_jobs
-     SET state = 'ready', run_at = NULL, ready_seq = CASE WHEN lease_seq IS NULL THEN ?2 ELSE ready_seq END
-     WHERE id = ?1`,
-    ...[id, sequence],
-  )
-  db.moved(queue, type, 'scheduled', 'ready')
-  enter(db, job)
+  const late = () => db.all<Waiting>(`${selectWaiting} WHERE deadline <= ?1 AND ${mayExpire} LIMIT ${chunk}`, db.now)
+  inSteps(db, end, late, (job) => write(db, job, expired(job, db.now)))
 }
 
 /** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. True when some are left. */
@@ -141,8 +127,8 @@ function pruneLosses(db: Db): boolean {
 function ripenEarly(db: Db, early: Early[]): void {
   const end = db.clock.monotonic() + stepMs
   for (const { id, runAt } of early) {
-    const job = db.get<Placed>(`${selectPlaced} WHERE id = ?1 AND state = 'scheduled' AND run_at = ?2`, ...[id, runAt])
-    if (job) ripened(db, job, db.nextSequence())
+    const job = db.get<Waiting>(`${selectWaiting} WHERE id = ?1 AND state = 'scheduled' AND run_at = ?2`, id, runAt)
+    if (job) write(db, job, due(job))
     db.early.push({ id, runAt })
     if (db.clock.monotonic() >= end) return
   }

@@ -1,4 +1,5 @@
-import { GopherQueueError, invalid } from '../../model/errors.ts'
+import { mustHaveRoom, startOf } from '../../model/admission.ts'
+import { GopherQueueError } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import { digestOf, digestOfAll } from '../digest.ts'
@@ -68,17 +69,8 @@ function insertRun(
 ): number[] {
   const { now } = db
   const queue = db.queue(spec.queue)
-  const waiting = queue.counts.ready + queue.counts.scheduled
-  if (queue.max_depth !== null && waiting + payloads.length > queue.max_depth)
-    throw new GopherQueueError(
-      'QUEUE_FULL',
-      `Queue '${spec.queue}' holds ${waiting} waiting jobs and takes at most ${queue.max_depth}. The submission was not accepted: submit again when workers have caught up.`,
-    )
-  const due = spec.runAt ?? now + spec.delay
-  const runAt = due > now ? due : null
-  const state = runAt === null ? 'ready' : 'scheduled'
-  const deadline = spec.deadline ?? (spec.deadlineIn === null ? null : now + spec.deadlineIn)
-  if (deadline !== null) mustBeAhead(deadline, spec.deadline === null, now)
+  mustHaveRoom(spec.queue, queue.max_depth, queue.counts.ready + queue.counts.scheduled, payloads.length)
+  const { state, runAt, deadline } = startOf(spec, now)
   const { priority, maxAttempts, timeout, onTimeout, visibilityTimeout } = spec
   const backoff = spec.backoff === null ? null : JSON.stringify(spec.backoff)
   // biome-ignore format: in the order of the INSERT's columns
@@ -99,15 +91,6 @@ function insertRun(
 /** New jobs wait for a place of their key. They are of one class: where one gets none, those after it get none either. */
 function enterAll(db: Db, { queue, type, priority }: JobSpec, key: string, ids: number[]): void {
   for (const id of ids) if (!enter(db, { id, queue, type, priority, concurrency_key: key })) return
-}
-
-/** Refuses a deadline by which no attempt can start: mostly it is a duration that was given as a number. */
-function mustBeAhead(deadline: number, relative: boolean, now: number): void {
-  if (deadline > now) return
-  const at = relative ? `${deadline - now} ms from now` : `${deadline} (${new Date(deadline).toISOString()})`
-  throw invalid(
-    `The deadline, ${at}, is past: no attempt could start. A number is an instant in Unix ms; a time from now is a string, such as '60s'.`,
-  )
 }
 
 interface Key {

@@ -1,6 +1,6 @@
 import type { Instant } from '../../model/clock.ts'
+import { timeoutGrace } from '../../model/loss.ts'
 import type { LeasedJob } from '../store.ts'
-import { timeoutGrace } from './attempt.ts'
 import type { Db } from './db.ts'
 import { stepMs } from './steps.ts'
 

@@ -1,6 +1,6 @@
-import { newestTimes, nextTime } from '../../model/cron.ts'
-import { type ErrorCode, type GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
+import { type GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
+import { endsByItself, fateOf, isOutdated, isPlanOf, type Plan, planOf, replacedTick, standingAfter, type Ticking } from '../../model/schedule.ts' // biome-ignore format: long
 import type { Schedule, ScheduleSettings } from '../store.ts'
 import { isStorageFault } from './connection.ts'
 import type { Db } from './db.ts'
@@ -9,38 +9,18 @@ import { submit } from './submit.ts'
 // What time makes of schedules. Which ticks are owed is computed before the write lock is taken, and a step of both ends
 // by the clock: thousands of schedules that were down for a week hold no submission up.
 
-/** A tick that nobody took within this time was missed. */
-const missedAfter = 60_000
-const mostMissed = 1000
 const planMs = 10
 const planRows = 500
 const fireMs = 2
-/** A tick that was refused for want of room is tried again so soon at first; later after a tenth of the time that it has waited. */
-const retry = { first: 1000, longest: 60_000 }
-/** Refusals that end by themselves. */
-const refusals: ReadonlySet<ErrorCode> = new Set(['QUEUE_FULL', 'STORAGE_FULL'])
 
-interface Row extends Pick<ScheduleSettings, 'name' | 'cron' | 'timezone' | 'payload' | 'missed' | 'overlap'> {
+interface Row extends Ticking, Pick<ScheduleSettings, 'name' | 'payload' | 'overlap'> {
   spec: string
-  next_at: number
-  owed_at: number | null
-  last_job: number | null
+  lastJob: number | null
   problem: string | null
 }
-const selectDue = `SELECT name, cron, timezone, spec, payload, missed, overlap, next_at, owed_at, last_job, problem
+const selectDue = `SELECT name, cron, timezone, spec, payload, missed, overlap, next_at AS nextAt, owed_at AS owedAt,
+    last_job AS lastJob, problem
   FROM gq_schedules WHERE paused = 0 AND next_at IS NOT NULL AND next_at <= ?1`
-
-type Line = Pick<Row, 'cron' | 'timezone' | 'missed'>
-interface Plan extends Line {
-  /** The oldest tick that was owed. */
-  from: number
-  /** Ticks that are worth a job, oldest first. */
-  ticks: number[]
-  /** The first tick after these. */
-  next: number | null
-  /** Why its line cannot be read, if somebody wrote it with plain SQL. */
-  unreadable?: GopherQueueError
-}
 
 /** What the schedules owe, as it was computed outside the write lock. Only a cache: each row is compared under the lock. */
 export class Ticks {
@@ -55,7 +35,7 @@ export class Ticks {
       const names = new Set(due.map(({ name }) => name))
       for (const name of this.#plans.keys()) if (!names.has(name)) this.#plans.delete(name)
       for (const row of due) {
-        if (isOf(this.#plans.get(row.name), row)) continue
+        if (isPlanOf(this.#plans.get(row.name), row)) continue
         this.#plans.set(row.name, planOf(row, db.now))
         if (db.clock.monotonic() >= end) return
       }
@@ -72,8 +52,7 @@ export class Ticks {
     const end = db.clock.monotonic() + fireMs
     for (const [name, plan] of this.#plans) {
       const row = db.get<Row>(`${selectDue} AND name = ?2`, db.now, name)
-      const isOld = plan.missed !== 'all' && plan.next !== null && plan.next <= db.now // later ticks count too
-      if (!row || isOld || !isOf(plan, row)) this.#plans.delete(name)
+      if (!row || isOutdated(plan, db.now) || !isPlanOf(plan, row)) this.#plans.delete(name)
       else {
         this.#plans.delete(name)
         if (!fire(db, row, plan, full, end)) this.#plans.set(name, plan) // after the others: a thousand ticks hold none of them up
@@ -93,66 +72,41 @@ export function nextTick(db: Db): number | null {
   )!.at
 }
 
-const firstOf = ({ owed_at, next_at }: Row): number => owed_at ?? next_at
-
-const isOf = (plan: Plan | undefined, row: Row): boolean =>
-  plan?.from === firstOf(row) && plan.cron === row.cron && plan.timezone === row.timezone && plan.missed === row.missed
-
-function planOf(row: Row, now: number): Plan {
-  const { cron, timezone, missed } = row
-  const from = firstOf(row)
-  try {
-    const most = missed === 'all' ? mostMissed : 1
-    const later = newestTimes(cron, timezone, most, from, now)
-    const ticks = later.length < most ? [from, ...later] : later
-    return { cron, timezone, missed, from, ticks, next: nextTime(cron, timezone, now) }
-  } catch (error) {
-    if (!isQueueError(error)) throw error
-    return { cron, timezone, missed, from, ticks: [], next: null, unreadable: error }
-  }
-}
-
 /** Takes the ticks of one schedule until the step is over: false when some are left, which the plan then starts with. */
 function fire(db: Db, row: Row, plan: Plan, full: GopherQueueError | null, end: number): boolean {
-  const { name, overlap, missed, owed_at: owed } = row
+  const { name, overlap } = row
   const before = row.problem === null ? null : (JSON.parse(row.problem) as Problem)
   let problem = plan.unreadable ? told(db, plan.unreadable) : null
-  if (missed === 'skip' && owed !== null && plan.ticks[0] !== owed) lose(db, name, owed, before)
-  let job = row.last_job
-  let taken = 0
+  const replaced = replacedTick(row, plan)
+  if (replaced !== null) lose(db, name, replaced, before)
+  let job = row.lastJob
+  let tried = 0
   let refused = false
   for (const tick of plan.ticks) {
-    if (refused || (taken > 0 && db.clock.monotonic() >= end)) break
-    taken++
-    if (missed === 'skip' && db.now - tick >= missedAfter) {
-      if (tick === owed) lose(db, name, tick, before)
-      continue
-    }
-    if (overlap === 'skip' && job !== null && lives(db, job)) continue
+    if (refused || (tried > 0 && db.clock.monotonic() >= end)) break
+    tried++
+    const overlaps = overlap === 'skip' && job !== null && lives(db, job)
+    const fate = fateOf(tick, row, overlaps, db.now)
+    if (fate === 'lost') lose(db, name, tick, before)
+    if (fate !== 'due') continue
     const outcome = submitTick(db, row, tick, full)
     problem = 'id' in outcome ? null : told(db, outcome.refused)
     if ('id' in outcome) job = outcome.id
-    else if (refusals.has(outcome.refused.code)) refused = true
+    else if (endsByItself(outcome.refused)) refused = true
     else lose(db, name, tick, problem)
   }
-  if (refused) taken--
-  const left = plan.ticks[taken]
-  const next = refused ? Math.min(again(db.now, left!), plan.next ?? Number.POSITIVE_INFINITY) : (left ?? plan.next)
+  const { lastAt, nextAt, owedAt, left } = standingAfter(plan, tried, refused, db.now)
   db.run(
     `UPDATE gq_schedules
      SET last_at = COALESCE(?2, last_at), last_job = ?3, next_at = ?4, owed_at = ?5, problem = ?6 WHERE name = ?1`,
-    ...[name, plan.ticks[taken - 1] ?? null, job, next, refused ? left! : null, problem && JSON.stringify(problem)],
+    ...[name, lastAt, job, nextAt, owedAt, problem && JSON.stringify(problem)],
   )
-  db.soonest = Math.min(db.soonest, next ?? db.soonest)
-  if (left === undefined || refused) return true
-  plan.from = left
-  plan.ticks = plan.ticks.slice(taken)
+  db.soonest = Math.min(db.soonest, nextAt ?? db.soonest)
+  if (left.length === 0) return true
+  plan.from = left[0]!
+  plan.ticks = left
   return false
 }
-
-/** When a tick that was refused is tried again. */
-const again = (now: number, tick: number): number =>
-  now + Math.min(Math.max(retry.first, Math.floor((now - tick) / 10)), retry.longest)
 
 function submitTick(
   db: Db,

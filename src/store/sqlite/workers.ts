@@ -1,5 +1,6 @@
-import { type RunningJob, releaseHeld, selectRunning } from './attempt.ts'
+import { released } from '../../model/decide.ts'
 import type { Db } from './db.ts'
+import { type RunningJob, selectRunning, write } from './decided.ts'
 import { goesOn } from './losses.ts'
 import { type Identity, instanceOf } from './processes.ts'
 import { stepMs } from './steps.ts'
@@ -84,8 +85,8 @@ export function unregister(db: Db, id: number): null {
 function giveBack(db: Db, worker: number, jobs: RunningJob[], until = Number.POSITIVE_INFINITY): void {
   const back: { id: number; token: number }[] = []
   for (const job of jobs) {
-    releaseHeld(db, job)
-    back.push({ id: job.id, token: job.lease_token })
+    write(db, job, released(job, db.now, null))
+    back.push({ id: job.id, token: job.token })
     if (db.clock.monotonic() >= until) break
   }
   goesOn(db, worker, ...back)
