@@ -30,6 +30,7 @@ const schema = 'store/sqlite/schema/001.ts'
 const search = 'store/sqlite/search.ts'
 const places = 'store/sqlite/places.ts'
 const submit = 'store/sqlite/submit.ts'
+const upkeep = 'store/sqlite/upkeep.ts'
 const handlers = 'queue/attempt.ts'
 const auth = 'server/auth.ts'
 const guard = 'server/guard.ts'
@@ -45,9 +46,9 @@ const space = ['tests/store/space.test.ts']
 const powerCut = ['tests/power/power.test.ts']
 
 const migrated = "whileBusy(() => migrate(connection, () => db.run('BEGIN IMMEDIATE')))"
-const commitsThenAnswers = `db.commit()
-        if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
-        return { answers, fed, told, behind, heard, admitting }`
+const commits = `db.commit()
+      if (plan.writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
+      return done`
 
 export const mutants: Mutant[] = [
   // Durability
@@ -78,9 +79,9 @@ export const mutants: Mutant[] = [
     edits: [
       [
         round,
-        commitsThenAnswers,
+        commits,
         `setTimeout(() => db.connection.isTransaction && db.commit(), 5)
-        return { answers, fed, told, behind, heard, admitting }`,
+      return done`,
       ],
       [
         db,
@@ -93,7 +94,7 @@ export const mutants: Mutant[] = [
   {
     name: 'early-memory',
     breaks: 'takes a lease request for answered before COMMIT: when that fails, nobody ever answers',
-    edits: [[round, commitsThenAnswers, `this.#waiting.settle(fed, told, true)\n        ${commitsThenAnswers}`]],
+    edits: [[round, commits, `this.#waiting.settle(done.fed, done.told, true)\n      ${commits}`]],
     tests: faultyDisk,
   },
   {
@@ -421,8 +422,8 @@ export const mutants: Mutant[] = [
     edits: [
       [
         round,
-        '        db.rollback()\n',
-        '        db.rollback()\n        this.#terms.skip(this.#clock.monotonic() - before, this.#clock.monotonic())\n',
+        '      db.rollback()\n',
+        '      db.rollback()\n      this.#terms.skip(this.#clock.monotonic() - plan.before, this.#clock.monotonic())\n',
       ],
     ],
     tests: ['tests/sim.test.ts'],
@@ -528,19 +529,19 @@ export const mutants: Mutant[] = [
   {
     name: 'late-prune',
     breaks: 'leaves what a step of retention did not get to for a quarter of a second',
-    edits: [[round, 'done.behind ? this.#clock.monotonic() + pruneEvery : Number', 'Number']],
+    edits: [[upkeep, 'behind ? committed + pruneEvery : Number', 'Number']],
     tests: contract,
   },
   {
     name: 'kept-space',
     breaks: 'never gives the space that retention frees back to the disk',
-    edits: [[round, 'if (shrinking) giveBack(db, room)', '']],
+    edits: [[upkeep, 'if (shrinking) giveBack(db, shrinking.room)', '']],
     tests: space,
   },
   {
     name: 'blind-shrinking',
     breaks: 'moves pages to the front while a reader keeps the WAL from being emptied',
-    edits: [[round, 'sparePages(db, false) > 0) && db.uncheckpointed() === 0)', 'sparePages(db, false) > 0))']],
+    edits: [[upkeep, ' && db.uncheckpointed() === 0 && {', ' && {']],
     tests: space,
   },
 
