@@ -1,6 +1,7 @@
+import type { Told } from './callers.ts'
 import type { Reply, Request } from './request.ts'
 import type { Share } from './upkeep.ts'
-import type { Fed, Told } from './waiting.ts'
+import type { Fed } from './waiting.ts'
 
 /** What one transaction does besides what it was asked for. */
 export interface Round {

@@ -1,12 +1,14 @@
-import { type GopherQueueError, notFound } from '../../model/errors.ts'
-import type { LeasedJob, LeaseRequest, Source } from '../store.ts'
+import type { GopherQueueError } from '../../model/errors.ts'
+import type { LeasedJob, LeaseRequest } from '../store.ts'
 import { someAreNew } from './admission.ts'
+import { Callers, type Told } from './callers.ts'
 import { heldBy, lease } from './claim.ts'
 import { Company } from './company.ts'
 import { type Db, line, sourceOf } from './db.ts'
 import { askerOf, gave, hear, slotsOf, unknownWorker } from './delivery.ts'
+import { Known, manyLines } from './known.ts'
 import { Lines } from './lines.ts'
-import { endedAmong, job, mayLease, readyAmong } from './queries.ts'
+import { mayLease, readyAmong } from './queries.ts'
 import { ripen } from './reaper.ts'
 import type { Reply, Request } from './request.ts'
 
@@ -16,11 +18,6 @@ export interface Fed {
   /** Why it gets none, now or later. */
   error?: GopherQueueError
 }
-export interface Told {
-  id: number
-  replies: Reply[]
-}
-
 /** How many workers of a line are looked at for one that starves: it is asked once a second. */
 const looked = 100
 
@@ -31,25 +28,13 @@ interface Hungry extends Request<'lease'> {
   lines: Lines | undefined
 }
 
-/** From so many lines on, memory is kept of a worker's lines between its requests; fewer are looked at anew each time. */
-const manyLines = 64
-/** Workers of which such memory is kept. */
-const mostKnown = 100
-
-const noLines: ReadonlySet<Lines> = new Set()
-
 /** Requests that have no answer yet: workers that wait for a job, callers that wait for a job's end. There may be many thousands. */
 export class Waiting {
   /** By worker: a newer request replaces the older one. */
   readonly #hungry = new Map<number, Hungry>()
   /** The workers that wait for a line, in the order in which they asked; those of many lines stand in #known alone. */
   readonly #lines = new Map<string, Set<number>>()
-  /** The lines of workers that take jobs of many, also between their requests. */
-  readonly #known = new Map<number, Lines>()
-  /** Up to which change of the queues that memory is true; null: nothing is known yet. */
-  #heard: number | null = null
-  /** `data_version` when that was last asked: while it is the same, no other process has changed anything. */
-  #heardVersion = 0
+  readonly #known = new Known()
   /** For which jobs others are held back. */
   readonly #company = new Company((worker, { queue, type }) => {
     const waits = this.#waitsFor(worker, line(queue, type))
@@ -61,14 +46,13 @@ export class Waiting {
   #found = new Set<string>()
   /** The last transaction gave nothing to one that may have a job. */
   passedOver = false
-  /** Seqs by job id. */
-  readonly #waits = new Map<number, Set<number>>()
-  /** Not yet tried: workers, and jobs that are waited for. */
-  readonly #fresh = { workers: new Set<number>(), jobs: new Set<number>() }
+  readonly #callers = new Callers()
+  /** Workers that were not tried yet. */
+  readonly #fresh = new Set<number>()
   #places = 0
 
   get size(): number {
-    return this.#hungry.size + this.#waits.size
+    return this.#hungry.size + this.#callers.size
   }
 
   /** Keeps or takes back what waits. Answers with replies that this settles, or null when the request is of another kind. */
@@ -78,24 +62,23 @@ export class Waiting {
       // Sent before the one that waits and arrived after it: its worker no longer counts on it.
       if (ask !== undefined && ask < (this.#hungry.get(worker)?.input.ask ?? ask)) return [{ seq, value: [] }]
       const replies = this.forgetWorker(worker)
-      const lines = sources.length < manyLines ? undefined : this.#linesOf(worker, sources)
+      const lines = sources.length < manyLines ? undefined : this.#known.of(worker, sources)
       this.#hungry.set(worker, { seq, operation, input: input as LeaseRequest, epoch, place: ++this.#places, lines })
       if (!lines)
         for (const { queue, type } of sources) {
           const key = line(queue, type)
           this.#lines.set(key, (this.#lines.get(key) ?? new Set()).add(worker))
         }
-      this.#fresh.workers.add(worker)
+      this.#fresh.add(worker)
       return replies
     }
     if (operation === 'wait') {
-      this.#waits.set(input as number, (this.#waits.get(input as number) ?? new Set()).add(seq))
-      this.#fresh.jobs.add(input as number)
+      this.#callers.add(seq, input as number)
       return []
     }
     if (operation !== 'forget') return null
     for (const [worker, request] of this.#hungry) if (request.seq === input) this.forgetWorker(worker)
-    for (const [id, seqs] of this.#waits) if (seqs.delete(input as number) && seqs.size === 0) this.#waits.delete(id)
+    this.#callers.forget(input as number)
     return []
   }
 
@@ -104,7 +87,7 @@ export class Waiting {
     if (!older) return []
     this.#hungry.delete(worker)
     this.#full.delete(worker)
-    this.#fresh.workers.delete(worker)
+    this.#fresh.delete(worker)
     for (const { queue, type } of older.lines ? [] : older.input.sources) {
       const key = line(queue, type)
       if (this.#lines.get(key)?.delete(worker) && this.#lines.get(key)!.size === 0) this.#lines.delete(key)
@@ -116,44 +99,11 @@ export class Waiting {
     return this.#hungry.get(worker)?.lines?.has(key) ?? this.#lines.get(key)?.has(worker) ?? false
   }
 
-  #linesOf(worker: number, sources: Source[]): Lines {
-    const known = this.#known.get(worker)
-    const lines = known?.areOf(sources) ? known : new Lines(sources)
-    this.#known.delete(worker)
-    const [oldest] = this.#known.keys()
-    if (oldest !== undefined && this.#known.size >= mostKnown) this.#known.delete(oldest)
-    this.#known.set(worker, lines) // the last to be forgotten
-    return lines
-  }
-
-  /** Hears which queues other processes have changed: looks through all, which an index would spare, at a page each COMMIT. */
-  #hear(db: Db): void {
-    const many = this.#many()
-    if (many.size === 0) this.#heard = null
-    if (many.size === 0) return
-    const { data_version: version } = db.get<{ data_version: number }>('PRAGMA data_version')!
-    if (this.#heard !== null && version === this.#heardVersion) return
-    const upTo = db.sequence() // before the look: outside of a transaction others may commit in between
-    if (this.#heard !== null)
-      for (const { name } of db.all<{ name: string }>('SELECT name FROM gq_queues WHERE changed >= ?1', this.#heard))
-        for (const lines of many) lines.changed(name)
-    this.#heardVersion = version
-    this.#heard = upTo
-  }
-
-  /** Lines of those that ask for many, now or again soon. */
-  #many(): ReadonlySet<Lines> {
-    if (this.#known.size === 0) return noLines
-    const many = new Set(this.#known.values())
-    if (many.size === mostKnown) for (const { lines } of this.#hungry.values()) if (lines) many.add(lines)
-    return many
-  }
-
   /** Looks at lines on reads, so that the transaction which follows has few to look at under the lock. */
   prepare(db: Db): void {
     if (this.#known.size === 0) return
     try {
-      this.#hear(db)
+      this.#known.hear(db, this.#asking())
       for (const { lines } of this.#hungry.values()) lines?.learn(db)
     } catch {
       this.forgetLines() // the transaction meets the same fault, and tells
@@ -162,10 +112,9 @@ export class Waiting {
 
   /** The transaction did not take place, or the file is another one: what memory learned in it is not true. */
   forgetLines(): void {
-    this.#heard = null
-    this.#known.clear()
+    this.#known.forgetAll()
     for (const request of this.#hungry.values())
-      if (request.lines) request.lines = this.#linesOf(request.input.worker, request.input.sources)
+      if (request.lines) request.lines = this.#known.of(request.input.worker, request.input.sources)
   }
 
   /** This process stood still for `ms`. */
@@ -186,7 +135,7 @@ export class Waiting {
   /** The worker is gone. */
   forgetCompany(worker: number): void {
     this.#company.forget(worker)
-    this.#known.delete(worker)
+    this.#known.forget(worker)
   }
 
   /** Their workers were known to the file of this epoch. */
@@ -194,13 +143,13 @@ export class Waiting {
     this.forgetLines()
     for (const request of this.#hungry.values()) {
       request.epoch ??= epoch
-      this.#fresh.workers.add(request.input.worker)
+      this.#fresh.add(request.input.worker)
     }
   }
 
   /** What kept it from being fed is over. */
   tryAgain(worker: number): void {
-    if (this.#hungry.has(worker)) this.#fresh.workers.add(worker)
+    if (this.#hungry.has(worker)) this.#fresh.add(worker)
   }
 
   workers(): Iterable<number> {
@@ -211,9 +160,7 @@ export class Waiting {
   giveUp(): number[] {
     const hungry = [...this.#hungry.values()].map(({ seq }) => seq)
     for (const worker of [...this.#hungry.keys()]) this.forgetWorker(worker)
-    const seqs = [...this.#waits.values()].flatMap((waits) => [...waits])
-    this.#waits.clear()
-    return [...hungry, ...seqs]
+    return [...hungry, ...this.#callers.giveUp()]
   }
 
   /** Looks, on a read, which lines have jobs for those that wait: what others have changed is known to nobody here. */
@@ -224,7 +171,7 @@ export class Waiting {
 
   /** Whether a transaction could feed someone, so that an idle worker takes no write lock in vain. */
   mayFeed(db: Db, lookAround: boolean): boolean {
-    if (this.#fresh.workers.size > 0) return true
+    if (this.#fresh.size > 0) return true
     if (!lookAround) return false
     if (this.#found.size > 0 || db.get(`SELECT 1 WHERE ${someAreNew}`)) return true
     this.prepare(db)
@@ -238,9 +185,9 @@ export class Waiting {
    * `lookAround`: others may have made jobs ready in any line, which go first where their class is higher.
    */
   feed(db: Db, lookAround: boolean, passOver: ReadonlySet<number>): Fed[] {
-    this.#hear(db)
+    this.#known.hear(db, this.#asking())
     if (this.#hungry.size === 0) {
-      this.#heed(db)
+      this.#known.heed(db, [])
       return []
     }
     ripen(db)
@@ -251,8 +198,8 @@ export class Waiting {
     this.passedOver = false
     const fed: Fed[] = []
     // What they have not received goes back before anyone is fed: it may be another's turn.
-    for (const worker of this.#fresh.workers) hear(db, this.#hungry.get(worker)!)
-    this.#heed(db)
+    for (const worker of this.#fresh) hear(db, this.#hungry.get(worker)!)
+    this.#known.heed(db, this.#asking())
     const everywhere = lookAround || this.#company.isFree(db.begunAt)
     const dry = new Set<string>() // lines with nothing left: thousands of requests may wait for one job
     for (const request of this.#worthATry(db, everywhere, dry)) {
@@ -265,14 +212,8 @@ export class Waiting {
     return fed
   }
 
-  /** What this transaction made ready has to be looked at. */
-  #heed(db: Db): void {
-    const many = this.#many()
-    if (many.size === 0 && this.#hungry.size === 0) return
-    for (const lines of many) {
-      for (const queue of db.resumed) lines.resumed(queue)
-      for (const key of db.readied) lines.readied(key)
-    }
+  *#asking(): Generator<Lines> {
+    for (const { lines } of this.#hungry.values()) if (lines) yield lines
   }
 
   /** The lines of a request that may have a job for it, also none when it is new: it may have to be refused. */
@@ -280,12 +221,12 @@ export class Waiting {
     if (lines) return lines
     const { worker } = input
     // Where its process had no room, older jobs of other lines may wait: another process may have what they stood back for.
-    const all = everywhere || this.#fresh.workers.has(worker) || this.#full.has(worker)
+    const all = everywhere || this.#fresh.has(worker) || this.#full.has(worker)
     const sources = input.sources.filter(({ queue, type }) => {
       const key = line(queue, type)
       return !dry.has(key) && (all || db.readied.has(key))
     })
-    return sources.length === 0 && !this.#fresh.workers.has(worker) ? null : new Lines(sources)
+    return sources.length === 0 && !this.#fresh.has(worker) ? null : new Lines(sources)
   }
 
   #give(db: Db, request: Hungry, lines: Lines, dry: Set<string>): Fed | null {
@@ -306,7 +247,7 @@ export class Waiting {
   /** By place: those not yet tried, those who may have a slot again, and those of lines in which something became ready. */
   *#worthATry(db: Db, everywhere: boolean, dry: ReadonlySet<string>): Generator<Hungry> {
     const full = db.freed || everywhere ? this.#full : []
-    const some = [...this.#fresh.workers, ...full].map((worker) => this.#hungry.get(worker)!)
+    const some = [...this.#fresh, ...full].map((worker) => this.#hungry.get(worker)!)
     if (this.#known.size > 0)
       for (const request of this.#hungry.values())
         if (request.lines?.hasOne(db.readied) || (everywhere && request.lines?.mayHaveSome)) some.push(request)
@@ -349,32 +290,20 @@ export class Waiting {
     return false
   }
 
-  /** What those are told whose job has ended or is gone. */
   tell(db: Db, lookAround: boolean): Told[] {
-    if (this.#waits.size === 0) return []
-    const some = new Set([...db.ended, ...this.#fresh.jobs])
-    const worthALook = lookAround ? [...this.#waits.keys()] : [...some].filter((id) => this.#waits.has(id))
-    if (worthALook.length === 0) return []
-    // What ended in this transaction may have been retried in it too.
-    return endedAmong(db, worthALook).map((id) => {
-      const found = job(db, id)
-      const seqs = [...this.#waits.get(id)!]
-      return { id, replies: seqs.map((seq) => (found ? { seq, value: found } : { seq, error: notFound(id) })) }
-    })
+    return this.#callers.tell(db, lookAround)
   }
 
   /** The transaction is on disk: what it changed itself needs no second look. */
-  committed({ change }: Db): void {
-    if (this.#heard !== null && change !== null) this.#heard = change
+  committed(db: Db): void {
+    this.#known.committed(db)
   }
 
   /** The transaction is on disk; `tried`: it could give jobs. */
   settle(fed: Fed[], told: Told[], tried: boolean): Reply[] {
-    if (tried && this.#fresh.workers.size > 0) this.#fresh.workers.clear()
-    if (this.#fresh.jobs.size > 0) this.#fresh.jobs.clear()
+    if (tried && this.#fresh.size > 0) this.#fresh.clear()
     for (const { request } of fed) this.forgetWorker(request.input.worker)
-    for (const { id } of told) this.#waits.delete(id)
     const replies = fed.map(({ request: { seq }, jobs, error }) => (error ? { seq, error } : { seq, value: jobs }))
-    return [...replies, ...told.flatMap((t) => t.replies)]
+    return [...replies, ...this.#callers.settle(told)]
   }
 }
