@@ -30,6 +30,7 @@ const schema = 'store/sqlite/schema/001.ts'
 const search = 'store/sqlite/search.ts'
 const places = 'store/sqlite/places.ts'
 const submit = 'store/sqlite/submit.ts'
+const upkeep = 'store/sqlite/upkeep.ts'
 const handlers = 'queue/attempt.ts'
 const auth = 'server/auth.ts'
 const guard = 'server/guard.ts'
@@ -45,9 +46,9 @@ const space = ['tests/store/space.test.ts']
 const powerCut = ['tests/power/power.test.ts']
 
 const migrated = "whileBusy(() => migrate(connection, () => db.run('BEGIN IMMEDIATE')))"
-const commitsThenAnswers = `db.commit()
-        if (writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
-        return { answers, fed, told, behind, heard, admitting }`
+const commits = `db.commit()
+      if (plan.writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
+      return done`
 
 export const mutants: Mutant[] = [
   // Durability
@@ -78,9 +79,9 @@ export const mutants: Mutant[] = [
     edits: [
       [
         round,
-        commitsThenAnswers,
+        commits,
         `setTimeout(() => db.connection.isTransaction && db.commit(), 5)
-        return { answers, fed, told, behind, heard, admitting }`,
+      return done`,
       ],
       [
         db,
@@ -93,7 +94,7 @@ export const mutants: Mutant[] = [
   {
     name: 'early-memory',
     breaks: 'takes a lease request for answered before COMMIT: when that fails, nobody ever answers',
-    edits: [[round, commitsThenAnswers, `this.#waiting.settle(fed, told, true)\n        ${commitsThenAnswers}`]],
+    edits: [[round, commits, `this.#waiting.settle(done.fed, done.told, true)\n      ${commits}`]],
     tests: faultyDisk,
   },
   {
@@ -421,8 +422,8 @@ export const mutants: Mutant[] = [
     edits: [
       [
         round,
-        '        db.rollback()\n',
-        '        db.rollback()\n        this.#terms.skip(this.#clock.monotonic() - before, this.#clock.monotonic())\n',
+        '      db.rollback()\n',
+        '      db.rollback()\n      this.#terms.skip(this.#clock.monotonic() - plan.before, this.#clock.monotonic())\n',
       ],
     ],
     tests: ['tests/sim.test.ts'],
@@ -528,19 +529,19 @@ export const mutants: Mutant[] = [
   {
     name: 'late-prune',
     breaks: 'leaves what a step of retention did not get to for a quarter of a second',
-    edits: [[round, 'done.behind ? this.#clock.monotonic() + pruneEvery : Number', 'Number']],
+    edits: [[upkeep, 'behind ? committed + pruneEvery : Number', 'Number']],
     tests: contract,
   },
   {
     name: 'kept-space',
     breaks: 'never gives the space that retention frees back to the disk',
-    edits: [[round, 'if (shrinking) giveBack(db, room)', '']],
+    edits: [[upkeep, 'if (shrinking) giveBack(db, shrinking.room)', '']],
     tests: space,
   },
   {
     name: 'blind-shrinking',
     breaks: 'moves pages to the front while a reader keeps the WAL from being emptied',
-    edits: [[round, 'sparePages(db, false) > 0) && db.uncheckpointed() === 0)', 'sparePages(db, false) > 0))']],
+    edits: [[upkeep, ' && db.uncheckpointed() === 0 && {', ' && {']],
     tests: space,
   },
 
@@ -604,7 +605,7 @@ export const mutants: Mutant[] = [
   {
     name: 'never-admitted',
     breaks: 'leaves what somebody inserted with plain SQL where it is',
-    edits: [[round, 'writing && admit(db)', 'writing && db.now < 0 && admit(db)']],
+    edits: [[round, '&& admit(db)', '&& db.now < 0 && admit(db)']],
     tests: ['tests/store/admission.test.ts'],
   },
   {
@@ -706,7 +707,13 @@ export const mutants: Mutant[] = [
   {
     name: 'older-copy-unseen',
     breaks: 'goes on with an older copy of the file that was put in its place',
-    edits: [['store/sqlite/overwritten.ts', 'named ? sequence < this.#sequence : ', 'named ? false : ']],
+    edits: [['store/sqlite/overwritten.ts', 'named ? wentBack : ', 'named ? false : ']],
+    tests: ['tests/store/overwritten.test.ts'],
+  },
+  {
+    name: 'sound-file-given-up',
+    breaks: 'takes a file that a reader keeps half of the WAL out of for one that was cut',
+    edits: [['store/sqlite/overwritten.ts', 'before.whole && header', 'before.idle && header']],
     tests: ['tests/store/overwritten.test.ts'],
   },
   {

@@ -59,9 +59,9 @@ const long: Record<string, number> = {
   'server/handlers.ts': 375,
   'store/http/api.ts': 523,
   'store/http/store.ts': 423,
-  'store/sqlite/db.ts': 345,
-  'store/sqlite/round.ts': 415,
-  'store/sqlite/waiting.ts': 377,
+  'store/sqlite/db.ts': 340,
+  'store/sqlite/round.ts': 328,
+  'store/sqlite/waiting.ts': 380,
   'store/store.ts': 483,
 }
 

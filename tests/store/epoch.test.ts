@@ -81,6 +81,22 @@ test('each file that is made of one backup has an epoch of its own, and keeps it
   assert.equal(epochOf(one), epochs[1])
 })
 
+test('no copy gives a number again that its source, or another copy, gave since the backup', (t) => {
+  const { folder, file, copy } = running(t, [{}])
+  const clock = new VirtualClock()
+  const given = [file, copy, copy].map((from, i) => {
+    const path = i === 0 ? from : folder.file(`restored-${i}.db`)
+    if (i > 0) copyFileSync(from, path)
+    const engine = new Engine(path, clock)
+    const submission = { specs: jobSpec('a', {}), payloads: Array<string>(2000).fill('1'), keys: null }
+    const { ids } = asker(engine)('submit', submission) as { ids: number[] }
+    engine.close()
+    clock.advance(60_000)
+    return { first: ids[0]!, last: ids.at(-1)! }
+  })
+  assert.ok(given[0]!.last < given[1]!.first && given[1]!.last < given[2]!.first, JSON.stringify(given))
+})
+
 test('it takes as many short transactions as it needs', (t) => {
   const { copy } = running(t, Array(1200).fill({}))
   let begun = 0

@@ -9,20 +9,18 @@ import { GopherQueueError } from '../../model/errors.ts'
 /** Gives a copy a number of its own, by other ways than a WAL: until a checkpoint, the file would have that of before. */
 export const markAnew = `UPDATE sqlite_sequence SET seq = abs(random() / 65536) WHERE name = 'gq_file'`
 
-const name = Buffer.from('gq_file')
 const leaf = 13
-/** What stands before the name in its row: the length of the record's header, and that of the name as its type has it. */
-const before = [3, 13 + 2 * name.length]
 /** Bytes of an integer by its type in a record (https://www.sqlite.org/fileformat.html#record_format). */
-export const integerBytes = [0, 1, 2, 3, 4, 6]
+const integerBytes = [0, 1, 2, 3, 4, 6]
 
-/** The number of the file, if this is the page that has it; null if not. What looks like it within another row does not count. */
-export function markIn(page: Buffer): number | null {
+/** The number of a name in sqlite_sequence, if this is the page that has it; null if not. What looks like it within another row does not count. */
+export function numberIn(page: Buffer, name: 'gq_file' | 'gq_jobs'): number | null {
   if (page[0] !== leaf) return null
   for (let at = page.indexOf(name); at > 0; at = page.indexOf(name, at + 1)) {
     const length = integerBytes[page[at - 1]!] ?? 0
     const from = at + name.length
-    if (length === 0 || page[at - 3] !== before[0] || page[at - 2] !== before[1]) continue
+    // Before the name stand the length of the record's header, and that of the name as its type has it.
+    if (length === 0 || page[at - 3] !== 3 || page[at - 2] !== 13 + 2 * name.length) continue
     if (isCell(page, at - 5) && from + length <= page.length) return page.readIntBE(from, length)
   }
   return null

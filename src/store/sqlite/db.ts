@@ -32,16 +32,10 @@ const settings = {
   keep_cancelled: 604_800_000,
   keep_dead: null,
 }
-const nothing = JSON.stringify({ submitted: 0, succeeded: 0, failed: 0, dead: 0, cancelled: 0 } satisfies Totals)
 const unheardOf = {
   ...settings,
-  scheduled: 0,
-  ready: 0,
-  running: 0,
-  succeeded: 0,
-  dead: 0,
-  cancelled: 0,
-  totals: nothing,
+  ...{ scheduled: 0, ready: 0, running: 0, succeeded: 0, dead: 0, cancelled: 0 },
+  ...{ all_submitted: 0, all_succeeded: 0, all_failed: 0, all_dead: 0, all_cancelled: 0 },
 }
 /** JSON of a queue's totals. */
 export const totalsOf = `json_object('submitted', all_submitted, 'succeeded', all_succeeded, 'failed', all_failed,
@@ -124,13 +118,11 @@ export class Db {
     this.begunAt = this.clock.monotonic()
     this.committing = false
     this.change = null
-    this.#queues.clear()
-    this.readied.clear()
-    this.waiting.clear()
+    // To clear one that is empty allocates its table anew, in each transaction.
+    for (const some of [this.#queues, this.readied, this.waiting, this.resumed, this.delayed])
+      if (some.size > 0) some.clear()
     this.freed = false
-    this.resumed.clear()
     this.soonest = Number.POSITIVE_INFINITY
-    this.delayed.clear()
     this.ended = []
     this.events = []
     this.early = []
@@ -276,18 +268,21 @@ export class Db {
   queue(name: string): QueueRow {
     const known = this.#queues.get(name)
     if (known) return known
-    const found = this.get<Omit<QueueRow, 'counts' | 'totals' | 'moves'> & QueueRow['counts'] & { totals: string }>(
-      `SELECT name, paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead,
-         scheduled, ready, running, succeeded, dead, cancelled, ${totalsOf} AS totals
+    const found = this.get<typeof unheardOf & Pick<QueueRow, keyof typeof settings>>(
+      `SELECT paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead,
+         scheduled, ready, running, succeeded, dead, cancelled,
+         all_submitted, all_succeeded, all_failed, all_dead, all_cancelled
        FROM gq_queues WHERE name = ?1`,
       name,
     )
-    const { scheduled, ready, running, succeeded, dead, cancelled, totals, ...settings } = found ?? {
-      ...unheardOf,
-      name,
-    }
+    const { scheduled, ready, running, succeeded, dead, cancelled, ...rest } = found ?? unheardOf
+    const { all_submitted, all_succeeded, all_failed, all_dead, all_cancelled, ...limits } = rest
     const counts = { scheduled, ready, running, succeeded, dead, cancelled }
-    const row = { ...settings, counts, totals: JSON.parse(totals) as Totals, moves: 0 }
+    const totals = {
+      ...{ submitted: all_submitted, succeeded: all_succeeded, failed: all_failed },
+      ...{ dead: all_dead, cancelled: all_cancelled },
+    }
+    const row = { name, ...limits, counts, totals, moves: 0 }
     this.#queues.set(name, row)
     return row
   }

@@ -1,4 +1,5 @@
 import type { DatabaseSync } from 'node:sqlite'
+import type { Instant } from '../../model/clock.ts'
 import { restored } from '../../model/decide.ts'
 import { isQueueError } from '../../model/errors.ts'
 import { markAnew } from './belongs.ts'
@@ -11,6 +12,12 @@ import { stepMs } from './steps.ts'
 // must fit nothing in a file that was restored in its place.
 
 const stepRows = 500
+
+/**
+ * Where the numbers of a copy go on, so that none is given again that its source, or another copy, gave since the backup:
+ * handlers use a job's id as the key of what they do elsewhere. No file gives more than 100 a ms for long.
+ */
+const numbersFrom = (now: Instant): number => Math.max(0, (now - Date.UTC(2026, 0)) * 100)
 
 /**
  * Marks a copy that takes the place of its source, before anyone opens it: another epoch, and the last number given, by
@@ -65,6 +72,7 @@ function step(db: Db): boolean {
   }
   if (copied.key === 'copied') {
     db.run(`UPDATE gq_meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch'`)
+    db.run(`UPDATE sqlite_sequence SET seq = MAX(seq, ?1) WHERE name = 'gq_jobs'`, numbersFrom(db.now))
     // A copy of a copy that was not opened to the end has both marks.
     db.run(`INSERT OR REPLACE INTO gq_meta (key, value) VALUES ('returning', ?1)`, String(copied.seq))
     db.run(`DELETE FROM gq_meta WHERE key = 'copied'`)

@@ -58,7 +58,7 @@ export class Leases {
 
   progressWritten(): void {
     this.#progressSince = Number.POSITIVE_INFINITY
-    this.#progress.clear()
+    if (this.#progress.size > 0) this.#progress.clear()
   }
 
   /** What the handlers of this process have to hear: another process has cancelled their job, or taken it. */

@@ -1,5 +1,5 @@
 import { fstatSync, readSync } from 'node:fs'
-import { integerBytes } from './belongs.ts'
+import { numberIn } from './belongs.ts'
 import type { Db } from './db.ts'
 
 // Whether somebody wrote over the database file in place: `cp other.db jobs.db` keeps the inode, and SQLite, which holds
@@ -24,6 +24,8 @@ interface Checkpoints {
   checkpoints: string
   /** None is at work, and none was broken off. */
   idle: boolean
+  /** The file alone is what some transaction left: it has all of the WAL, or nothing of it. */
+  whole: boolean
   /** The size of the database as the last transaction left it, in pages. */
   pages: number
 }
@@ -42,6 +44,8 @@ export class Overwritten {
   #epochAt: number | undefined
   /** The last number given, as far as it was in the file: it never goes back. */
   #sequence = 0
+  /** The page of the file that held it; undefined until it was there. */
+  #sequenceAt: number | undefined
   #misses = 0
 
   /** True when the file that these descriptors have open is not what the connection takes it for. */
@@ -62,19 +66,31 @@ export class Overwritten {
     // While one is at work, or was broken off, the file may change before the index says so, and be shorter than it says.
     this.#last = before.idle ? { checkpoints: before.checkpoints, content, pages } : undefined
     if (last?.checkpoints === before.checkpoints) return content !== last.content || this.#misses > 0
-    const least = before.idle && header.length >= 32 ? Math.min(before.pages, header.readUInt32BE(28)) : 1
+    const least = before.whole && header.length >= 32 ? Math.min(before.pages, header.readUInt32BE(28)) : 1
     const short = file.size < least * pages.size
-    return this.#isAnother(pages, meta, lastIn(sequence), short, before.idle)
+    return this.#isAnother(pages, meta, numberIn(sequence, 'gq_jobs'), short, before)
   }
 
   /** After a checkpoint: whether the file still bears this queue's name and has come as far. Once may be chance, while others are at work. */
-  #isAnother(pages: Pages, meta: Buffer, sequence: number, short: boolean, idle: boolean): boolean {
+  #isAnother(
+    pages: Pages,
+    meta: Buffer,
+    sequence: number | null,
+    short: boolean,
+    { idle, whole }: Checkpoints,
+  ): boolean {
     const named = meta.includes(pages.epoch)
+    // A VACUUM moves both pages, and a checkpoint may bring one of them to the file and not the other.
     if (named) this.#epochAt = pages.meta
-    else if (this.#epochAt !== pages.meta) this.#epochAt = undefined // a VACUUM moved it, and is not in the file yet
-    const wrong = short || (named ? sequence < this.#sequence : this.#epochAt !== undefined)
+    else if (this.#epochAt !== pages.meta) this.#epochAt = undefined
+    if (this.#sequenceAt !== pages.sequence) this.#sequenceAt = undefined
+    const wentBack = this.#sequenceAt !== undefined && (sequence ?? 0) < this.#sequence
+    const wrong = short || (named ? wentBack : this.#epochAt !== undefined)
     // A checkpoint that was broken off may have brought more than the next one, which a reader can hold back, brings again.
-    if (!wrong && idle) this.#sequence = sequence
+    if (!wrong && sequence !== null && (whole || (idle && this.#sequenceAt !== undefined))) {
+      this.#sequence = sequence
+      this.#sequenceAt = pages.sequence
+    }
     this.#misses = wrong ? this.#misses + 1 : 0
     return this.#misses > 1
   }
@@ -127,30 +143,17 @@ export class Cut {
   }
 }
 
-const nameOfSequence = Buffer.from('gq_jobs')
-
-/** The number of gq_jobs in a page of sqlite_sequence; 0 when it has none. What an earlier one left there is never larger. */
-function lastIn(page: Buffer): number {
-  let last = 0
-  for (let at = page.indexOf(nameOfSequence); at > 0; at = page.indexOf(nameOfSequence, at + 1)) {
-    const length = integerBytes[page[at - 1]!] ?? 0
-    const from = at + nameOfSequence.length
-    if (length > 0 && from + length <= page.length) last = Math.max(last, page.readIntBE(from, length))
-  }
-  return last
-}
-
 function checkpointsOf(shm: number): Checkpoints | null {
   const bytes = bytesAt(shm, 0, index.bytes)
   if (bytes.length < index.bytes) return null
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, index.bytes / 4) // in the machine's own order
-  const [pages, backfilled, attempted] = [index.pages, index.backfilled, index.attempted].map((at) => words[at / 4]!)
+  const at = [index.frames, index.pages, index.backfilled, index.attempted]
+  const [frames, pages, backfilled, attempted] = at.map((byte) => words[byte / 4]!)
   const salts = bytes.toString('latin1', index.salts, index.salts + 8)
-  return {
-    checkpoints: [salts, backfilled, attempted].join('\0'),
-    idle: backfilled === attempted,
-    pages: pages!,
-  }
+  const idle = backfilled === attempted
+  // A checkpoint that a reader holds back leaves out pages that were written again since: the last ones may be among them.
+  const whole = idle && (backfilled === 0 || backfilled === frames)
+  return { checkpoints: [salts, backfilled, attempted].join('\0'), idle, whole, pages: pages! }
 }
 
 /** Where the connection, through the WAL, has the pages that are looked at. */

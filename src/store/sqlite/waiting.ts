@@ -36,6 +36,8 @@ const manyLines = 64
 /** Workers of which such memory is kept. */
 const mostKnown = 100
 
+const noLines: ReadonlySet<Lines> = new Set()
+
 /** Requests that have no answer yet: workers that wait for a job, callers that wait for a job's end. There may be many thousands. */
 export class Waiting {
   /** By worker: a newer request replaces the older one. */
@@ -140,7 +142,8 @@ export class Waiting {
   }
 
   /** Lines of those that ask for many, now or again soon. */
-  #many(): Set<Lines> {
+  #many(): ReadonlySet<Lines> {
+    if (this.#known.size === 0) return noLines
     const many = new Set(this.#known.values())
     if (many.size === mostKnown) for (const { lines } of this.#hungry.values()) if (lines) many.add(lines)
     return many
@@ -348,6 +351,7 @@ export class Waiting {
 
   /** What those are told whose job has ended or is gone. */
   tell(db: Db, lookAround: boolean): Told[] {
+    if (this.#waits.size === 0) return []
     const some = new Set([...db.ended, ...this.#fresh.jobs])
     const worthALook = lookAround ? [...this.#waits.keys()] : [...some].filter((id) => this.#waits.has(id))
     if (worthALook.length === 0) return []
@@ -366,8 +370,8 @@ export class Waiting {
 
   /** The transaction is on disk; `tried`: it could give jobs. */
   settle(fed: Fed[], told: Told[], tried: boolean): Reply[] {
-    if (tried) this.#fresh.workers.clear()
-    this.#fresh.jobs.clear()
+    if (tried && this.#fresh.workers.size > 0) this.#fresh.workers.clear()
+    if (this.#fresh.jobs.size > 0) this.#fresh.jobs.clear()
     for (const { request } of fed) this.forgetWorker(request.input.worker)
     for (const { id } of told) this.#waits.delete(id)
     const replies = fed.map(({ request: { seq }, jobs, error }) => (error ? { seq, error } : { seq, value: jobs }))

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, statSync } from 'node:fs'
 import { GopherQueueError } from '../../model/errors.ts'
-import { markIn, refuseStrangeWal } from './belongs.ts'
+import { numberIn, refuseStrangeWal } from './belongs.ts'
 
 // At recovery SQLite takes the WAL up to its first invalid frame and forgets the rest without a word. After a power cut
 // that is right: the last transaction was not synced. After damage in the middle it would silently undo transactions
@@ -117,7 +117,7 @@ function look(file: number): WalState & { header: Buffer; end: number } {
   let cutOff = 0
   for (const { number, sound, pages, content } of frames(file, header)) {
     if (bad === null && sound) {
-      state.mark = markIn(content) ?? state.mark
+      state.mark = numberIn(content, 'gq_file') ?? state.mark
       if (pages > 0) state.frames = state.end = number
       if (pages > 0) state.commits++
       continue
