@@ -390,7 +390,7 @@ export const mutants: Mutant[] = [
     name: 'drained-in-vain',
     breaks: 'drains a process for a job of limited company, and then does not come to that job',
     edits: [['model/company.ts', "if (!mayPass) return 'pass'", "if (!mayPass) return 'stop'"]],
-    tests: ['tests/contract/deaths.test.ts'],
+    tests: ['tests/contract/deaths.test.ts', 'tests/model/company.test.ts'],
   },
   {
     name: 'strangers-together',

@@ -54,7 +54,12 @@ const spoiled: [what: string, from: string, to: string, rules: RegExp][] = [
     '1 AS life',
     /living lease|watched it|bounded time|table of states/,
   ],
-  ['charges what is given back', `attempt - (?2 = 'release')`, 'attempt', /table of states|history|never exceed/],
+  [
+    'charges what is given back',
+    'attempt = ?3, undelivered',
+    'attempt = ?3 + 1, undelivered',
+    /table of states|history|never exceed/,
+  ],
   ['miscounts', 'SET scheduled = ?2, ready = ?3', 'SET scheduled = ?2, ready = ?3 + 1', /counters/],
   ['forgets keys', 'ON CONFLICT DO NOTHING', 'ON CONFLICT DO UPDATE SET job_id = ?4', /key is used once|job is there/],
   ['prunes too early', 'prune_at <= ?1 AND blocked < 2 LIMIT', 'prune_at <= ?1 + 80000000 LIMIT', /no job is lost/],
@@ -73,8 +78,8 @@ const spoiled: [what: string, from: string, to: string, rules: RegExp][] = [
   ],
   [
     'retries too early',
-    `SET state = 'scheduled', run_at = ?2`,
-    `SET state = 'scheduled', run_at = ?2 - 1`,
+    'SET state = ?2, run_at = ?3, company',
+    'SET state = ?2, run_at = ?3 - 1, company',
     /table of states/,
   ],
 ]

@@ -81,8 +81,13 @@ const noLease = { leaseToken: null, leaseExpiresAt: null }
 /** An attempt that does not count, or whose job begins anew, has no worker. */
 const noHolder = { ...noLease, workerId: null, startedAt: null }
 
-const ended = (state: 'dead' | 'cancelled', reason: DeadReason | null, now: Instant): Changes =>
-  ({ state, reason, finishedAt: now, runAt: null, ...noLease }) // biome-ignore format: one line
+const ended = (state: 'dead' | 'cancelled', reason: DeadReason | null, now: Instant): Changes => ({
+  state,
+  reason,
+  finishedAt: now,
+  runAt: null,
+  ...noLease,
+})
 
 const gaveUp = (reason: DeadReason, now: Instant): Changes => ended(lifecycle.running.giveUp, reason, now)
 const aborted = (now: Instant): Changes => ended(lifecycle.running.abort, null, now)
@@ -95,24 +100,16 @@ function later(job: Running, retryAfter: number | null, now: Instant): Changes {
   return { state: lifecycle.running.retryLater, runAt: now + delay, ...noLease }
 }
 
+/** `token`: of the holder that reports it; `lossId`: of the death of its process. */
 function recorded(
   job: Running,
-  outcome: Recorded['outcome'],
+  end: Recorded['outcome'],
   error: JobError,
   token: number | null,
-  lossId: number | null = null,
+  lossId: number | null,
 ): Recorded {
-  // biome-ignore format: one line
   const { attempt, worker, startedAt, cancelRequestedAt } = job
-  return {
-    attempt,
-    worker,
-    startedAt,
-    outcome: cancelRequestedAt === null ? outcome : 'cancelled',
-    error,
-    token,
-    lossId,
-  }
+  return { attempt, worker, startedAt, outcome: cancelRequestedAt === null ? end : 'cancelled', error, token, lossId }
 }
 
 /** An attempt failed, or ran out of time: again later, dead, or cancelled if that was asked for. `token`: its holder says so. */
@@ -122,7 +119,7 @@ export function failed(
   now: Instant,
   token: number | null,
 ): Decision {
-  const record = recorded(job, kind === 'timeout' ? 'timeout' : 'failed', error, token)
+  const record = recorded(job, kind === 'timeout' ? 'timeout' : 'failed', error, token, null)
   // What its losses limited is over, also of a job that ends: an operator may retry it.
   const changes = { ...afterFailure(job, kind, retryAfter, now), company: null, losses: 0 }
   return { from: 'running', changes, record }
@@ -167,7 +164,11 @@ export function released(job: Running, now: Instant, token: number | null, unrec
   const undelivered = job.undelivered + Number(unreceived)
   if (job.cancelRequestedAt === null)
     return { from: 'running', changes: { state: lifecycle.running.release, attempt: job.attempt - 1, undelivered, ...noHolder } } // biome-ignore format: one line
-  return { from: 'running', changes: { ...aborted(now), undelivered }, record: recorded(job, 'lost', givenBack, token) }
+  return {
+    from: 'running',
+    changes: { ...aborted(now), undelivered },
+    record: recorded(job, 'lost', givenBack, token, null),
+  }
 }
 
 const givenBack = { name: 'AbortError', message: 'Given back after its cancellation was asked for.', stack: null }

@@ -16,10 +16,6 @@ export interface EndingJob extends Placed, Running {
 
 /** The same, and what tells whether its holder lives. */
 export interface RunningJob extends EndingJob, Holding {
-  timeout: number
-  company: number | null
-  undelivered: number
-  startedAt: number
   /** Number of the request that got it, of a remote worker. */
   asked: number | null
 }
@@ -79,27 +75,14 @@ function pruneAt(db: Db, queue: string, state: Terminal): number | null {
   return keep === null ? null : db.now + keep
 }
 
-/** The columns of what a decision can change. */
-const columns = Object.entries({
-  state: 'state',
-  attempt: 'attempt',
-  budgetFrom: 'budget_from',
-  runAt: 'run_at',
-  deadline: 'deadline',
-  reason: 'reason',
-  company: 'company',
-  losses: 'losses',
-  undelivered: 'undelivered',
-  cancelRequestedAt: 'cancel_requested_at',
-  workerId: 'worker_id',
-  startedAt: 'started_at',
-  leaseToken: 'lease_token',
-  leaseExpiresAt: 'lease_expires_at',
-  finishedAt: 'finished_at',
-  pruneAt: 'prune_at',
-  readySeq: 'ready_seq',
-  idempotencyKey: 'idempotency_key',
-} satisfies Record<keyof (Changes & Stored), string>) as [keyof (Changes & Stored), string][]
+// biome-ignore format: a table
+const columnOf = {
+  state: 'state', attempt: 'attempt', budgetFrom: 'budget_from', runAt: 'run_at', deadline: 'deadline', reason: 'reason',
+  company: 'company', losses: 'losses', undelivered: 'undelivered', cancelRequestedAt: 'cancel_requested_at',
+  workerId: 'worker_id', startedAt: 'started_at', leaseToken: 'lease_token', leaseExpiresAt: 'lease_expires_at',
+  finishedAt: 'finished_at', pruneAt: 'prune_at', readySeq: 'ready_seq', idempotencyKey: 'idempotency_key',
+} satisfies Record<keyof (Changes & Stored), string>
+const fields = Object.keys(columnOf) as (keyof typeof columnOf)[]
 
 /** By the set of columns that they write: there are a dozen. */
 const updates = new Map<number, string>()
@@ -107,8 +90,8 @@ const updates = new Map<number, string>()
 function update(db: Db, id: number, changes: Changes & Stored): void {
   const values: SQLInputValue[] = [id]
   let written = 0
-  for (let i = 0; i < columns.length; i++) {
-    const value = changes[columns[i]![0]]
+  for (let i = 0; i < fields.length; i++) {
+    const value = changes[fields[i]!]
     if (value === undefined) continue
     values.push(value)
     written |= 1 << i
@@ -117,8 +100,8 @@ function update(db: Db, id: number, changes: Changes & Stored): void {
 }
 
 function updateOf(written: number): string {
-  const names = columns.filter((_, i) => written & (1 << i)).map(([, column], i) => `${column} = ?${i + 2}`)
-  const sql = `UPDATE gq_jobs SET ${names.join(', ')} WHERE id = ?1`
+  const sets = fields.filter((_, i) => written & (1 << i)).map((field, i) => `${columnOf[field]} = ?${i + 2}`)
+  const sql = `UPDATE gq_jobs SET ${sets.join(', ')} WHERE id = ?1`
   updates.set(written, sql)
   return sql
 }
