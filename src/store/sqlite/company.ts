@@ -102,7 +102,7 @@ export class Company {
       this.#nextTry = Math.min(this.#nextTry, until)
     }
     if (restricted === 0) {
-      this.#heldBack.clear()
+      if (this.#heldBack.size > 0) this.#heldBack.clear()
       return { excluded, gate: null, before: null, from: 0 }
     }
     const before = this.#before(db, worker, instance, excluded)
