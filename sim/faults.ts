@@ -14,9 +14,12 @@ export class SimulatedDisk implements Disk {
   gone = false
   /** Transactions that still find room although the disk is full. */
   room = 0
+  /** How often somebody has found it full: it may have room again before the call that did is over. */
+  foundFull = 0
   #setAside = false
 
   free(): number {
+    if (this.full) this.foundFull++
     return this.full ? 0 : 2 ** 30
   }
   problem(): string | null {
