@@ -56,7 +56,9 @@ export function wasAlive(job: Holding, now: Instant): boolean {
   const third = Math.min(job.visibilityTimeout, job.timeout + timeoutGrace) / 3
   const renewed = job.renewedAt !== null && job.renewedAt >= over - third - renewalSlack
   // Of a remote worker its renewals alone tell: one that hangs leaves a request for jobs, which looks like a sign of life.
-  const seen = job.remote === 0 && job.seenAt !== null && job.seenAt >= over && job.seenAt <= now // later ones are of a clock that was set back
+  // One that was seen then but had let the lease end before is one whose wall clock was set forward meanwhile.
+  const mayTell = job.remote === 0 && job.leaseExpiresAt >= job.startedAt + job.timeout
+  const seen = mayTell && job.seenAt !== null && job.seenAt >= over && job.seenAt <= now // later ones are of a clock that was set back
   return now >= over && (renewed || seen)
 }
 
