@@ -170,10 +170,6 @@ function reads(store: Store, clock: Clock, history: History) {
       return { schedules: all.map((one) => ({ ...one, ticks: nextTimes(one.cron, one.timezone, 5, clock.now()) })) }
     },
     history: async ({ query: { since = 0 } }) => ({ samples: history.since(since) }),
-    vitals: async () => {
-      const { commits, groups } = await store.call('vitals', null)
-      return { commits: { ...commits, bounds: [...commits.bounds] }, groups: { ...groups, bounds: [...groups.bounds] } }
-    },
     async access({ who }) {
       const token = (await store.call('tokens', null)).find(({ name }) => who === `token:${name}`)
       return { scopes: token && !token.scopes.includes('admin') ? token.scopes : [...scopes] }

@@ -17,8 +17,7 @@ export const operations = {
   }),
   jobs: row<jobs.JobFilter, jobs.JobPage>()({
     ...{ kind: 'read', ends: null, at: 'GET /v1/jobs', scope: 'read', patience: 'brief', summary: 'One page of jobs' },
-    query: (of) => of.Filter,
-    response: ({ object, list, Job, next }) => object({ jobs: list(Job), next }),
+    ...{ query: (of) => of.Filter, response: ({ object, list, Job, next }) => object({ jobs: list(Job), next }) },
   }),
   /** Groups of the newest dead jobs before the cursor, as many as it looks at in a moment. */
   deadLetters: row<number | null, { groups: jobs.DeadGroup[]; next: number | null }>()({
@@ -57,18 +56,15 @@ export const operations = {
   }),
   cancel: row<number, jobs.Fate>()({
     ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/:id/cancel', scope: 'admin', patience: 'once' },
-    summary: 'End a waiting job, ask a running one to stop',
-    response: (of) => of.Fate,
+    ...{ summary: 'End a waiting job, ask a running one to stop', response: (of) => of.Fate },
   }),
   retry: row<number, jobs.Fate>()({
     ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/:id/retry', scope: 'admin', patience: 'once' },
-    summary: 'Make a dead or cancelled job ready again, with a fresh attempt budget',
-    response: (of) => of.Fate,
+    ...{ summary: 'Make a dead or cancelled job ready again, with a fresh attempt budget', response: (of) => of.Fate },
   }),
   remove: row<number, null>()({
     ...{ kind: 'write', ends: null, at: 'DELETE /v1/jobs/:id', scope: 'admin', patience: 'once' },
-    summary: 'Delete an ended job and its history',
-    response: nothing,
+    ...{ summary: 'Delete an ended job and its history', response: nothing },
   }),
   register: row<WorkerRegistration, number>()({
     ...{ kind: 'write', ends: null, at: 'POST /v1/workers', scope: 'work', patience: 'patient', status: 201 },
@@ -80,8 +76,7 @@ export const operations = {
   /** Gives back what the worker still holds, uncharged. */
   unregister: row<number, null>()({
     ...{ kind: 'outcome', ends: 'worker', at: 'DELETE /v1/workers/:id', scope: 'work', patience: 'patient' },
-    summary: 'Sign off, by id or name; what the worker still holds goes back, uncharged',
-    response: nothing,
+    ...{ summary: 'Sign off, by id or name; what the worker still holds goes back, uncharged', response: nothing },
   }),
   /** The worker takes no more jobs and ends soon: if its process then ends, that is no evidence against what it runs. */
   stopping: row<number, null>()({
@@ -163,8 +158,7 @@ export const operations = {
   }),
   schedules: row<null, settings.Schedule[]>()({
     ...{ kind: 'read', ends: null, at: 'GET /v1/schedules', scope: 'read', patience: 'brief' },
-    summary: 'All schedules',
-    response: ({ object, list, Schedule }) => object({ schedules: list(Schedule) }),
+    ...{ summary: 'All schedules', response: ({ object, list, Schedule }) => object({ schedules: list(Schedule) }) },
   }),
   setSchedule: row<settings.ScheduleSettings, null>()({
     ...{ kind: 'write', ends: null, at: 'PUT /v1/schedules/:name', scope: 'admin', patience: 'brief' },
@@ -188,8 +182,7 @@ export const operations = {
   }),
   stats: row<null, Stats>()({
     ...{ kind: 'read', ends: null, at: 'GET /v1/stats', scope: 'read', patience: 'brief' },
-    summary: 'Counts, workers, and types that nobody handles',
-    response: (of) => of.Stats,
+    ...{ summary: 'Counts, workers, and types that nobody handles', response: (of) => of.Stats },
   }),
   /** Answers when a transaction has held the write lock: it proves that this store is not stuck. Writes nothing. */
   vitals: row<null, Vitals>()({

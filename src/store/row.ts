@@ -6,12 +6,6 @@ import type { schemas } from './schemas.ts'
 // What is said of an operation, and of a call of the HTTP API, in one row.
 
 /**
- * `read` and `write` run in a transaction. An `outcome` is a write that a running job or its worker reports: during a storage
- * fault it is held and tried again, never refused. `memory` is answered by the engine when something has happened.
- */
-type Kind = 'read' | 'write' | 'outcome' | 'memory'
-
-/**
  * How long our client goes on when the server cannot be reached, or says that it cannot now: `once` is not safe to send
  * again, `brief` is tried again for some seconds, `patient` until it is answered or the store is closed.
  */
@@ -38,14 +32,21 @@ export interface Http {
   large?: true
 }
 
+/**
+ * `read` and `write` run in a transaction; `memory` is answered by the engine when something has happened. An `outcome` is a
+ * write that a worker owes to what it holds: during a storage fault it is held and tried again, never refused.
+ */
+type Kind<I> =
+  | { kind: 'read' | 'write' | 'memory'; ends: null }
+  /** Says which lease is over once this has been tried; 'worker': those of the worker that is its input. */
+  | { kind: 'outcome'; ends: ((input: I) => Lease) | 'worker' }
+
 /** What is said of each operation of a store. `at` is null where a server does not offer it. */
-export type Row<I> = {
-  kind: Kind
-  /** Says which lease is over once this has been done; 'worker': those of the worker that is its input. */
-  ends: ((input: I) => Lease) | 'worker' | null
-  /** Of a report, which is taken singly or with others at `/v1/reports`: what its body says besides the token. */
-  fields?: Make<Record<string, TSchema>>
-} & (Http | { at: null })
+export type Row<I> = Kind<I> &
+  (Http | { at: null }) & {
+    /** Of a report, which is taken singly or with others at `/v1/reports`: what its body says besides the token. */
+    fields?: Make<Record<string, TSchema>>
+  }
 
 /** A row of an operation that takes I and answers with O. */
 export const row =

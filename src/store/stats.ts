@@ -107,7 +107,7 @@ export interface Stats {
 
 /** Numbers by size: `counts[i]` of them are at most `bounds[i]` and above the bound before; the last count is of the rest. */
 export interface Histogram {
-  bounds: readonly number[]
+  bounds: number[]
   counts: number[]
   sum: number
 }

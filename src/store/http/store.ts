@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
 import type { Job } from '../../model/job.ts'
+import { operations } from '../operations.ts'
 import type {
   Input,
   Lease,
@@ -18,7 +19,7 @@ import type {
   Submitted,
   WorkerRegistration,
 } from '../store.ts'
-import { isReport, type Plain, type ReportKind } from './calls.ts'
+import { type Call, isReport, type Plain, type ReportKind } from './calls.ts'
 import { Client } from './client.ts'
 import { follow } from './follow.ts'
 import { RemoteLeases } from './leases.ts'
@@ -72,12 +73,16 @@ export class HttpStore implements Store {
     await this.#retracted
     const own = (this.#own as { [P in Operation]?: Own<P> })[operation]
     if (own) return own(input, signal)
+    if (operations[operation].at === null)
+      throw invalid(`No server offers '${operation}': ask where the file is, as gopherqueue --db FILE does.`)
     if (isReport(operation)) return this.#leases.report(operation, input as Lease) as Promise<Output<K>>
     return this.#client.plain(operation as Plain, input as Input<Plain>) as Promise<Output<K>>
   }
 
   /** What is more than its row says: names, forms and answers that differ, and what is done here besides. */
-  readonly #own: { [K in Exclude<Operation, Plain | ReportKind> | 'cancel' | 'many']: Own<K> } = {
+  readonly #own: {
+    [K in Exclude<Operation & Call, Plain | ReportKind> | 'auditLog' | 'cancel' | 'many' | 'vitals']: Own<K>
+  } = {
     submit: (submission) => this.#submit(submission),
     lease: (request, signal) => this.#lease(request, signal),
     wait: (id, signal) => this.#wait(id, signal),
@@ -107,12 +112,9 @@ export class HttpStore implements Store {
       return (found?.attempts ?? []) as Output<'attempts'>
     },
     auditLog: (page) => this.#client.call('audit', { query: withoutNull(page) }),
-    epoch: refuse('The epoch of a file is part of the tokens and ids that its server gives.'),
-    vitals: refuse('The vitals of a store are known in its own process: ask the server for /metrics and /readyz.'),
-    tokens: refuse(whereTheFileIs),
-    createToken: refuse(whereTheFileIs),
-    revokeToken: refuse(whereTheFileIs),
-    tokenUsed: refuse(whereTheFileIs),
+    vitals: async () => {
+      throw invalid('The vitals of a store are known in its own process: ask the server for /metrics and /readyz.')
+    },
   }
 
   /** The whole submission has a name of its own: sent again, it is answered as the first time. */
@@ -183,6 +185,3 @@ function nullIfNotFound(error: unknown): null {
 function withoutNull<T extends { cursor?: number | null }>({ cursor, ...rest }: T) {
   return { ...rest, ...(cursor == null ? {} : { cursor }) }
 }
-
-const whereTheFileIs = 'Tokens are made and revoked where the file is: gopherqueue --db FILE token.'
-const refuse = (why: string) => () => Promise.reject(invalid(why))
