@@ -27,7 +27,8 @@ export interface Http {
   response: Make
   /** The member of the response that is the operation's answer. Default: all of it. */
   member?: string
-  status?: 201
+  /** Default 200. */
+  status?: 200 | 201
   /** Takes bodies of up to 65 MiB, not of 1 MiB and a bit. */
   large?: true
 }

@@ -9,19 +9,13 @@ import { type Call, calls } from './calls.ts'
 export type { Answer, Call } from './calls.ts'
 export const { Problem } = of
 
-export interface Endpoint {
+export interface Endpoint extends Pick<Http, 'scope' | 'summary' | 'status' | 'large'> {
   method: string
   url: string
-  /** What a token must allow; 'any' takes each. */
-  scope: Http['scope']
-  summary: string
-  params?: TObject
-  query?: TObject
-  body?: TSchema
+  params: TObject | undefined
+  query: TObject | undefined
+  body: TSchema | undefined
   response: TSchema
-  status?: number
-  /** Takes bodies of up to 65 MiB, not of 1 MiB and a bit. */
-  large?: boolean
 }
 
 const { token, closed } = of
@@ -36,15 +30,10 @@ const bodies = new Map<string, TSchema>([
 
 function endpointOf(call: string, { at, query, body, response, ...said }: Http): Endpoint {
   const [method, url] = at.split(' ') as [string, string]
-  const params = !url.includes('/:') ? undefined : url.includes(':name') ? of.ofName : url.startsWith('/v1/jobs') ? of.ofJob : of.ofWorker // biome-ignore format: long
-  const asked = bodies.get(call) ?? body?.(of)
+  const named = url.includes(':name') ? of.ofName : url.startsWith('/v1/jobs') ? of.ofJob : of.ofWorker
   return {
-    ...{ method, url, scope: said.scope, summary: said.summary, response: response(of) },
-    ...(params && { params }),
-    ...(query && { query: query(of) }),
-    ...(asked && { body: asked }),
-    ...(said.status && { status: said.status }),
-    ...(said.large && { large: true }),
+    ...{ ...said, method, url, params: url.includes(':') ? named : undefined },
+    ...{ query: query?.(of), body: bodies.get(call) ?? body?.(of), response: response(of) },
   }
 }
 
