@@ -1,12 +1,8 @@
 import type { Clock } from '../../model/clock.ts'
 import { type Accepted, type ErrorCode, GopherQueueError, isQueueError } from '../../model/errors.ts'
-import { type Answer, api, type Body, type Call, type Endpoint, type Params, type Query } from './api.ts'
-
-/**
- * How long a call goes on when the server cannot be reached, or says that it cannot now: `once` is not safe to send
- * again, `brief` is tried again for some seconds, `patient` until it is answered or the store is closed.
- */
-export type Patience = 'once' | 'brief' | 'patient'
+import type { Input, Output } from '../operations.ts'
+import type { Patience } from '../row.ts'
+import { type Answer, type Body, type Call, calls, type Params, type Plain, type Query, requestOf } from './calls.ts'
 
 const briefMs = 10_000
 /** Longest pause between two tries, in ms: less than the second that a server which comes back leaves to the shortest lease. */
@@ -32,7 +28,12 @@ export class Client {
   }
 
   /** Throws what the server refuses with; STORAGE_UNAVAILABLE when it cannot be reached. */
-  async call<K extends Call>(call: K, given: Given<K>, patience: Patience, signal?: AbortSignal): Promise<Answer<K>> {
+  async call<K extends Call>(
+    call: K,
+    given: Given<K> = {},
+    signal?: AbortSignal,
+    patience: Patience = calls[call].patience,
+  ): Promise<Answer<K>> {
     const end = this.#clock.monotonic() + briefMs
     let reached = false
     for (let pause = 50; ; pause = Math.min(longestPause, pause * 2)) {
@@ -49,6 +50,13 @@ export class Client {
       }
       await this.#pause(pause)
     }
+  }
+
+  /** An operation by its row alone. */
+  async plain<K extends Plain>(operation: K, input: Input<K>): Promise<Output<K>> {
+    const { member } = calls[operation]
+    const answer: unknown = await this.call(operation, requestOf(operation, input) as Given<K>)
+    return (member === undefined ? answer : (answer as Record<string, unknown>)[member]) as Output<K>
   }
 
   /** A stream of the server's, or an error as `call` throws. */
@@ -71,9 +79,9 @@ export class Client {
   }
 
   async #once(call: Call, { params, query, body, key }: Given<Call>, signal?: AbortSignal): Promise<unknown> {
-    const { method, url }: Endpoint = api[call]
+    const [method, url] = calls[call].at.split(' ') as [string, string]
     const path = url.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(String(params?.[name as keyof object])))
-    const entries = Object.entries(query ?? {}).filter(([, value]) => value !== undefined)
+    const entries = Object.entries(query ?? {}).filter(([, value]) => value != null)
     const search =
       entries.length > 0
         ? `?${new URLSearchParams(Object.fromEntries(entries.map(([name, value]) => [name, `${value}`])))}`

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { LeaseRequest, WorkerRegistration } from '../store.ts'
-import type { Answer } from './api.ts'
+import type { Answer } from './calls.ts'
 import type { Client } from './client.ts'
 import { numberedBy } from './numbers.ts'
 
@@ -33,7 +33,7 @@ export class RemoteWorkers {
   async register({ name, sources, slots, known, request }: WorkerRegistration): Promise<number> {
     const before = known === undefined ? undefined : this.#ids.get(known)
     const body = { name, sources, slots, instance, ...(before !== undefined && { known: before }) }
-    const { worker } = await this.#client.call('register', { body, key: request ?? randomUUID() }, 'patient')
+    const { worker } = await this.#client.call('register', { body, key: request ?? randomUUID() })
     if (known !== undefined) this.#ids.delete(known)
     let { number } = numberedBy(worker)!
     while (this.#ids.has(number)) number += 2 ** 40
@@ -42,12 +42,12 @@ export class RemoteWorkers {
   }
 
   async stopping(worker: number): Promise<null> {
-    await this.#client.call('stopping', { params: { id: this.#idOf(worker) } }, 'brief')
+    await this.#client.call('stopping', { params: { id: this.#idOf(worker) } })
     return null
   }
 
   async unregister(worker: number): Promise<null> {
-    await this.#client.call('unregister', { params: { id: this.#idOf(worker) } }, 'patient')
+    await this.#client.call('unregister', { params: { id: this.#idOf(worker) } })
     this.#ids.delete(worker)
     this.#listening.delete(worker)
     return null
@@ -72,7 +72,7 @@ export class RemoteWorkers {
     }
     try {
       for (;;) {
-        const { jobs, replaced } = await this.#client.call('lease', { body: send }, 'patient')
+        const { jobs, replaced } = await this.#client.call('lease', { body: send })
         if (jobs.length > 0 || replaced || waitMs === 0) return jobs
       }
     } finally {

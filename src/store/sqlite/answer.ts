@@ -1,5 +1,5 @@
 import { isQueueError } from '../../model/errors.ts'
-import type { Input, Operation, Operations } from '../store.ts'
+import { type Input, type Operation, type Output, operations } from '../operations.ts'
 import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
@@ -16,42 +16,26 @@ import { auditLog, createToken, record, revokeToken, tokens, tokenUsed } from '.
 import { why } from './why.ts'
 import { stopping, unregister } from './workers.ts'
 
-export const writes = {
-  submit,
-  succeed,
-  fail,
-  release,
-  settled,
-  heartbeat,
-  checkpoint,
-  cancel,
-  retry,
-  remove,
-  many,
-  setQueue,
-  setSchedule,
-  pauseSchedule,
-  removeSchedule,
-  runSchedule,
-  register,
-  stopping,
-  unregister,
-  createToken,
-  revokeToken,
-  tokenUsed,
-}
-type Immediate = {
-  [K in Exclude<Operation, 'lease' | 'wait' | 'progress' | 'vitals'>]: (
+const epoch = (db: Db): string => db.epoch
+
+type Run = {
+  [K in Operation as (typeof operations)[K]['kind'] extends 'memory' ? never : K]: (
     db: Db,
     input: Input<K>,
-  ) => ReturnType<Operations[K]>
+  ) => Output<K>
 }
-const epoch = (db: Db): string => db.epoch
-const reads = { epoch, job, jobs, deadLetters, attempts, stats, schedules, why, tokens, auditLog }
-const immediate: Immediate = { ...writes, ...reads }
+/** One that has no function does not compile. */
+const run: Run = {
+  ...{ submit, deadLetters, many, job, jobs, attempts, why, cancel, retry, remove, register, unregister, stopping },
+  ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue },
+  ...{ schedules, setSchedule, pauseSchedule, removeSchedule, runSchedule },
+  ...{ stats, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },
+}
 
+const named = (...kinds: string[]) => Object.entries(operations).filter(([, { kind }]) => kinds.includes(kind))
+export const writes: Readonly<Record<string, unknown>> = Object.fromEntries(named('write', 'outcome'))
 /** What a running handler reports is never refused for want of storage: it is held and tried again. */
-export const outcomes = new Set<string>(['succeed', 'fail', 'release', 'unregister'])
+export const outcomes = new Set(named('outcome').map(([name]) => name))
 
 /** Runs requests on an open transaction, each for itself: one that is refused leaves the others as they are. */
 export function answerAll(db: Db, requests: Request[]): Reply[] {
@@ -79,8 +63,7 @@ function submitTogether(db: Db, run: Request<'submit'>[]): Reply[] {
 function answer(db: Db, { seq, operation, input, who, epoch }: Request): Reply {
   try {
     if (epoch !== undefined) mustBeOf(db, epoch, operation as Operation)
-    const run = immediate[operation as keyof Immediate] as (db: Db, input: unknown) => unknown
-    const value = run(db, input)
+    const value = (run[operation as keyof Run] as (db: Db, input: unknown) => unknown)(db, input)
     if (who !== undefined) record(db, who, operation as Operation, input)
     return { seq, value }
   } catch (error) {

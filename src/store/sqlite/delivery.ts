@@ -1,7 +1,8 @@
 import { released } from '../../model/decide.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { mayBeUnheard } from '../../model/loss.ts'
-import type { LeaseRequest, Operation } from '../store.ts'
+import { type Operation, operations } from '../operations.ts'
+import type { LeaseRequest } from '../store.ts'
 import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
 import type { Request } from './request.ts'
@@ -17,7 +18,7 @@ const stepRows = 500
 /** Throws when a token or worker id is of another file than this one: there it would fit by chance. */
 export function mustBeOf(db: Db, epoch: string, operation: Operation): void {
   if (epoch === db.epoch) return
-  if (operation === 'register' || operation === 'unregister' || operation === 'lease') throw unknownWorker()
+  if (!('fields' in operations[operation])) throw unknownWorker() // all but reports name a worker
   throw new GopherQueueError(
     'LEASE_LOST',
     'The token is of another file than the one that is here now, which was restored or put in its place. What this attempt reports is not taken.',

@@ -1,5 +1,6 @@
 import type { Clock } from '../../model/clock.ts'
-import type { Input, Lease, StoreEvent } from '../store.ts'
+import { operations } from '../operations.ts'
+import type { Input, Operation, StoreEvent } from '../store.ts'
 import { admit } from './admission.ts'
 import { answerAll, writes } from './answer.ts'
 import { App } from './app.ts'
@@ -303,11 +304,11 @@ export class Rounds {
     for (const [i, { operation, input, epoch = present }] of requests.entries()) {
       if (epoch !== present) continue // of a file that was replaced: a lease of this one may have the same id and token
       const answer = answers[i]!
-      if (operation === 'succeed' || operation === 'fail') this.#leases.end((input as { lease: Lease }).lease)
-      else if (operation === 'release') this.#leases.end(input as Lease)
+      const { ends } = operations[operation as Operation]
+      if (typeof ends === 'function') this.#leases.end(ends(input as never))
+      else if (ends === 'worker') this.#forget(input as number)
       else if (operation === 'register' && 'value' in answer)
         this.#startWork(answer.value as number, input as Input<'register'>)
-      else if (operation === 'unregister') this.#forget(input as number)
     }
   }
 

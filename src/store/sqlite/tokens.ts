@@ -46,11 +46,11 @@ export const mostEntries = 1_000_000
 /** Writes down what an operator did, in the transaction that did it. Payloads and hashes stay out. */
 export function record(db: Db, who: string, action: Operation, input: unknown): void {
   const asked = typeof input === 'object' ? (input as Record<string, unknown>) : { name: input }
-  const { name, queue, payload: _, hash: __, ...rest } = asked
+  const { name, queue, id: job, payload: _, hash: __, ...rest } = asked
   const details = Object.keys(rest).length > 0 ? JSON.stringify(rest) : null
   const id = db.insert(
     `INSERT INTO gq_audit (at, who, action, target, details) VALUES (?1, ?2, ?3, ?4, ?5)`,
-    ...[db.now, who, action, String(name ?? queue ?? 'jobs'), details],
+    ...[db.now, who, action, String(name ?? queue ?? job ?? 'jobs'), details],
   )
   db.run(`DELETE FROM gq_audit WHERE id <= ?1`, id - mostEntries)
 }

@@ -1,0 +1,162 @@
+import type { Instant } from '../model/clock.ts'
+import type { DeadReason, Job, JobError, JobSpec } from '../model/job.ts'
+import type { State } from '../model/lifecycle.ts'
+
+// Jobs as a store takes them in, gives them to workers, hears of them, and lists them.
+
+/** Jobs to store together: all or none. `keys[i]` is the idempotency key of `payloads[i]`. */
+export interface Submission {
+  /** One spec for all, or one for each. */
+  specs: JobSpec | JobSpec[]
+  /** JSON texts. */
+  payloads: string[]
+  keys: (string | null)[] | null
+  /** JSON text of the submitter's trace context. */
+  trace?: string | null
+  /** Names this call: sent again because its answer was lost, it is answered as the first time, and stores nothing. */
+  request?: string | null
+  /** SHA-256 of what the request asks for, where its maker has it already: it may be made of 64 MiB. */
+  digest?: string
+}
+
+/** Ids in the order submitted; `duplicates` are the positions whose key had a job already. */
+export interface Submitted {
+  ids: number[]
+  duplicates: number[]
+  /** Of the duplicates, in their order: null where retention has deleted the job and its key is still held. None without duplicates. */
+  states?: (State | null)[]
+  /** This is the answer of an earlier submission of the same request: nothing was stored now. */
+  replayed?: true
+}
+
+/** One line of jobs: those of one queue and one type. */
+export interface Source {
+  /** Its queue. */
+  queue: string
+  /** Its type. */
+  type: string
+}
+
+/** What a worker wants next. Waits until there is at least one job; a newer request of the same worker replaces it. */
+export interface LeaseRequest {
+  worker: number
+  sources: Source[]
+  /** Most jobs that this worker may hold at once, those it holds already included. */
+  slots: number
+  /** Jobs that it must not have, besides those whose handlers go on in its process. */
+  exclude: number[]
+  /**
+   * Tokens of the jobs that it has, of a worker on the network. What it was given and neither names nor ever confirmed was
+   * not received: it goes back, uncharged. Undefined when it does not say.
+   */
+  holds?: number[]
+  /** Number of the request among those of its worker, growing: one that arrives after a newer one gets nothing. */
+  ask?: number
+  /** The first of its requests whose answer it may still receive; this one if not given. What that gave does not go back. */
+  since?: number
+}
+
+/** The right to report on one attempt. A stale one is refused with LEASE_LOST. */
+export interface Lease extends Source {
+  id: number
+  token: number
+  /** Of the file that gave it, where it came over the network: in another file it fits nothing. */
+  epoch?: string
+}
+
+export interface LeasedJob extends Lease {
+  priority: number
+  /** JSON text. */
+  payload: string
+  attempt: number
+  /** Place of this attempt in the present budget: 1 is the first. */
+  tries: number
+  maxAttempts: number
+  /** JSON text of a StoredBackoff; null is the default one. */
+  backoff: string | null
+  timeout: number
+  visibilityTimeout: number
+  deadline: Instant | null
+  /** JSON text that an earlier attempt left, or null. */
+  checkpoint: string | null
+  /** JSON text of the submitter's trace context, or null. */
+  trace: string | null
+  createdAt: Instant
+  /** The tick of the schedule that submitted it, or null. */
+  tick: Instant | null
+  startedAt: Instant
+  /** Ms from when it became ready to this lease; null where that is not known: a delayed job, or not its first lease. */
+  waited?: number | null
+}
+
+export interface Failure {
+  lease: Lease
+  kind: 'temporary' | 'permanent' | 'timeout'
+  error: JobError
+  /** Overrules the backoff. */
+  retryAfter: number | null
+  /** Its handler still runs: the job is not to start beside it in the same process, until `settled` or for 30 s. */
+  goesOn?: boolean
+}
+
+/** How far a running job is, for people to see. */
+export interface Progress {
+  lease: Lease
+  /** 0 to 100. */
+  percent: number
+  message: string | null
+}
+
+/** What an event made of a job. */
+export interface Fate {
+  /** Where it is now; `running` if it was only asked to stop. */
+  state: State
+  /** When its next attempt is due (Unix ms), in state `scheduled`. */
+  runAt: Instant | null
+  /** Why it is dead, in state `dead`. */
+  reason: DeadReason | null
+}
+
+/** Which jobs to list: those that fit all that is given. */
+export interface JobFilter {
+  /** Default: any. */
+  state?: State
+  /** Default: any. */
+  queue?: string
+  /** Default: any. */
+  type?: string
+  /** In its payload or one of its keys, whatever the case. Default: any. */
+  text?: string
+  /** Of the group of errors that `deadLetters` names so: its latest attempt failed with one of those. Default: any. */
+  error?: string
+  /** Submitted then or later (Unix ms), by the order of ids. Default: any. */
+  since?: Instant
+  /** Submitted before (Unix ms), by the order of ids. Default: any. */
+  until?: Instant
+  /** Newest first by default. */
+  order?: 'oldest' | 'newest'
+  /** Most jobs in the page: 1 to 1000, default 100. */
+  limit?: number
+  /** The `next` of the page before. */
+  cursor?: number | null
+}
+
+/** Some of the jobs that fit a filter. */
+export interface JobPage {
+  /** In the order asked for. */
+  jobs: Job[]
+  /** Hand it to the next call; null when this is the last page. */
+  next: number | null
+}
+
+/** Dead jobs of one queue and type whose last errors differ in numbers and addresses at most. */
+export interface DeadGroup extends Source {
+  /** For people, and for `JobFilter.error`. */
+  error: string
+  count: number
+  /** Ids: all of the group lie between them. */
+  newest: number
+  oldest: number
+  /** When the newest died. */
+  lastAt: Instant
+}

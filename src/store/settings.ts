@@ -1,0 +1,106 @@
+import type { Instant } from '../model/clock.ts'
+import type { ErrorCode } from '../model/errors.ts'
+import type { JobSpec } from '../model/job.ts'
+import type { Scope } from '../model/token.ts'
+
+// What operators set: limits of queues, schedules, tokens; and the log of what they did.
+
+/** Limits of a queue; undefined leaves as it is, null takes the limit away. Durations in ms. */
+export interface QueueSettings {
+  queue: string
+  paused?: boolean
+  maxDepth?: number | null
+  maxRunning?: number | null
+  maxRunningPerKey?: number
+  keepSucceeded?: number | null
+  keepCancelled?: number | null
+  keepDead?: number | null
+}
+
+/** A cron line that submits a job at each tick. */
+export interface ScheduleSettings {
+  name: string
+  cron: string
+  timezone: string
+  spec: JobSpec
+  /** JSON text. */
+  payload: string
+  /** What ticks are worth that nobody was there for: none, the newest only, or a job each (the newest 1,000). */
+  missed: 'skip' | 'once' | 'all'
+  /** Whether a tick is skipped while the job of an earlier one has not ended. */
+  overlap: 'allow' | 'skip'
+}
+
+/** A schedule as the file holds it. Instants are Unix ms. */
+export interface Schedule {
+  /** Unique in the file. */
+  name: string
+  /** Five fields, or six with seconds first. */
+  cron: string
+  /** IANA name of the zone in which the cron line is read. */
+  timezone: string
+  /** Queue of its jobs. */
+  queue: string
+  /** Type of its jobs. */
+  type: string
+  /** Payload of its jobs. */
+  payload: unknown
+  /** What ticks are worth for which no process was there. */
+  missed: 'skip' | 'once' | 'all'
+  /** Whether a tick counts while the job of an earlier one has not ended. */
+  overlap: 'allow' | 'skip'
+  /** No ticks until it is resumed. */
+  paused: boolean
+  /** Its next tick, or when one that was refused is tried again. Null when the cron line has no further tick. */
+  nextAt: Instant | null
+  /** Its latest tick, or null. */
+  lastAt: Instant | null
+  /** Id of the latest job that it submitted, or null. */
+  lastJob: number | null
+  /**
+   * Why its latest tick has no job. One refused with QUEUE_FULL or STORAGE_FULL is tried again, after a second at first,
+   * for as long as `missed` makes a job of it: 'skip' for a minute, 'once' and 'all' until there is room. Null when all is well.
+   */
+  problem: { code: ErrorCode; message: string; at: Instant } | null
+  /** When code last defined it. */
+  definedAt: Instant
+  /**
+   * False when no process that runs has defined it, though workers do run: its line was taken out of the code, and it goes
+   * on ticking until `removeSchedule`. Of processes in other containers, those that started since `definedAt` decide.
+   */
+  inCode: boolean
+}
+
+/** Lets its holder call a server. Only its hash is kept. */
+export interface NewToken {
+  name: string
+  scopes: Scope[]
+  /** SHA-256, in hex. */
+  hash: string
+}
+export interface Token extends NewToken {
+  createdAt: Instant
+  /** To the minute. */
+  lastUsedAt: Instant | null
+  revokedAt: Instant | null
+}
+
+/** What an operator did. */
+export interface AuditEntry {
+  id: number
+  at: Instant
+  /** 'token:NAME', 'loopback' on a server without tokens, 'cli:USER' on the file itself. */
+  who: string
+  /** The operation. */
+  action: string
+  /** Id of the job, or name of the queue, schedule or token. */
+  target: string
+  /** What else was asked, without payloads. */
+  details: unknown
+}
+export interface AuditPage {
+  /** Newest first. */
+  entries: AuditEntry[]
+  /** The next call's cursor; null when this is the last page. */
+  next: number | null
+}

@@ -1,0 +1,123 @@
+import type { Instant } from '../model/clock.ts'
+import type { Priority } from '../model/job.ts'
+import type { State } from '../model/lifecycle.ts'
+import type { Source } from './jobs.ts'
+
+// Queues, workers, the file and the store itself in numbers.
+
+/** What has happened in a queue since its file was made, by all processes. */
+export interface Totals {
+  /** Jobs stored. */
+  submitted: number
+  /** Jobs that ended well. */
+  succeeded: number
+  /** Attempts that failed: a throw, a timeout, a lost lease. */
+  failed: number
+  /** Jobs that died. */
+  dead: number
+  /** Jobs that were cancelled. */
+  cancelled: number
+}
+
+/** One queue in numbers. */
+export interface QueueStats {
+  /** Its name. */
+  queue: string
+  /** No more of its jobs are leased. */
+  paused: boolean
+  /** Jobs that may wait, or null for no limit. */
+  maxDepth: number | null
+  /** Jobs that may run at once, or null for no limit. */
+  maxRunning: number | null
+  /** Jobs of one type and concurrency key that may run at once. */
+  maxRunningPerKey: number
+  /** Its jobs that are kept in the file, by state. */
+  counts: Record<State, number>
+  /** Grow for ever: their differences are rates. */
+  totals: Totals
+}
+
+/** What a worker says of itself when it starts. */
+export interface WorkerRegistration {
+  /** As given, or process id and a number. */
+  name: string
+  /** What it takes jobs of. */
+  sources: Source[]
+  /** Handlers that it runs at once at most. */
+  slots: number
+  /** Its host, if it is reached over the network: then nobody here renews its leases. */
+  remote?: string
+  /** As it was signed on before: its row is brought up to date, if it is of the same instance. */
+  known?: number
+  /** Names its process, if it is reached over the network: all its workers say the same. */
+  instance?: string
+  /** Names this call: sent again because its answer was lost, it signs on no second worker. */
+  request?: string | null
+}
+
+/** One worker, of any process, that has not signed off. */
+export interface Worker extends WorkerRegistration {
+  /** Its row in the file. */
+  id: number
+  /** Its process on its host; null when not known. */
+  pid: number | null
+  /** Its host's name. */
+  host: string
+  /** When it started (Unix ms). */
+  startedAt: Instant
+  /** When it last said that it lives (Unix ms). */
+  seenAt: Instant
+  /** Its process is there; where that cannot be seen from here, it was seen in the last minute. */
+  alive: boolean
+  /** Jobs that it holds. */
+  running: number
+}
+
+/** The database file, in bytes on the disk. */
+export interface FileStats {
+  /** The file itself, without its WAL. */
+  bytes: number
+  /** Inside it: used again, and given back to the disk when it is more than 4 MiB and a quarter of the file. */
+  freeBytes: number
+  /** The WAL beside it, which is used again from its start after each checkpoint. */
+  walBytes: number
+  /** False for a file that another program made without incremental vacuum: its free space stays in it. */
+  shrinks: boolean
+  /** Set aside on the disk for the outcomes of running jobs. */
+  reserveBytes: number
+  /** Free on its disk, besides what is set aside. */
+  diskFreeBytes: number
+}
+
+/** What waits and who works, as of one instant. Its cost does not grow with the number of jobs. */
+export interface Stats {
+  /** By name. */
+  queues: QueueStats[]
+  /** Those that have not signed off, also when their process is gone. */
+  workers: Worker[]
+  /** Types with ready jobs that no live worker handles. */
+  unhandled: Source[]
+  /** Ms since the oldest ready job was submitted; null when none is ready. */
+  oldestReadyMs: number | null
+  /** The same for each class of each queue and type that has ready jobs, none of them blocked by its concurrency key. */
+  waiting: (Source & { priority: Priority; oldestReadyMs: number })[]
+  /** Null in memory. */
+  file: FileStats | null
+}
+
+/** Numbers by size: `counts[i]` of them are at most `bounds[i]` and above the bound before; the last count is of the rest. */
+export interface Histogram {
+  bounds: number[]
+  counts: number[]
+  sum: number
+}
+
+/** How the store itself does, in this process, since it was opened. */
+export interface Vitals {
+  /** A lease request waits although a job is there that it could have. Only something that is broken lasts longer than a moment. */
+  starving: boolean
+  /** Ms that COMMIT took, which is its fsync above all, and now and then a checkpoint. */
+  commits: Histogram
+  /** Operations that shared one transaction and its fsync. */
+  groups: Histogram
+}
