@@ -921,6 +921,12 @@ export const mutants: Mutant[] = [
     tests: ['tests/model/json.test.ts'],
   },
   {
+    name: 'emptied-object',
+    breaks: 'stores {} for an object whose members JSON does not see',
+    edits: [['model/json.ts', 'if (names > 0) return', 'if (names >= 0) return']],
+    tests: ['tests/model/json.test.ts'],
+  },
+  {
     name: 'stored-unchecked',
     breaks: 'takes a payload that fits its schema until JSON has kept it',
     edits: [['queue/submission.ts', 'if (altered) await validated', 'if (!altered) await validated']],
