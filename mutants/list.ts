@@ -907,6 +907,12 @@ export const mutants: Mutant[] = [
     edits: [[search, 'if (!row || row.at >= at) high = middle', 'if (!row || row.at > at + 1000) high = middle']],
     tests: contract,
   },
+  {
+    name: 'due-too-late',
+    breaks: 'stores a job that is due when its deadline has passed',
+    edits: [['model/admission.ts', 'if (due < deadline) return', 'if (due < Number.POSITIVE_INFINITY) return']],
+    tests: ['tests/model/admission.test.ts'],
+  },
   // What is stored, and what a handler says
   {
     name: 'member-order',

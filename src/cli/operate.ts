@@ -5,7 +5,11 @@ import { report, show, table } from './output.ts'
 
 /** What operators do to jobs and queues. */
 export function operateCommands(root: Command): void {
-  eachJob('retry', 'make dead or cancelled jobs ready again', async (queue, id) => (await queue.retry(id)).state)
+  eachJob(
+    'retry',
+    'make dead or cancelled jobs ready again, without a deadline that has passed',
+    async (queue, id) => (await queue.retry(id)).state,
+  )
   eachJob('cancel', 'end waiting jobs, ask running ones to stop', async (queue, id) => (await queue.cancel(id)).state)
   eachJob('rm', 'delete ended jobs and their history', (queue, id) => queue.remove(id).then(() => 'removed'))
   oneQueue('pause', 'start no more jobs of a queue; running ones go on')

@@ -58,7 +58,10 @@ export interface JobOptions extends Policy {
   delay?: Duration
   /** Not before this instant (Unix ms or Date). Not together with `delay`. */
   runAt?: Instant | Date
-  /** Dead (`expired`) if no attempt started by then: an instant ahead (Unix ms or Date), or a duration string from now. */
+  /**
+   * No attempt starts from then on: who still waits, for the first one or for a retry, is dead (`expired`); one that runs
+   * goes on. An instant ahead (Unix ms or Date) or a duration string from now, after `delay` or `runAt`.
+   */
   deadline?: Instant | Date | string
   /** 1 to 256 characters: a second submission with it (same queue and type) returns the first job. */
   idempotencyKey?: string
@@ -121,7 +124,7 @@ export interface Job<Payload = unknown, Result = unknown> {
   visibilityTimeout: number
   /** When it becomes ready; only in state `scheduled`. */
   runAt: Instant | null
-  /** Dead if no attempt has started by then. */
+  /** No attempt starts from then on: dead (`expired`) if it waits then, also for a retry. A retry after it removes it. */
   deadline: Instant | null
   /** When it was submitted. */
   createdAt: Instant

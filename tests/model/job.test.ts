@@ -81,7 +81,7 @@ test('each bad option is refused, by name', () => {
     for (const value of values)
       assert.throws(
         () => jobSpec('t', { [option]: value }),
-        { code: 'INVALID_ARGUMENT', message: /Nothing was stored\.$/ },
+        { code: 'INVALID_ARGUMENT', message: /Nothing was changed\.$/ },
         `${option}: ${String(value)}`,
       )
 })
