@@ -273,7 +273,9 @@ export function checkId(id: number): number {
 
 export function checkKey(key: string, name = 'idempotencyKey'): string {
   if (typeof key !== 'string' || key.length === 0 || key.length > limits.keyLength)
-    throw invalid(`${name} must have 1 to ${limits.keyLength} characters.`)
+    throw invalid(
+      `${name} must be a text of 1 to ${limits.keyLength} characters; got ${typeof key === 'string' ? `${key.length} of them` : shown(key)}.`,
+    )
   // The file stores every half of a surrogate pair as the same character: two keys would become one.
   if (!key.isWellFormed())
     throw invalid(`${name} must not have half of a surrogate pair, as a text cut inside an emoji has.`)

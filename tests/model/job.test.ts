@@ -86,6 +86,13 @@ test('each bad option is refused, by name', () => {
       )
 })
 
+test('a key that is no text is told apart from one of a wrong length', () => {
+  assert.throws(() => checkKey(17 as never), {
+    message: /^idempotencyKey must be a text of 1 to 256 characters; got 17\./,
+  })
+  assert.throws(() => checkKey('x'.repeat(257)), { message: /characters; got 257 of them\./ })
+})
+
 test('delay and runAt exclude each other', () => {
   assert.throws(() => jobSpec('t', { delay: 1, runAt: 1 }), { code: 'INVALID_ARGUMENT', message: /not both/ })
 })
