@@ -908,6 +908,12 @@ export const mutants: Mutant[] = [
     edits: [[search, 'if (!row || row.at >= at) high = middle', 'if (!row || row.at > at + 1000) high = middle']],
     tests: contract,
   },
+  {
+    name: 'due-too-late',
+    breaks: 'stores a job that is due when its deadline has passed',
+    edits: [['model/admission.ts', 'if (due < deadline) return', 'if (due < Number.POSITIVE_INFINITY) return']],
+    tests: ['tests/model/admission.test.ts'],
+  },
   // What is stored, and what a handler says
   {
     name: 'member-order',
@@ -919,6 +925,12 @@ export const mutants: Mutant[] = [
     name: 'digits-lost',
     breaks: 'stores an integer whose digits a double does not keep',
     edits: [['model/json.ts', '(!Number.isInteger(value) || Number.isSafeInteger(value))', 'Number.isFinite(value)']],
+    tests: ['tests/model/json.test.ts'],
+  },
+  {
+    name: 'emptied-object',
+    breaks: 'stores {} for an object whose members JSON does not see',
+    edits: [['model/json.ts', 'if (names > 0) return', 'if (names >= 0) return']],
     tests: ['tests/model/json.test.ts'],
   },
   {

@@ -65,7 +65,10 @@ export const ids = (text: string, before: number[] = []): number[] => [...before
 
 export function instant(text: string): number {
   const at = /^\d{9,15}$/.test(text) ? Number(text) : Date.parse(text)
-  if (Number.isNaN(at)) throw new InvalidArgumentError('Give a date such as 2030-01-31T09:00Z, or Unix milliseconds.')
+  const day = /^\d{4}-\d\d-\d\d/.exec(text)?.[0]
+  // Date.parse takes 30 February as 2 March.
+  const isNone = Number.isNaN(at) || (day !== undefined && !new Date(`${day}T00:00Z`).toISOString().startsWith(day))
+  if (isNone) throw new InvalidArgumentError('Give a date such as 2030-01-31T09:00Z, or Unix milliseconds.')
   return at
 }
 

@@ -1,16 +1,26 @@
 import type { Readable } from 'node:stream'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../model/errors.ts'
-import type { JobOptions } from '../model/job.ts'
+import { type JobOptions, limits } from '../model/job.ts'
 import { toJson } from '../model/json.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 
-/** Jobs and bytes of input in one transaction, and the longest line: together the bound on memory. */
-const most = { jobs: 1000, bytes: 4 * 1024 * 1024, line: 8 * 1024 * 1024 }
+/** Lines and bytes of input in one bulk, and the longest line: together the bound on memory. */
+const most = { jobs: limits.bulkJobs, bytes: 16 * 1024 * 1024, line: 8 * 1024 * 1024 }
 
-/** Submits each line as a job, in chunks. What it throws says how many were accepted and from which line to go on. */
+/** What is stored so far. */
+interface Bulk {
+  accepted: number
+  firstId: number | null
+  lastId: number | null
+}
+
+/**
+ * Submits each line as a job: all or none of what fits one bulk, longer input in bulks one after another. What it throws
+ * says which lines were stored before, as which jobs, and from which line to go on.
+ */
 export async function submitLines(queue: GopherQueue, type: string, options: JobOptions, input: Readable) {
-  const bulk = { accepted: 0, firstId: null as number | null, lastId: null as number | null }
+  const bulk: Bulk = { accepted: 0, firstId: null, lastId: null }
   const draw = process.stderr.isTTY ? progress() : () => undefined
   let read = 0
   let nextLine = 1
@@ -30,27 +40,32 @@ export async function submitLines(queue: GopherQueue, type: string, options: Job
   }
   process.once('SIGINT', () => input.destroy(Object.assign(new Error('Interrupted.'), { code: 'INTERRUPTED' })))
   try {
-    try {
-      for await (const line of lines(input)) {
-        const payload = parse(line, read + 1)
-        if (payload !== undefined) payloads.push(payload)
-        read++
-        bytes += line.length
-        if (payloads.length >= most.jobs || bytes >= most.bytes) await submit()
-      }
-    } finally {
-      await submit() // also what stood before a line that is no payload
+    for await (const line of lines(input)) {
+      const payload = parse(line, read + 1)
+      if (payload !== undefined) payloads.push(payload)
+      read++
+      bytes += line.length
+      if (payloads.length >= most.jobs || bytes >= most.bytes) await submit()
     }
+    await submit()
     return bulk
   } catch (error) {
-    const unknown = isQueueError(error) && error.accepted === 'unknown'
+    const { message } = error as Error
+    const fate = fateOf(bulk, nextLine, isQueueError(error) && error.accepted === 'unknown')
     throw Object.assign(error as Error, {
-      message: `${(error as Error).message} The ${bulk.accepted} jobs of the lines before were accepted; line ${nextLine} and those after it ${unknown ? 'may have been in part' : 'were not'}.`,
+      message: `${message.replace(/ Nothing was stored\.$/, '')} ${fate}`,
       details: { ...bulk, nextLine },
     })
   } finally {
     draw(null)
   }
+}
+
+/** What became of the lines, of which one bulk failed: sent again from the first on, those stored would be there twice. */
+function fateOf({ accepted, firstId, lastId }: Bulk, nextLine: number, unknown: boolean): string {
+  const rest = `line ${nextLine} and those after it ${unknown ? 'may have been' : 'were not: go on from there'}`
+  if (accepted > 0) return `The ${accepted} jobs of the lines before are stored, the first as job ${firstId}, the last as job ${lastId}; ${rest}.` // biome-ignore format: one line
+  return unknown ? 'The lines may have been stored.' : 'None of the lines was stored.'
 }
 
 /** In Latin-1, a character for each byte, so that what is not UTF-8 can be refused with its line's number. */

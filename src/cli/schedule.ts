@@ -59,7 +59,7 @@ export function scheduleTable(schedules: Schedule[], kind?: string): void {
 async function preview(queue: GopherQueue, type: string): Promise<void> {
   const [job] = (await queue.jobs({ type, limit: 1 })).jobs
   if (!job) throw new GopherQueueError('NOT_FOUND', `There is no job of type '${type}' whose policy could be shown.`)
-  const times = retryTimes({ ...job, attemptsLeft: job.maxAttempts }, systemClock.now())
+  const times = retryTimes({ ...job, attemptsLeft: job.maxAttempts, deadline: null }, systemClock.now())
   const rows = times.map((at, i) => [`${i + 1}`, when(at, true)])
   show({ type, backoff: job.backoff, maxAttempts: job.maxAttempts, times }, () => table(['TRY', 'WHEN'], rows))
 }

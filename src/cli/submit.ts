@@ -11,12 +11,19 @@ export function submitCommand(root: Command): void {
     .command('submit')
     .description('store a job, or one for each line of stdin; answers when they are on disk')
     .argument('<type>', 'selects the worker')
-    .argument('[payload]', "JSON, null by default; '-' reads JSON lines from stdin")
+    .argument(
+      '[payload]',
+      "JSON, null by default; '-' reads JSON lines from stdin: up to 10,000 and 16 MiB all or none, more in such bulks",
+    )
     .option('--queue <name>', "the line to stand in (default: 'default')")
     .addOption(new Option('--priority <class>', "(default: 'normal')").choices(priorities))
     .option('--delay <duration>', 'not before this long from now, such as 500ms, 30s, 5m, 1.5h, 7d')
     .option('--run-at <date>', 'not before this instant', instant)
-    .option('--deadline <date|duration>', 'dead if no attempt started by then', deadline)
+    .option(
+      '--deadline <date|duration>',
+      'no attempt starts from then on: dead if it waits then, also for a retry',
+      deadline,
+    )
     .option('--max-attempts <n>', 'the first one included (default: 12)', whole)
     .option('--timeout <duration>', 'longest run of one attempt (default: 15m)')
     .addOption(new Option('--on-timeout <what>', "(default: 'retry')").choices(['retry', 'dead']))

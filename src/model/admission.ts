@@ -13,11 +13,14 @@ export interface Start {
   deadline: Instant | null
 }
 
-/** What a submission starts as. Throws INVALID_ARGUMENT for a deadline by which no attempt can start. */
+/** What a submission starts as. Throws INVALID_ARGUMENT for a deadline before which no attempt can start. */
 export function startOf(spec: JobSpec, now: Instant): Start {
   const due = spec.runAt ?? now + spec.delay
   const deadline = spec.deadline ?? (spec.deadlineIn === null ? null : now + spec.deadlineIn)
-  if (deadline !== null) mustBeAhead(deadline, spec.deadline === null, now)
+  if (deadline !== null) {
+    mustBeAhead(deadline, spec.deadline === null, now)
+    mustBeDueBefore(deadline, due)
+  }
   return due > now ? { state: 'scheduled', runAt: due, deadline } : { state: 'ready', runAt: null, deadline }
 }
 
@@ -27,6 +30,14 @@ function mustBeAhead(deadline: Instant, relative: boolean, now: Instant): void {
   const at = relative ? `${deadline - now} ms from now` : `${deadline} (${new Date(deadline).toISOString()})`
   throw invalid(
     `The deadline, ${at}, is past: no attempt could start. A number is an instant in Unix ms; a time from now is a string, such as '60s'.`,
+  )
+}
+
+/** Refuses a job that is due when no attempt of it may start any more. */
+export function mustBeDueBefore(deadline: Instant, due: Instant): void {
+  if (due < deadline) return
+  throw invalid(
+    `The job is due at ${new Date(due).toISOString()}, and its deadline is ${due === deadline ? 'then' : `before, at ${new Date(deadline).toISOString()}`}: no attempt could start.`,
   )
 }
 

@@ -97,17 +97,17 @@ export function backoffDelay(backoff: StoredBackoff, attempt: number, id: number
 
 /**
  * When a job's attempts would start from `from` on, were each to fail as soon as it starts: Unix ms, the first of them
- * `from` itself, or a running job's next retry. A `custom` backoff is shown as the default one.
+ * `from` itself, or a running job's next retry. None is at its deadline or later. A `custom` backoff is shown as the default one.
  */
 export function retryTimes(
-  job: { id: number; backoff: StoredBackoff; maxAttempts: number; attemptsLeft: number; state: State },
+  job: { id: number; backoff: StoredBackoff; maxAttempts: number; attemptsLeft: number; state: State; deadline?: Instant | null }, // biome-ignore format: long
   from: Instant,
 ): Instant[] {
-  const { id, backoff, maxAttempts, attemptsLeft, state } = job
+  const { id, backoff, maxAttempts, attemptsLeft, state, deadline } = job
   const times: Instant[] = []
   let tries = maxAttempts - attemptsLeft
   let at = state === 'running' ? from + backoffDelay(backoff, tries, id) : from
-  for (; tries < maxAttempts; at += backoffDelay(backoff, tries, id)) {
+  for (; tries < maxAttempts && at < (deadline ?? Number.POSITIVE_INFINITY); at += backoffDelay(backoff, tries, id)) {
     times.push(at)
     tries++
   }

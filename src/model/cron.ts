@@ -133,14 +133,20 @@ function lineOf(cron: string, timezone: string): Line {
     latest = { cron, timezone, line }
     return line
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
+    const said = error instanceof Error ? error.message : String(error)
+    const reason = /exactly five, six, or seven/.test(said) ? wrongFields(fieldsOf(cron)) : said // a seventh is not taken here
     throw invalid(`'${cron}' in time zone '${timezone}' cannot be read as a schedule: ${reason.replace(/\.?$/, '.')}`)
   }
 }
 
+const fieldsOf = (cron: string): number => cron.trim().split(/\s+/).length
+
+const wrongFields = (fields: number): string =>
+  `it has ${fields} field${fields === 1 ? '' : 's'}; a line has five, or six with seconds first`
+
 function read(cron: string, timezone: string): Line {
-  const fields = cron.trim().split(/\s+/).length
-  if (fields > 6) throw new Error(`it has ${fields} fields; a line has five, or six with seconds first`) // croner takes a seventh, of years
+  const fields = fieldsOf(cron)
+  if (fields > 6) throw new Error(wrongFields(fields)) // croner takes a seventh, of years
   const ahead = aheadIn(timezone)
   const walls = new Cron(cron, { utcOffset: 0, paused: true }) // four times as fast as in a named zone
   if (walls.getOnce()) {

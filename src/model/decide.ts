@@ -193,7 +193,7 @@ export const due = (job: { leaseSeq: number | null }): Decision => ({
   isNumbered: job.leaseSeq === null,
 })
 
-/** Its deadline has passed before an attempt started. */
+/** Its deadline has passed while it waited, for its first attempt or for a retry. */
 export const expired = ({ state }: { state: Waiting }, now: Instant): Decision => ({
   from: state,
   changes: ended(lifecycle[state].expire, 'expired', now),

@@ -112,7 +112,7 @@ brand(TemporaryError.prototype, brands.temporary)
 
 /** Shorthand for the commonest refusal: an argument out of its range. */
 export function invalid(message: string): GopherQueueError {
-  return new GopherQueueError('INVALID_ARGUMENT', `${message} Nothing was stored.`)
+  return new GopherQueueError('INVALID_ARGUMENT', `${message} Nothing was changed.`)
 }
 
 /** There is no job with this id. */

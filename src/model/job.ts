@@ -58,7 +58,10 @@ export interface JobOptions extends Policy {
   delay?: Duration
   /** Not before this instant (Unix ms or Date). Not together with `delay`. */
   runAt?: Instant | Date
-  /** Dead (`expired`) if no attempt started by then: an instant ahead (Unix ms or Date), or a duration string from now. */
+  /**
+   * No attempt starts from then on: who still waits, for the first one or for a retry, is dead (`expired`); one that runs
+   * goes on. An instant ahead (Unix ms or Date) or a duration string from now, after `delay` or `runAt`.
+   */
   deadline?: Instant | Date | string
   /** 1 to 256 characters: a second submission with it (same queue and type) returns the first job. */
   idempotencyKey?: string
@@ -66,7 +69,8 @@ export interface JobOptions extends Policy {
   idempotencyWindow?: Duration
   /**
    * 1 to 256 characters, such as a customer's id: of the jobs of one queue and type with the same key, at most the
-   * queue's `maxRunningPerKey` run at once, over all processes; the others wait, in their order, and hold nobody up.
+   * queue's `maxRunningPerKey` run at once, over all processes; the others wait, in their order, and hold nobody up. One
+   * that waits for its time, a delay or a retry, lets others of the key go first.
    */
   concurrencyKey?: string
 }
@@ -120,7 +124,7 @@ export interface Job<Payload = unknown, Result = unknown> {
   visibilityTimeout: number
   /** When it becomes ready; only in state `scheduled`. */
   runAt: Instant | null
-  /** Dead if no attempt has started by then. */
+  /** No attempt starts from then on: dead (`expired`) if it waits then, also for a retry. A retry after it removes it. */
   deadline: Instant | null
   /** When it was submitted. */
   createdAt: Instant
@@ -269,7 +273,9 @@ export function checkId(id: number): number {
 
 export function checkKey(key: string, name = 'idempotencyKey'): string {
   if (typeof key !== 'string' || key.length === 0 || key.length > limits.keyLength)
-    throw invalid(`${name} must have 1 to ${limits.keyLength} characters.`)
+    throw invalid(
+      `${name} must be a text of 1 to ${limits.keyLength} characters; got ${typeof key === 'string' ? `${key.length} of them` : shown(key)}.`,
+    )
   // The file stores every half of a surrogate pair as the same character: two keys would become one.
   if (!key.isWellFormed())
     throw invalid(`${name} must not have half of a surrogate pair, as a text cut inside an emoji has.`)

@@ -67,7 +67,7 @@ function words(thrown: unknown): string {
   }
 }
 
-/** What JSON makes an empty object of, or one of other members: the name that an object gives itself, in any realm. */
+/** Of whose own members JSON makes something else than they are: the name that an object gives itself, in any realm. */
 const lossy = /^\[object (Map|Set|WeakMap|WeakSet|WeakRef|Promise|RegExp|Error|DOMException|(Shared)?ArrayBuffer|DataView|\w+Array|Generator|AsyncGenerator)\]$/ // biome-ignore format: long
 
 /** Goes through a value as JSON.stringify does, and throws at the first thing that would be lost. */
@@ -136,19 +136,42 @@ class Walk {
     if (!isArray && Object.getPrototypeOf(value) !== Object.prototype && this.#isBoxed(value, key)) return
     this.#enter(value)
     if (isArray) {
-      for (let i = 0; i < value.length; i++) this.#member(value[i], i)
+      for (let i = 0; i < value.length; i++) {
+        this.path.push(i)
+        this.#member(value[i], i)
+      }
     } else {
-      for (const name of Object.keys(value)) {
+      const names = Object.keys(value)
+      this.#mustHaveAll(value, names.length)
+      for (const name of names) {
+        this.path.push(name) // before it is read: a getter that throws is refused with its path
         const member: unknown = (value as Record<string, unknown>)[name]
-        if (member === undefined) this.altered = true
-        else this.#member(member, name)
+        if (member !== undefined) this.#member(member, name)
+        else {
+          this.altered = true
+          this.path.pop()
+        }
       }
     }
     this.#within.pop()
   }
 
+  /** JSON keeps own enumerable members with text names: private fields, getters of a class and symbols would go unheard. */
+  #mustHaveAll(value: object, names: number): void {
+    for (const symbol of Object.getOwnPropertySymbols(value))
+      if (Object.prototype.propertyIsEnumerable.call(value, symbol))
+        throw this.refuse(`it has a member ${String(symbol)}, and JSON keeps no symbols`)
+    if (names > 0) return
+    const prototype: unknown = Object.getPrototypeOf(value)
+    // Plain in any realm: made by a literal, or of null.
+    if (prototype === null || prototype === Object.prototype || Object.getPrototypeOf(prototype) === null) return
+    throw this.refuse(
+      `it is ${nameOf(value)} without a toJSON or enumerable fields of its own: JSON keeps nothing of it`,
+    )
+  }
+
+  /** Of a value whose key is the last of the path. */
   #member(value: unknown, key: string | number): void {
-    this.path.push(key)
     // Each member takes two bytes at least: what has more cannot fit, and a graph that shares its parts has no end.
     if (++this.#seen * 2 > this.#most)
       throw new GopherQueueError(this.#code, `The ${this.#what} has more than ${this.#seen} members; at most ${this.#most} bytes of JSON are taken. Keep large things elsewhere and pass their name.${fate(this.#what)}`) // biome-ignore format: long
@@ -160,7 +183,7 @@ class Walk {
     if (this.#within.push(value) <= limits.depth) return
     const cyclic = new Set(this.#within).size < this.#within.length
     const first = cyclic ? this.#within.findIndex((one, i) => this.#within.indexOf(one) < i) : 0
-    this.path.length = first
+    this.path.length = cyclic ? first : 8 // where to look: all of it has a thousand
     throw this.refuse(cyclic ? 'it contains itself' : `it is nested deeper than ${limits.depth}, which SQLite does not read as JSON`) // biome-ignore format: long
   }
 
@@ -194,6 +217,13 @@ class Walk {
       { details: { issues: [{ message: why, path: [...this.path] }] }, cause },
     )
   }
+}
+
+/** The kind of an object, for a sentence: its class, or the name that it gives itself. */
+function nameOf(value: object): string {
+  const tag = Object.prototype.toString.call(value).slice(8, -1)
+  const name: unknown = tag === 'Object' ? value.constructor?.name : tag
+  return typeof name === 'string' && name !== '' && name !== 'Object' ? `of class ${name}` : 'of a class'
 }
 
 /** What became of it: of a result, whoever handed it in says more. */

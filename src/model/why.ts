@@ -50,8 +50,8 @@ export const waitsForItsTurn = (facts: Hurdles): boolean =>
   !facts.waitsForPlace &&
   (facts.maxRunning === null || facts.running < facts.maxRunning)
 
-/** Of a job that is not ready. */
-export function whyNotReady(job: Job, last: LastAttempt | undefined, now: Instant): string {
+/** Of a job that is not ready. `isPaused`: its queue is. */
+export function whyNotReady(job: Job, last: LastAttempt | undefined, isPaused: boolean, now: Instant): string {
   const { id, attempt, state } = job
   const at = (instant: Instant) => instantText(instant, now)
   switch (state) {
@@ -61,18 +61,38 @@ export function whyNotReady(job: Job, last: LastAttempt | undefined, now: Instan
       return `Job ${id} was cancelled at ${at(job.finishedAt!)}; it runs again only if an operator retries it.`
     case 'dead':
       return `Job ${id} is dead since ${at(job.finishedAt!)}: ${reasonOf(job, last)}; it runs again only if an operator retries it.`
-    case 'scheduled': {
-      const reason = attempt > 0 ? `to retry: ${lastEnd(job, last)} (${job.attemptsLeft} attempts left)` : 'as it was submitted for later' // biome-ignore format: one line
-      return `Job ${id} waits until ${at(job.runAt!)}, ${reason}; then it is ready, in its old place.`
-    }
-    default: {
-      const renewed = job.leaseExpiresAt! > now ? '(renewed while the worker lives)' : '(not renewed: it is taken soon, unless it is renewed first)' // biome-ignore format: one line
-      const lease = `leased by worker ${job.worker ?? 'unknown'} until ${at(job.leaseExpiresAt!)} ${renewed}`
-      return job.cancelRequestedAt === null
-        ? `Job ${id} is running attempt ${attempt}, ${lease}.`
-        : `Job ${id} is running attempt ${attempt} and was asked to stop, ${lease}; it ends cancelled unless its handler succeeds first.`
-    }
+    case 'scheduled':
+      return whyScheduled(job, last, isPaused, now)
+    default:
+      return whyRunning(job, now)
   }
+}
+
+function whyScheduled(job: Job, last: LastAttempt | undefined, isPaused: boolean, now: Instant): string {
+  const { id, queue, attempt, attemptsLeft, runAt, deadline } = job
+  const due = instantText(runAt!, now)
+  const reason = attempt > 0 ? `to retry: ${lastEnd(job, last)} (${attemptsLeft} attempts left)` : 'as it was submitted for later' // biome-ignore format: one line
+  if (deadline !== null && deadline <= runAt!)
+    return `Job ${id} waits ${reason}; but its deadline, ${instantText(deadline, now)}, comes before it is due, ${due}: it ends dead (expired).`
+  const then = isPaused ? `queue '${queue}' is paused, so it runs after a resume` : 'it is ready, in its old place'
+  return [`Job ${id} waits until ${due}, ${reason}; then ${then}.`, deadlineOf(job, now)].filter(Boolean).join(' ')
+}
+
+function whyRunning(job: Job, now: Instant): string {
+  const { id, attempt, attemptsLeft, onTimeout, worker, leaseExpiresAt, cancelRequestedAt } = job
+  const end = job.startedAt! + job.timeout
+  const renewal =
+    leaseExpiresAt! <= now
+      ? '(not renewed: it is taken soon, unless it is renewed first)'
+      : leaseExpiresAt! > end
+        ? '(the last time: no lease is renewed past the timeout)'
+        : '(renewed while the worker lives)'
+  const lease = `leased by worker ${worker ?? 'unknown'} until ${instantText(leaseExpiresAt!, now)} ${renewal}`
+  const timeout = `its timeout is at ${instantText(end, now)}`
+  if (cancelRequestedAt !== null)
+    return `Job ${id} is running attempt ${attempt} and was asked to stop, ${lease}; it ends cancelled unless its handler succeeds first, at the latest when ${timeout.replace(' is at', ' has come,')}.`
+  const then = onTimeout === 'dead' || attemptsLeft === 0 ? 'the job is dead' : 'it is tried again by its backoff'
+  return `Job ${id} is running attempt ${attempt}, ${lease}; ${timeout}, and then ${then}.`
 }
 
 /** Of a ready job. `turn` is null where it does not wait for its turn. */
@@ -83,7 +103,12 @@ export function whyReady(
   turn: Turn | null,
   now: Instant,
 ): string {
-  const sentences = [turn ? behind(job, facts, turn, now) : hurdle(job, facts), lossOf(last), companyOf(job)]
+  const sentences = [
+    turn ? behind(job, facts, turn, now) : hurdle(job, facts),
+    lossOf(last),
+    companyOf(job),
+    deadlineOf(job, now),
+  ]
   return sentences.filter((sentence) => sentence !== null).join(' ')
 }
 
@@ -94,11 +119,11 @@ function reasonOf({ reason, maxAttempts, ...job }: Job, last: LastAttempt | unde
         ? `it has no attempt left: ${lastEnd(job, last)}`
         : `all of its ${maxAttempts} attempts failed`
     case 'permanent':
-      return last?.name === notAdmitted ? `it could not be admitted: ${last.message}` : 'its handler reported a permanent error' // biome-ignore format: one line
+      return last?.name === notAdmitted ? `it could not be admitted: ${last.message.replace(/\.$/, '')}` : 'its handler reported a permanent error' // biome-ignore format: one line
     case 'timeout':
       return 'an attempt ran out of time and onTimeout is dead'
     case 'expired':
-      return 'its deadline passed before an attempt started'
+      return `its deadline passed before ${job.attempt === 0 ? 'an attempt' : `attempt ${job.attempt + 1}`} started`
   }
 }
 
@@ -116,6 +141,9 @@ function companyOf({ company }: Job): string | null {
   const room = company === 0 ? 'holds nothing else' : `holds at most ${company} others`
   return `Until an attempt of it ends, it starts only in a process that ${room}; a process whose next job it is takes none of its class or lower before it.`
 }
+
+const deadlineOf = ({ deadline }: Job, now: Instant): string | null =>
+  deadline === null ? null : `Its deadline is ${instantText(deadline, now)}: no attempt starts from then on, and it ends dead (expired).` // biome-ignore format: one line
 
 function hurdle({ id, queue, type, concurrencyKey }: Job, facts: Hurdles): string {
   if (!facts.isAdmitted)

@@ -8,7 +8,7 @@ export interface QueueEvents {
   started: [job: ActiveJob]
   /** A job has succeeded; `result` is JSON text. `warning` says why that is null and not what the handler returned. */
   succeeded: [job: ActiveJob, result: string, warning: string | null]
-  /** A failed attempt that will be repeated at `fate.runAt`. */
+  /** A failed attempt. It is repeated at `fate.runAt`, unless `job.deadline` comes first: then the job is dead (`expired`). */
   retrying: [job: ActiveJob, error: JobError, fate: Fate]
   /** A job's last failure: `fate.reason` says why it is not repeated. */
   dead: [job: ActiveJob, error: JobError, fate: Fate]
@@ -20,7 +20,7 @@ export interface QueueEvents {
   leaseLost: [job: ActiveJob]
   /** This process took a job from a worker that is gone. */
   reclaimed: [job: Source & { id: number }, fate: Fate]
-  /** A job died because its deadline passed before an attempt started. */
+  /** A job died because its deadline passed while it waited, for its first attempt or for a retry. */
   expired: [job: Source & { id: number }]
   /** Storage became ok, degraded or failed. */
   health: [health: StoreHealth]

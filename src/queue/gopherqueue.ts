@@ -56,8 +56,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /**
    * Opens the file, creating it if its folder exists. Opening is also the recovery after a crash. Several processes of
-   * one host may have it open. Throws INVALID_ARGUMENT, NOT_A_QUEUE, TWO_SQLITES, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL,
-   * STORAGE_UNAVAILABLE, ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
+   * one host may have it open; ':memory:' is for tests and loses all with the process. Throws INVALID_ARGUMENT, NOT_A_QUEUE,
+   * TWO_SQLITES, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL, STORAGE_UNAVAILABLE, ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
    */
   static async open(place: string, options: OpenOptions = {}): Promise<GopherQueue> {
     const { token, diskReserve } = checkOpenOptions(options)
@@ -231,7 +231,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return this.#store.call('cancel', checkId(id))
   }
 
-  /** Makes a dead or cancelled job ready again with a fresh attempt budget. Throws NOT_FOUND, INVALID_STATE. */
+  /** Makes a dead or cancelled job ready again with a fresh attempt budget; a deadline that has passed is removed. Throws NOT_FOUND, INVALID_STATE. */
   async retry(id: number): Promise<Fate> {
     return this.#store.call('retry', checkId(id))
   }

@@ -1,8 +1,12 @@
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
+import type { JobError } from '../model/job.ts'
 import type { Store } from '../store/store.ts'
 import type { WaitOptions } from './options.ts'
+
+/** What an error says, for the middle of a sentence; an AggregateError often says nothing. */
+const saidBy = ({ name, message }: JobError): string => message.replace(/[\s.]+$/, '') || name
 
 /** The result of a job that succeeds; throws JOB_FAILED, WAIT_TIMEOUT, NOT_FOUND, or what the signal was aborted with. */
 export async function waitForEnd(
@@ -27,7 +31,7 @@ export async function waitForEnd(
     const { state, reason } = job
     throw new GopherQueueError(
       'JOB_FAILED',
-      `Job ${id} ended ${state}${reason ? ` (${reason})` : ''}${error ? `: ${error.message}` : ''}. An operator can retry it.`,
+      `Job ${id} ended ${state}${reason ? ` (${reason})` : ''}${error ? `${reason === 'expired' ? '; its last attempt' : ''}: ${saidBy(error)}` : ''}. An operator can retry it.`,
       { accepted: 'yes', details: { state, reason, error } },
     )
   } finally {

@@ -127,8 +127,14 @@ function checking(part: string, schema: TSchema | undefined, isText: boolean): C
     const given = isText ? Value.Convert(schema, value) : value
     if (compiled.Check(given)) return given
     const [first] = compiled.Errors(given)
-    throw invalid(`${part}${first?.instancePath ?? ''} ${first?.message ?? 'is not as described'}.`)
+    throw invalid(`${part}${first?.instancePath ?? ''} ${first ? wrong(first) : 'is not as described'}.`)
   }
+}
+
+/** Names the values that are taken, and says of a misspelt member that there is none of its name. */
+function wrong({ keyword, params, message }: { keyword: string; params: object; message: string }): string {
+  if (keyword === 'boolean') return 'is not known here'
+  return 'allowedValues' in params ? `must be one of ${(params.allowedValues as string[]).join(', ')}` : message
 }
 
 /** Numbers of a URL are digits, of a number that a double holds: 2^53 + 1 would become the id of another job. */
@@ -177,7 +183,12 @@ async function read(request: IncomingMessage, most: number, take: (text: string)
       take(decoder.decode(piece, { stream: true }))
     }
   }
-  if (left < 0) throw new Refusal(413, 'PAYLOAD_TOO_LARGE', 'The body is too large. Nothing was stored.')
+  if (left < 0)
+    throw new Refusal(
+      413,
+      'PAYLOAD_TOO_LARGE',
+      `The body has more than ${most} bytes, the most that is taken here. Nothing was stored.`,
+    )
   take(decoder.decode())
 }
 

@@ -26,7 +26,7 @@ export class Metrics {
   )
   readonly #ended = this.#counter('ended_jobs_total', 'Jobs that have ended, by state, since the file was made.', 'queue', 'state') // biome-ignore format: long
   readonly #reclaimed = this.#counter('reclaimed_jobs_total', 'Running jobs that lost their worker or its word, found by this server.') // biome-ignore format: long
-  readonly #expired = this.#counter('expired_jobs_total', 'Jobs whose deadline passed before they started, found by this server.') // biome-ignore format: long
+  readonly #expired = this.#counter('expired_jobs_total', 'Jobs whose deadline passed while they waited, found by this server.') // biome-ignore format: long
   readonly #refused = this.#counter('refused_requests_total', 'Requests answered with a problem, by its code.', 'code')
   readonly #waited = this.#histogram(
     'job_wait_seconds',

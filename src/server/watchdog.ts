@@ -52,7 +52,7 @@ export class Watchdog {
     const { works, causes } = this.#store.health
     const why = causes.map(({ message }) => message).join(' ')
     const stuck = this.#isOver(this.#askedAt)
-      ? 'Storage has not answered for some seconds: another process holds the write lock of the file, or the disk hangs. What is sent now waits with the rest.'
+      ? 'Storage has not answered for some seconds: another connection, of this process or of another, holds the write lock of the file, or the disk hangs. What is sent now waits with the rest.'
       : this.#refusal
     const of = (work: keyof Readiness, more: string | null = null) => {
       const cause = works[work] ? (stuck ?? more) : why

@@ -121,3 +121,33 @@ test('top shows what there is in any width: queues with rates, running jobs, dea
     { kind: 'job', id: 1, state: 'dead' },
   ])
 })
+
+test('pause and resume refuse a queue that is not there, and take it with --create', async (t) => {
+  const bench = new Bench(t)
+  await bench.run('submit', 'a', '1', '--queue', 'mail')
+  for (const act of ['pause', 'resume']) {
+    const { code, stdout, stderr } = await bench.run(act, 'mial')
+    assert.deepEqual([code, stdout], [1, ''])
+    assert.match(
+      stderr,
+      /NOT_FOUND: There is no queue 'mial'; there are 'mail'\. Nothing was changed: correct the name, or --create\./,
+    )
+  }
+  const queue = await bench.open()
+  assert.deepEqual((await queue.stats()).queues.map((known) => [known.queue, known.paused]), [['mail', false]]) // biome-ignore format: short
+  assert.equal((await bench.run('pause', 'mial', '--create')).code, 0)
+  assert.equal((await bench.run('pause', 'mail')).code, 0)
+  assert.equal((await bench.run('pause')).code, 0)
+  assert.deepEqual((await queue.stats()).queues.map((known) => known.paused), [true, true, true]) // biome-ignore format: short
+})
+
+test('a backup into a folder that is missing says so', async (t) => {
+  const bench = new Bench(t)
+  await bench.run('submit', 'a', '1')
+  const { code, stderr } = await bench.run('backup', `${bench.folder}/no/such.db`)
+  assert.equal(code, 1)
+  assert.match(
+    stderr,
+    /NOT_A_QUEUE: The folder .*no does not exist\. Make it first, or correct the path; nothing was created/,
+  )
+})

@@ -69,6 +69,9 @@ test('bad input is a usage error, makes no file and shows no stack', async (t) =
     ['submit', 'a', '1', '--delay', '5'],
     ['submit', 'a', '1', '--delay', '5s', '--run-at', '2050-01-01'],
     ['submit', 'a', '1', '--run-at', 'tomorrow'],
+    ['submit', 'a', '1', '--run-at', '2026-02-30'],
+    ['submit', 'a', '1', '--run-at', '2026-13-45'],
+    ['submit', 'a', '1', '--deadline', '2027-02-31T10:00Z'],
     ['submit', 'a', '1', '--max-attempts', '0'],
     ['submit', 'a', '1', '--max-attempts', 'many'],
     ['submit', 'a', '1', '--backoff', 'sometimes'],
@@ -155,39 +158,58 @@ test('JSON lines of stdin become jobs, in chunks', async (t) => {
   assert.deepEqual(JSON.parse(nothing.stdout), { accepted: 0, firstId: null, lastId: null })
 })
 
-test('a bad line is named; those before it are accepted, the rest is not', async (t) => {
+test('lines that fit one bulk are stored all or none: a bad one is named', async (t) => {
   const bench = new Bench(t)
   const lines = Array.from({ length: 3000 }, (_, i) => `${i}`)
   lines[1499] = '{"open":'
   const bad = await bench.feed(lines.join('\n'), 'submit', 'n', '-', '--json')
   const error = JSON.parse(bad.stderr)
   assert.deepEqual([bad.code, bad.stdout, error.code], [1, '', 'INVALID_PAYLOAD'])
-  assert.match(
-    error.message,
-    /^Line 1500 is no payload: .* The 1499 jobs of the lines before were accepted; line 1500 and those after it were not\.$/,
-  )
-  assert.equal(error.details.accepted, 1499)
-  const queue = await bench.open()
-  assert.equal((await queue.stats()).queues[0]!.counts.ready, 1499)
+  assert.match(error.message, /^Line 1500 is no payload: .* None of the lines was stored\.$/)
+  assert.deepEqual(error.details, { accepted: 0, firstId: null, lastId: null, nextLine: 1 })
 
   const latin = await bench.feed(Buffer.from('1\n"caf\xe9"\n2\n', 'latin1'), 'submit', 'n', '-')
   assert.match(latin.stderr, /^gopherqueue: INVALID_PAYLOAD: Line 2 /)
   const large = await bench.feed(`1\n"${'x'.repeat(2 ** 20)}"\n`, 'submit', 'n', '-')
-  assert.match(large.stderr, /^gopherqueue: PAYLOAD_TOO_LARGE: Line 2 /)
+  assert.match(large.stderr, /^gopherqueue: PAYLOAD_TOO_LARGE: Line 2 [^\n]+ name\. None of the lines was stored\.\n$/)
   const endless = await bench.feed(`1\n${'x'.repeat(9 * 2 ** 20)}`, 'submit', 'n', '-')
   assert.match(endless.stderr, /^gopherqueue: PAYLOAD_TOO_LARGE: Line 2 is no payload: longer than/)
+  const queue = await bench.open()
+  assert.equal((await queue.stats()).queues.length, 0, 'nothing was stored of any of them')
 })
 
-test('a full queue stops a bulk at the chunk that did not fit', async (t) => {
+test('of longer input, a bad line says which bulks were stored, and from which line to go on', async (t) => {
+  const bench = new Bench(t)
+  const lines = Array.from({ length: 10_500 }, (_, i) => `${i}`)
+  lines[10_400] = '{"open":'
+  const bad = await bench.feed(lines.join('\n'), 'submit', 'n', '-', '--json')
+  const error = JSON.parse(bad.stderr)
+  assert.deepEqual([bad.code, error.code], [1, 'INVALID_PAYLOAD'])
+  assert.match(
+    error.message,
+    /^Line 10401 is .* The 10000 jobs of the lines before are stored, the first as job 1, the last as job 10000; line 10001 and those after it were not: go on from there\.$/,
+  )
+  assert.deepEqual(error.details, { accepted: 10_000, firstId: 1, lastId: 10_000, nextLine: 10_001 })
+  const queue = await bench.open()
+  assert.equal((await queue.stats()).queues[0]!.counts.ready, 10_000)
+  lines[10_400] = '10400'
+  const rest = await bench.feed(lines.slice(error.details.nextLine - 1).join('\n'), 'submit', 'n', '-')
+  assert.equal(rest.code, 0)
+  const { jobs } = await queue.jobs({ limit: 1 })
+  assert.equal(jobs[0]!.payload, 10_499)
+  assert.equal((await queue.stats()).queues[0]!.counts.ready, 10_500)
+})
+
+test('a full queue stops lines at the bulk that did not fit', async (t) => {
   const bench = new Bench(t)
   const queue = await bench.open()
-  await queue.configure('default', { maxDepth: 1500 })
-  const lines = Array.from({ length: 2500 }, (_, i) => `${i}\n`).join('')
+  await queue.configure('default', { maxDepth: 11_000 })
+  const lines = Array.from({ length: 12_500 }, (_, i) => `${i}\n`).join('')
   const { code, stderr } = await bench.feed(lines, 'submit', 'n', '-')
   assert.equal(code, 1)
   assert.match(
     stderr,
-    /^gopherqueue: QUEUE_FULL: .* The 1000 jobs of the lines before were accepted; line 1001 and those after it were not/,
+    /^gopherqueue: QUEUE_FULL: .* The 10000 jobs of the lines before are stored, .*; line 10001 and those/,
   )
-  assert.equal((await queue.stats()).queues[0]!.counts.ready, 1000)
+  assert.equal((await queue.stats()).queues[0]!.counts.ready, 10_000)
 })

@@ -101,7 +101,7 @@ test('operators: several ids, each reported, and one refusal makes the exit stat
   assert.deepEqual([retried.code, JSON.parse(retried.stdout)], [1, { id: Number(a), state: 'ready' }])
   assert.equal(JSON.parse(retried.stderr).code, 'INVALID_STATE')
   assert.deepEqual(await bench.run('rm', b), { code: 0, stdout: `${b}\tremoved\n`, stderr: '' })
-  assert.deepEqual((await bench.run('pause', 'mail', '--json')).stdout, '{"queue":"mail","paused":true}\n')
+  assert.deepEqual((await bench.run('pause', 'mail', '--create', '--json')).stdout, '{"queue":"mail","paused":true}\n')
   await queue.schedule('nightly', '0 3 * * *', 'n', null)
   const stats = JSON.parse((await bench.run('stats', '--json')).stdout)
   assert.ok(stats.file.bytes + stats.file.walBytes > 0 && stats.file.shrinks)

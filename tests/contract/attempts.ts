@@ -142,7 +142,8 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
     const running = await at.running({ deadline: '10s' })
     const retrying = await at.running({ deadline: '10s', backoff: { kind: 'constant', delay: '1m' } })
     await at.fail(retrying)
-    const scheduled = await at.submit({ deadline: at.now + 10_000, delay: '20s' })
+    const later = await at.running({ deadline: at.now + 10_000, backoff: { kind: 'constant', delay: '20s' } })
+    await at.fail(later)
     const ready = await at.submit({ deadline: new Date(at.now + 10_000) })
     at.advance(9999)
     assert.deepEqual(
@@ -150,7 +151,7 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
       ['running', 'scheduled', 'scheduled', 'ready'],
     )
     at.advance(250)
-    for (const id of [retrying.id, scheduled, ready]) {
+    for (const id of [retrying.id, later.id, ready]) {
       const { state, reason } = await at.job(id)
       assert.deepEqual([state, reason], ['dead', 'expired'])
     }

@@ -106,6 +106,19 @@ export function keys({ holds, holdsOverTime }: Suite): void {
     await assert.rejects(at.submit({ deadline: 60_000 }), { message })
   })
 
+  holds('a deadline that is not after delay or runAt is refused: no attempt could start', async (at) => {
+    for (const options of [
+      { deadline: '2h', delay: '3h' },
+      { deadline: at.now + 1000, delay: '2h' },
+      { deadline: '1h', runAt: at.now + 7_200_000 },
+      { deadline: at.now + 1000, runAt: at.now + 1000 },
+    ]) {
+      await at.refused('INVALID_ARGUMENT', () => at.submit(options))
+      await at.refused('INVALID_ARGUMENT', () => at.submitMany(options, [1, 2]))
+    }
+    assert.deepEqual(await at.all(), [])
+  })
+
   holdsOverTime('a submission with a key that is sent again after its deadline gets its job', async (at) => {
     const options = { idempotencyKey: 'k', deadline: at.now + 1000 }
     const id = await at.submit(options)

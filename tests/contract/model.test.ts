@@ -170,7 +170,7 @@ class Pair {
       backoff: { kind: 'constant', delay: backoff },
       ...(concurrencyKey === undefined ? {} : { concurrencyKey }),
       ...(delay === null ? {} : { delay }),
-      ...(deadline === null ? {} : { deadline: now + deadline }),
+      ...(deadline === null ? {} : { deadline: now + (delay ?? 0) + deadline }),
     })
     assert.ok(id > this.#lastId, 'ids grow and are never reused')
     this.#lastId = id
@@ -178,7 +178,7 @@ class Pair {
     this.model.jobs.push({
       ...{ ...rest, id, key: concurrencyKey ?? null, visibility, backoff, priority: priorities.indexOf(priority) },
       ...{ state: delay === null ? 'ready' : 'scheduled', runAt: delay === null ? null : now + delay },
-      ...{ deadline: deadline === null ? null : now + deadline, attempt: 0, before: 0, reason: null },
+      ...{ deadline: deadline === null ? null : now + (delay ?? 0) + deadline, attempt: 0, before: 0, reason: null },
       ...{
         startedAt: 0,
         renewedHere: 0,

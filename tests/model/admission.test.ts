@@ -12,7 +12,8 @@ const starts: [JobOptions, string, number | null, number | null][] = [
   [{ runAt: now }, 'ready', null, null],
   [{ runAt: now + 1 }, 'scheduled', now + 1, null],
   [{ deadline: now + 1 }, 'ready', null, now + 1],
-  [{ deadline: '1s', delay: '1m' }, 'scheduled', now + 60_000, now + 1000],
+  [{ deadline: '1m', delay: '1s' }, 'scheduled', now + 1000, now + 60_000],
+  [{ deadline: now + 1, runAt: now - 1 }, 'ready', null, now + 1],
 ]
 
 for (const [options, ...expected] of starts)
@@ -25,6 +26,20 @@ test('a deadline that is past is refused, as the mistake that it mostly is', () 
   for (const deadline of [60, now])
     assert.throws(() => startOf(jobSpec('t', { deadline }), now), { code: 'INVALID_ARGUMENT', message: /is past/ })
   assert.throws(() => startOf(jobSpec('t', { deadline: '0s' }), now), { message: /0 ms from now/ })
+})
+
+test('a deadline by which the job is not even due is refused', () => {
+  for (const options of [
+    { deadline: '2h', delay: '3h' },
+    { deadline: '2h', delay: '2h' },
+    { deadline: now + 1000, delay: '2h' },
+    { deadline: '1s', runAt: now + 1000 },
+    { deadline: now + 1000, runAt: new Date(now + 1001) },
+  ])
+    assert.throws(() => startOf(jobSpec('t', options), now), {
+      code: 'INVALID_ARGUMENT',
+      message: /is due at 1970-.*no attempt could start/,
+    })
 })
 
 test('a queue takes as many waiting jobs as it may, all or none of a bulk', () => {

@@ -5,6 +5,7 @@ import {
   type Backoff,
   backoffDelay,
   defaultBackoff,
+  retryTimes,
   type StoredBackoff,
   storedBackoff,
 } from '../../src/model/backoff.ts'
@@ -127,4 +128,11 @@ test('exponential never shrinks from one attempt to the next', () => {
       assert.ok(backoffDelay(calm, n + 1, job) >= backoffDelay(calm, n, job))
     }),
   )
+})
+
+test('no try is foretold for the deadline or later', () => {
+  const job = { id: 1, backoff: storedBackoff({ kind: 'constant', delay: 10 }), maxAttempts: 4, attemptsLeft: 4 }
+  const times = (deadline?: number | null) => retryTimes({ ...job, state: 'ready', ...(deadline !== undefined && { deadline }) }, 100) // biome-ignore format: one line
+  for (const none of [undefined, null, 131]) assert.deepEqual(times(none), [100, 110, 120, 130])
+  assert.deepEqual([times(130), times(111), times(100)], [[100, 110, 120], [100, 110], []])
 })

@@ -90,4 +90,5 @@ test('a line has five fields, or six', () => {
     () => nextTime('0 0 0 1 1 * 2030', 'UTC', 0),
     /has 7 fields; a line has five, or six with seconds first/,
   )
+  assert.throws(() => nextTime('0 0 * *', 'UTC', 0), /has 4 fields; a line has five, or six with seconds first/)
 })

@@ -32,7 +32,7 @@ test('unless said otherwise nothing was accepted, and there is no cause', () => 
 
 test('a refused argument says that nothing was stored', () => {
   const { code, accepted, message } = invalid('priority is wrong.')
-  assert.deepEqual([code, accepted, message], ['INVALID_ARGUMENT', 'no', 'priority is wrong. Nothing was stored.'])
+  assert.deepEqual([code, accepted, message], ['INVALID_ARGUMENT', 'no', 'priority is wrong. Nothing was changed.'])
 })
 
 test('handlers classify by class: permanent, temporary with or without a time', () => {

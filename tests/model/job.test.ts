@@ -81,9 +81,16 @@ test('each bad option is refused, by name', () => {
     for (const value of values)
       assert.throws(
         () => jobSpec('t', { [option]: value }),
-        { code: 'INVALID_ARGUMENT', message: /Nothing was stored\.$/ },
+        { code: 'INVALID_ARGUMENT', message: /Nothing was changed\.$/ },
         `${option}: ${String(value)}`,
       )
+})
+
+test('a key that is no text is told apart from one of a wrong length', () => {
+  assert.throws(() => checkKey(17 as never), {
+    message: /^idempotencyKey must be a text of 1 to 256 characters; got 17\./,
+  })
+  assert.throws(() => checkKey('x'.repeat(257)), { message: /characters; got 257 of them\./ })
 })
 
 test('delay and runAt exclude each other', () => {

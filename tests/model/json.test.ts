@@ -70,7 +70,10 @@ test('what is as deep and as large as is taken is compared and checked all the s
   const wide = Object.fromEntries(Array.from({ length: 70_000 }, (_, i) => [`k${i}`, i]))
   assert.equal(canonicalText(toJson('payload', wide)), canonical(wide))
   for (const levels of [limits.depth + 1, 100_000])
-    assert.throws(() => toJson('payload', nested(levels)), { code: 'INVALID_PAYLOAD', message: /deeper than 1000/ })
+    assert.throws(() => toJson('payload', nested(levels)), {
+      code: 'INVALID_PAYLOAD',
+      message: /: 0\.0\.0\.0\.0\.0\.0\.0: it is nested deeper than 1000/,
+    })
 })
 
 const lost: [unknown, (string | number)[], RegExp][] = [
@@ -96,8 +99,63 @@ const lost: [unknown, (string | number)[], RegExp][] = [
   [{ a: new Date(Number.NaN) }, ['a'], /Invalid Date/],
   [{ a: { toJSON: () => [2 ** 60] } }, ['a', 0], /integer beyond/],
   [{ a: Object(2 ** 60) }, ['a'], /integer beyond/],
-  [{ get a() { throw new Error('boom') } }, [], /boom/], // biome-ignore format: short
+  [{ get a() { throw new Error('boom') } }, ['a'], /boom/], // biome-ignore format: short
+  [{ b: [1, { get a() { throw new Error('boom') } }] }, ['b', 1, 'a'], /boom/], // biome-ignore format: short
 ]
+
+class Money {
+  #cents = 5
+  get cents(): number {
+    return this.#cents
+  }
+}
+
+// Objects that JSON would keep nothing of, or not all: by what they are, not by a list of names.
+const emptied: [unknown, RegExp][] = [
+  ...[new Headers({ a: 'b' }), new URLSearchParams('a=b'), new FormData(), new Blob(['x']), new Response('x')],
+  ...[new Request('http://a/'), new Intl.NumberFormat(), [1].values(), new Event('x'), new AbortController().signal],
+  ...[new (class extends EventTarget {})(), Object.create(Error.prototype), Object.create({ a: 1 })],
+].map((value): [unknown, RegExp] => [value, /JSON keeps no/])
+emptied.push([new Money(), /of class Money without a toJSON/])
+emptied.push([new URLSearchParams('a=b'), /of class URLSearchParams/])
+emptied.push([{ [Symbol('x')]: 1 }, /member Symbol\(x\)/])
+emptied.push([{ a: 1, [Symbol('x')]: 1 }, /member Symbol\(x\)/])
+
+test('an object that JSON would empty is refused whatever its class, as payload, checkpoint and result', () => {
+  for (const kind of ['payload', 'checkpoint', 'result'] as const)
+    for (const [value, why] of emptied) {
+      assert.throws(() => toJson(kind, value), { code: 'INVALID_PAYLOAD', message: why })
+      assert.throws(() => toJson(kind, { query: [value] }), { code: 'INVALID_PAYLOAD', message: /query\.0: it / })
+    }
+})
+
+class Point {
+  x = 1
+  readonly #y = 2
+  get y(): number {
+    return this.#y
+  }
+}
+class Said extends Money {
+  toJSON(): unknown {
+    return { cents: this.cents }
+  }
+}
+
+test('plain empty objects, and classes that JSON keeps something of, are stored', () => {
+  const hidden = Object.defineProperty({ a: 1 }, Symbol('hidden'), { value: 1 })
+  const stored: [unknown, string][] = [
+    [{}, '{}'],
+    [Object.create(null), '{}'],
+    [runInNewContext('({})'), '{}'],
+    [new Point(), '{"x":1}'],
+    [new Said(), '{"cents":5}'],
+    [hidden, '{"a":1}'],
+    [{ a: undefined }, '{}'],
+    [Object.assign(Object.create({}), { a: {} }), '{"a":{}}'],
+  ]
+  for (const [value, json] of stored) assert.equal(toJson('payload', value), json)
+})
 
 test('what JSON does not keep is refused, with the path', () => {
   for (const [value, path, why] of lost)

@@ -11,7 +11,7 @@ import {
 } from '../../src/model/why.ts'
 
 const now = Date.UTC(2026, 0, 1)
-const job = { id: 7, queue: 'q', type: 't', attempt: 2, attemptsLeft: 3, maxAttempts: 5, company: null, concurrencyKey: 'k', worker: 'w', finishedAt: now - 60_000, leaseExpiresAt: now + 1000, runAt: now + 1000, cancelRequestedAt: null, warning: null } as Job // biome-ignore format: a table
+const job = { id: 7, queue: 'q', type: 't', attempt: 2, attemptsLeft: 3, maxAttempts: 5, company: null, concurrencyKey: 'k', worker: 'w', finishedAt: now - 60_000, leaseExpiresAt: now + 1000, runAt: now + 1000, deadline: null, startedAt: now - 60_000, timeout: 300_000, onTimeout: 'retry', cancelRequestedAt: null, warning: null } as Job // biome-ignore format: a table
 const failed: LastAttempt = { outcome: 'failed', name: 'Error', message: 'no' }
 const lost: LastAttempt = { outcome: 'lost', name: 'LeaseLost', message: 'Its process ended.' }
 const aMinuteAgo = '2025-12-31T23:59:00.000Z (1m ago)'
@@ -24,19 +24,27 @@ const ends: [Partial<Job>, LastAttempt | undefined, string][] = [
   [{ state: 'dead', reason: 'permanent' }, failed, 'its handler reported a permanent error;'],
   [{ state: 'dead', reason: 'permanent' }, { ...failed, name: 'NotAdmitted' }, 'it could not be admitted: no;'],
   [{ state: 'dead', reason: 'timeout' }, failed, 'an attempt ran out of time and onTimeout is dead;'],
-  [{ state: 'dead', reason: 'expired' }, undefined, 'its deadline passed before an attempt started;'],
+  [{ state: 'dead', reason: 'permanent' }, { ...failed, name: 'NotAdmitted', message: 'No name.' }, 'it could not be admitted: No name;'],
+  [{ state: 'dead', reason: 'expired', attempt: 0 }, undefined, 'its deadline passed before an attempt started;'],
+  [{ state: 'dead', reason: 'expired' }, failed, 'its deadline passed before attempt 3 started;'],
   [{ state: 'scheduled', attempt: 0 }, undefined, 'Z (in 1s), as it was submitted for later; then it is ready, in its old place.'],
+  [{ state: 'scheduled', queue: 'paused' }, failed, "attempts left); then queue 'paused' is paused, so it runs after a resume."],
+  [{ state: 'scheduled', deadline: now + 500 }, failed, 'Job 7 waits to retry: the last of its 2 attempts failed (3 attempts left); but its deadline, 2026-01-01T00:00:00.500Z (in 500ms), comes before it is due, 2026-01-01T00:00:01.000Z (in 1s): it ends dead (expired).'],
+  [{ state: 'scheduled', deadline: now + 2000 }, failed, 'then it is ready, in its old place. Its deadline is 2026-01-01T00:00:02.000Z (in 2s): no attempt starts'],
   [{ state: 'scheduled' }, failed, 'to retry: the last of its 2 attempts failed (3 attempts left);'],
   [{ state: 'scheduled', attempt: 1 }, failed, 'to retry: its attempt failed (3 attempts left);'],
   [{ state: 'scheduled' }, lost, 'to retry: its process ended (3 attempts left);'],
-  [{ state: 'running' }, undefined, 'is running attempt 2, leased by worker w until 2026-01-01T00:00:01.000Z (in 1s) (renewed while the worker lives).'],
-  [{ state: 'running', leaseExpiresAt: now }, undefined, '(not renewed: it is taken soon, unless it is renewed first).'],
+  [{ state: 'running' }, undefined, 'is running attempt 2, leased by worker w until 2026-01-01T00:00:01.000Z (in 1s) (renewed while the worker lives); its timeout is at 2026-01-01T00:04:00.000Z (in 4m), and then it is tried again by its backoff.'],
+  [{ state: 'running', timeout: 60_500 }, undefined, '(the last time: no lease is renewed past the timeout); its timeout is at 2026-01-01T00:00:00.500Z (in 500ms)'],
+  [{ state: 'running', onTimeout: 'dead' }, undefined, '(in 4m), and then the job is dead.'],
+  [{ state: 'running', attemptsLeft: 0 }, undefined, '(in 4m), and then the job is dead.'],
+  [{ state: 'running', leaseExpiresAt: now }, undefined, '(not renewed: it is taken soon, unless it is renewed first); its timeout'],
   [{ state: 'running', cancelRequestedAt: now }, undefined, 'was asked to stop, leased by worker w'],
 ] // biome-ignore format: a table
 
 for (const [change, last, part] of ends)
   test(`why: ${JSON.stringify(change)}${last ? `, ${last.outcome}` : ''}`, () => {
-    const sentence = whyNotReady({ ...job, ...change }, last, now)
+    const sentence = whyNotReady({ ...job, ...change }, last, change.queue === 'paused', now)
     assert.ok(sentence.includes(part), sentence)
   })
 
@@ -84,5 +92,7 @@ for (const [change, part] of turns)
 test('why a ready job was lost, and what limits it since', () => {
   const sentence = whyReady({ ...job, company: 2 }, lost, clear, first, now)
   assert.match(sentence, /free now\)\. Its process ended\. Until an attempt of it ends, .* holds at most 2 others;/)
+  const late = whyReady({ ...job, deadline: now + 1000 }, failed, clear, first, now)
+  assert.match(late, /free now\)\. Its deadline is 2026-01-01T00:00:01\.000Z \(in 1s\): no attempt starts from then on/)
   assert.match(whyReady({ ...job, company: 0 }, failed, clear, first, now), /now\)\. Until .* holds nothing else;/)
 })

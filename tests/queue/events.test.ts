@@ -26,7 +26,7 @@ test('each step of a job is told, in its order', async () => {
     return payload
   })
   const [first, never] = await task.submitMany(['second time', 'never'])
-  const late = await task.submit('late', { delay: '2m', deadline: '1m' })
+  const late = await task.submit('late', { queue: 'elsewhere', deadline: '1m' })
   const dead = next(queue, 'dead')
   queue.work({ concurrency: 1 })
   await dead
@@ -42,7 +42,7 @@ test('each step of a job is told, in its order', async () => {
     ['dead', never!.id, 'no', 'permanent'],
     ['started', 2],
     ['succeeded', first!.id, '"second time"'],
-    ['expired', late.id, 't', 'default'],
+    ['expired', late.id, 't', 'elsewhere'],
   ])
 })
 

@@ -164,6 +164,7 @@ test('a result that is too large or no JSON: the work was done, so the job succe
     [cycle, /self: it contains itself/],
     [() => 1, /it is a function/],
     [new Map(), /it is a Map/],
+    [{ headers: new Headers({ a: 'b' }) }, /headers: it is of class Headers/],
   ] as const) {
     const job = await once(async () => result)
     assert.deepEqual([job.state, job.result, job.attempt], ['succeeded', null, 1])

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { getEventListeners } from 'node:events'
 import { test } from 'node:test'
 import { GopherQueue, PermanentError } from '../../src/index.ts'
-import { virtualQueue } from './support.ts'
+import { next, virtualQueue } from './support.ts'
 
 test('wait gives the result, also of a job that ended long ago', async () => {
   await using queue = await GopherQueue.open(':memory:')
@@ -54,6 +54,45 @@ test('a cancelled job, one past its deadline, and one that is removed meanwhile'
   await queue.stats()
   store.advance(1000)
   await expired
+})
+
+test('a failure without words is told by its name, one with a full stop by one, and an expired one as the last attempt', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const say = async (error: Error) => {
+    const type = `${error.name} ${error.message}`
+    queue.define(type, { maxAttempts: 1 }, () => {
+      throw error
+    })
+    const { id } = await queue.submit(type, null)
+    const worker = queue.work()
+    const { message } = await queue.wait(id).then(
+      () => assert.fail(),
+      (failed: Error) => failed,
+    )
+    await worker.stop()
+    return message
+  }
+  assert.match(await say(new AggregateError([], '')), /\(exhausted\): AggregateError\. An operator/)
+  assert.match(await say(new Error('It is over.')), /\(exhausted\): It is over\. An operator/)
+})
+
+test('wait tells the last error of an expired job as such', async () => {
+  const { queue, store } = virtualQueue()
+  await using _ = queue
+  queue.define('t', { backoff: { kind: 'constant', delay: '1h' } }, () => {
+    throw new Error('429')
+  })
+  const retrying = next(queue, 'retrying')
+  const { id } = await queue.submit('t', null, { deadline: '1m' })
+  queue.work()
+  await retrying
+  assert.match(await queue.why(id), /but its deadline, .* comes before it is due, .*: it ends dead \(expired\)\.$/)
+  const told = assert.rejects(queue.wait(id), { message: /dead \(expired\); its last attempt: 429\. An operator/ })
+  await queue.stats()
+  store.advance(60_000)
+  await told
+  assert.match(await queue.why(id), /its deadline passed before attempt 2 started;/)
 })
 
 test('wait gives up after its timeout, and the job goes on', async () => {

@@ -102,6 +102,27 @@ test('a bulk that is sent again says so, one with another body is refused; a dup
   assert.deepEqual([answer.code, /is past/.test(String(answer.detail))], ['INVALID_ARGUMENT', true])
 })
 
+test('a refusal of a request names what is not known, and the values that there are', async () => {
+  await using at = await served()
+  for (const [path, body, words] of [
+    ['/v1/jobs', '{"type":"t","foo":1}', /^body\/foo is not known here\./],
+    [
+      '/v1/jobs',
+      '{"type":"t","priority":"urgent"}',
+      /^body\/priority must be one of critical, high, normal, low, bulk\./,
+    ],
+    ['/v1/jobs?state=done', undefined, /^querystring\/state must be one of scheduled, ready, running, /],
+    ['/v1/jobs', '{"type":"t","delay":"3h","deadline":"2h"}', /no attempt could start/],
+  ] as const) {
+    const { status, answer } = await at.call(path, body)
+    assert.deepEqual([status, answer.code], [400, 'INVALID_ARGUMENT'])
+    assert.match(String(answer.detail), words)
+  }
+  const { status, answer } = await at.call('/v1/jobs', `{"type":"t","payload":"${'x'.repeat(3 * 2 ** 20)}"}`)
+  assert.equal(status, 413)
+  assert.match(String(answer.detail), /The body has more than \d+ bytes/)
+})
+
 test('a number in a URL is digits, and none that a double would make another of', async () => {
   await using at = await served()
   for (const id of ['9007199254740993', '1e3', '0x10', '%205', '-1', '1.0', '0']) {

@@ -27,8 +27,12 @@ class Rig implements Disposable {
     return seq
   }
 
+  reply(seq: number): Reply | undefined {
+    return this.#replies.get(seq)
+  }
+
   value<T>(seq: number): T {
-    const reply = this.#replies.get(seq)
+    const reply = this.reply(seq)
     assert.ok(reply && 'value' in reply, JSON.stringify(reply))
     return reply.value as T
   }
@@ -118,6 +122,7 @@ const refused: [columns: string, values: string, reason: RegExp][] = [
   ['type, payload, queue', `'work', '1', char(0)`, /queue/],
   ['type, payload, queue', `'work', '1', printf('%.*c', 1000, 'q')`, /queue/],
   ['type, payload, concurrency_key', `'work', '1', ''`, /concurrencyKey/],
+  ['type, payload, state, run_at, deadline', `'work', '1', 'scheduled', 9e12, 8e12`, /no attempt could start\.$/],
   ['type, payload, idempotency_key', `'work', '1', printf('%.*c', 1000, 'k')`, /idempotencyKey/],
   ['type, payload, idempotency_key', `'work', '1', 'taken'`, /belongs to job 1/],
   ['type, payload, idempotency_key, state, run_at', `'work', '1', 'taken', 'scheduled', 9e12`, /belongs to job 1/],
@@ -133,5 +138,22 @@ for (const [columns, values, reason] of refused)
     const [attempt] = rig.ask('attempts', 2) as Attempt[]
     assert.equal(attempt?.error?.name, 'NotAdmitted')
     assert.match(attempt.error.message, reason)
-    assert.match(String(rig.ask('why', 2)), /dead since .*: it could not be admitted: /)
+    assert.match(String(rig.ask('why', 2)), /dead since .*: it could not be admitted: .*[^.;]; it runs again only/)
+    assert.doesNotMatch(String(rig.ask('why', 2)), /Nothing was/)
   })
+
+test('a retry of a job that can never run is refused, alone and among many', () => {
+  using rig = new Rig()
+  rig.file.exec(`INSERT INTO gq_jobs (type, payload) VALUES ('a' || char(10) || 'b', '1');
+    INSERT INTO gq_jobs (type, payload, state, run_at, deadline) VALUES ('work', '2', 'scheduled', 9e12, 8e12)`)
+  rig.look()
+  const reply = rig.reply(rig.send('retry', 1))
+  assert.ok(reply && 'error' in reply)
+  assert.equal(reply.error.code, 'INVALID_STATE')
+  assert.match(
+    reply.error.message,
+    /^Job 1 is dead: it can never run\. A type name .* got "a\\nb"\. Nothing was changed\.$/,
+  )
+  assert.deepEqual(rig.ask('many', { event: 'retry', filter: { state: 'dead' } }), { changed: 1, next: null })
+  assert.deepEqual(rig.lease(10).map(({ id }) => id), [2]) // biome-ignore format: one line
+})

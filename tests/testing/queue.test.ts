@@ -164,8 +164,12 @@ test('a cron line ticks at its instants, in its time zone', async () => {
 
 test('a deadline that passes is noticed at its instant', async () => {
   await using queue = testQueue()
-  const task = queue.define('task', {}, () => undefined)
-  const { id } = await task.submit(null, { delay: '3h', deadline: '1234ms' })
+  const task = queue.define(
+    'task',
+    { backoff: { kind: 'constant', delay: '3h' } },
+    fail(1, 'no', () => undefined),
+  )
+  const { id } = await task.submit(null, { deadline: '1234ms' })
   await queue.advance('1h')
   const { state, reason, finishedAt } = (await queue.job(id))!
   assert.deepEqual([state, reason, finishedAt], ['dead', 'expired', start + 1234])
@@ -313,7 +317,7 @@ async function week(): Promise<string> {
   await report.schedule('nightly', '0 3 * * *', { pages: 2 })
   await charge.submit({ order: 17 })
   await mail.submitMany(['ada', 'bob', 'cem'])
-  await mail.submit('dan', { deadline: '2d', delay: '3d' })
+  await mail.submit('dan', { queue: 'nobody', deadline: '2d' })
   await queue.advance('7d')
   return await queue.transcript()
 }

@@ -1,3 +1,4 @@
+import { mustBeDueBefore } from '../../model/admission.ts'
 import { refused } from '../../model/decide.ts'
 import { isQueueError } from '../../model/errors.ts'
 import { checkKey, checkName, idempotencyWindow } from '../../model/job.ts'
@@ -58,27 +59,38 @@ function admitOne(db: Db, job: New): void {
   db.soonest = Math.min(db.soonest, runAt ?? db.soonest, deadline ?? db.soonest)
 }
 
-/** Why a job may not run as it was inserted: `submit` would have refused it, but here its transaction is over. */
-function refusalOf(db: Db, { id, queue, type, concurrency_key, idempotency_key, created_at }: New): string | null {
-  try {
+/** What is wrong with the names of a job: as long as it has them, no handler can be defined that it would run in. */
+export function wrongName({ queue, type, concurrency_key }: Placed): string | null {
+  return refusalBy(() => {
     checkName('queue', queue)
     checkName('type', type)
     if (concurrency_key !== null) checkKey(concurrency_key, 'concurrencyKey')
+    return null
+  })
+}
+
+/** A refusal's message, as no caller is there to hear it; what became of the submission is told elsewhere. */
+function refusalBy(check: () => string | null): string | null {
+  try {
+    return check()
+  } catch (error) {
+    if (isQueueError(error)) return error.message.replace(/ Nothing was \w+\.$/, '')
+    throw error
+  }
+}
+
+/** Why a job may not run as it was inserted: `submit` would have refused it, but here its transaction is over. */
+function refusalOf(db: Db, job: New): string | null {
+  const { id, queue, type, idempotency_key, created_at, run_at: due, deadline } = job
+  const wrong = wrongName(job)
+  if (wrong !== null) return wrong
+  return refusalBy(() => {
+    if (due !== null && deadline !== null) mustBeDueBefore(deadline, due)
     if (idempotency_key === null) return null
     checkKey(idempotency_key)
     const { payload } = db.get<{ payload: string }>(`SELECT payload FROM gq_jobs WHERE id = ?1`, id)!
-    const key = {
-      queue,
-      type,
-      key: idempotency_key,
-      id,
-      digest: digestOf(payload),
-      until: created_at + idempotencyWindow,
-    }
-    const holder = takeKey(db, key)
+    const until = created_at + idempotencyWindow
+    const holder = takeKey(db, { queue, type, key: idempotency_key, id, digest: digestOf(payload), until })
     return holder && holder.job_id !== id ? `Its idempotency key belongs to job ${holder.job_id}.` : null
-  } catch (error) {
-    if (isQueueError(error)) return error.message
-    throw error
-  }
+  })
 }

@@ -2,7 +2,7 @@ import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from '
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
-import { storageError } from './connection.ts'
+import { mustHaveFolder, storageError } from './connection.ts'
 import { openToRead } from './doctor.ts'
 import { markAsCopy } from './epoch.ts'
 
@@ -21,6 +21,7 @@ export function backup(path: string, into: string, force: boolean): void {
       'INVALID_ARGUMENT',
       `${into} exists. Nothing was written: name another file, or --force.`,
     )
+  mustHaveFolder(into)
   const partial = `${into}-partial-${process.pid}`
   try {
     copy(path, partial)

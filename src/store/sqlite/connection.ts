@@ -131,13 +131,18 @@ function keepWal(path: string): void {
   }
 }
 
-function checkPlace(path: string): void {
+/** SQLite says of a missing folder only that it cannot open the file. */
+export function mustHaveFolder(path: string): string {
   const folder = dirname(path)
-  if (!existsSync(folder))
-    throw new GopherQueueError(
-      'NOT_A_QUEUE',
-      `The folder ${folder} does not exist. Make it first, or correct the path; nothing was created.`,
-    )
+  if (existsSync(folder)) return folder
+  throw new GopherQueueError(
+    'NOT_A_QUEUE',
+    `The folder ${folder} does not exist. Make it first, or correct the path; nothing was created.`,
+  )
+}
+
+function checkPlace(path: string): void {
+  const folder = mustHaveFolder(path)
   const kind = networkFilesystems[statfsSync(folder).type]
   if (kind)
     throw new GopherQueueError(
@@ -229,7 +234,7 @@ export function storageError(
   if (primary === 5)
     return new GopherQueueError(
       'STORAGE_UNAVAILABLE',
-      `${what}: another process holds the file's lock for too long. Nothing was accepted; try again.`,
+      `${what}: another connection, of this process or of another, holds the file's write lock for too long. Nothing was accepted; try again when it has ended its transaction.`,
       options,
     )
   const rights = isRefusal(error) ? paths.map(missingRights).find((text) => text !== null) : undefined

@@ -2,7 +2,7 @@ import { cancelled, type Decision, mayBeRemoved, retried } from '../../model/dec
 import { GopherQueueError, notFound } from '../../model/errors.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
-import { admitNamed } from './admission.ts'
+import { admitNamed, wrongName } from './admission.ts'
 import type { Db } from './db.ts'
 import { write } from './decided.ts'
 import { type Placed, settle, unsettle } from './places.ts'
@@ -37,18 +37,20 @@ function find(db: Db, id: number): Found {
 /** What each event makes of a job; null, and nothing is changed, where it does not fit the job's state. */
 const events = {
   cancel: (db: Db, job: Found) => decided(db, job, cancelled(job, db.now)),
-  retry: (db: Db, job: Found) => decided(db, job, retried(job, db.now)),
+  /** One that was inserted with a name that cannot be defined would be ready for ever. */
+  retry: (db: Db, job: Found) => decided(db, job, wrongName(job) === null ? retried(job, db.now) : null),
   remove: removeFound,
 }
 
 const decided = (db: Db, job: Found, decision: Decision | null): Fate | null => decision && write(db, job, decision)
 
-function refuse({ id, state }: Found, event: keyof typeof events): never {
-  throw new GopherQueueError(
-    'INVALID_STATE',
-    `Job ${id} is ${state}: '${event}' does not fit that. Nothing was changed.`,
-    { details: { state } },
-  )
+function refuse(job: Found, event: keyof typeof events): never {
+  const { id, state } = job
+  const wrong = event === 'retry' ? wrongName(job) : null
+  const why = wrong === null ? `'${event}' does not fit that.` : `it can never run. ${wrong}`
+  throw new GopherQueueError('INVALID_STATE', `Job ${id} is ${state}: ${why} Nothing was changed.`, {
+    details: { state },
+  })
 }
 
 /** Cancels at once what is not running; asks a running one to stop. */
@@ -57,7 +59,7 @@ export function cancel(db: Db, id: number): Fate {
   return events.cancel(db, job) ?? refuse(job, 'cancel')
 }
 
-/** An operator's retry: a fresh attempt budget, the history stays. */
+/** An operator's retry: a fresh attempt budget, the history stays, a deadline that has passed is removed. */
 export function retry(db: Db, id: number): Fate {
   return db.atomic(() => {
     const job = find(db, id)

@@ -19,7 +19,7 @@ export function setSchedule(db: Db, settings: ScheduleSettings): null {
   )
   // A line that has ended may be defined again: else the program that has it in its code would not start any more.
   if (next === null && !found?.same)
-    throw invalid(`'${cron}' in time zone '${timezone}' has no next tick: no such time comes again. Nothing was stored: correct the line.`) // biome-ignore format: long
+    throw invalid(`'${cron}' in time zone '${timezone}' has no next tick: no such time comes again: correct the line.`) // biome-ignore format: long
   db.soonest = Math.min(db.soonest, next ?? db.soonest)
   const { me, isAlive } = db.processes
   const others = (JSON.parse(found?.by ?? '[]') as Identity[]).filter((one) => isAlive(one) && !isSame(one, me))

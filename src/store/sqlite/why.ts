@@ -15,7 +15,7 @@ export function why(db: Db, id: number): string {
      WHERE job_id = ?1 ORDER BY attempt DESC LIMIT 1`,
     id,
   )
-  if (job.state !== 'ready') return whyNotReady(job, last, db.now)
+  if (job.state !== 'ready') return whyNotReady(job, last, db.queue(job.queue).paused === 1, db.now)
   const able = workers(db).filter((w) => w.alive && w.sources.some((s) => s.queue === job.queue && s.type === job.type))
   const facts = hurdlesOf(db, job, able)
   return whyReady(job, last, facts, waitsForItsTurn(facts) ? turnOf(db, job, able) : null, db.now)
