@@ -221,7 +221,7 @@ export const mutants: Mutant[] = [
   {
     name: 'no-renewal',
     breaks: 'does not renew the leases of running handlers',
-    edits: [[reaper, 'terms.renew(db, monotonic)\n', '']],
+    edits: [[reaper, 'const renewing = terms.renew(db, monotonic)', 'const renewing = false']],
     tests: contract,
   },
   {
