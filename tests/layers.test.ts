@@ -48,6 +48,12 @@ test('no import leads in a circle', () => {
   for (const file of files) visit(file, [])
 })
 
+test('one file alone asks which operating system it runs on', () => {
+  for (const [file, source] of text)
+    if (file !== 'store/sqlite/platform.ts')
+      assert.doesNotMatch(source, /process\.platform|['`]\/(proc|dev)\/|statfsSync\([^)]*\)\.type/, file)
+})
+
 test('no statement writes a state but from the table of states', () => {
   for (const [file, source] of text) assert.doesNotMatch(source, /SET\s+state = '(?!\$\{lifecycle)/, file)
 })
