@@ -67,8 +67,8 @@ const long: Record<string, number> = {
   'store/http/api.ts': 523,
   'store/http/store.ts': 423,
   'store/sqlite/db.ts': 340,
-  'store/sqlite/round.ts': 328,
-  'store/sqlite/waiting.ts': 309,
+  'store/sqlite/round.ts': 327,
+  'store/sqlite/waiting.ts': 303,
   'store/store.ts': 483,
 }
 

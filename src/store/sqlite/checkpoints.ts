@@ -15,13 +15,13 @@ export const limits = {
   /** How long checkpoints may fail before health says so, in ms: one failure may be chance. */
   failing: 5000,
 }
-const lookEvery = 1000
+const checkEvery = 1000
 
 /** Finds out whether the WAL gets back into the database file. */
 export class Checkpoints {
   readonly #clock: Clock
   readonly #limits: typeof limits
-  #lookAt = 0
+  #checkAt = 0
   #failingSince: number | null = null
   #warning: Warning | null = null
 
@@ -33,8 +33,8 @@ export class Checkpoints {
   /** What is wrong with them, or null; looks once a second. */
   look(db: Db): Warning | null {
     const at = this.#clock.monotonic()
-    if (at < this.#lookAt) return this.#warning
-    this.#lookAt = at + lookEvery
+    if (at < this.#checkAt) return this.#warning
+    this.#checkAt = at + checkEvery
     const path = db.connection.location()
     if (path !== null) this.#warning = this.#judge(db, path, at)
     return this.#warning

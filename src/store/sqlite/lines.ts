@@ -3,28 +3,28 @@ import type { Candidate, Heeded } from './company.ts'
 import { type Db, line } from './db.ts'
 import { Heap } from './heap.ts'
 
-// The lines that a worker takes jobs of: of 2,000 queues and 5 types these are 10,000. A claim merges them by the places of
-// their first jobs, and memory knows a bound for each: no ready job of the line stands before it. What is taken only
-// raises a place, so a claim looks at those lines alone whose bound is lowest, and costs by the job, not by the line.
+// A line is a queue and a type. A worker of 2,000 queues and 5 types has 10,000 lines. A claim merges them in the order of
+// their first jobs (class, id). Memory keeps a lower bound of each line's first job, which a lease can only raise: so a claim
+// reads only the lines with the lowest bounds, and costs by the job, not by the line.
 
 /** Ids are below it: class and id as one number. */
 const idsBelow = 2 ** 50
 const placeOf = ({ priority, id }: { priority: number; id: number }): number => priority * idsBelow + id
 
-/** Bounds of a line that has to be looked at, that has no ready job, and of one that is set aside. */
+/** The bounds of a line that has to be read, of one without a ready job, and of one whose queue has no room (set aside). */
 const unknown = -1
 const none = Number.POSITIVE_INFINITY
 const aside = -2
 
-/** The ready jobs of a line that a claim has looked at. */
+/** The ready jobs of a line that a claim has read. */
 interface Looked {
   i: number
   rows: { id: number; priority: number; company: number | null }[]
-  /** The next of them. */
+  /** Index of the next row. */
   at: number
-  /** There may be more than these. */
+  /** The line may have more jobs than `rows`. */
   isCut: boolean
-  /** There are some that must not be taken by who asks. */
+  /** The line has jobs that this worker must not take, and another may. */
   isSpared: boolean
   /** The line's bound before. */
   was: number
@@ -136,7 +136,7 @@ export class Lines {
     }
   }
 
-  /** Looks at each line that has to be looked at: on a read, so that a claim has few left. */
+  /** Reads the first job of each line that has to be read, outside the write lock: a claim then has few left. */
   learn(db: Db): void {
     const some: number[] = []
     for (let lowest = this.#lowest(); lowest?.bound === unknown; lowest = this.#lowest()) {
@@ -260,6 +260,6 @@ export interface Claim {
   next(): Candidate | undefined
   /** Whether a job of a class before `from` could have been a candidate. */
   passed(): boolean
-  /** Says which were taken; answers the lines that have nothing left, for no worker at all. */
+  /** Ends the claim with the ids that were taken; returns the lines that have no job left for any worker. */
   end(taken: ReadonlySet<number>): Source[]
 }
