@@ -47,7 +47,7 @@ const powerCut = ['tests/power/power.test.ts']
 
 const migrated = "whileBusy(() => migrate(connection, () => db.run('BEGIN IMMEDIATE')))"
 const commits = `db.commit()
-      if (plan.writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
+      if (plan.writing) this.#condition.mustBeThere('unknown') // else the commit went into a file that was deleted or replaced
       return done`
 
 export const mutants: Mutant[] = [
@@ -94,7 +94,7 @@ export const mutants: Mutant[] = [
   {
     name: 'early-memory',
     breaks: 'takes a lease request for answered before COMMIT: when that fails, nobody ever answers',
-    edits: [[round, commits, `this.#waiting.settle(done.fed, done.told, true)\n      ${commits}`]],
+    edits: [[round, commits, `this.#waiting.settle(done.assigned, done.ended, true)\n      ${commits}`]],
     tests: faultyDisk,
   },
   {
@@ -318,8 +318,8 @@ export const mutants: Mutant[] = [
     edits: [
       [
         round,
-        'const everywhere = this.#versionOutside(db) !== this.#dataVersion || lookAround',
-        'const everywhere = lookAround',
+        'const everywhere = this.#versionOutside(db) !== this.#dataVersion || othersChanged',
+        'const everywhere = othersChanged',
       ],
     ],
     tests: recovery,
@@ -327,7 +327,7 @@ export const mutants: Mutant[] = [
   {
     name: 'too-many-slots',
     breaks: 'leases more jobs than a worker has free slots',
-    edits: [[claim, 'const limit = slots - asker.held', 'const limit = slots']],
+    edits: [[claim, 'const limit = slots - asker.running', 'const limit = slots']],
     tests: contract,
   },
 
@@ -461,7 +461,7 @@ export const mutants: Mutant[] = [
       [
         'store/sqlite/waiting.ts',
         'this.#waitsFor(worker, line(queue, type))',
-        "line(queue, type) !== '' && this.#hungry.has(worker)",
+        "line(queue, type) !== '' && this.#pending.has(worker)",
       ],
     ],
     tests: contract,
@@ -740,7 +740,7 @@ export const mutants: Mutant[] = [
     edits: [
       [
         commit,
-        'if (fault && outcomes.has(request.operation)) this.#held.push(request)',
+        'if (fault && outcomes.has(request.operation)) this.#deferred.push(request)',
         'if (fault && outcomes.has(request.operation)) continue',
       ],
     ],

@@ -5,6 +5,7 @@ import { PermanentError, TemporaryError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import type { ActiveJob } from '../queue/definition.ts'
 import { NoResult } from '../queue/result.ts'
+import { platform } from '../store/sqlite/platform.ts'
 
 const dataError = 65 // EX_DATAERR of sysexits.h
 const killAfter = 5000
@@ -35,13 +36,7 @@ export async function runCommand(command: string, job: ActiveJob, signal: AbortS
   child.stdin.on('error', () => undefined) // EPIPE: nobody has to read the payload
   child.stdin.end(`${JSON.stringify(job.payload)}\n`)
 
-  const kill = (name: NodeJS.Signals) => {
-    try {
-      if (child.pid !== undefined) process.kill(-child.pid, name)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // ESRCH: nothing is left of the group
-    }
-  }
+  const kill = (name: NodeJS.Signals) => child.pid !== undefined && platform.signalGroup(child.pid, name)
   let stopTimer: (() => void) | undefined
   const terminate = () => {
     kill('SIGTERM')

@@ -1,10 +1,11 @@
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, renameSync, rmSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
 import { mustHaveFolder, storageError } from './connection.ts'
 import { openToRead } from './doctor.ts'
 import { markAsCopy } from './epoch.ts'
+import { platform } from './platform.ts'
 
 /**
  * Writes all of a database, as of one instant, into a new file, while others go on. It is whole and on disk, or not there,
@@ -25,9 +26,9 @@ export function backup(path: string, into: string, force: boolean): void {
   const partial = `${into}-partial-${process.pid}`
   try {
     copy(path, partial)
-    sync(partial)
+    platform.sync(partial)
     renameSync(partial, into)
-    sync(dirname(resolve(into)))
+    platform.sync(dirname(resolve(into)))
   } catch (error) {
     rmSync(partial, { force: true })
     throw storageError(error, `No backup was made of ${path}`, 'no', into, path)
@@ -43,11 +44,4 @@ function copy(path: string, into: string): void {
   const found = made.prepare('PRAGMA integrity_check(1)').get()!.integrity_check
   if (found !== 'ok')
     throw new GopherQueueError('STORAGE_CORRUPT', `The copy is not sound (${found}): nothing was kept of it.`)
-}
-
-function sync(path: string): void {
-  if (process.platform === 'win32') return // no handle on a folder can be synced there, and a file needs another kind
-  const file = openSync(path, 'r')
-  fsyncSync(file)
-  closeSync(file)
 }

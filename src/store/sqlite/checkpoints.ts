@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import type { Clock } from '../../model/clock.ts'
 import type { Db } from './db.ts'
+import { platform } from './platform.ts'
 import type { Warning } from './warning.ts'
 
 // SQLite checkpoints by itself at a COMMIT once the WAL has 1,000 pages, and tells nobody when it cannot. Then the WAL
@@ -14,13 +15,13 @@ export const limits = {
   /** How long checkpoints may fail before health says so, in ms: one failure may be chance. */
   failing: 5000,
 }
-const lookEvery = 1000
+const checkEvery = 1000
 
 /** Finds out whether the WAL gets back into the database file. */
 export class Checkpoints {
   readonly #clock: Clock
   readonly #limits: typeof limits
-  #lookAt = 0
+  #checkAt = 0
   #failingSince: number | null = null
   #warning: Warning | null = null
 
@@ -32,8 +33,8 @@ export class Checkpoints {
   /** What is wrong with them, or null; looks once a second. */
   look(db: Db): Warning | null {
     const at = this.#clock.monotonic()
-    if (at < this.#lookAt) return this.#warning
-    this.#lookAt = at + lookEvery
+    if (at < this.#checkAt) return this.#warning
+    this.#checkAt = at + checkEvery
     const path = db.connection.location()
     if (path !== null) this.#warning = this.#judge(db, path, at)
     return this.#warning
@@ -74,43 +75,8 @@ function large(path: string, left: number): Warning {
 
 /** Processes of this host that have the WAL open, as far as this one may see. */
 function holders(path: string): string {
-  const wal = `${path}-wal`
-  const found = pids().filter((pid) => hasOpen(pid, wal))
+  const found = platform.holdersOf(`${path}-wal`)
   if (found.length === 0) return 'Look for a transaction that was left open.'
-  const names = found.map((pid) => (pid === String(process.pid) ? `${pid} (this one)` : `${pid} (${nameOf(pid)})`))
+  const names = found.map(({ pid, name }) => `${pid} (${pid === process.pid ? 'this one' : name})`)
   return `One of these processes has a transaction open: ${names.join(', ')}.`
-}
-
-function pids(): string[] {
-  if (process.platform !== 'linux') return []
-  try {
-    return readdirSync('/proc').filter((name) => /^\d+$/.test(name))
-  } catch {
-    return [] // there is no /proc
-  }
-}
-
-function hasOpen(pid: string, file: string): boolean {
-  try {
-    const folder = `/proc/${pid}/fd`
-    return readdirSync(folder).some((name) => linkOf(`${folder}/${name}`) === file)
-  } catch {
-    return false // it has ended, or belongs to somebody else
-  }
-}
-
-function linkOf(path: string): string | null {
-  try {
-    return readlinkSync(path)
-  } catch {
-    return null // closed since it was listed
-  }
-}
-
-function nameOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
-  } catch {
-    return '?'
-  }
 }

@@ -18,9 +18,9 @@ export function lease(
   asker: Asker,
   lines: Lines,
   company: Company,
-  dry: (source: Source) => void,
+  onEmpty: (source: Source) => void,
 ): LeasedJob[] | null {
-  const limit = slots - asker.held
+  const limit = slots - asker.running
   if (limit <= 0) return null
   const { gate, ...heeded } = company.ask(db, worker, asker, exclude)
   const room = new Map<string, number>()
@@ -38,8 +38,8 @@ export function lease(
   })
   const taken = firstWithin(db, chosen.taken, ['payload', 'checkpoint'])
   const heldBack = chosen.heldBack || taken.length < chosen.taken.length
-  const spent = claim.end(new Set(taken))
-  if (!heldBack) for (const source of spent) dry(source)
+  const empty = claim.end(new Set(taken))
+  if (!heldBack) for (const source of empty) onEmpty(source)
   if (taken.length > 0) {
     if (asker.isBack === 1) takesJobs(db, worker)
     return take(db, worker, taken, ask)
@@ -97,9 +97,9 @@ function take(db: Db, worker: number, taken: number[], ask: number | undefined):
 }
 
 /** How many jobs a worker holds. */
-export function heldBy(db: Db, worker: number): number {
-  const sql = `SELECT COUNT(*) AS held FROM gq_jobs WHERE state = 'running' AND worker_id = ?1`
-  return db.get<{ held: number }>(sql, worker)!.held
+export function runningBy(db: Db, worker: number): number {
+  const sql = `SELECT COUNT(*) AS running FROM gq_jobs WHERE state = 'running' AND worker_id = ?1`
+  return db.get<{ running: number }>(sql, worker)!.running
 }
 
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */

@@ -3,7 +3,7 @@ import type { Clock } from '../../model/clock.ts'
 import { isQueueError } from '../../model/errors.ts'
 import type { StoreEvent, StoreHealth } from '../store.ts'
 import { outcomes, writes } from './answer.ts'
-import { heldBy } from './claim.ts'
+import { runningBy } from './claim.ts'
 import { Condition } from './condition.ts'
 import { abandon, connect, errorInUse, isStorageFault, leave, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
@@ -31,24 +31,24 @@ export interface EngineOptions {
 }
 
 /**
- * The store itself: one connection, and group commit. All requests that wait when `execute` is called share one
- * transaction and one fsync; what they are answered is returned after COMMIT, never before.
- * Synchronous and with time from outside: the storage thread, tests and the simulator run this same class.
+ * One connection and group commit. All requests that wait when `execute` is called share one transaction and one fsync;
+ * their answers are returned after COMMIT, never before. Synchronous, with time from outside: the storage thread, the
+ * tests and the simulator run this same class.
  */
 export class Engine {
   #db: Db
   readonly #connect: () => Db
   readonly #condition: Condition
   readonly #rounds: Rounds
-  /** Outcomes that could not be made durable yet. */
-  #held: Request[] = []
-  /** The connection failed: what it remembers of the file is worth nothing. */
+  /** Outcomes of attempts that could not be stored yet: storage failed, and their handlers have ended. */
+  #deferred: Request[] = []
+  /** The connection met a fault: its page cache may differ from the file, so the next tick opens another. */
   #distrusted = false
   #keeps: DatabaseSync | null = null
-  /** What happened besides the answers; the caller takes and clears it. */
+  /** Events since the caller last cleared them. */
   events: StoreEvent[] = []
 
-  /** Opens the file; that is also the recovery from whatever happened before. */
+  /** Opens the file, and takes back the jobs of processes that died. */
   constructor(
     path: string,
     clock: Clock,
@@ -69,14 +69,14 @@ export class Engine {
     if (this.#condition.failed) throw this.#condition.refusal()
   }
 
-  /** Takes back what processes that are gone have left, a step at a time, so that others are not held up. */
+  /** Takes back the jobs of dead processes in steps, a transaction each: others get the write lock in between. */
   #recover(): void {
     for (let left = Number.POSITIVE_INFINITY; ; ) {
       this.#attempt([], this.#rounds.first(this.#db))
       if (this.#condition.resting) return
       const gone = workersGone(this.#db)
-      const now = gone.reduce((sum, { id }) => sum + 1 + heldBy(this.#db, id), 0)
-      if (now === 0 || now >= left) return // what does not get less is not for this look
+      const now = gone.reduce((sum, { id }) => sum + 1 + runningBy(this.#db, id), 0)
+      if (now === 0 || now >= left) return // the rest cannot be taken back now, and the reaper goes on with it
       left = now
     }
   }
@@ -89,7 +89,7 @@ export class Engine {
   execute(requests: Request[]): Reply[] {
     const owed = this.#rounds.appLives()
     const replies = this.#look()
-    const now = requests.filter((request) => !this.#rounds.takes(request, replies))
+    const now = requests.filter((request) => !this.#rounds.handlesInMemory(request, replies))
     for (const request of now) if (request.operation === 'unregister') replies.push(...this.#letGo(request))
     for (const group of groupsOf(now)) replies.push(...this.#attempt(group, plain))
     if (owed && now.length === 0 && !this.#condition.resting) replies.push(...this.#attempt([], plain))
@@ -97,7 +97,7 @@ export class Engine {
     return replies
   }
 
-  /** What a worker still holds goes back before it is signed off: at once, 5,000 jobs would keep others waiting for a second. */
+  /** Releases the jobs of a worker that signs off, in steps: 5,000 in one transaction would keep others waiting for a second. */
   #letGo({ input, epoch = this.#db.epoch }: Request): Reply[] {
     const replies: Reply[] = []
     const mayGoOn = () => !this.#condition.failed && !this.#condition.blocked && epoch === this.#db.epoch
@@ -105,7 +105,7 @@ export class Engine {
       while (mayGoOn() && whileBusy(() => holdsMany(this.#db, input as number)))
         replies.push(...this.#attempt([], { ...plain, leaving: input as number }))
     } catch {
-      // the sign-off meets the same fault, and tells
+      // The sign-off that follows meets the same fault, and reports it.
     }
     return replies
   }
@@ -119,40 +119,40 @@ export class Engine {
   }
 
   #tick(): Reply[] {
-    let held = this.#held
-    this.#held = []
+    let deferred = this.#deferred
+    this.#deferred = []
     let round: Round
     try {
       const { epoch } = this.#db
       if (this.#distrusted) this.#reconnect()
-      if (this.#db.epoch !== epoch) held = this.#rounds.ofAnotherFile(epoch, held)
+      if (this.#db.epoch !== epoch) deferred = this.#rounds.ofAnotherFile(epoch, deferred)
       round = this.#rounds.look(this.#db)
     } catch (error) {
-      return this.#refuse(held, error)
+      return this.#refuse(deferred, error)
     }
-    if (held.length === 0 && !Object.values(round).includes(true)) return []
-    const groups = groupsOf(held)
-    // The round comes last: an attempt whose outcome was held was over in time.
+    if (deferred.length === 0 && !Object.values(round).includes(true)) return []
+    const groups = groupsOf(deferred)
+    // The round comes last: before it, an attempt whose outcome was deferred would be taken for timed out.
     return groups.flatMap((group, i) => this.#attempt(group, i < groups.length - 1 ? plain : round))
   }
 
-  /** Ms until `tick` is worth a call, at most `most`; infinity when nobody here would want to know. */
+  /** Ms until `tick` should be called, at most `most`; infinity when nothing here waits for it. */
   tickIn(most: number): number {
-    return Math.min(this.#rounds.lookIn(most, this.#held.length), this.#condition.lookIn)
+    return Math.min(this.#rounds.tickIn(most, this.#deferred.length), this.#condition.checkIn)
   }
 
-  /** Says that the next `tick` comes in `ms`: when it comes much later, this process stood still meanwhile. */
+  /** Announces the next `tick` in `ms`: when it comes much later, this process stood still, and could renew no lease. */
   expect(ms: number): void {
     this.#rounds.expect(ms)
   }
 
-  /** False when this thread must live on: what it has open may not be closed before the process ends. */
+  /** False when this thread must not end before its process: to close its descriptors would drop another SQLite's locks. */
   close(): boolean {
     if (this.#db.connection.isOpen) this.#db.connection.close()
     return this.#keeps === null
   }
 
-  /** Runs what can be run now in one transaction; tells or holds the rest. On a full disk `ways` to make room are tried first. */
+  /** Runs in one transaction what can run now, and refuses or defers the rest. On a full disk it tries `ways` to make room first. */
   #attempt(requests: Request[], how: Round, ways = this.#condition.waysToMakeRoom(this.#db)): Reply[] {
     if (this.#condition.failed) return this.#refuseAll(requests)
     const replies: Reply[] = []
@@ -161,7 +161,7 @@ export class Engine {
       const isWrite = request.operation in writes
       if (!isWrite || (!resting && (!this.#condition.has('STORAGE_FULL') || request.operation !== 'submit')))
         return true
-      if (outcomes.has(request.operation)) this.#held.push(request)
+      if (outcomes.has(request.operation)) this.#deferred.push(request)
       else replies.push({ seq: request.seq, error: this.#condition.refusal() })
       return false
     })
@@ -171,7 +171,7 @@ export class Engine {
       if (reaping) this.#condition.warn('UPKEEP_FAILS', null)
       return replies
     } catch (error) {
-      // A row that no rule can read, or a count that is wrong: what was asked for is none of it.
+      // The reaper failed, as on a row that no rule can read: the requests of its transaction run without it.
       if (reaping && !isStorageFault(error) && !isQueueError(error)) {
         this.#condition.warn('UPKEEP_FAILS', upkeepFails(error as Error))
         return now.length > 0 ? [...replies, ...this.#attempt(now, plain, ways)] : replies
@@ -185,22 +185,22 @@ export class Engine {
       const refused = this.#refuse(resting ? now : now.filter((request) => !reads.includes(request)), error)
       if (resting) return [...replies, ...refused]
       if (!this.#condition.resting) return [...replies, ...refused, ...this.#refuse(reads, error)]
-      return [...replies, ...refused, ...this.#attempt(reads, plain)] // the fault is not theirs
+      return [...replies, ...refused, ...this.#attempt(reads, plain)] // reads still work when writes fail
     }
   }
 
-  /** Storage failed: nothing of the transaction is believed. Outcomes are held, the rest is told so. */
+  /** The transaction failed, and is taken to have stored nothing. Outcomes are deferred, all other requests refused. */
   #refuse(requests: Request[], error: unknown): Reply[] {
     const cause = errorInUse(error, 'no')
-    const full = cause.code === 'STORAGE_FULL' // then the commit record did not fit: no crash can bring it to light
+    const full = cause.code === 'STORAGE_FULL' // the commit frame did not fit into the WAL: no recovery can find it
     const failure = this.#db.committing && !full ? errorInUse(error, 'unknown') : cause
     const fault = isStorageFault(error) || isQueueError(error)
     if (fault) this.#condition.block(cause)
     if (fault && !full) this.#distrusted = true
-    this.#rounds.lookAnew() // the next tick tries all that waits again
+    this.#rounds.assumeAllChanged() // so the next tick tries again to lease jobs to all workers that wait
     const replies: Reply[] = []
     for (const request of requests) {
-      if (fault && outcomes.has(request.operation)) this.#held.push(request)
+      if (fault && outcomes.has(request.operation)) this.#deferred.push(request)
       else replies.push({ seq: request.seq, error: failure })
     }
     if (!this.#condition.failed) return replies
@@ -209,9 +209,9 @@ export class Engine {
     return [...replies, ...this.#refuseAll([])]
   }
 
-  /** Nothing more is read or written here, and nobody may wait for it. */
+  /** Answers every request that waits with an error: nothing is read or written here any more. */
   #refuseAll(requests: Request[]): Reply[] {
-    const seqs = [...this.#held.splice(0), ...requests].map(({ seq }) => seq)
+    const seqs = [...this.#deferred.splice(0), ...requests].map(({ seq }) => seq)
     const error = this.#condition.refusal()
     return [...seqs, ...this.#rounds.giveUp()].map((seq) => ({ seq, error }))
   }
@@ -221,7 +221,7 @@ export class Engine {
     const fresh = this.#connect()
     if (this.#db.connection.isOpen) this.#db.connection.close()
     this.#db = fresh
-    this.#rounds.lookAnew()
+    this.#rounds.assumeAllChanged()
     this.#db.checkpointOften(this.#condition.has('STORAGE_FULL'))
     this.#distrusted = false
   }
@@ -233,20 +233,20 @@ export class Engine {
     if (found === 'unlocked') this.#lockAgain()
     if (found !== 'gone') return []
     this.#distrusted = true
-    this.#db.restartWal() // what the WAL holds reaches the file while both are open: the WAL may have lost its name
+    this.#db.restartWal() // checkpoints while file and WAL are open: a WAL that was unlinked is lost once it is closed
     return []
   }
 
-  /** Nothing is read or written any more, until the file is opened by another process. */
+  /** Ends all reading and writing of the file by this process. */
   #stop(): Reply[] {
     if (this.#condition.has('TWO_SQLITES')) this.#keeps = leave(this.#db.connection)
     else abandon(this.#db.connection)
     return this.#refuseAll([])
   }
 
-  /** Locks are taken by who comes first and dropped by who goes last: the connection has to go before another comes. */
+  /** SQLite takes its POSIX locks with the first connection and drops them with the last: this one closes before another opens. */
   #lockAgain(): void {
-    abandon(this.#db.connection) // without a word in the file: who reads files like this may have written to it too
+    abandon(this.#db.connection) // without a checkpoint: without locks, others may have written to the file
     this.#distrusted = true
     this.#condition.reopened()
     try {

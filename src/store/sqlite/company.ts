@@ -18,14 +18,14 @@ interface HeldBack extends Candidate {
   since: number
 }
 
-/** What the process does with one candidate after the other. */
+/** Decides on one candidate after the other. */
 export type Gate = (candidate: Candidate) => Exclude<Verdict, 'wait'>
 
-/** What a claim has to heed. */
+/** The limits of a claim. */
 export interface Heeded {
-  /** Jobs that it must not take. */
+  /** Jobs that it must not take: their handlers still run in this process. */
   excluded: Set<number>
-  /** Null where everything passes. */
+  /** Null where no job has limited company. */
   gate: Gate | null
   /** The job for which others are held back: it has to be among the candidates, however many stand before it. */
   before: Candidate | null
@@ -33,7 +33,7 @@ export interface Heeded {
   from: number
 }
 
-/** Handlers that go on of which memory is kept; of any beyond them the wall clock alone tells. */
+/** Most handlers that go on of which the monotonic time is kept; for any beyond them the wall clock is used. */
 const mostKnown = 10_000
 
 /** The jobs for which processes hold others back: by process. */
@@ -46,7 +46,7 @@ export class Company {
   readonly #goOn = new Map<string, number>()
   /** When the first job that was left out may start again beside its handler that goes on. */
   #nextTry = Number.POSITIVE_INFINITY
-  /** Whether a worker waits for jobs of a line: one that does not cannot take the job that others are held back for. */
+  /** Whether a worker waits for jobs of a line: else it cannot take the job that others are held back for. */
   readonly #waits: (worker: number, source: Source) => boolean
 
   constructor(waits: (worker: number, source: Source) => boolean) {
@@ -69,17 +69,17 @@ export class Company {
     for (const [instance, heldBack] of this.#heldBack) if (heldBack.worker === worker) this.#heldBack.delete(instance)
   }
 
-  /** Handlers go on from that moment: so late their time to stop begins where their process stood still before they heard. */
+  /** These handlers hear at `from` that their leases are over: from then on they have time to stop. */
   goOn(leases: readonly { id: number; token: number }[], from: number): void {
     for (const lease of leases) this.#keep(lease, from + overdueFor)
   }
 
-  /** This process stood still for `ms`: its handlers did not run meanwhile, and have not heard that their leases are lost. */
+  /** After a gap of `ms`, in which the handlers of this process could not stop: they get that much longer. */
   skip(ms: number): void {
     for (const [name, until] of this.#goOn) this.#goOn.set(name, until + ms)
   }
 
-  /** Of one that this process has not known from its start, such as a remote one of an earlier server, the wall clock tells once. */
+  /** The wall clock is used once for a handler that this process did not see start, such as one of a server before it. */
   #until(one: Overdue, now: number, monotonic: number): number {
     const left = Math.min(Math.max(0, one.since + overdueFor - now), overdueFor)
     return this.#goOn.get(`${one.id} ${one.token}`) ?? this.#keep(one, monotonic + left)
@@ -111,18 +111,18 @@ export class Company {
   }
 
   #gate(db: Db, worker: number, instance: string, awaited: HeldBack | null): Gate {
-    const { held, least } = db.get<{ held: number; least: number | null }>(
-      `SELECT COUNT(*) AS held, MIN(company) AS least FROM gq_jobs
+    const { running, least } = db.get<{ running: number; least: number | null }>(
+      `SELECT COUNT(*) AS running, MIN(company) AS least FROM gq_jobs
        WHERE state = 'running' AND (worker_id = ?1 OR worker_id IN (SELECT id FROM gq_workers WHERE instance = ?2 AND ended_at IS NULL))`,
       ...[worker, instance],
     )!
-    const judge = gateOf(held, least, awaited)
+    const judge = gateOf(running, least, awaited)
     return (candidate) => {
       const verdict = judge(candidate)
       const heldBack = this.#heldBack.get(instance)
       if (verdict === 'take' && heldBack?.id === candidate.id) this.#heldBack.delete(instance)
       if (verdict !== 'wait') return verdict
-      const since = heldBack?.since ?? db.clock.monotonic() // none once the one before has its room
+      const since = heldBack?.since ?? db.clock.monotonic()
       this.#heldBack.set(instance, { ...candidate, worker, since })
       return 'stop'
     }
@@ -132,14 +132,14 @@ export class Company {
   #before(db: Db, asker: number, instance: string, excluded: ReadonlySet<number>): HeldBack | null {
     const heldBack = this.#heldBack.get(instance)
     if (!heldBack) return null
-    // Another process may have had it meanwhile, and died beside it: it may run beside fewer than it might then.
+    // Read again: another process may have run it meanwhile and died, which lowers `company`.
     const ready = db.get<Pick<Candidate, 'company'>>(
       `SELECT company FROM gq_jobs
        WHERE id = ?1 AND state = 'ready' AND blocked = 0 AND company IS NOT NULL AND (deadline IS NULL OR deadline > ?2)`,
       ...[heldBack.id, db.now],
     )
     if (ready && !excluded.has(heldBack.id) && roomIn(db.queue(heldBack.source.queue)) > 0) {
-      // Who found it first may wait no more: then it is the next one's, and may lie in lines that this try does not look at.
+      // The worker that found it may no longer wait: then the worker that asks now may run it.
       const worker = [heldBack.worker, asker].find((one) => this.#waits(one, heldBack.source))
       return worker === undefined ? null : Object.assign(heldBack, ready, { worker })
     }

@@ -10,7 +10,7 @@ import type { Warning } from './warning.ts'
 
 const failures: ReadonlySet<string> = new Set(['STORAGE_CORRUPT', 'NOT_A_QUEUE', 'SCHEMA_TOO_NEW', 'TWO_SQLITES'])
 /** How often to look at the disk's room, and for what destroys the file. */
-const lookEvery = { disk: 250, guard: 100 }
+const checkEvery = { disk: 250, guard: 100 }
 const lockAgainEvery = 5000
 /** Submissions come back when so much more than the reserve is free: else those taken would be what refuses the next. */
 const roomAgain = 1.125
@@ -33,7 +33,7 @@ export class Condition {
   readonly #guard: Guard
   #retryAt = 0
   #delay = retries.first
-  #lookAt = 0
+  #diskCheckAt = 0
   #guardAt = 0
   #free = 0
   #lockAgainAt = 0
@@ -113,9 +113,9 @@ export class Condition {
     return this.failed || (this.blocked && this.#clock.monotonic() < this.#retryAt)
   }
 
-  /** The next look is not put off. */
-  lookSoon(): void {
-    this.#lookAt = 0
+  /** The next `look` checks the disk, too. */
+  checkSoon(): void {
+    this.#diskCheckAt = 0
   }
 
   raise({ code, message }: GopherQueueError): void {
@@ -150,8 +150,8 @@ export class Condition {
       if (code !== 'STORAGE_FULL' && !failures.has(code)) this.#causes.delete(code)
   }
 
-  /** Ms until the next look is due although nobody asks for anything; infinity when none is. */
-  get lookIn(): number {
+  /** Ms until the next check although no request comes; infinity when none is due. */
+  get checkIn(): number {
     return this.#guard.alert && !this.failed
       ? Math.max(0, this.#guardAt - this.#clock.monotonic())
       : Number.POSITIVE_INFINITY
@@ -160,9 +160,9 @@ export class Condition {
   /** Looks at what may happen to the file from outside, a few times a second at most. `working`: this process runs jobs. */
   look(working: boolean, db: Db): Found {
     const at = this.#clock.monotonic()
-    const diskIsDue = at >= this.#lookAt
+    const diskIsDue = at >= this.#diskCheckAt
     if (diskIsDue || at >= this.#guardAt) {
-      this.#guardAt = at + lookEvery.guard
+      this.#guardAt = at + checkEvery.guard
       const danger = this.#guard.copyCame() ?? this.#guard.overwritten(db) ?? this.#guard.walCut()
       if (danger) {
         this.raise(danger)
@@ -170,7 +170,7 @@ export class Condition {
       }
     }
     if (!diskIsDue) return 'sound'
-    this.#lookAt = at + lookEvery.disk
+    this.#diskCheckAt = at + checkEvery.disk
     try {
       this.mustBeThere('no')
       this.#lookForRoom(working)
@@ -190,7 +190,7 @@ export class Condition {
     const unlocked = this.#guard.unlocked()
     if (unlocked && at >= this.#lockAgainAt) {
       this.#lockAgainAt = at + lockAgainEvery
-      this.#lookAt = 0
+      this.#diskCheckAt = 0
       return true
     }
     this.warn('LOCKS_DROPPED', unlocked ? locksDropped : null)

@@ -1,26 +1,15 @@
-import { existsSync, linkSync, statfsSync, statSync } from 'node:fs'
+import { existsSync, linkSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { Db } from './db.ts'
+import { platform } from './platform.ts'
 import { missingRights, mustBeFile } from './rights.ts'
 import { migrate } from './schema.ts'
 import { checkWal } from './wal.ts'
 
 export const oldestEngine = [3, 51, 3] // older ones can lose WAL writes when two connections write and checkpoint
-
-/** Magic numbers of network filesystems, where SQLite's locks and fsync cannot be trusted (statfs(2)). */
-export const networkFilesystems: Record<number, string> = {
-  26985: 'NFS',
-  20859: 'SMB',
-  4283649346: 'CIFS',
-  4266872130: 'SMB2',
-  16914839: '9p',
-  1397113167: 'AFS',
-  12805120: 'Ceph',
-  198183888: 'Lustre',
-}
 
 /** Opens the file ready for use: WAL, fsync at each commit, schema up to date. Each of these is asserted, none can be turned off. */
 export function connect(path: string, clock: Clock, create = () => new Db(path, clock)): Db {
@@ -143,11 +132,11 @@ export function mustHaveFolder(path: string): string {
 
 function checkPlace(path: string): void {
   const folder = mustHaveFolder(path)
-  const kind = networkFilesystems[statfsSync(folder).type]
-  if (kind)
+  const { name, isNetwork } = platform.filesystem(folder)
+  if (isNetwork)
     throw new GopherQueueError(
       'UNSUPPORTED_FILESYSTEM',
-      `${folder} lies on ${kind}. A network filesystem cannot promise what SQLite needs: put the file on a local disk.`,
+      `${folder} lies on ${name}. A network filesystem cannot promise what SQLite needs: put the file on a local disk.`,
     )
 }
 

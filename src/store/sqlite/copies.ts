@@ -1,16 +1,13 @@
-import { fstatSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { fstatSync, readFileSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
 import { GopherQueueError } from '../../model/errors.ts'
+import { platform } from './platform.ts'
 
 // POSIX locks belong to the process. Two copies of SQLite in one do not see each other's, and each drops those of the
 // other whenever it closes a descriptor: they overwrite each other's commits. Every copy that uses a file in WAL mode
 // has one descriptor of its -shm, however many connections it has. So those of this process are counted, with fstat
 // alone: to open and close the file, in whatever way, would drop the locks that this is about.
-
-/** Windows locks by handle: there, two copies see each other's locks. */
-const posix = process.platform !== 'win32'
-const linux = process.platform === 'linux'
 
 interface Descriptors {
   /** Of the database file: at least one a connection, of whichever copy. */
@@ -23,11 +20,10 @@ interface Descriptors {
 /** The descriptors that this process has of a file. `path` is no link. */
 export function descriptorsOf(path: string): Descriptors {
   const found: Descriptors = { database: [], shm: [], wal: [] }
-  if (!posix) return found
   const lists = [found.database, found.shm, found.wal]
   const files = filesOf(path)
   if (!files[0]) return found
-  for (const number of descriptors()) {
+  for (const number of platform.descriptors()) {
     try {
       const { ino, dev } = fstatSync(number)
       lists[files.findIndex((file) => file?.ino === ino && file.dev === dev)]?.push(number)
@@ -36,15 +32,6 @@ export function descriptorsOf(path: string): Descriptors {
     }
   }
   return found
-}
-
-/** The open descriptors of this process; where /dev is not there, as in a bare chroot, the first thousand that may be. */
-function descriptors(): number[] {
-  try {
-    return readdirSync('/dev/fd').map(Number)
-  } catch {
-    return Array.from({ length: 1024 }, (_, number) => number)
-  }
 }
 
 const filesOf = (path: string) =>
@@ -75,30 +62,7 @@ const mostRead = 128 * 1024 * 1024
 const judged = new Map<string, boolean>()
 
 /** Libraries loaded into this process that bring an SQLite besides Node's. */
-export function otherLibraries(): string[] {
-  return posix ? libraries().filter(bringsSqlite) : []
-}
-
-/** The libraries at the last look, and the size of the address space then: to list it costs far more than to ask its size. */
-let loaded: { size: string | null; libraries: string[] } = { size: null, libraries: [] }
-
-function libraries(): string[] {
-  const size = linux ? (readIfThere('/proc/self/statm')?.split(' ')[0] ?? null) : null
-  if (size !== null && size === loaded.size) return loaded.libraries
-  loaded = { size, libraries: listLibraries() }
-  return loaded.libraries
-}
-
-function listLibraries(): string[] {
-  const maps = linux ? readIfThere('/proc/self/maps') : null
-  if (maps === null) return (process.report.getReport() as { sharedObjects: string[] }).sharedObjects
-  const mapped = new Set<string>()
-  for (const line of maps.split('\n')) {
-    const at = line.indexOf('/')
-    if (at > 0 && line.includes(' r-xp ')) mapped.add(line.slice(at))
-  }
-  return [...mapped]
-}
+export const otherLibraries = (): string[] => platform.libraries().filter(bringsSqlite)
 
 function bringsSqlite(library: string): boolean {
   const before = judged.get(library)
@@ -112,23 +76,7 @@ function bringsSqlite(library: string): boolean {
 function isNodes(library: string): boolean {
   const { node_shared_sqlite: shared } = process.config.variables as unknown as Record<string, unknown>
   if (shared && /libsqlite3\./.test(library)) return true
-  return library === process.execPath || (linux && library === nodesFile())
-}
-
-function nodesFile(): string | null {
-  try {
-    return readlinkSync('/proc/self/exe')
-  } catch {
-    return null // there is no /proc, as in a bare chroot
-  }
-}
-
-function readIfThere(path: string): string | null {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return null
-  }
+  return library === process.execPath || library === platform.executable()
 }
 
 function contains(library: string, text: string): boolean {

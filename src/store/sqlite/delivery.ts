@@ -39,8 +39,8 @@ export interface Asker {
   isBack: 0 | 1
   /** Names its process. */
   instance: string
-  /** How many jobs it holds. */
-  held: number
+  /** How many jobs it runs. */
+  running: number
   /** Whether any job that may start or runs has limited company: mostly none, and then nothing more is looked at. */
   restricted: 0 | 1
   /** JSON of each worker of its process whose handlers go on although their attempts are over. */
@@ -52,7 +52,7 @@ export function askerOf(db: Db, { input: { worker }, epoch }: Request<'lease'>):
   if (epoch !== undefined && epoch !== db.epoch) return undefined
   return db.get<Asker>(
     `SELECT lost_answers, asked, instance, stopping_at IS NOT NULL OR loss_id IS NOT NULL OR seen_at > ?2 AS isBack,
-            (SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id = ?1) AS held,
+            (SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id = ?1) AS running,
             EXISTS (SELECT 1 FROM gq_jobs WHERE company IS NOT NULL AND finished_at IS NULL) AS restricted,
             (SELECT group_concat(overdue, ' ') FROM gq_workers o
              WHERE o.instance = w.instance AND overdue <> '[]') AS overdue
@@ -61,16 +61,16 @@ export function askerOf(db: Db, { input: { worker }, epoch }: Request<'lease'>):
   )
 }
 
-/** Takes in what a new request says of those that its worker has. */
-export function hear(db: Db, request: Request<'lease'>): void {
+/** Compares the jobs that a worker says it has with those that it was given, and takes back what it never received. */
+export function confirmReceived(db: Db, request: Request<'lease'>): void {
   if (!request.input.holds) return
   const row = askerOf(db, request)
   if (row) receive(db, request.input, row)
 }
 
 /** How many jobs a worker may hold now. */
-export const slotsOf = ({ slots }: LeaseRequest, { lost_answers: lost, held }: Asker): number =>
-  lost < lostInARow ? slots : Math.min(slots, held + 1)
+export const slotsOf = ({ slots }: LeaseRequest, { lost_answers: lost, running }: Asker): number =>
+  lost < lostInARow ? slots : Math.min(slots, running + 1)
 
 /** Confirms what the worker names, gives back what it never received, and counts its answers that were lost in a row. */
 function receive(

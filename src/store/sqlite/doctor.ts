@@ -5,8 +5,9 @@ import { systemClock } from '../../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { audit, auditOrder } from './audit.ts'
 import { refuseStrangeWal } from './belongs.ts'
-import { isOlder, networkFilesystems, oldestEngine, storageError } from './connection.ts'
+import { isOlder, oldestEngine, storageError } from './connection.ts'
 import { Db } from './db.ts'
+import { platform } from './platform.ts'
 import { mustBeFile } from './rights.ts'
 import { newestSchema, version } from './schema.ts'
 import { pagesOf } from './space.ts'
@@ -77,23 +78,10 @@ function freeOf(db: DatabaseSync): string {
   return `${mebibytes(free * size)} of it free${stays}`
 }
 
-/** By magic number of statfs(2), with what makes them doubtful. */
-const filesystems: Record<number, [name: string, doubt?: string]> = {
-  61267: ['ext4'],
-  1481003842: ['XFS'],
-  2435016766: ['Btrfs'],
-  801189825: ['ZFS'],
-  16914836: ['tmpfs', 'it is memory: all is lost with the power; use a disk'],
-  2035054128: ['overlay', 'it goes with its container: put the file on a volume'],
-  1702057286: ['FUSE', 'make sure that the program behind it syncs to a disk'],
-}
-
 function placeOf(folder: string): Finding {
-  const { type } = statfsSync(folder)
-  const network = networkFilesystems[type]
-  if (network) return found('filesystem', network, warn('a network cannot promise locks and fsync: use a local disk'))
-  const [kind, doubt] = filesystems[type] ?? [`type ${type}`]
-  return found('filesystem', kind, doubt !== undefined && warn(doubt))
+  const { name, isNetwork, doubt } = platform.filesystem(folder)
+  if (isNetwork) return found('filesystem', name, warn('a network cannot promise locks and fsync: use a local disk'))
+  return found('filesystem', name, doubt !== undefined && warn(doubt))
 }
 
 function spaceOf(folder: string, reserve: number): Finding {

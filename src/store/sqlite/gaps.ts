@@ -1,57 +1,57 @@
 import type { Clock } from '../../model/clock.ts'
 
-/** How much later than planned a look is, or how long a wait for the lock, when the process counts as having stood still, in ms. */
+/** A tick this much later than announced, or a wait this long for the write lock, is a gap, in ms. */
 const leastGap = 1000
-/** After so many transactions in a row that followed a gap, the next one takes leases all the same. */
+/** After so many transactions in a row that each followed a gap, the next one takes leases all the same. */
 const mostInARow = 5
 
 /**
- * Time in which this process could not have renewed a lease: it was stopped, slow, or waited for the lock. Nobody may lose a
- * lease for it, nor for what others could not do meanwhile.
+ * Gaps: times in which this process could not have renewed a lease, since it was stopped, slow, or waited for the write
+ * lock. No worker loses a lease because of a gap: neither its own, nor one that another process could not renew meanwhile.
  */
 export class Gaps {
   readonly #clock: Clock
   readonly #skip: (ms: number, monotonic: number) => void
-  /** When the next look is to come, on the monotonic clock. */
+  /** When the next tick was announced for, on the monotonic clock. */
   #expectedAt = Number.POSITIVE_INFINITY
-  /** Up to when time that counts for nothing has been skipped. */
+  /** The end of the last gap: time before it is not counted again. */
   #skippedTo = Number.NEGATIVE_INFINITY
   /** A gap was found, and no transaction has followed yet. */
   #isOpen = false
   /** Transactions that followed a gap, one after the other. */
   #inARow = 0
 
-  /** `skip` hears of time that counts for nothing, and of its end. */
+  /** `skip` is called with the length of each gap, and its end. */
   constructor(clock: Clock, skip: (ms: number, monotonic: number) => void) {
     this.#clock = clock
     this.#skip = skip
   }
 
-  /** Whether a transaction may take leases: not the first after a gap, unless all of them are. */
+  /** Whether a transaction may take leases: not the first after a gap, so that others get to renew theirs. */
   get mayTake(): boolean {
-    return !this.#isOpen || this.#inARow >= mostInARow // where each takes long, or waits long for the lock, all are
+    return !this.#isOpen || this.#inARow >= mostInARow // with a slow disk or a busy lock each follows a gap: none would be taken
   }
 
-  /** The next look comes in `ms`. When it comes much later, this process stood still. */
+  /** The next tick comes in `ms`. When it comes much later, this process stood still. */
   expect(ms: number): void {
     this.#expectedAt = this.#clock.monotonic() + ms
   }
 
   /**
-   * Since an instant, or since the look that was planned before it, this process could not have renewed a lease, or kept
-   * others from it by a long transaction. If that was long, it is a gap.
+   * Since `since`, or since the tick announced before it, this process could not have renewed a lease, or kept others from
+   * renewing by a long transaction. If that is long, it is a gap.
    */
-  heed(since: number): void {
+  check(since: number): void {
     const now = this.#clock.monotonic()
     const from = Math.max(Math.min(since, this.#expectedAt), this.#skippedTo)
-    const goesOn = this.#skippedTo > since // what is left of a time in which there was a gap belongs to it
+    const goesOn = this.#skippedTo > since // there was a gap since then, and this is the rest of it
     if (now - from <= leastGap && !goesOn) return
     this.#isOpen = true
     this.#skippedTo = now
     this.#skip(now - from, now)
   }
 
-  /** A transaction is on disk. */
+  /** After COMMIT of a write. */
   written(): void {
     this.#inARow = this.#isOpen ? this.#inARow + 1 : 0
     this.#isOpen = false

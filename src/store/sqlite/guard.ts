@@ -1,8 +1,9 @@
-import { readFileSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { GopherQueueError } from '../../model/errors.ts'
 import { descriptorsOf, otherCopyCame, otherLibraries, readable } from './copies.ts'
 import type { Db } from './db.ts'
 import { Cut, Overwritten } from './overwritten.ts'
+import { platform } from './platform.ts'
 
 /** What may happen to an open file from outside that SQLite itself does not notice. */
 export interface Guard {
@@ -75,7 +76,7 @@ export class FileGuard implements Guard {
   }
 
   #isUnlocked(): boolean {
-    if (process.platform !== 'linux') return false
+    if (!platform.hasProc) return false
     const inodes = ['', '-shm'].flatMap(
       (suffix) => statSync(`${this.#path}${suffix}`, { throwIfNoEntry: false })?.ino ?? [],
     )
@@ -85,28 +86,17 @@ export class FileGuard implements Guard {
   }
 
   #holdsLocks(inodes: number[]): boolean {
-    return this.#locked.length === inodes.length && inodes.every((inode, i) => isLocked(this.#locked[i]!, inode))
+    return (
+      this.#locked.length === inodes.length && inodes.every((inode, i) => platform.holdsLock(this.#locked[i]!, inode))
+    )
   }
 
   /** SQLite takes the locks through any of the descriptors that it has of a file. */
   #findLocks(inodes: number[]): boolean {
     const { database, shm } = descriptorsOf(this.#path)
-    const found = [database, shm].map((numbers, i) => numbers.find((number) => isLocked(number, inodes[i]!)))
+    const found = [database, shm].map((numbers, i) => numbers.find((number) => platform.holdsLock(number, inodes[i]!)))
     this.#locked = found.filter((number) => number !== undefined)
     return this.#locked.length === inodes.length
-  }
-}
-
-/**
- * Whether a lock on the file of this inode is held through a descriptor. By inode: the number of the device differs from
- * that of stat on overlays and btrfs. To read /proc/locks would keep the whole machine from locking for a moment.
- */
-function isLocked(descriptor: number, inode: number): boolean {
-  try {
-    return new RegExp(`^lock:.*:${inode} `, 'm').test(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false // it was closed
-    throw error // without a free descriptor nothing is told, and a sound file would be given up
   }
 }
 

@@ -2,20 +2,20 @@ import type { Source } from '../store.ts'
 import type { Db } from './db.ts'
 import { Lines } from './lines.ts'
 
-/** From so many lines on, memory is kept of a worker's lines between its requests; fewer are looked at anew each time. */
+/** A worker with so many lines keeps its `Lines` between requests; with fewer, it costs less to read them each time. */
 export const manyLines = 64
-/** Workers of which such memory is kept. */
+/** Most workers whose `Lines` are kept. */
 const mostKnown = 100
 
 const none: ReadonlySet<Lines> = new Set()
 
-/** The lines of workers that take jobs of many, also between their requests. */
+/** The `Lines` of workers with many lines, kept between their requests. */
 export class Known {
   readonly #lines = new Map<number, Lines>()
-  /** Up to which change of the queues memory is true; null: nothing is known yet. */
-  #heard: number | null = null
-  /** `data_version` when that was last asked: while it is the same, no other process has changed anything. */
-  #heardVersion = 0
+  /** The sequence number up to which changes of queues were read; null before the first read. */
+  #seenUpTo: number | null = null
+  /** `data_version` at that read: while it is the same, no other connection has committed. */
+  #seenVersion = 0
 
   get size(): number {
     return this.#lines.size
@@ -27,7 +27,7 @@ export class Known {
     this.#lines.delete(worker)
     const [oldest] = this.#lines.keys()
     if (oldest !== undefined && this.#lines.size >= mostKnown) this.#lines.delete(oldest)
-    this.#lines.set(worker, lines) // the last to be forgotten
+    this.#lines.set(worker, lines) // at the end: the Map is in order of use, and its first is forgotten first
     return lines
   }
 
@@ -35,32 +35,32 @@ export class Known {
     this.#lines.delete(worker)
   }
 
-  /** The transaction did not take place, or the file is another one: what memory learned in it is not true. */
+  /** After a rollback, or when the file was replaced: what memory read may not be in the file. */
   forgetAll(): void {
-    this.#heard = null
+    this.#seenUpTo = null
     this.#lines.clear()
   }
 
   /**
-   * Hears which queues other processes have changed: looks through all, which an index would spare, at a page each COMMIT.
-   * `asking`: those of workers that ask now, of which more may be than are kept.
+   * Reads which queues other connections have changed. It scans all queues: an index would cost each COMMIT a page.
+   * `asking`: the lines of requests that wait, which may be more than are kept.
    */
-  hear(db: Db, asking: Iterable<Lines>): void {
+  readChanges(db: Db, asking: Iterable<Lines>): void {
     const all = this.#with(asking)
-    if (all.size === 0) this.#heard = null
+    if (all.size === 0) this.#seenUpTo = null
     if (all.size === 0) return
     const { data_version: version } = db.get<{ data_version: number }>('PRAGMA data_version')!
-    if (this.#heard !== null && version === this.#heardVersion) return
-    const upTo = db.sequence() // before the look: outside of a transaction others may commit in between
-    if (this.#heard !== null)
-      for (const { name } of db.all<{ name: string }>('SELECT name FROM gq_queues WHERE changed >= ?1', this.#heard))
+    if (this.#seenUpTo !== null && version === this.#seenVersion) return
+    const upTo = db.sequence() // read first: outside of a transaction others may commit between the two reads
+    if (this.#seenUpTo !== null)
+      for (const { name } of db.all<{ name: string }>('SELECT name FROM gq_queues WHERE changed >= ?1', this.#seenUpTo))
         for (const lines of all) lines.changed(name)
-    this.#heardVersion = version
-    this.#heard = upTo
+    this.#seenVersion = version
+    this.#seenUpTo = upTo
   }
 
-  /** What this transaction made ready has to be looked at. */
-  heed(db: Db, asking: Iterable<Lines>): void {
+  /** Marks the lines in which this transaction made jobs ready. */
+  applyOwn(db: Db, asking: Iterable<Lines>): void {
     for (const lines of this.#with(asking)) {
       for (const queue of db.resumed) lines.resumed(queue)
       for (const key of db.readied) lines.readied(key)
@@ -74,8 +74,8 @@ export class Known {
     return all
   }
 
-  /** The transaction is on disk: what it changed itself needs no second look. */
+  /** After COMMIT: the changes of this transaction itself are known, and need no read. */
   committed({ change }: Db): void {
-    if (this.#heard !== null && change !== null) this.#heard = change
+    if (this.#seenUpTo !== null && change !== null) this.#seenUpTo = change
   }
 }

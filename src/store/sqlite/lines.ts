@@ -1,71 +1,59 @@
 import type { Source } from '../store.ts'
 import type { Candidate, Heeded } from './company.ts'
 import { type Db, line } from './db.ts'
+import { Heap } from './heap.ts'
 
-// The lines that a worker takes jobs of: of 2,000 queues and 5 types these are 10,000. A claim merges them by the places of
-// their first jobs, and memory knows a bound for each: no ready job of the line stands before it. What is taken only
-// raises a place, so a claim looks at those lines alone whose bound is lowest, and costs by the job, not by the line.
+// A line is a queue and a type. A worker of 2,000 queues and 5 types has 10,000 lines. A claim merges them in the order of
+// their first jobs (class, id). Memory keeps a lower bound of each line's first job, which a lease can only raise: so a claim
+// reads only the lines with the lowest bounds, and costs by the job, not by the line.
 
 /** Ids are below it: class and id as one number. */
 const idsBelow = 2 ** 50
 const placeOf = ({ priority, id }: { priority: number; id: number }): number => priority * idsBelow + id
 
-/** Bounds of a line that has to be looked at, that has no ready job, and of one that is set aside. */
+/** The bounds of a line that has to be read, of one without a ready job, and of one whose queue has no room (set aside). */
 const unknown = -1
 const none = Number.POSITIVE_INFINITY
 const aside = -2
 
-/** Numbers of lines by their bounds, lowest first. An entry whose bound is no longer its line's is stale. */
-class Heap {
-  readonly #items: { bound: number; i: number }[] = []
-
-  get first(): { bound: number; i: number } | undefined {
-    return this.#items[0]
-  }
-
-  get size(): number {
-    return this.#items.length
-  }
-
-  push(bound: number, i: number): void {
-    const items = this.#items
-    const item = { bound, i }
-    let at = items.push(item) - 1
-    for (let above = (at - 1) >> 1; at > 0 && items[above]!.bound > bound; above = (at - 1) >> 1) {
-      items[at] = items[above]!
-      at = above
-    }
-    items[at] = item
-  }
-
-  pop(): void {
-    const items = this.#items
-    const last = items.pop()
-    if (!last || items.length === 0) return
-    let at = 0
-    for (let below = 1; below < items.length; below = 2 * at + 1) {
-      if (below + 1 < items.length && items[below + 1]!.bound < items[below]!.bound) below++
-      if (items[below]!.bound >= last.bound) break
-      items[at] = items[below]!
-      at = below
-    }
-    items[at] = last
-  }
-}
-
-/** The ready jobs of a line that a claim has looked at. */
+/** The ready jobs of a line that a claim has read. */
 interface Looked {
   i: number
   rows: { id: number; priority: number; company: number | null }[]
-  /** The next of them. */
+  /** Index of the next row. */
   at: number
-  /** There may be more than these. */
+  /** The line may have more jobs than `rows`. */
   isCut: boolean
-  /** There are some that must not be taken by who asks. */
+  /** The line has jobs that this worker must not take, and another may. */
   isSpared: boolean
   /** The line's bound before. */
   was: number
 }
+
+/** A claim that goes on: what it heeds, and how far it has got. */
+interface Merge extends Omit<Heeded, 'gate'> {
+  db: Db
+  /** How many more jobs of a queue may run. */
+  room: (queue: string) => number
+  limit: number
+  /** `before`, until it was given. */
+  awaited: Candidate | null
+  looked: Map<number, Looked>
+  /** Lines that were set aside. */
+  full: number[]
+  passed: boolean
+  /** The line of the last candidate: it stays out of the heap as long as its next job comes first. */
+  current: { bound: number; i: number } | null
+}
+
+/** Whether a line has a ready job of a class before `from`. */
+const hasHigher = ({ db, from, excluded }: Merge, queue: string, type: string): boolean =>
+  db.get(
+    `SELECT 1 FROM gq_jobs
+     WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND priority < ?4
+       AND (deadline IS NULL OR deadline > ?3) AND id NOT IN (SELECT value FROM json_each(?5)) LIMIT 1`,
+    ...[queue, type, db.now, from, JSON.stringify([...excluded])],
+  ) !== undefined
 
 export class Lines {
   readonly sources: readonly Source[]
@@ -148,7 +136,7 @@ export class Lines {
     }
   }
 
-  /** Looks at each line that has to be looked at: on a read, so that a claim has few left. */
+  /** Reads the first job of each line that has to be read, outside the write lock: a claim then has few left. */
   learn(db: Db): void {
     const some: number[] = []
     for (let lowest = this.#lowest(); lowest?.bound === unknown; lowest = this.#lowest()) {
@@ -178,88 +166,85 @@ export class Lines {
   }
 
   /** Goes through the ready jobs in order, from class `from` on, those of `excluded` left out, and `before` among them. */
-  claim(
-    db: Db,
-    room: (queue: string) => number,
-    { limit, excluded, before, from }: { limit: number } & Omit<Heeded, 'gate'>,
-  ): Claim {
-    const looked = new Map<number, Looked>()
-    const full: number[] = []
-    let passed = false
-    let awaited = before && this.has(line(before.source.queue, before.source.type)) ? before : null
-    const passes = ({ queue, type }: Source): boolean => {
-      const higher = `SELECT 1 FROM gq_jobs
-        WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND priority < ?4
-          AND (deadline IS NULL OR deadline > ?3) AND id NOT IN (SELECT value FROM json_each(?5)) LIMIT 1`
-      return from > 0 && db.get(higher, queue, type, db.now, from, JSON.stringify([...excluded])) !== undefined
+  claim(db: Db, room: (queue: string) => number, heeded: { limit: number } & Omit<Heeded, 'gate'>): Claim {
+    const { before } = heeded
+    const awaited = before && this.has(line(before.source.queue, before.source.type)) ? before : null
+    const merge: Merge = { db, room, ...heeded, awaited, looked: new Map(), full: [], passed: false, current: null }
+    return {
+      next: () => this.#next(merge),
+      end: (taken) => this.#end(merge, taken),
+      passed: () => merge.passed,
     }
-    const look = (i: number, was: number): Looked => {
-      const { queue, type } = this.sources[i]!
-      const most = Math.min(limit, room(queue)) + excluded.size
-      const found = db.arrays(
-        // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
-        `SELECT id, priority, company FROM gq_jobs
-         WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
-           AND priority >= ?5
-         ORDER BY priority, id LIMIT ?3`,
-        ...[queue, type, most, db.now, from],
-      ) as [id: number, priority: number, company: number | null][]
-      const rows = found.map(([id, priority, company]) => ({ id, priority, company }))
-      const passesSome = passes(this.sources[i]!)
-      passed ||= passesSome
-      const isSpared = passesSome || rows.some(({ id }) => excluded.has(id))
-      const known = { i, rows, at: 0, isCut: rows.length === most, isSpared, was }
-      looked.set(i, known)
-      return known
-    }
-    /** The line of the last candidate: it stays out of the heap as long as its next job comes first. */
-    let current: { i: number; bound: number } | null = null
-    const next = (): Candidate | undefined => {
-      for (;;) {
-        const lowest = this.#lowest()
-        const goesOn: boolean = current !== null && current.bound <= (lowest?.bound ?? none)
-        const first = goesOn ? current : lowest
-        if (awaited && placeOf(awaited) <= (first?.bound ?? none)) {
-          const found = awaited
-          awaited = null
-          return found
-        }
-        if (!first) return undefined
-        const { i, bound } = first
-        const source = this.sources[i]!
-        if (!goesOn) {
-          this.#heap.pop()
-          if (current) this.#set(current.i, current.bound)
-        }
-        current = null
-        const known = looked.get(i)
-        if (!known && room(source.queue) === 0) {
-          this.#setAside(i)
-          full.push(i)
-          continue
-        }
-        const { rows, at } = known ?? look(i, bound)
-        const row = known && rows[at]
-        if (known) known.at++
-        const following = rows[known ? at + 1 : 0]
-        this.#bounds[i] = none
-        if (following) current = { i, bound: placeOf(following) }
-        if (row && row.id !== before?.id && !excluded.has(row.id)) return Object.assign(row, { source })
+  }
+
+  #next(merge: Merge): Candidate | undefined {
+    const { room, before, excluded, looked, awaited } = merge
+    for (;;) {
+      const lowest = this.#lowest()
+      const { current } = merge
+      const goesOn = current !== null && current.bound <= (lowest?.bound ?? none)
+      const first = goesOn ? current : lowest
+      if (awaited && placeOf(awaited) <= (first?.bound ?? none)) {
+        merge.awaited = null
+        return awaited
       }
-    }
-    const end = (taken: ReadonlySet<number>): Source[] => {
-      const dry = full.map((i) => this.sources[i]!)
-      for (const { i, rows, at, isCut, isSpared, was } of looked.values()) {
-        const left = rows.find(({ id }) => !taken.has(id))
-        const last = rows.at(-1)
-        const bound = left ? placeOf(left) : isCut && last ? placeOf(last) + 1 : none
-        this.#set(i, from > 0 ? was : bound) // what stands before `from` is not known
-        const source = this.sources[i]!
-        if ((!isCut && !isSpared && at === rows.length) || room(source.queue) === 0) dry.push(source)
+      if (!first) return undefined
+      const { i, bound } = first
+      const source = this.sources[i]!
+      if (!goesOn) {
+        this.#heap.pop()
+        if (current) this.#set(current.i, current.bound)
       }
-      return dry
+      merge.current = null
+      const known = looked.get(i)
+      if (!known && room(source.queue) === 0) {
+        this.#setAside(i)
+        merge.full.push(i)
+        continue
+      }
+      const { rows, at } = known ?? this.#look(merge, i, bound)
+      const row = known && rows[at]
+      if (known) known.at++
+      const following = rows[known ? at + 1 : 0]
+      this.#bounds[i] = none
+      if (following) merge.current = { i, bound: placeOf(following) }
+      if (row && row.id !== before?.id && !excluded.has(row.id)) return Object.assign(row, { source })
     }
-    return { next, end, passed: () => passed }
+  }
+
+  /** Reads the first ready jobs of a line. */
+  #look(merge: Merge, i: number, was: number): Looked {
+    const { db, room, limit, excluded, from } = merge
+    const { queue, type } = this.sources[i]!
+    const most = Math.min(limit, room(queue)) + excluded.size
+    const found = db.arrays(
+      // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
+      `SELECT id, priority, company FROM gq_jobs
+       WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
+         AND priority >= ?5
+       ORDER BY priority, id LIMIT ?3`,
+      ...[queue, type, most, db.now, from],
+    ) as [id: number, priority: number, company: number | null][]
+    const rows = found.map(([id, priority, company]) => ({ id, priority, company }))
+    const passes = from > 0 && hasHigher(merge, queue, type)
+    merge.passed ||= passes
+    const isSpared = passes || rows.some(({ id }) => excluded.has(id))
+    const known = { i, rows, at: 0, isCut: rows.length === most, isSpared, was }
+    merge.looked.set(i, known)
+    return known
+  }
+
+  #end({ room, full, looked, from }: Merge, taken: ReadonlySet<number>): Source[] {
+    const empty = full.map((i) => this.sources[i]!)
+    for (const { i, rows, at, isCut, isSpared, was } of looked.values()) {
+      const left = rows.find(({ id }) => !taken.has(id))
+      const last = rows.at(-1)
+      const bound = left ? placeOf(left) : isCut && last ? placeOf(last) + 1 : none
+      this.#set(i, from > 0 ? was : bound) // what stands before `from` is not known
+      const source = this.sources[i]!
+      if ((!isCut && !isSpared && at === rows.length) || room(source.queue) === 0) empty.push(source)
+    }
+    return empty
   }
 
   #setAside(i: number): void {
@@ -275,6 +260,6 @@ export interface Claim {
   next(): Candidate | undefined
   /** Whether a job of a class before `from` could have been a candidate. */
   passed(): boolean
-  /** Says which were taken; answers the lines that have nothing left, for no worker at all. */
+  /** Ends the claim with the ids that were taken; returns the lines that have no job left for any worker. */
   end(taken: ReadonlySet<number>): Source[]
 }

@@ -1,31 +1,32 @@
-import type { Told } from './callers.ts'
+import type { Ended } from './callers.ts'
 import type { Reply, Request } from './request.ts'
 import type { Share } from './upkeep.ts'
-import type { Fed } from './waiting.ts'
+import type { Assigned } from './waiting.ts'
 
-/** What one transaction does besides what it was asked for. */
+/** The tasks of one transaction besides its requests. */
 export interface Round {
+  /** Does what time has made due. */
   reaping: boolean
-  /** The file is being opened: what processes left that are gone goes back, and no lease is taken from one that may live. */
+  /** The file is being opened: takes back the jobs of dead processes, and no lease of a process that may live. */
   opening: boolean
-  /** Another process may have changed anything. */
-  lookAround: boolean
-  /** The last write failed: finds out whether the next would not, also when nobody wants to write. */
+  /** Another connection has committed since the last look: any row may have changed. */
+  othersChanged: boolean
+  /** The last write failed: tests whether writing works again, also when nobody asks for a write. */
   probing: boolean
-  /** Progress has waited for a transaction long enough. */
-  telling: boolean
-  /** A worker that is about to be signed off: some of what it holds goes back. */
+  /** Progress of handlers has waited long enough for a transaction to travel in. */
+  progressDue: boolean
+  /** A worker that is about to sign off: releases some of its jobs. */
   leaving?: number
 }
 
-export const plain: Round = { reaping: false, opening: false, lookAround: false, probing: false, telling: false }
+export const plain: Round = { reaping: false, opening: false, othersChanged: false, probing: false, progressDue: false }
 
-/** The same, with what is known before it begins. */
+/** A round, and what was found out before its transaction begins. */
 export interface Plan extends Round, Share {
   requests: Request[]
-  /** Something is to be written, whoever waits for a job. */
+  /** A request or task writes, whether or not a worker waits for a job. */
   asked: boolean
-  /** It takes the write lock, and feeds who waits. */
+  /** It takes the write lock, and leases jobs to workers that wait. */
   writing: boolean
   /** Somebody asks for the vitals. */
   watched: boolean
@@ -35,17 +36,20 @@ export interface Plan extends Round, Share {
   before: number
 }
 
-/** What a transaction came to. */
+/** The results of a transaction; memory follows them after COMMIT. */
 export interface Done {
   /** When it had the lock, on the monotonic clock. */
   at: number
   answers: Reply[]
-  fed: Fed[]
-  told: Told[]
+  assigned: Assigned[]
+  ended: Ended[]
   /** Leases that another process took. */
-  heard: { id: number; token: number }[]
+  takenElsewhere: { id: number; token: number }[]
+  /** The reaper or retention left something for the next transaction. */
   behind: boolean
+  /** Some jobs of plain SQL are not admitted yet. */
   admitting: boolean
   starving: boolean
+  /** The app's thread stands still: its workers get no jobs before it calls. */
   owesASign: boolean
 }

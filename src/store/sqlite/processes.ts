@@ -1,5 +1,5 @@
-import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
+import { type Platform, platform } from './platform.ts'
 
 /** Who a process is: as gq_workers says it. */
 export interface Identity {
@@ -18,41 +18,34 @@ export interface Processes {
 }
 
 /** This process, named so exactly that no later one can be taken for it. */
-const me: Identity = {
+const identify = (platform: Platform): Identity => ({
   host: hostname(),
   pid: process.pid,
-  pid_started: linux(() => startOf(process.pid)),
-  boot: linux(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
-  pid_space: linux(() => readlinkSync('/proc/self/ns/pid')),
-}
+  pid_started: startIfKnown(platform),
+  boot: platform.boot(),
+  pid_space: platform.pidSpace(),
+})
 
-export const systemProcesses: Processes = { me, isAlive }
-
-/** Facts that only Linux gives; elsewhere a process is known by its id alone. */
-function linux(read: () => string | null): string | null {
-  if (process.platform !== 'linux') return null
+function startIfKnown(platform: Platform): string | null {
   try {
-    return read()
+    return platform.startOf(process.pid)
   } catch {
     return null // a hardened /proc: fall back to what is known
   }
 }
 
-/**
- * Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat), which tells it from a later one with
- * the same id. Null for one that has ended while its parent has not yet waited for it (a zombie).
- */
-function startOf(pid: number): string | null {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ') // from field 3, the state
-  return fields[0] === 'Z' || fields[0] === 'X' ? null : (fields[19] ?? '')
+export function processesOf(platform: Platform): Processes {
+  const me = identify(platform)
+  return { me, isAlive: (row) => isAlive(row, me, platform) }
 }
 
+export const systemProcesses = processesOf(platform)
+
 /** Only what the system says surely is a death: to take a living process for dead costs it its leases. */
-function isAlive(row: Identity): boolean | null {
+function isAlive(row: Identity, me: Identity, { hasProc, startOf }: Platform): boolean | null {
   if (row.pid === null) return null
   if (isSame(row, me)) return true
-  if (process.platform === 'linux' && (row.boot === null || me.boot === null)) return null // one of the two could not read it
+  if (hasProc && (row.boot === null || me.boot === null)) return null // one of the two could not read it
   if (row.boot !== me.boot) return row.host === me.host ? false : null // the machine was restarted since
   if (row.pid_space !== me.pid_space) return null
   const isThere = hasProcess(row.pid)

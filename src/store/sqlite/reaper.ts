@@ -25,15 +25,15 @@ const selectWaiting = 'SELECT id, queue, type, priority, concurrency_key, state,
 const mayExpire = `deadline IS NOT NULL AND state IN ('scheduled', 'ready') AND blocked < 2`
 
 /** Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant. */
-export function ripen(db: Db): void {
+export function makeDueReady(db: Db): void {
   const end = db.clock.monotonic() + stepMs
   let number: number | undefined
-  const ripe = () =>
+  const dueNow = () =>
     db.all<Waiting>(
       `${selectWaiting} WHERE state = 'scheduled' AND blocked < 2 AND run_at <= ?1 ORDER BY run_at, id LIMIT ${chunk}`,
       db.now,
     )
-  inSteps(db, end, ripe, (job) => {
+  inSteps(db, end, dueNow, (job) => {
     number ??= db.nextSequence()
     write(db, job, due(job), number)
   })
@@ -124,7 +124,7 @@ function pruneLosses(db: Db): boolean {
 }
 
 /** Intervals are measured on the monotonic clock by whoever knows them. */
-function ripenEarly(db: Db, early: Early[]): void {
+function makeEarlyReady(db: Db, early: Early[]): void {
   const end = db.clock.monotonic() + stepMs
   for (const { id, runAt } of early) {
     const job = db.get<Waiting>(`${selectWaiting} WHERE id = ?1 AND state = 'scheduled' AND run_at = ?2`, id, runAt)
@@ -146,7 +146,7 @@ export interface Reaping {
   /** Jobs whose intervals are over although the wall clock, which was set back, does not say so. */
   early: Early[]
   /** False right after a gap in this process's time: others get to renew and report first. */
-  takes: boolean
+  mayTake: boolean
   /** The transactions of an opening follow each other at once: no other process might get to renew between them. */
   opening: boolean
 }
@@ -155,10 +155,10 @@ export interface Reaping {
  * All that time has made necessary, in one transaction. True when some is left. What runs was looked at on a read
  * just before, since that takes 100 ms of 25,000 jobs: each statement names the lease as it was seen then.
  */
-export function reap(db: Db, { workers, terms, monotonic, lookedAt, takes, opening, early }: Reaping): boolean {
-  ripenEarly(db, early)
+export function reap(db: Db, { workers, terms, monotonic, lookedAt, mayTake, opening, early }: Reaping): boolean {
+  makeEarlyReady(db, early)
   const renewing = terms.renew(db, monotonic)
-  if (takes) {
+  if (mayTake) {
     reclaimDeadWorkers(db)
     if (!opening) {
       reclaimRanOut(db, terms, lookedAt)
@@ -166,7 +166,7 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, takes, openi
     }
     findOver(db, terms, monotonic)
   }
-  ripen(db) // also what was just taken back: a second look would have nothing left to do
+  makeDueReady(db) // also what was just taken back: a second look would have nothing left to do
   const settling = settle(db, db.clock.monotonic() + stepMs)
   const behind = prune(db) || settling || renewing
   const { host } = db.processes.me

@@ -7,14 +7,14 @@ import { stepMs } from './steps.ts'
 import { seenOver, type Terms } from './terms.ts'
 import { stillGone, type WorkerOf, workerColumns } from './workers.ts'
 
-// Attempts that are taken from their holder: its process is gone, fell silent, or never said how a timeout ended. Each step
-// is bounded by rows and by time, so that a large crash never holds the write lock for long; the next look goes on.
+// Takes attempts from workers whose process is dead, is silent, or never reported a timeout. Each step is bounded by rows and
+// by time, or a crash of many workers would hold the write lock for long; the next tick goes on.
 
 const stepRows = 500
 
 const runningWith = () => `${selectRunning} WHERE j.id = ?1 AND j.state = 'running' AND j.lease_token = ?2`
 
-/** The first step in taking the leases that nobody renews: what is found over now is taken by a later transaction. */
+/** The first of two steps: writes `over_since` for leases that were not renewed. A later transaction takes them. */
 export function findOver(db: Db, terms: Terms, monotonic: number): void {
   const end = db.clock.monotonic() + stepMs
   for (const watched of terms.foundOver(db.now, monotonic).slice(0, stepRows)) {
@@ -24,12 +24,12 @@ export function findOver(db: Db, terms: Terms, monotonic: number): void {
        WHERE id = ?1 AND state = 'running' AND lease_token = ?2 AND lease_expires_at = ?3 AND over_since IS NULL`,
       ...[id, token, expiresAt, db.now],
     )
-    Object.assign(watched, seenOver(db.now, db.now, monotonic)) // if this is not stored, the next look corrects it
+    Object.assign(watched, seenOver(db.now, db.now, monotonic)) // after a rollback, the next `Terms.look` corrects it
     if (db.clock.monotonic() >= end) break
   }
 }
 
-/** The second step: takes what was found over, and not renewed since. */
+/** The second step: takes leases with an `over_since` that were not renewed since. */
 export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
   const end = db.clock.monotonic() + stepMs
   for (const { id, token, expiresAt, overSince } of terms.toTake(monotonic).slice(0, stepRows)) {
@@ -42,13 +42,13 @@ export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
   }
 }
 
-/** All leases that are past their expiry, as if their time had been watched: what a recovery would come to. */
+/** Takes all expired leases without watching them first: shows what a recovery would do. */
 export function reclaimLapsed(db: Db): void {
   const select = `${selectRunning} WHERE j.state = 'running' AND j.lease_expires_at <= ?1`
   for (const job of db.all<RunningJob>(select, db.now)) reclaimSilent(db, job)
 }
 
-/** A holder that fell silent, as far as anyone can tell: its process may live, and its handler go on. */
+/** Takes the lease of a silent worker. Its process may live and its handler go on. */
 function reclaimSilent(db: Db, job: RunningJob): void {
   const worker = workerOf(db, job.workerId)
   goesOn(db, job.workerId, job)
@@ -65,7 +65,7 @@ function afterSilence(db: Db, job: RunningJob, worker: WorkerOf | undefined): De
 const workerOf = (db: Db, id: number): WorkerOf | undefined =>
   db.get<WorkerOf>(`SELECT ${workerColumns} FROM gq_workers WHERE id = ?1`, id)
 
-/** Own attempts that ran out of time while the app's thread stood still. Alone, that was the handler's own doing. */
+/** Takes own attempts that timed out while the app's thread stood still. A handler that ran alone is charged: it blocked the thread. */
 export function reclaimRanOut(db: Db, terms: Terms, lookedAt: number): void {
   const until = db.clock.monotonic() + stepMs
   for (const { id, token } of terms.ranOut(lookedAt).slice(0, stepRows)) {
@@ -81,18 +81,18 @@ export function reclaimRanOut(db: Db, terms: Terms, lookedAt: number): void {
   }
 }
 
-/** Takes back at once what processes of this host held that are gone. Other hosts' workers are left to their leases. */
+/** Takes the jobs of dead processes of this host at once. Whether other hosts' workers live is left to their leases. */
 export function reclaimDeadWorkers(db: Db): void {
   const end = db.clock.monotonic() + stepMs
   for (const workers of Map.groupBy(stillGone(db), ({ instance }) => instance).values()) {
     for (const worker of workers) if (!reclaimDead(db, worker, end)) return // the next look goes on
-    // All at once: what one of them said or held is evidence for the others of its process.
+    // Together, and last: the rows of all workers of a process are evidence for the loss of each.
     for (const { id } of workers) db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, id, db.now)
     if (db.clock.monotonic() >= end) return
   }
 }
 
-/** False when it still holds jobs, as the step is over. */
+/** False when the step ended before all of its jobs were taken. */
 function reclaimDead(db: Db, worker: WorkerOf, end: number): boolean {
   const jobs = db.all<RunningJob>(
     `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${stepRows}`,

@@ -16,16 +16,16 @@ import { preview } from './schedules.ts'
 import { Tallies } from './tallies.ts'
 import { Terms } from './terms.ts'
 import { Upkeep } from './upkeep.ts'
-import { type Fed, Waiting } from './waiting.ts'
+import { type Assigned, Waiting } from './waiting.ts'
 import { countsWrong } from './warning.ts'
 import { releaseSome } from './workers.ts'
 
-/** How often to look whether storage is well again, where nobody works. */
-const lookEvery = 250
+/** How often an engine without workers tests storage that has failed, in ms. */
+const checkEvery = 250
 
 const none: ReadonlySet<number> = new Set()
 
-/** The transactions of an engine, and what memory knows by them: who waits, who works, and when to look again. */
+/** Runs the transactions of an engine, and keeps what memory knows of them: who waits, who works, when to tick next. */
 export class Rounds {
   readonly #clock: Clock
   readonly #condition: Condition
@@ -42,7 +42,7 @@ export class Rounds {
   readonly #app: App
   readonly #tallies = new Tallies()
   #dataVersion = 0
-  /** Somebody else has committed since the last look for jobs to admit, or that look left some: it takes 15 us, half a submission's. */
+  /** Another connection has committed since jobs were last admitted, or some were left: to look takes 15 us, half a submission's time. */
   #mayBeNew = true
 
   constructor(
@@ -67,14 +67,14 @@ export class Rounds {
     return this.#tends || this.#workers.size > 0
   }
 
-  /** Those that are known to be there: of this process, or with a request that waits. */
+  /** Workers that are known to live: those of this process, and those with a request that waits. */
   get #present(): number[] {
     return [...this.#workers, ...this.#waiting.workers()]
   }
 
-  /** Takes what needs no transaction now; what it settles is added to `replies`. False for all else. */
-  takes(request: Request, replies: Reply[]): boolean {
-    const settled = this.#waiting.take(request)
+  /** Handles a request that needs no transaction now, and adds what it settles to `replies`. False for any other request. */
+  handlesInMemory(request: Request, replies: Reply[]): boolean {
+    const settled = this.#waiting.keep(request)
     if (settled) replies.push(...settled)
     else if (request.operation === 'vitals') this.#tallies.ask(request.seq)
     else if (request.operation === 'progress')
@@ -83,92 +83,93 @@ export class Rounds {
     return settled !== null || request.operation === 'progress' || request.operation === 'vitals'
   }
 
-  /** Finds out, on reads, what another process or time has made necessary. */
+  /** Finds out on reads, without the write lock, what another process or time has made necessary. */
   look(db: Db): Round {
     const now = this.#clock.monotonic()
-    this.#gaps.heed(now)
+    this.#gaps.check(now)
     this.#upkeep.began(now)
-    const isDue = now >= this.#upkeep.lookAt
+    const isDue = now >= this.#upkeep.checkAt
     const changed = whileBusy(() => this.#changedOutside(db))
-    const lookAround = changed || (isDue && this.#waiting.isDue(now))
-    if (lookAround) whileBusy(() => this.#waiting.lookAround(db))
-    const found = isDue && whileBusy(() => this.#upkeep.look(db, this.#present)) // also while retention is behind
+    const othersChanged = changed || (isDue && this.#waiting.isDue(now))
+    if (othersChanged) whileBusy(() => this.#waiting.findReady(db))
+    const found = isDue && whileBusy(() => this.#upkeep.look(db, this.#present))
     const reaping = this.isAtWork && (found || this.#upkeep.isRetentionBehind(now))
     if (reaping) whileBusy(() => this.#upkeep.planTicks(db))
-    if (lookAround || reaping) this.#hear(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
-    this.#gaps.heed(now)
-    const telling = this.isAtWork && this.#leases.owesProgress(now)
-    return { ...plain, reaping, lookAround, telling, probing: this.#condition.blocked }
+    if (othersChanged || reaping)
+      this.#tell(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
+    this.#gaps.check(now)
+    const progressDue = this.isAtWork && this.#leases.owesProgress(now)
+    return { ...plain, reaping, othersChanged, progressDue, probing: this.#condition.blocked }
   }
 
-  /** The first look at a file. A fault of the storage is met again by the transaction that follows, which tells. */
+  /** What the first transaction on a file is for. */
   first(db: Db): Round {
     const now = this.#clock.monotonic()
     try {
       whileBusy(() => this.#upkeep.look(db, this.#present))
     } catch {
-      // as told above
+      // The transaction that follows meets the same fault, and reports it.
     }
-    this.#gaps.heed(now)
+    this.#gaps.check(now)
     return { ...plain, reaping: true, opening: true }
   }
 
-  /** Something came from the app's thread. True when its workers may have jobs again. */
+  /** The app's thread has called, so it lives. True when its workers, which were passed over, may have jobs again. */
   appLives(): boolean {
     const owed = this.#app.lives(this.#clock.monotonic())
     if (owed) for (const worker of this.#workers) this.#waiting.tryAgain(worker)
     return owed
   }
 
-  /** The next look comes in `ms`. */
+  /** The next tick comes in `ms`. */
   expect(ms: number): void {
     this.#gaps.expect(ms)
   }
 
-  /** Handlers hear that their leases are lost; those that go on keep their jobs from starting beside them from now on. */
-  #hear(events: StoreEvent[]): void {
+  /** Tells handlers of lost leases. From now on a job does not start here beside a handler of it that goes on. */
+  #tell(events: StoreEvent[]): void {
     this.#emit(events)
     const lost = events.filter((event) => event.event === 'leaseLost')
     this.#waiting.goOn(lost, this.#clock.monotonic())
   }
 
-  /** Ms until the next look is worth it, at most `most`; infinity when nobody here would want to know. */
-  lookIn(most: number, held: number): number {
-    const watching = this.isAtWork || this.#waiting.size + held > 0
-    if (!watching) return this.#condition.ok ? Number.POSITIVE_INFINITY : lookEvery
+  /** Ms until the next tick, at most `most`; infinity when nothing here waits for one. `deferred`: outcomes to be stored. */
+  tickIn(most: number, deferred: number): number {
+    if (!this.isAtWork && this.#waiting.size + deferred === 0)
+      return this.#condition.ok ? Number.POSITIVE_INFINITY : checkEvery
     return this.isAtWork ? Math.max(1, Math.min(most, this.#upkeep.nextAt - this.#clock.monotonic())) : most
   }
 
-  /** Each connection counts the changes of others from its own start: the next look takes all of the file for new. */
-  lookAnew(): void {
+  /** `data_version` can only be compared within one connection; after a reconnect, treat everything in the file as changed. */
+  assumeAllChanged(): void {
     this.#dataVersion = -1
     this.#mayBeNew = true
     this.#waiting.forgetLines()
   }
 
-  /** Lets go of those that wait for a job, a job's end or the vitals: their seqs. */
+  /** Forgets all requests that wait for a job, a job's end or the vitals, and returns their seqs. */
   giveUp(): number[] {
     return [...this.#waiting.giveUp(), ...this.#tallies.giveUp()]
   }
 
   /**
-   * Another file is in the place of the one that gave these tokens and worker ids: what waits or is held is refused by
-   * it, handlers hear that their leases are lost, and their workers register again. Answers with what is held.
+   * The path names another file than the one that issued these tokens and worker ids. Requests that wait and deferred
+   * outcomes keep the old epoch, so the new file refuses them; handlers hear of lost leases, and workers register again.
    */
-  ofAnotherFile(epoch: string, held: Request[]): Request[] {
+  ofAnotherFile(epoch: string, deferred: Request[]): Request[] {
     this.loseAll()
     this.#workers.clear()
     this.#remotes.clear()
     this.#waiting.areOf(epoch)
-    return held.map((request) => ({ ...request, epoch: request.epoch ?? epoch }))
+    return deferred.map((request) => ({ ...request, epoch: request.epoch ?? epoch }))
   }
 
-  /** Tells the handlers of this process that their leases are over: it may renew and report nothing more. */
+  /** Tells the handlers of this process that their leases are over: it can renew and report nothing more. */
   loseAll(): void {
     this.#emit(this.#leases.loseAll())
   }
 
-  /** Another process committed since this was last asked. */
+  /** Whether another connection has committed since this was last asked. */
   #changedOutside(db: Db): boolean {
     const version = this.#versionOutside(db)
     const changed = version !== this.#dataVersion
@@ -183,28 +184,28 @@ export class Rounds {
     return version
   }
 
-  /** Runs requests in one transaction, with what the round is for, and feeds who waits. */
+  /** Runs requests and the tasks of a round in one transaction, and leases jobs to workers that wait. */
   run(db: Db, requests: Request[], round: Round, mayWrite: boolean): Reply[] {
     const plan = this.#plan(db, requests, round, mayWrite)
     const done = whileBusy(() => this.#transact(db, plan))
     this.#follow(db, plan, done)
     const vitals = plan.watched ? this.#tallies.answer(done.starving) : []
-    return [...done.answers, ...this.#waiting.settle(done.fed, done.told, plan.writing), ...vitals]
+    return [...done.answers, ...this.#waiting.settle(done.assigned, done.ended, plan.writing), ...vitals]
   }
 
-  /** What needs no lock is found out before it is taken. */
+  /** Reads whatever can be read before the write lock is taken. */
   #plan(db: Db, requests: Request[], round: Round, mayWrite: boolean): Plan {
-    const { reaping, lookAround, probing, telling, leaving } = round
-    const asked =
-      reaping || probing || telling || leaving !== undefined || requests.some(({ operation }) => operation in writes)
+    const { reaping, othersChanged, probing, progressDue, leaving } = round
+    const hasTask = reaping || probing || progressDue || leaving !== undefined
+    const asked = hasTask || requests.some(({ operation }) => operation in writes)
     const watched = mayWrite && this.#tallies.isAsked
-    const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayFeed(db, lookAround)))
+    const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayAssign(db, othersChanged)))
     const proving = writing && this.#condition.blocked
     if (writing) whileBusy(() => this.#waiting.prepare(db))
     preview(db, this.#clock.now(), requests)
     const before = this.#clock.monotonic()
-    this.#gaps.heed(before)
-    // A busy queue leaves ticks too little time for retention to keep up.
+    this.#gaps.check(before)
+    // A queue that is always busy ticks too rarely for retention to keep up: a transaction of requests prunes, too.
     const pruning = !reaping && asked && this.#upkeep.isRetentionBehind(before)
     const shrinking = reaping && whileBusy(() => this.#upkeep.mayShrink(db))
     return { ...round, requests, asked, watched, writing, proving, before, pruning, shrinking }
@@ -216,28 +217,31 @@ export class Rounds {
       if (plan.writing) this.#condition.walMustBeWhole('no')
       const done = this.#work(db, plan)
       db.commit()
-      if (plan.writing) this.#condition.mustBeThere('unknown') // else it went into a file that nobody will find
+      if (plan.writing) this.#condition.mustBeThere('unknown') // else the commit went into a file that was deleted or replaced
       return done
     } catch (error) {
-      this.#gaps.heed(plan.before) // it took time in which nothing could be renewed
+      this.#gaps.check(plan.before) // no lease could be renewed while it ran
       db.rollback()
-      this.lookAnew() // what others had changed since the last look was not heeded
+      this.assumeAllChanged() // what it learned of other connections' changes was rolled back with it
       throw error
     }
   }
 
-  /** All that one transaction does, between its BEGIN and its COMMIT. */
+  /** Everything that one transaction does between BEGIN and COMMIT. */
   #work(db: Db, plan: Plan): Done {
-    const { requests, writing, lookAround, leaving } = plan
-    const at = this.#clock.monotonic() // what judges a lease is read while nobody else can change one
-    this.#gaps.heed(plan.before)
-    // What another process made ready since the last tick goes first if its class is higher: every line counts then.
-    const everywhere = this.#versionOutside(db) !== this.#dataVersion || lookAround // a newer schema is found here, too
-    if (plan.proving) this.#probe(db)
+    const { requests, writing, othersChanged, leaving } = plan
+    const at = this.#clock.monotonic() // read under the lock: no other process can renew a lease between this and its judgement
+    this.#gaps.check(plan.before)
+    // Another process may have made jobs of a higher class ready since the last tick: then every line is looked at.
+    const everywhere = this.#versionOutside(db) !== this.#dataVersion || othersChanged // a newer schema is found here, too
+    if (plan.proving) {
+      db.nextSequence() // only a write proves that writing works
+      this.#leases.giveBackUntold(db, [...this.#workers])
+    }
     if (plan.asked) this.#leases.writeProgress(db)
-    // What another process took is heard before anything is given: a handler that goes on keeps its job from starting here.
-    const heard = writing && everywhere ? this.#leases.lostAmong(db, [...this.#workers, ...this.#remotes]) : []
-    this.#waiting.goOn(heard, at)
+    // Before jobs are leased: a job that another process took must not start here beside its handler that still runs.
+    const takenElsewhere = writing && everywhere ? this.#leases.lostAmong(db, [...this.#workers, ...this.#remotes]) : []
+    this.#waiting.goOn(takenElsewhere, at)
     db.overAt = (lease) => {
       const left = this.#terms.left(lease, at)
       return left === null ? null : db.now + Math.ceil(left)
@@ -245,46 +249,46 @@ export class Rounds {
     const admitting = writing && (everywhere || plan.reaping || this.#mayBeNew) && admit(db)
     const answers = answerAll(db, requests)
     if (leaving !== undefined) releaseSome(db, leaving)
-    // After held outcomes: their attempts were over in time.
+    // After deferred outcomes, or an attempt that ended in time would be taken for one that timed out.
     const behind = this.#upkeep.work(db, plan, () => this.#present, at)
     const isSilent = this.#app.isSilent(at)
     const still = isSilent || this.#app.owesASign || db.appStandsStill
-    const fed = writing ? this.#waiting.feed(db, everywhere, still ? this.#workers : none) : []
+    const assigned = writing ? this.#waiting.assign(db, everywhere, still ? this.#workers : none) : []
     const owesASign = db.appStandsStill || (isSilent && writing && this.#waiting.passedOver)
-    const told = this.#waiting.tell(db, lookAround)
-    const starving = plan.watched && this.#waiting.starving(db, fed)
-    return { at, answers, fed, told, heard, behind, admitting, starving, owesASign }
+    const ended = this.#waiting.findEnded(db, othersChanged)
+    const starving = plan.watched && this.#waiting.starving(db, assigned)
+    return { at, answers, assigned, ended, takenElsewhere, behind, admitting, starving, owesASign }
   }
 
-  /** The transaction is on disk: only now does memory follow. */
+  /** Updates memory after COMMIT: had it been done before, a failed COMMIT would leave memory ahead of the file. */
   #follow(db: Db, plan: Plan, done: Done): void {
     const { requests, writing, asked } = plan
-    if (writing) this.#gaps.written()
-    this.#gaps.heed(plan.before)
     if (writing) {
+      this.#gaps.written()
       this.#mayBeNew = done.admitting
       this.#waiting.committed(db)
     }
+    this.#gaps.check(plan.before)
     if (asked) this.#leases.progressWritten()
     this.#followAnswers(requests, done.answers, db.epoch)
     this.#upkeep.done(db, plan, done.behind, done.admitting, this.isAtWork, done.at)
-    const committed = this.#clock.monotonic() // a slow disk costs no attempt its time
-    const lost = [...done.heard, ...db.lost].flatMap((lease) => this.#leases.lose(lease))
-    const events = [...db.events, ...lost, ...this.#given(done.fed, committed)]
+    const committed = this.#clock.monotonic() // the time of an attempt begins after fsync: a slow disk must not shorten it
+    const lost = [...done.takenElsewhere, ...db.lost].flatMap((lease) => this.#leases.lose(lease))
+    const events = [...db.events, ...lost, ...this.#given(done.assigned, committed)]
     this.#waiting.goOn(db.goOn, committed)
-    this.#hear(events)
+    this.#tell(events)
     if (done.owesASign) this.#app.mustShowLife()
     if (plan.proving) this.#condition.unblock()
     if (db.miscounted.size > 0) this.#condition.warn('COUNTS_WRONG', countsWrong([...db.miscounted]))
-    const operations = requests.length + done.fed.length
-    if (asked || done.fed.length > 0) this.#tallies.committed(db.commitMs)
+    const operations = requests.length + done.assigned.length
+    if (asked || done.assigned.length > 0) this.#tallies.committed(db.commitMs)
     if (writing && operations > 0) this.#tallies.grouped(operations)
   }
 
-  /** Jobs were leased. Answers with what their handlers have to hear of earlier leases. */
-  #given(fed: Fed[], committed: number): StoreEvent[] {
+  /** Notes the leases of jobs that were assigned. Returns what handlers have to hear of earlier leases of these jobs. */
+  #given(assigned: Assigned[], committed: number): StoreEvent[] {
     const events: StoreEvent[] = []
-    for (const { request, jobs } of fed) {
+    for (const { request, jobs } of assigned) {
       const isHere = this.#workers.has(request.input.worker)
       if (!isHere && jobs.length > 0) this.#remotes.add(request.input.worker) // it may have signed on with an earlier server
       for (const job of jobs) {
@@ -295,14 +299,9 @@ export class Rounds {
     return events
   }
 
-  #probe(db: Db): void {
-    db.nextSequence() // only what is written proves that writing works
-    this.#leases.giveBackUntold(db, [...this.#workers])
-  }
-
   #followAnswers(requests: Request[], answers: Reply[], present: string): void {
     for (const [i, { operation, input, epoch = present }] of requests.entries()) {
-      if (epoch !== present) continue // of a file that was replaced: a lease of this one may have the same id and token
+      if (epoch !== present) continue // issued by a file that was replaced: a lease of this file may have the same id and token
       const answer = answers[i]!
       const { ends } = operations[operation as Operation]
       if (typeof ends === 'function') this.#leases.end(ends(input as never))
@@ -313,12 +312,12 @@ export class Rounds {
   }
 
   #startWork(worker: number, { known, remote }: Input<'register'>): void {
-    if (!this.isAtWork) this.#terms.watchAnew(this.#clock.monotonic()) // who has no work does not look
-    if (known !== undefined) this.#forget(known) // its earlier row may be gone, or another's by now
+    if (!this.isAtWork) this.#terms.watchAnew(this.#clock.monotonic()) // an engine without workers watches no leases
+    if (known !== undefined) this.#forget(known) // the worker's earlier id may be another worker's by now
     if (remote !== undefined) this.#remotes.add(worker)
     else this.#workers.add(worker)
-    this.#condition.lookSoon() // space is set aside before the first job runs
-    this.#upkeep.lookAt = 0 // what it holds since earlier is watched from now on
+    this.#condition.checkSoon() // space is set aside before the first job runs
+    this.#upkeep.checkAt = 0 // the leases that it has from before are watched from now on
   }
 
   #forget(worker: number): void {

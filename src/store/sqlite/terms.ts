@@ -6,7 +6,7 @@ import { stepMs } from './steps.ts'
 
 interface Own {
   token: number
-  /** When it was given: time before that was none of its own. */
+  /** When the job was leased: a gap before that has not shortened it. */
   addedAt: number
   visibility: number
   renewAt: number
@@ -23,7 +23,7 @@ export interface Watched {
   life: number
   /** When a process found it over, by the wall clock; null while none has. */
   overSince: Instant | null
-  /** When it has been seen unchanged for its life. */
+  /** When it will have been seen unchanged for all of its life. */
   unchangedAt: number
   /** Since when it has been seen over, with this `overSince`, and for how long it was over by the wall clock then. */
   seenOverFrom: number
@@ -37,17 +37,17 @@ const leastWatch = 1000
 
 /**
  * How long leases last, on this process's monotonic clock: a wall clock that jumps must neither end a lease that is
- * renewed nor keep one that is not. Those of its own workers it renews; those of others it watches. A lease is taken from
- * another in two steps, so that a holder that was kept from renewing, as by somebody who held the file's lock, gets to
- * renew first: who finds it over writes that into its row, and who finds it unchanged half of its life later takes it.
+ * renewed nor keep one that is not. A process renews the leases of its own workers and watches those of others. A lease
+ * is taken in two steps: the process that finds it over writes `over_since` into its row; a process that finds it
+ * unchanged half of its life later takes it. In between, a holder that could not renew (the write lock was busy) can.
  */
 export class Terms {
   readonly #own = new Map<number, Own>()
   readonly #others = new Map<number, Watched>()
-  /** Renewed by a transaction that is not on disk yet. */
+  /** Renewed by a transaction that is not committed yet. */
   #renewing: Own[] = []
 
-  /** A worker of this process has leased it: that is on disk. */
+  /** After COMMIT: a worker of this process has leased a job. */
   add({ id, token, timeout, visibilityTimeout: visibility }: LeasedJob, monotonic: number): void {
     const overAt = monotonic + timeout + timeoutGrace
     this.#own.set(id, {
@@ -59,7 +59,7 @@ export class Terms {
     })
   }
 
-  /** This process stood still for `ms`, or waited so long for the lock: that time counts for nothing, and its leases are due. */
+  /** After a gap of `ms`: all times move by it, and the own leases are renewed at once. */
   skip(ms: number, monotonic: number): void {
     for (const own of this.#own.values()) {
       own.overAt += Math.min(ms, monotonic - own.addedAt)
@@ -71,7 +71,7 @@ export class Terms {
     }
   }
 
-  /** Looks at what runs; answers whether a lease is to be renewed, is over or may be taken. */
+  /** Reads all running jobs; returns whether a lease has to be renewed, is over or may be taken. */
   look(db: Db, monotonic: number): boolean {
     const running = db.all<Pick<Watched, 'id' | 'token' | 'expiresAt' | 'overSince' | 'life'> & { over: Instant }>(
       `SELECT id, lease_token AS token, lease_expires_at AS expiresAt, over_since AS overSince,
@@ -84,7 +84,7 @@ export class Terms {
     for (const { over, ...row } of running) {
       const own = this.#own.get(row.id)
       if (own) {
-        if (row.overSince !== null) own.renewAt = Math.min(own.renewAt, monotonic) // another process would take it soon
+        if (row.overSince !== null) own.renewAt = Math.min(own.renewAt, monotonic) // another process found it over, and would take it
         continue
       }
       const before = this.#others.get(row.id)
@@ -104,9 +104,8 @@ export class Terms {
   }
 
   /**
-   * Renews what is due, a third of the visibility timeout after the last time, up to the attempt's timeout. Also a lease
-   * that is over by the wall clock but that nobody has taken: after a pause of this process it is still its own.
-   * A step ends by the clock; true when some are left.
+   * Renews own leases, each a third of its visibility timeout after the last time, up to the attempt's timeout. A lease that
+   * expired during a pause of this process, and that nobody has taken, is renewed too. True when time left some.
    */
   renew(db: Db, monotonic: number): boolean {
     this.#renewing = []
@@ -125,13 +124,13 @@ export class Terms {
     return false
   }
 
-  /** The renewals of that moment are on disk. The last one reaches to the attempt's end. */
+  /** After COMMIT of the renewals of that moment. The last one reaches to the attempt's end. */
   renewed(monotonic: number): void {
     for (const own of this.#renewing.splice(0))
       own.renewAt = monotonic + own.visibility < own.overAt ? monotonic + own.visibility / 3 : own.overAt
   }
 
-  /** What is known of the leases of others was not watched so far. */
+  /** The leases of others were not watched so far: their time begins now. */
   watchAnew(monotonic: number): void {
     for (const watched of this.#others.values())
       Object.assign(watched, { unchangedAt: monotonic + watched.life, seenOverFrom: monotonic })
@@ -162,12 +161,12 @@ export class Terms {
 const isOver = ({ overSince, expiresAt, unchangedAt }: Watched, now: Instant, monotonic: number): boolean =>
   overSince === null && (expiresAt <= now || unchangedAt <= monotonic)
 
-/** From now on it is seen over. */
+/** The fields of a lease that is seen to be over from now on. */
 export function seenOver(overSince: Instant | null, now: Instant, monotonic: number) {
   return { overSince, seenOverFrom: monotonic, overBefore: overSince === null ? 0 : Math.max(0, now - overSince) }
 }
 
-/** Half of its life has passed since: by the wall clock up to when that was first seen here, and by this process's own from then on. */
+/** Whether half of its life has passed since `over_since`: by the wall clock up to when this process first saw it, then by the monotonic clock. */
 function mayBeTaken({ overSince, seenOverFrom, overBefore, life }: Watched, monotonic: number): boolean {
   const seen = monotonic - seenOverFrom
   return overSince !== null && seen >= leastWatch && overBefore + seen >= life / 2

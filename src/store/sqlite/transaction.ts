@@ -6,6 +6,7 @@ import type { Submission, Submitted } from '../store.ts'
 import { isSqlite } from './connection.ts'
 import { Db } from './db.ts'
 import { mustKnowSchema } from './newer.ts'
+import { platform } from './platform.ts'
 import { submit } from './submit.ts'
 
 /**
@@ -53,7 +54,7 @@ function usable(connection: unknown, path: string, clock: Clock): Db {
   // Not one SELECT from the pragmas' tables: that would be the transaction's first read.
   const { synchronous } = db.get<{ synchronous: number }>('PRAGMA synchronous')!
   const { fullfsync } = db.get<{ fullfsync: number }>('PRAGMA fullfsync')!
-  if (synchronous < 2 || (process.platform === 'darwin' && fullfsync === 0))
+  if (synchronous < 2 || (!platform.fsyncReachesDisk && fullfsync === 0))
     throw invalid(
       "The connection commits without waiting for the disk: run 'PRAGMA synchronous = FULL; PRAGMA fullfsync = 1' on it after opening it.",
     )

@@ -10,10 +10,10 @@ import type { Terms } from './terms.ts'
 import { Ticks } from './ticks.ts'
 import type { Warning } from './warning.ts'
 
-/** How often at least the reaper looks, while this process works. */
+/** Most ms between two looks of the reaper, while this process has workers. */
 const reapEvery = 250
 
-/** Which part of the upkeep a transaction takes along. */
+/** The part of the upkeep that one transaction does. */
 export interface Share {
   reaping: boolean
   opening: boolean
@@ -22,7 +22,7 @@ export interface Share {
   shrinking: { room: number | null } | false
 }
 
-/** What time makes due, and when to look for it again. */
+/** Finds and does what time makes due: jobs, leases, schedules, retention. */
 export class Upkeep {
   readonly #clock: Clock
   readonly #condition: Condition
@@ -30,9 +30,9 @@ export class Upkeep {
   readonly #terms: Terms
   readonly #delays = new Delays()
   readonly #ticks = new Ticks()
-  /** When to look for it next, on the monotonic clock: a wall clock set back must not put it off. */
-  lookAt = 0
-  /** When the last look began, on the monotonic clock: what had come from the app's thread by then has been taken in. */
+  /** When to look next, on the monotonic clock: a wall clock that is set back must not delay it. */
+  checkAt = 0
+  /** When the last look began, on the monotonic clock: outcomes that the app's thread had sent by then are in the file. */
   #lookedAt = 0
   /** When retention's next step is due, since the last one left some; infinity when it left none. On the monotonic clock. */
   #pruneAt = Number.POSITIVE_INFINITY
@@ -44,9 +44,9 @@ export class Upkeep {
     this.#terms = terms
   }
 
-  /** When the next look is worth it, on the monotonic clock. */
+  /** When the next tick has something to do, on the monotonic clock. */
   get nextAt(): number {
-    return Math.min(this.lookAt, this.#pruneAt)
+    return Math.min(this.checkAt, this.#pruneAt)
   }
 
   /** A look begins. */
@@ -55,11 +55,11 @@ export class Upkeep {
     this.#condition.warn('CLOCK_SET_BACK', clockSetBack(this.#delays.setBackBy(this.#clock.now(), now)))
   }
 
-  /** Asked on a read, so that an idle process takes no write lock. `present`: workers that are known to be there. */
+  /** Whether anything is due: a read, so that an idle process takes no write lock. `present`: workers that are known to live. */
   look(db: Db, present: number[]): boolean {
     db.begin('read')
     try {
-      this.lookAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
+      this.checkAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
       const monotonic = this.#clock.monotonic()
       const early = this.#delays.behind(db.now, monotonic) > 0 && this.#delays.due(db.now, monotonic).length > 0
       const due = early || reapIsDue(db, present, this.#terms, monotonic)
@@ -78,14 +78,14 @@ export class Upkeep {
     this.#ticks.plan(db)
   }
 
-  /** Pages go back only with all of the WAL in the file: else, while somebody reads, it would grow by all that is moved. */
+  /** Pages go back only after a full checkpoint: while a reader keeps the WAL from its restart, each moved page would enlarge it. */
   mayShrink(db: Db): Share['shrinking'] {
     if (this.#pruneAt !== Number.POSITIVE_INFINITY || !this.#condition.mayShrink) return false
     const { room } = this.#condition
     return (room !== null || sparePages(db, false) > 0) && db.uncheckpointed() === 0 && { room }
   }
 
-  /** Within a transaction. True when some is left. */
+  /** Does the share within a transaction. True when it left some. */
   work(db: Db, { reaping, opening, pruning, shrinking }: Share, present: () => number[], at: number): boolean {
     let behind = pruning && prune(db)
     if (reaping) behind = this.#reap(db, present(), at, opening)
@@ -97,18 +97,18 @@ export class Upkeep {
   #reap(db: Db, workers: number[], monotonic: number, opening: boolean): boolean {
     const early = this.#delays.behind(db.now, monotonic) > 0 ? this.#delays.due(db.now, monotonic) : []
     this.#delays.sweep(db.now, monotonic)
-    const [terms, lookedAt, takes] = [this.#terms, this.#lookedAt, this.#gaps.mayTake]
-    return reap(db, { workers, terms, monotonic, lookedAt, takes, opening, early })
+    const [terms, lookedAt, mayTake] = [this.#terms, this.#lookedAt, this.#gaps.mayTake]
+    return reap(db, { workers, terms, monotonic, lookedAt, mayTake, opening, early })
   }
 
-  /** The transaction is on disk. `behind`: it left some of its share; `admitting`: some jobs are still to be admitted. */
+  /** After COMMIT. `behind`: the transaction left some of its share; `admitting`: it left jobs to be admitted. */
   done(db: Db, { reaping, pruning }: Share, behind: boolean, admitting: boolean, working: boolean, at: number): void {
     const committed = this.#clock.monotonic()
     if (reaping) this.#terms.renewed(at)
     if (reaping || pruning) this.#pruneAt = behind ? committed + pruneEvery : Number.POSITIVE_INFINITY
     this.#delays.forget(db.early)
     if (working) this.#delays.add(db.delayed, db.now, committed)
-    this.lookAt = admitting ? 0 : Math.min(this.lookAt, committed + db.soonest - db.now)
+    this.checkAt = admitting ? 0 : Math.min(this.checkAt, committed + db.soonest - db.now)
   }
 }
 
