@@ -153,7 +153,7 @@ export class Engine {
   }
 
   /** Runs in one transaction what can run now, and refuses or defers the rest. On a full disk it tries `ways` to make room first. */
-  #attempt(requests: Request[], how: Round, ways = this.#condition.waysToMakeRoom(this.#db)): Reply[] {
+  #attempt(requests: Request[], how: Round, ways?: (() => boolean)[]): Reply[] {
     if (this.#condition.failed) return this.#refuseAll(requests)
     const replies: Reply[] = []
     const resting = this.#condition.resting || this.#distrusted
@@ -179,7 +179,8 @@ export class Engine {
       const failure = errorInUse(error, 'no')
       if (failure.code === 'STORAGE_FULL') {
         this.#condition.raise(failure) // submissions are refused from here on
-        while (ways.length > 0) if (ways.shift()!()) return [...replies, ...this.#attempt(now, how, ways)]
+        const left = ways ?? this.#condition.waysToMakeRoom(this.#db)
+        while (left.length > 0) if (left.shift()!()) return [...replies, ...this.#attempt(now, how, left)]
       }
       const reads = now.filter(({ operation }) => !(operation in writes))
       const refused = this.#refuse(resting ? now : now.filter((request) => !reads.includes(request)), error)

@@ -37,7 +37,12 @@ export function descriptorsOf(path: string): Descriptors {
 const filesOf = (path: string) =>
   ['', '-shm', '-wal'].map((suffix) => statSync(`${path}${suffix}`, { throwIfNoEntry: false }))
 
-type Readable = [database: number, shm: number, wal: number]
+/** One descriptor of each. */
+export interface Readable {
+  database: number
+  shm: number
+  wal: number
+}
 
 /** Descriptors that SQLite has of the file, its -shm and its -wal, to read from; those of before as long as they still are what they were. */
 export function readable(path: string, before: Readable | null): Readable | null {
@@ -47,12 +52,13 @@ export function readable(path: string, before: Readable | null): Readable | null
     return ino === files[i]?.ino && dev === files[i].dev
   }
   try {
-    if (before?.every(isStill)) return before
+    if (before && isStill(before.database, 0) && isStill(before.shm, 1) && isStill(before.wal, 2)) return before
   } catch {
     // One was closed.
   }
   const { database, shm, wal } = descriptorsOf(path)
-  return database.length > 0 && shm.length > 0 && wal.length > 0 ? [database[0]!, shm[0]!, wal[0]!] : null
+  if (database.length === 0 || shm.length === 0 || wal.length === 0) return null
+  return { database: database[0]!, shm: shm[0]!, wal: wal[0]! }
 }
 
 /** What each SQLite file begins with: a library that can make one contains it, whatever its name. */

@@ -33,7 +33,9 @@ export function weightOf({ operation, input }: Request): Weight {
   switch (operation) {
     case 'submit': {
       const { payloads } = input as Submission
-      return { jobs: payloads.length, bytes: payloads.reduce((sum, { length }) => sum + length, 0) }
+      let bytes = 0
+      for (const { length } of payloads) bytes += length
+      return { jobs: payloads.length, bytes }
     }
     case 'many':
       return { jobs: (input as Input<'many'>).filter.limit ?? 100, bytes: 0 }

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs'
 import { GopherQueueError } from '../../model/errors.ts'
-import { descriptorsOf, otherCopyCame, otherLibraries, readable } from './copies.ts'
+import { descriptorsOf, otherCopyCame, otherLibraries, type Readable, readable } from './copies.ts'
 import type { Db } from './db.ts'
 import { Cut, Overwritten } from './overwritten.ts'
 import { platform } from './platform.ts'
@@ -32,7 +32,7 @@ export class FileGuard implements Guard {
   readonly #path: string
   readonly #overwritten = new Overwritten()
   readonly #cut = new Cut()
-  #descriptors: ReturnType<typeof readable> = null
+  #descriptors: Readable | null = null
   /** Descriptors of the file and its -shm through which locks are held. */
   #locked: number[] = []
   /** Locks were seen: where the system does not list them, nothing follows from their absence. */
@@ -54,20 +54,24 @@ export class FileGuard implements Guard {
     return ifItTells(null, () => {
       this.#descriptors = readable(this.#path, this.#descriptors)
       if (this.#descriptors === null) return null // they have no numbers, as on Windows
-      const [database, shm] = this.#descriptors
+      const { database, shm } = this.#descriptors
       return this.#overwritten.look(db, database, shm) ? overwritten(this.#path) : null
     })
   }
 
   walCut(): GopherQueueError | null {
-    if (ifItTells(false, () => this.#descriptors !== null && !this.#looksCut(this.#descriptors))) return null
+    try {
+      if (this.#descriptors !== null && !this.#looksCut(this.#descriptors)) return null
+    } catch {
+      // One was closed.
+    }
     return ifItTells(null, () => {
       this.#descriptors = readable(this.#path, this.#descriptors) // those of before may be another file's by now
       return this.#descriptors !== null && this.#looksCut(this.#descriptors) ? walCut(this.#path) : null
     })
   }
 
-  #looksCut([, shm, wal]: [database: number, shm: number, wal: number]): boolean {
+  #looksCut({ shm, wal }: Readable): boolean {
     return this.#cut.look(shm, wal)
   }
 

@@ -110,10 +110,10 @@ export class Cut {
   readonly #words = new Uint32Array(this.#header.buffer)
   readonly #halves = new Uint16Array(this.#header.buffer)
   readonly #again = Buffer.allocUnsafeSlow(index.backfilled)
-  readonly #found = Buffer.allocUnsafeSlow(8)
+  readonly #found = new Uint32Array(2)
   /** Of this WAL, the last frame that was there at the look before. */
   #frames = 0
-  readonly #salts = Buffer.alloc(8)
+  readonly #salts = new Uint32Array(2)
 
   /** True when the WAL that this descriptor has open lacks what its index counts. */
   look(shm: number, file: number): boolean {
@@ -121,10 +121,11 @@ export class Cut {
     if (readSync(shm, header, 0, header.length, 0) < header.length) return false
     const frames = this.#words[index.frames / 4]!
     if (frames === 0) return false
-    if (header.compare(this.#salts, 0, 8, index.salts, index.salts + 8) !== 0) this.#frames = 0
+    if (!this.#areSalts(this.#salts)) this.#frames = 0
     // Where it was cut and written on, the frame that was the last, or the beginning, is a hole now.
     if (this.#hasSalts(file, this.#frames) && (frames === this.#frames || this.#hasSalts(file, frames))) {
-      header.copy(this.#salts, 0, index.salts, index.salts + 8)
+      this.#salts[0] = this.#words[index.salts / 4]!
+      this.#salts[1] = this.#words[index.salts / 4 + 1]!
       this.#frames = frames
       return false
     }
@@ -138,8 +139,11 @@ export class Cut {
     const pageSize = this.#halves[index.pageSize / 2]!
     const stride = wal.frame.bytes + (pageSize === 1 ? 65_536 : pageSize) // which two bytes cannot hold
     const at = frame === 0 ? wal.salts : wal.bytes + (frame - 1) * stride + wal.frame.salts
-    const length = readSync(file, this.#found, 0, 8, at)
-    return length === 8 && this.#header.compare(this.#found, 0, 8, index.salts, index.salts + 8) === 0
+    return readSync(file, this.#found, 0, 8, at) === 8 && this.#areSalts(this.#found)
+  }
+
+  #areSalts(salts: Uint32Array): boolean {
+    return salts[0] === this.#words[index.salts / 4] && salts[1] === this.#words[index.salts / 4 + 1]
   }
 }
 

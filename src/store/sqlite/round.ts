@@ -241,7 +241,7 @@ export class Rounds {
     if (plan.asked) this.#leases.writeProgress(db)
     // Before jobs are leased: a job that another process took must not start here beside its handler that still runs.
     const takenElsewhere = writing && everywhere ? this.#leases.lostAmong(db, [...this.#workers, ...this.#remotes]) : []
-    this.#waiting.goOn(takenElsewhere, at)
+    if (takenElsewhere.length > 0) this.#waiting.goOn(takenElsewhere, at)
     db.overAt = (lease) => {
       const left = this.#terms.left(lease, at)
       return left === null ? null : db.now + Math.ceil(left)
@@ -276,7 +276,7 @@ export class Rounds {
     const lost = [...done.takenElsewhere, ...db.lost].flatMap((lease) => this.#leases.lose(lease))
     const events = [...db.events, ...lost, ...this.#given(done.assigned, committed)]
     this.#waiting.goOn(db.goOn, committed)
-    this.#tell(events)
+    if (events.length > 0) this.#tell(events)
     if (done.owesASign) this.#app.mustShowLife()
     if (plan.proving) this.#condition.unblock()
     if (db.miscounted.size > 0) this.#condition.warn('COUNTS_WRONG', countsWrong([...db.miscounted]))
