@@ -61,6 +61,7 @@ async function goodRun(folder: string): Promise<void> {
   write('work-4.log', log(0, 'D', [[5001, 'start 2 4']], 5100))
   const stopped = log(0, 'E', [[1001, 'start 3 1']], 1500)
   write('work-5.log', `${stopped}${log(8000, 'E', [[8100, 'lost 3 1'], [8500, 'end 3 1']], 9000)}`) // biome-ignore format: short
+  write('work-7.log', log(8500, 'A', [], 9000)) // the system gave A's process id again
   write('work-6.log', log(6000, 'F', [[7001, 'start 3 2'], [7100, 'end 3 2']], 9000)) // biome-ignore format: short
 }
 

@@ -42,6 +42,8 @@ interface Silence {
 }
 interface Life {
   worker: string | null
+  /** Unix ms. */
+  began: number
   runs: Run[]
   silences: Silence[]
   /** From Unix ms to the clock of the logs. */
@@ -62,7 +64,7 @@ export interface Verdict {
 }
 
 function readLife(path: string, process: string, killedAt: bigint | undefined): Life {
-  const life: Life = { worker: null, runs: [], silences: [], at: () => 0n }
+  const life: Life = { worker: null, began: 0, runs: [], silences: [], at: () => 0n }
   const running = new Set<Run>()
   let last = 0n
   const hear = (at: bigint) => {
@@ -73,6 +75,7 @@ function readLife(path: string, process: string, killedAt: bigint | undefined): 
   for (const [word, ...rest] of readJournal(path)) {
     if (word === 'up') {
       const [at, unix] = [BigInt(rest[0]!), BigInt(rest[1]!) * ms]
+      life.began ||= Number(rest[1]!)
       life.at = (instant) => at + BigInt(Math.round(instant)) * ms - unix
       hear(at)
     } else if (word === 'worker') life.worker = rest[0]!
@@ -163,7 +166,10 @@ function judgeAttempts(
   locked: Locked[],
   breach: Breach,
 ): Map<number, Loss[]> {
-  const byWorker = new Map([...lives.values()].flatMap((life) => (life.worker ? [[life.worker, life]] : [])))
+  // A worker is named by its process id, which the system gives again: it is the last that began before the attempt.
+  const byAge = [...lives.values()].toSorted((a, b) => b.began - a.began)
+  const lifeOf = (worker: string, started: number) =>
+    byAge.find((life) => life.worker === worker && life.began <= started)
   const losses = new Map<number, Loss[]>()
   const rows = db.prepare(
     `SELECT a.job_id AS job, a.attempt, a.outcome, a.worker, a.started_at AS started, a.finished_at AS finished,
@@ -178,7 +184,7 @@ function judgeAttempts(
       continue
     }
     if (row.evidence === null) breach('each loss names its evidence', what)
-    const life = byWorker.get(String(row.worker))
+    const life = lifeOf(String(row.worker), Number(row.started))
     // It may have died before it could write down its name; then no handler of it had started.
     const loss: Loss = { attempt, alone: true }
     losses.set(job, [...(losses.get(job) ?? []), loss])
