@@ -94,7 +94,7 @@ export class Db {
   committing = false
   /** Ms that the last COMMIT took. */
   commitMs = 0
-  /** What `nextChange` gave in this transaction. */
+  /** The first id or event number of this transaction, once it is known: what `nextChange` gives. */
   change: number | null = null
   readonly clock: Clock
   readonly processes: Processes
@@ -162,10 +162,7 @@ export class Db {
     }
   }
 
-  /**
-   * The number by which other processes find the queues that this transaction changes: the last id or token. It is not
-   * always a new one, and needs no page of its own; a look begins with the number that the one before ended with.
-   */
+  /** By it other processes find the queues that this transaction changes: an id or event number of it, or else the last before it. */
   nextChange(): number {
     this.change ??= this.sequence()
     return this.change
@@ -294,7 +291,9 @@ export class Db {
   /** The next event number, from the sequence that also gives job ids. */
   nextSequence(): number {
     this.run(`UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'gq_jobs'`)
-    return this.sequence()
+    const given = this.sequence()
+    this.change ??= given
+    return given
   }
 
   /** The last job id or event number given. */

@@ -81,6 +81,7 @@ function insertRun(
       const last = db.insert(sql, ...common, ...payloads.slice(at, at + rows))
       for (let id = last - rows + 1; id <= last; id++) ids.push(id) // AUTOINCREMENT counts up row by row
     }
+  db.change ??= ids[0] ?? null
   db.moved(spec.queue, spec.type, null, state, payloads.length)
   if (state === 'ready' && spec.concurrencyKey !== null) enterAll(db, spec, spec.concurrencyKey, ids)
   if (runAt !== null && spec.runAt === null) db.putOff(ids, runAt)
