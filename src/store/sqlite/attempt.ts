@@ -3,7 +3,7 @@ import { lifecycle } from '../../model/lifecycle.ts'
 import { timeoutGrace } from '../../model/loss.ts'
 import type { Failure, Fate, Input, Lease } from '../store.ts'
 import type { Db } from './db.ts'
-import { leasedJob, write } from './decided.ts'
+import { runningJob, write } from './decided.ts'
 import { goesOn, showsLife } from './losses.ts'
 import { leaveUnread } from './places.ts'
 import { leaseLost, receipt, succeeded } from './receipts.ts'
@@ -29,7 +29,7 @@ export function succeed(db: Db, { lease: { id, queue, type, token }, result, war
 /** Ends a failed attempt: again later, dead, or cancelled if that was asked for. Its record goes into the history. */
 export function fail(db: Db, { lease, kind, error, retryAfter, goesOn: runs = false }: Failure): Fate {
   return db.atomic(() => {
-    const job = leasedJob(db, lease)
+    const job = runningJob(db, lease)
     if (!job) return receipt(db, lease)
     if (runs) goesOn(db, job.workerId, lease)
     return write(db, job, failed(job, { kind, error, retryAfter }, db.now, lease.token))
@@ -38,7 +38,7 @@ export function fail(db: Db, { lease, kind, error, retryAfter, goesOn: runs = fa
 
 /** Gives a job back unstarted or aborted: the attempt does not count. */
 export function release(db: Db, lease: Pick<Lease, 'id' | 'token'>): Fate {
-  const job = leasedJob(db, lease)
+  const job = runningJob(db, lease)
   return job ? write(db, job, released(job, db.now, lease.token)) : receipt(db, lease)
 }
 

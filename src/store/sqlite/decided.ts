@@ -33,7 +33,7 @@ export const selectRunning = `SELECT ${ending}, j.visibility_timeout AS visibili
   FROM ${running}`
 
 /** The running job of a lease, unless that is over. */
-export const leasedJob = (db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): EndingJob | undefined =>
+export const runningJob = (db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): EndingJob | undefined =>
   db.get<EndingJob>(selectLeased, id, token)
 
 /** Writes a decision; `number` gives an event's number to those that need one. */
