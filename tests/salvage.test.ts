@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { copyFileSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { systemClock } from '../src/model/clock.ts'
 import { audit } from '../src/store/sqlite/audit.ts'
 import { Engine } from '../src/store/sqlite/commit.ts'
 import { examine, openToRead } from '../src/store/sqlite/doctor.ts'
-import { planRecovery } from '../src/store/sqlite/recover.ts'
+import { type Orphan, planRecovery } from '../src/store/sqlite/recover.ts'
 import { type Salvage, salvage } from '../src/store/sqlite/salvage.ts'
 import { randomFrom } from './crash/random.ts'
 import { bytesOf, digest, engineOfGone, fill, leaveWal, rowsOf } from './support/filled.ts'
@@ -256,4 +257,32 @@ test('the plan of a recovery is what recovery then does; doing it twice changes 
   new Engine(path, systemClock).close()
   assert.equal(digest(path), once)
   assert.ok(!existsSync(`${path}-wal`) || statSync(`${path}-wal`).size === 0)
+})
+
+test('the plan counts the same company as recovery: handlers that went on, and what a worker that has ended ran', () => {
+  using folder = temporaryFolder()
+  orphaned(folder.file('jobs.db'))
+  const path = folder.file('jobs.db.killed')
+  const db = new DatabaseSync(path)
+  // Job 1 alone still runs, the others have been tried; the handlers of two of them went on, of one in a worker that ended.
+  db.exec(
+    `UPDATE gq_jobs SET state = 'ready', lease_token = NULL, lease_expires_at = NULL WHERE id > 1;
+     INSERT INTO gq_workers (name, sources, slots, host, pid, boot, instance, started_at, seen_at, ended_at)
+       SELECT 'gone', sources, slots, host, NULL, boot, instance, started_at, seen_at, 1 FROM gq_workers WHERE id = 1`,
+  )
+  const goOn = db.prepare(
+    `UPDATE gq_workers SET overdue = json_array(json_object('id', ?2, 'token', 1, 'since', ?3)) WHERE id = ?1`,
+  )
+  for (const [worker, id] of [[1, 2], [2, 3]] as const) goOn.run(worker, id, Date.now()) // biome-ignore format: pairs
+  db.close()
+  const [{ id, why, fate }, ...more] = planRecovery(path, systemClock) as [Orphan, ...Orphan[]]
+  assert.deepEqual([id, more], [1, []])
+  assert.match(why, /while it and 2 others ran/)
+  new Engine(path, systemClock).close()
+  assert.deepEqual(
+    rowsOf(path, `SELECT state, error_message FROM gq_attempts a JOIN gq_jobs j ON j.id = job_id WHERE job_id = 1`).map(
+      (row) => Object.values(row),
+    ),
+    [[fate.state, why]],
+  )
 })

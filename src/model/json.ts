@@ -70,6 +70,9 @@ function words(thrown: unknown): string {
 /** Of whose own members JSON makes something else than they are: the name that an object gives itself, in any realm. */
 const lossy = /^\[object (Map|Set|WeakMap|WeakSet|WeakRef|Promise|RegExp|Error|DOMException|(Shared)?ArrayBuffer|DataView|\w+Array|Generator|AsyncGenerator)\]$/ // biome-ignore format: long
 
+/** Of how many elements, 8 more for each array, the arrays of a value are asked for further members: some 10 us. */
+const mostListed = 256
+
 /** Goes through a value as JSON.stringify does, and throws at the first thing that would be lost. */
 class Walk {
   altered = false
@@ -80,12 +83,14 @@ class Walk {
   readonly #most: number
   readonly #code: 'PAYLOAD_TOO_LARGE' | 'RESULT_TOO_LARGE'
   #seen = 0
+  #listable: number
 
   constructor(what: string, most?: number, code: 'PAYLOAD_TOO_LARGE' | 'RESULT_TOO_LARGE' = 'PAYLOAD_TOO_LARGE') {
     this.#what = what
     this.#verb = most === undefined ? 'read' : 'stored as JSON'
     this.#most = most ?? Number.POSITIVE_INFINITY
     this.#code = code
+    this.#listable = most === undefined ? 0 : mostListed // JSON.parse gives an array nothing but elements
   }
 
   look(value: unknown, key: string | number): void {
@@ -136,6 +141,7 @@ class Walk {
     if (!isArray && Object.getPrototypeOf(value) !== Object.prototype && this.#isBoxed(value, key)) return
     this.#enter(value)
     if (isArray) {
+      this.#mustBeElements(value)
       for (let i = 0; i < value.length; i++) {
         this.path.push(i)
         this.#member(value[i], i)
@@ -156,11 +162,28 @@ class Walk {
     this.#within.pop()
   }
 
-  /** JSON keeps own enumerable members with text names: private fields, getters of a class and symbols would go unheard. */
-  #mustHaveAll(value: object, names: number): void {
+  /** Of an array, JSON keeps the elements alone. `mostListed` bounds the cost: to list the members makes a text of each index. */
+  #mustBeElements(value: unknown[]): void {
+    const cost = 8 + value.length
+    if (cost > this.#listable) return
+    this.#listable -= cost
+    const names = Object.keys(value)
+    if (names.length > value.length) {
+      this.path.push(names[value.length]!) // indexes come first
+      throw this.refuse('it is a member of an array, of which JSON keeps the elements alone: put both into an object')
+    }
+    this.#mustHaveNoSymbols(value)
+  }
+
+  #mustHaveNoSymbols(value: object): void {
     for (const symbol of Object.getOwnPropertySymbols(value))
       if (Object.prototype.propertyIsEnumerable.call(value, symbol))
         throw this.refuse(`it has a member ${String(symbol)}, and JSON keeps no symbols`)
+  }
+
+  /** JSON keeps own enumerable members with text names: private fields, getters of a class and symbols would go unheard. */
+  #mustHaveAll(value: object, names: number): void {
+    this.#mustHaveNoSymbols(value)
     if (names > 0) return
     const prototype: unknown = Object.getPrototypeOf(value)
     // Plain in any realm: made by a literal, or of null.

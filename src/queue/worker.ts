@@ -146,7 +146,7 @@ export class Worker {
         this.#id = id
         this.#ask()
       },
-      (error) => this.#tryLater(error, () => this.#register()),
+      (error) => this.#tryLater('sign on', error, () => this.#register()),
     )
   }
 
@@ -155,9 +155,11 @@ export class Worker {
     if (this.#asking === 0 && !this.#stopping) this.#register()
   }
 
-  #tryLater(error: unknown, again: () => void): void {
+  #tryLater(failed: string, error: unknown, again: () => void): void {
     if (this.#stopping || (isQueueError(error) && error.code === 'CLOSED')) return
-    this.#emit('warning', error)
+    const { code, message, accepted, details } = error as GopherQueueError
+    const says = `Worker '${this.name}' could not ${failed}: it takes no new jobs, and asks again each second by itself.`
+    this.#emit('warning', new GopherQueueError(code, `${says} ${message}`, { accepted, details, cause: error }))
     this.#around.clock.timer(1000, again)
   }
 
@@ -175,7 +177,7 @@ export class Worker {
       (error) => {
         this.#asking--
         if (isUnknown(error)) this.#registerAgain()
-        else this.#tryLater(error, () => this.#askAgain())
+        else this.#tryLater('ask for jobs', error, () => this.#askAgain())
       },
     )
   }

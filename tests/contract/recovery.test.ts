@@ -157,6 +157,25 @@ test('a process that goes on after the clock was set back says so by the new tim
   assert.equal(row!.seen, file.clock.now())
 })
 
+test('a process whose clock was set back before it began says so, from the last job or the last worker, until the clock is there', async () => {
+  for (const leave of [(at: Subject) => at.submit(), (at: Subject) => at.worker()]) {
+    await using file = new File()
+    await leave(file.process())
+    file.clock.jump(-3 * 86_400_000)
+    const late = file.process()
+    const causes = () => late.store.health.causes.map(({ code, message }) => `${code} ${message}`)
+    late.advance(250)
+    assert.match(causes().join(), /^CLOCK_SET_BACK The wall clock is 3d behind .* before this process began\. /)
+    assert.equal(late.store.health.works.submit, true)
+    file.clock.jump(3 * 86_400_000)
+    late.advance(250)
+    assert.deepEqual(causes(), [])
+    const sound = file.process()
+    sound.advance(250)
+    assert.deepEqual(sound.store.health.causes, [])
+  }
+})
+
 test('another process that got the id of a dead worker is not taken for it', {
   skip: process.platform === 'linux' ? false : 'only Linux says when a process started',
 }, async () => {

@@ -101,6 +101,12 @@ const lost: [unknown, (string | number)[], RegExp][] = [
   [{ a: Object(2 ** 60) }, ['a'], /integer beyond/],
   [{ get a() { throw new Error('boom') } }, ['a'], /boom/], // biome-ignore format: short
   [{ b: [1, { get a() { throw new Error('boom') } }] }, ['b', 1, 'a'], /boom/], // biome-ignore format: short
+  [Object.assign([1], { total: 1 }), ['total'], /keeps the elements alone: put both into an object/],
+  [{ rows: [[1], Object.assign([], { total: undefined })] }, ['rows', 1, 'total'], /keeps the elements alone/],
+  [{ rows: Object.assign(Array(248).fill(0), { '01': 1 }) }, ['rows', '01'], /keeps the elements alone/],
+  [['ab'.match(/a/)], [0, 'index'], /keeps the elements alone/],
+  [{ a: Object.assign([1], { [Symbol('x')]: 1 }) }, ['a'], /member Symbol\(x\)/],
+  [{ a: Array(2) }, ['a', 0], /it is undefined/],
 ]
 
 class Money {
@@ -193,6 +199,8 @@ test('what JSON keeps is taken, and whether it comes back as something else is k
     [{ p: new Point() }, '{"p":{"x":1}}', true],
     [Object(5), '5', true],
     [-0, '0', true],
+    [Object.defineProperty([1], 'raw', { value: 1 }), '[1]', false],
+    [[[], [[2]]], '[[],[[2]]]', false],
     [Buffer.from([1]), '{"type":"Buffer","data":[1]}', true],
   ]
   for (const [value, json, altered] of taken) assert.deepEqual(kept('payload', value), { json, altered })

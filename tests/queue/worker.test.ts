@@ -149,6 +149,10 @@ test('a registration whose COMMIT took place although it failed signs on no seco
     [(warning as GopherQueueError).code, (warning as GopherQueueError).accepted],
     ['STORAGE_UNAVAILABLE', 'unknown'],
   )
+  assert.match(
+    (warning as GopherQueueError).message,
+    /^Worker '.+' could not sign on: .* by itself\. .*disk I\/O error/,
+  )
   for (let i = 0; i < 20; i++) store.advance(100)
   const { id } = await queue.submit('t', 1)
   await queue.wait(id)

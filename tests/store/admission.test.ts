@@ -124,6 +124,24 @@ const refused: [columns: string, values: string, reason: RegExp][] = [
   ['type, payload, concurrency_key', `'work', '1', ''`, /concurrencyKey/],
   ['type, payload, state, run_at, deadline', `'work', '1', 'scheduled', 9e12, 8e12`, /no attempt could start\.$/],
   ['type, payload, idempotency_key', `'work', '1', printf('%.*c', 1000, 'k')`, /idempotencyKey/],
+  // A lone surrogate, and half a character: whoever reads them gets U+FFFD, which finds no such row.
+  ['type, payload', `CAST(x'eda080' AS TEXT), '1'`, /^The type .+ is not UTF-8 as it was inserted\.$/],
+  ['type, payload, queue', `'work', '1', CAST(x'61c3' AS TEXT)`, /^The queue .+ is not UTF-8 as it was inserted\.$/],
+  [
+    'type, payload, concurrency_key',
+    `'work', '1', CAST(x'eda080' AS TEXT)`,
+    /^The concurrency_key .+ is not UTF-8 as it was inserted\.$/,
+  ],
+  [
+    'type, payload, idempotency_key',
+    `'work', '1', CAST(x'ff' AS TEXT)`,
+    /^The idempotency_key .+ is not UTF-8 as it was inserted\.$/,
+  ],
+  [
+    'type, payload, queue, state, run_at',
+    `'work', '1', CAST(x'ff' AS TEXT), 'scheduled', 9e12`,
+    /^The queue .+ is not/,
+  ],
   ['type, payload, idempotency_key', `'work', '1', 'taken'`, /belongs to job 1/],
   ['type, payload, idempotency_key, state, run_at', `'work', '1', 'taken', 'scheduled', 9e12`, /belongs to job 1/],
 ]

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { GopherQueueError } from '../../src/model/errors.ts'
 import { Condition } from '../../src/store/sqlite/condition.ts'
+import { storageError } from '../../src/store/sqlite/connection.ts'
 import { Db } from '../../src/store/sqlite/db.ts'
 import { noDisk } from '../../src/store/sqlite/disk.ts'
 import type { StoreHealth } from '../../src/store/store.ts'
@@ -118,4 +119,17 @@ test('a reserve that cannot be made is one steady warning: all works, and nothin
   rig.aside = () => true
   rig.look()
   assert.equal(rig.condition.health.status, 'ok')
+})
+
+test('an error of the file or of a statement says what became of the call, and never that a further try alone helps', () => {
+  const failed = (errcode: number) => Object.assign(new Error('as SQLite says'), { errcode, errstr: '' })
+  const told = (error: unknown, accepted: 'no' | 'unknown') => storageError(error, 'It failed', accepted).message
+  for (const error of [failed(778), failed(7), failed(8), failed(14), failed(15)]) {
+    assert.match(told(error, 'no'), /^It failed: as SQLite says\. Nothing was accepted\. Mend the file, .*doctor/)
+    assert.match(told(error, 'unknown'), /It may or may not be stored: .* idempotency key that it had.* Mend the file/)
+  }
+  for (const error of [failed(1), failed(275), new TypeError('as SQLite says')])
+    assert.match(told(error, 'no'), /Nothing was accepted\. The same call fails again: .*doctor.* report this/)
+  for (const code of [1, 5, 7, 8, 10, 11, 13, 14, 15, 19, 26])
+    for (const accepted of ['no', 'unknown'] as const) assert.doesNotMatch(told(failed(code), accepted), /try again/)
 })

@@ -43,6 +43,7 @@ export function admitNamed(db: Db, id: number): void {
 
 function admitOne(db: Db, job: New): void {
   const { id, queue, type, state, run_at: runAt, deadline } = job
+  const strange = notUtf8(db, job)
   db.run(
     `UPDATE gq_jobs
      SET blocked = 0, ready_seq = CASE WHEN state = 'ready' AND lease_seq IS NULL THEN MAX(id, ?2) ELSE ready_seq END
@@ -50,13 +51,29 @@ function admitOne(db: Db, job: New): void {
     ...[id, db.sequence()],
   )
   db.moved(queue, type, null, state)
-  const refusal = isWaiting(state) && refusalOf(db, job)
+  const refusal = isWaiting(state) && (strange ?? refusalOf(db, job))
   if (refusal) {
     write(db, job, refused(state, refusal, db.now))
     return
   }
   if (state === 'ready') enter(db, job)
   db.soonest = Math.min(db.soonest, runAt ?? db.soonest, deadline ?? db.soonest)
+}
+
+const names = ['queue', 'type', 'concurrency_key', 'idempotency_key'] as const
+
+/**
+ * SQLite stores text that is not UTF-8; whoever reads such a name gets U+FFFD in it, and finds no row by what was read: no
+ * worker takes the job, and counters stand for another queue than its own. The row gets its names as they are read.
+ */
+function notUtf8(db: Db, job: New): string | null {
+  const isStored = (name: (typeof names)[number]) =>
+    !job[name]?.includes('\ufffd') || db.get(`SELECT 1 FROM gq_jobs WHERE id = ?1 AND ${name} = ?2`, job.id, job[name])
+  const strange = names.find((name) => !isStored(name))
+  if (strange === undefined) return null
+  const asRead = names.map((name) => job[name])
+  db.run(`UPDATE gq_jobs SET (${names}) = (${names.map(() => '?')}) WHERE id = ?`, ...asRead, job.id)
+  return `The ${strange} ${JSON.stringify(job[strange])} is not UTF-8 as it was inserted.`
 }
 
 /** What is wrong with the names of a job: as long as it has them, no handler can be defined that it would run in. */

@@ -18,12 +18,16 @@ const rules: Rule[] = [
   {
     name: 'counters',
     holds: 'those of gq_queues agree with the jobs',
-    broken: `SELECT 'queue ' || COALESCE(name, queue) FROM gq_queues FULL JOIN (
-               SELECT queue, SUM(state = 'scheduled') AS s, SUM(state = 'ready') AS r, SUM(state = 'running') AS u,
-                      SUM(state = 'succeeded') AS k, SUM(state = 'dead') AS d, SUM(state = 'cancelled') AS c
-               FROM gq_jobs WHERE blocked < 2 GROUP BY queue) ON queue = name
-             WHERE name IS NULL OR (scheduled, ready, running, succeeded, dead, cancelled)
-               IS NOT (IFNULL(s, 0), IFNULL(r, 0), IFNULL(u, 0), IFNULL(k, 0), IFNULL(d, 0), IFNULL(c, 0))`,
+    // One sort of all rows by queue. A FULL JOIN of the two has no index: it reads every queue for each queue.
+    broken: `SELECT 'queue ' || name FROM (
+               SELECT name, 1 AS known, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues
+               UNION ALL
+               SELECT queue, 0, -(state = 'scheduled'), -(state = 'ready'), -(state = 'running'),
+                      -(state = 'succeeded'), -(state = 'dead'), -(state = 'cancelled')
+               FROM gq_jobs WHERE blocked < 2)
+             GROUP BY name
+             HAVING MAX(known) = 0 OR (SUM(scheduled), SUM(ready), SUM(running), SUM(succeeded), SUM(dead),
+               SUM(cancelled)) <> (0, 0, 0, 0, 0, 0)`,
   },
   {
     name: 'leases',

@@ -223,17 +223,25 @@ export function storageError(
   if (primary === 5)
     return new GopherQueueError(
       'STORAGE_UNAVAILABLE',
-      `${what}: another connection, of this process or of another, holds the file's write lock for too long. Nothing was accepted; try again when it has ended its transaction.`,
+      `${what}: another connection, of this process or of another, holds the file's write lock for too long. Nothing was accepted: find who holds it, and do it again when its transaction has ended.`,
       options,
     )
   const rights = isRefusal(error) ? paths.map(missingRights).find((text) => text !== null) : undefined
   if (rights) return new GopherQueueError('STORAGE_UNAVAILABLE', `${what}: ${rights}`, options)
   return new GopherQueueError(
     'STORAGE_UNAVAILABLE',
-    `${what}: ${detail}. ${accepted === 'no' ? 'Nothing was accepted; try again.' : 'It may or may not be stored: submit again with an idempotency key.'}`,
+    `${what}: ${detail}. ${fates[accepted]} ${storageFaults.has(primary) ? mend : report}`,
     options,
   )
 }
+
+const fates = {
+  no: 'Nothing was accepted.',
+  unknown:
+    'It may or may not be stored: send a submission again with the idempotency key that it had, and look before you do anything else again.',
+}
+const mend = `Mend the file, the disk or the memory first: 'gopherqueue doctor' and the system's log say what is wrong.`
+const report = `The same call fails again: run 'gopherqueue doctor', and report this if it finds the file well.`
 
 /** As `storageError`, of a file that was a queue's when it was opened. */
 export function errorInUse(error: unknown, accepted: 'no' | 'unknown'): GopherQueueError {

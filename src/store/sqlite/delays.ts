@@ -32,9 +32,14 @@ export class Delays {
     }
   }
 
+  /** The wall clock has been there, if only before this process began. */
+  wasAt(instant: Instant, monotonic: number): void {
+    this.#ahead = Math.max(this.#ahead, instant - monotonic)
+  }
+
   /** By how much the wall clock is behind what it once was, in ms; 0 for what is only a correction. */
   behind(now: Instant, monotonic: number): number {
-    this.#ahead = Math.max(this.#ahead, now - monotonic)
+    this.wasAt(now, monotonic)
     const behind = this.#ahead - (now - monotonic)
     return behind >= leastJump ? behind : 0
   }

@@ -29,17 +29,25 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
   if (version(source) === 0) throw new GopherQueueError('NOT_A_QUEUE', `There is no queue in ${path}.`)
   source.exec('BEGIN')
   copy.begin('write')
-  const looked = { gq_workers: 'ended_at IS NULL', gq_jobs: `state = 'running'`, gq_losses: 'true', gq_meta: isCopied }
+  // Handlers that went on count as company, also when their job no longer runs or their worker has ended: without these
+  // rows the plan would charge a job for a loss that recovery does not charge it for.
+  const looked = {
+    gq_workers: `ended_at IS NULL OR overdue <> '[]' OR id IN (SELECT worker_id FROM gq_jobs WHERE state = 'running')`,
+    gq_jobs: `state = 'running' OR id IN (SELECT value ->> 'id' FROM gq_workers, json_each(overdue) WHERE overdue <> '[]')`,
+    gq_losses: 'true',
+    gq_meta: isCopied,
+  }
   for (const [table, where] of Object.entries(looked))
     for (const row of source.prepare(`SELECT * FROM ${table} WHERE ${where}`).all()) {
       const columns = Object.keys(row)
       copy.run(`INSERT INTO ${table} (${columns}) VALUES (${columns.map(() => '?')})`, ...Object.values(row))
     }
   const running = copy.all<Pick<Orphan, 'id' | 'queue' | 'type' | 'attempt' | 'maxAttempts'>>(
-    `SELECT id, queue, type, attempt - budget_from AS attempt, max_attempts AS maxAttempts FROM gq_jobs ORDER BY id`,
+    `SELECT id, queue, type, attempt - budget_from AS attempt, max_attempts AS maxAttempts
+     FROM gq_jobs WHERE state = 'running' ORDER BY id`,
   )
   copy.run(
-    `INSERT INTO gq_queues (name, running) SELECT queue, COUNT(*) FROM gq_jobs GROUP BY queue
+    `INSERT INTO gq_queues (name, running) SELECT queue, SUM(state = 'running') FROM gq_jobs GROUP BY queue
      ON CONFLICT DO UPDATE SET running = excluded.running`,
   )
   copy.commit()

@@ -106,7 +106,7 @@ export class Rounds {
   first(db: Db): Round {
     const now = this.#clock.monotonic()
     try {
-      whileBusy(() => this.#upkeep.look(db, this.#present))
+      whileBusy(() => this.#upkeep.opens(db, this.#present))
     } catch {
       // The transaction that follows meets the same fault, and reports it.
     }

@@ -1,4 +1,4 @@
-import type { Clock } from '../../model/clock.ts'
+import type { Clock, Instant } from '../../model/clock.ts'
 import { formatMs } from '../../model/duration.ts'
 import type { Condition } from './condition.ts'
 import type { Db } from './db.ts'
@@ -47,6 +47,21 @@ export class Upkeep {
   /** When the next tick has something to do, on the monotonic clock. */
   get nextAt(): number {
     return Math.min(this.checkAt, this.#pruneAt)
+  }
+
+  /**
+   * The first look. The clock may have been set back before this process began: what the file was given last says where it
+   * was. Two reads of a last row; the instants of all leases would be a scan.
+   */
+  opens(db: Db, present: number[]): void {
+    this.look(db, present)
+    const last = db.get<{ at: Instant | null }>(
+      `SELECT MAX(at) AS at FROM (
+         SELECT * FROM (SELECT created_at AS at FROM gq_jobs ORDER BY id DESC LIMIT 1)
+         UNION ALL
+         SELECT * FROM (SELECT seen_at FROM gq_workers ORDER BY id DESC LIMIT 1))`,
+    )!
+    if (last.at !== null) this.#delays.wasAt(last.at, this.#clock.monotonic())
   }
 
   /** A look begins. */
@@ -116,6 +131,6 @@ function clockSetBack(ms: number): Warning | null {
   if (ms === 0) return null
   return {
     code: 'CLOCK_SET_BACK',
-    message: `The wall clock was set back by ${formatMs(ms)}. Backoffs and delays go on as they were; what is named by the clock (runAt, deadline, schedules) comes so much later.`,
+    message: `The wall clock is ${formatMs(ms)} behind where it was, as it was set back, also before this process began. Backoffs and delays that began in this process go on as they were; what else waits for an instant (runAt, deadline, schedules) comes so much later. Set the clock right.`,
   }
 }
