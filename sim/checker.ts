@@ -6,7 +6,7 @@ import { type File, type Snapshot, unheardOf } from './file.ts'
 import { Ledger } from './ledger.ts'
 import { ended, explained, type Facts, factsOf, grace, type Happening, type Held, hasPlace, type Row } from './model.ts'
 import { Overdue } from './overdue.ts'
-import { nameOf, type Tenures } from './tenures.ts'
+import { mostUndelivered, nameOf, type Tenures } from './tenures.ts'
 import { Ticks, tickOf } from './ticks.ts'
 
 /** When a call had the lock. */
@@ -299,8 +299,10 @@ export class Checker {
       } else if (operation === 'lease') {
         const { worker, holds } = input as LeaseRequest & { holds?: number[] }
         const isMissing = old?.worker === worker && holds && !holds.includes(old.token!)
-        if (isMissing && old.state === 'running' && !wasReported && this.#tenures.isUnheard(old))
-          missing.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
+        if (!isMissing || old.state !== 'running' || wasReported || !this.#tenures.isUnheard(old)) continue
+        missing.push({ what: 'release' }, { what: 'lost', charged: false, company: null })
+        const charged = { what: 'lost', charged: true, company: null } as const
+        if (old.undelivered >= mostUndelivered) missing.push(charged, { ...charged, waits: true })
       } else if (operation === 'release' && mine(input as Input<'release'>)) list.push({ what: 'release', once: seq })
     }
     // A report that was taken is what has happened, also if nobody heard so: its holder may send it again.

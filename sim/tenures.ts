@@ -17,7 +17,7 @@ export const laws = {
 } as const
 
 /** How often a lease that nobody confirms is not charged. */
-const mostUndelivered = 3
+export const mostUndelivered = 3
 /** How much later than it is due a renewal may come. */
 const slack = 300
 

@@ -8,7 +8,7 @@ server=${GOPHERQUEUE_URL:-http://127.0.0.1:7420}
 name=$(hostname)-$$ # of this process alone: two loops under one name replace each other
 grace=${GRACE:-25}
 folder=$(mktemp -d)
-trap 'for group in $(jobs -p); do kill -TERM -- "-$group"; done 2>/dev/null; rm -rf "$folder"' EXIT
+trap 'trap "" TERM INT; for group in $(jobs -p); do kill -TERM -- "-$group"; done 2>/dev/null; rm -rf "$folder"' EXIT
 
 # handle JOB: prints a result (JSON) and returns 0; 65 when trying again cannot help; anything else to be repeated. What it
 # says on stderr is the error. With jq at hand: url=$(jq -r .payload.url <<<"$1").
@@ -25,7 +25,7 @@ handle() {
 }
 
 # call METHOD PATH [BODY]: prints the answer. Returns 0, 1 when it was refused for good, 2 when it may be sent again.
-call() {
+call() ( # a subshell: see `work`
   local answer status body=()
   [[ -n ${GOPHERQUEUE_TOKEN:-} ]] && body=(-H "Authorization: Bearer $GOPHERQUEUE_TOKEN")
   [[ $# -gt 2 ]] && body+=(-H 'Content-Type: application/json' --data-binary @-)
@@ -34,7 +34,7 @@ call() {
   status=${answer##*$'\n'}
   printf '%s' "${answer%$'\n'*}"
   case $status in 2*) return 0 ;; 429 | 5*) return 2 ;; *) return 1 ;; esac
-}
+)
 
 # alive: whether this script is, whose background commands outlive a SIGKILL of it.
 alive() { kill -0 $$ 2>/dev/null; }
@@ -62,20 +62,9 @@ beat() {
 # await PID: until it has ended; wait alone ends at each signal.
 await() { while kill -0 "$1" 2>/dev/null; do wait "$1"; done; }
 
-# work JOB: one attempt, then exactly one outcome.
-work() {
-  local id token life told error code beating
-  [[ $1 =~ ^\{\"id\":([0-9]+),\"token\":\"([0-9a-f.]+)\" ]] || return
-  id=${BASH_REMATCH[1]} token=${BASH_REMATCH[2]}
-  [[ $1 =~ .*\"visibilityTimeout\":([0-9]+) ]] && life=${BASH_REMATCH[1]}
-  rm -f "$folder/code"
-  { handle "$1" >"$folder/out" 2>"$folder/err"; echo $? >"$folder/code"; } &
-  handler=$!
-  beat "$id" "$token" "$life" $handler &
-  beating=$!
-  await $handler
-  handler=
-  kill -TERM -- -$beating 2>/dev/null
+# report ID TOKEN: exactly one outcome.
+report() {
+  local code error event told
   code=$(cat "$folder/code" 2>/dev/null) # none: it was ended, by `beat` or for want of grace
   error=$(tail -c 4000 "$folder/err" | tr -d '\000-\037' | sed 's/[\\"]/\\&/g')
   case ${code:-none} in
@@ -84,31 +73,55 @@ work() {
     none) event=release told= ;;
     *) event=fail told=",\"kind\":\"temporary\",\"error\":{\"message\":\"exit code $code: $error\"}" ;;
   esac
-  until_heard POST "/v1/jobs/$id/$event" "{\"token\":\"$token\"$told}" >"$folder/fate" &
+  echo "job $1: $event: $(until_heard POST "/v1/jobs/$1/$event" "{\"token\":\"$2\"$told}")" # a refusal is LEASE_LOST: too late
+}
+
+# work JOB: one attempt. From here on a command substitution runs in subshells only: bash 5.2 hangs when a trap runs while it
+# parses one, and the signal is lost.
+work() {
+  local id token life beating
+  [[ $1 =~ ^\{\"id\":([0-9]+),\"token\":\"([0-9a-f.]+)\" ]] || return
+  id=${BASH_REMATCH[1]} token=${BASH_REMATCH[2]}
+  [[ $1 =~ .*\"visibilityTimeout\":([0-9]+) ]] && life=${BASH_REMATCH[1]}
+  rm -f "$folder/code"
+  { handle "$1" >"$folder/out" 2>"$folder/err"; echo $? >"$folder/code"; } &
+  handler=$!
+  [[ -n $stopping ]] && expire
+  beat "$id" "$token" "$life" $handler &
+  beating=$!
+  await $handler
+  handler=
+  kill -TERM -- -$beating 2>/dev/null
+  report "$id" "$token" &
   await $! # in the background, so that a signal is heard meanwhile
-  echo "job $id: $event: $(cat "$folder/fate")" # a refusal is LEASE_LOST: too late
 }
 
 stopping= handler= turn=0
 # ask SLOTS MS TURN: this script asks while it has no job; one that an earlier answer gave was lost with it, and goes back.
-ask() { printf '{"worker":"%s","types":["fetch"],"slots":%s,"waitMs":%s,"turn":%s%s}' "$name" "$@"; }
+ask() { printf -v asked '{"worker":"%s","types":["fetch"],"slots":%s,"waitMs":%s,"turn":%s%s}' "$name" "$@"; }
+# expire: ends the handler when its grace is over. Only while there is one: a background command changes the $! that is awaited.
+expire() { if [[ -n $handler ]]; then { sleep "$grace"; kill -TERM -- -"$handler" 2>/dev/null; } & fi; }
 stop() {
   [[ -n $stopping ]] && grace=0 # a second signal
   stopping=1
-  limit=5 call POST /v1/leases "$(ask 0 0 $((turn + 1)) '')" >/dev/null # in place of the one that waits, which is answered so
-  [[ -n $handler ]] && { sleep "$grace"; kill -TERM -- -"$handler" 2>/dev/null; } &
+  ask 0 0 $((turn + 1)) ''
+  limit=5 call POST /v1/leases "$asked" >/dev/null # in place of the one that waits, which is answered so
+  expire
 }
 trap stop TERM INT
 
 echo "$name takes fetch"
-failed=0 pause=1
+failed=0 pause=1 heard=
 while [[ -z $stopping ]]; do
   turn=$((turn + 1))
-  { call POST /v1/leases "$(ask 1 30000 $turn ',"holds":[]')"; echo $? >"$folder/heard"; } >"$folder/answer" &
+  { ask 1 30000 $turn ',"holds":[]'; call POST /v1/leases "$asked"; echo $? >"$folder/heard"; } >"$folder/answer" &
   await $!
-  case $(cat "$folder/heard") in
+  read -r heard <"$folder/heard"
+  case $heard in
     0)
-      pause=1 answer=$(cat "$folder/answer") job=${answer#'{"jobs":['}
+      pause=1
+      read -rd '' answer <"$folder/answer"
+      job=${answer#'{"jobs":['}
       [[ $job = '{'* && -z $stopping ]] && work "$job"
       ;;
     1) cat "$folder/answer" >&2; failed=1 stopping=1 ;; # the token, or the request itself: it would be refused again

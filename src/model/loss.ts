@@ -8,7 +8,7 @@ import type { JobError } from './job.ts'
 export const timeoutGrace = 1000
 /** Renewals come with the next look after they are due, so much later (ms). */
 const renewalSlack = 250
-/** How often a job goes back because its worker never received it; after that its lease runs out, as that of any job. */
+/** How often a job goes back because its worker never received it; after that it counts as lost. */
 const mostUndelivered = 3
 
 /** An attempt and its holder, by what both wrote. */
@@ -97,6 +97,10 @@ export function fellSilent(job: Holding, death: Death, holder: Holder | undefine
 
 export const stoodStill = ({ timeout }: Holding, death: Death, holder: Holder | undefined): Lost =>
   lostWith(death, 'stood still', `the app's thread of ${processOf(holder)} did not report its timeout of ${timeout} ms`)
+
+/** After so many returns that is evidence as any loss is: a job that kills its worker before the first heartbeat looks the same. */
+export const neverReceived = (_: Holding, death: Death, holder: Holder | undefined): Lost =>
+  lostWith(death, 'did not have it', `${processOf(holder)} never received it, as ${mostUndelivered} times before`)
 
 function lostWith({ id, jobs }: Death, what: string, how: string): Lost {
   const company = jobs > 1 ? `it and ${jobs - 1} ${jobs === 2 ? 'other' : 'others'} ran` : 'it ran alone'

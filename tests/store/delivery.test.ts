@@ -105,7 +105,7 @@ test('what a worker was given and does not name goes back, uncharged; what it na
 })
 const tokens: number[] = []
 
-test('a job goes back three times; the fourth time its lease runs out', (t) => {
+test('a job goes back three times; the fourth time it is lost at once, and leased again', (t) => {
   const rig = new Rig(t)
   const worker = rig.worker()
   rig.submit()
@@ -113,8 +113,32 @@ test('a job goes back three times; the fourth time its lease runs out', (t) => {
     assert.equal(rig.lease(worker).length, 1)
     assert.deepEqual(rig.row(), { state: 'running', attempt: 1, undelivered })
   }
-  assert.deepEqual(rig.lease(worker), [])
-  assert.deepEqual(rig.row(), { state: 'running', attempt: 1, undelivered: 3 })
+  assert.equal(rig.lease(worker).length, 1)
+  assert.deepEqual(rig.row(), { state: 'running', attempt: 2, undelivered: 3 })
+  const [{ outcome, error } = {}] = rig.ask('attempts', 1)
+  assert.equal(outcome, 'lost')
+  assert.match(error!.message, /did not have it while it ran alone .* never received it, as 3 times before/)
+  assert.deepEqual(rig.lease(worker), [], 'it waits for its backoff')
+  assert.equal(rig.row().state, 'scheduled')
+})
+
+test('one that is lost so beside others is not charged, and starts beside half as many from then on', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.worker()
+  rig.submit(4)
+  const held = rig.lease(worker, { slots: 3 })
+  const holds = held.map(({ token }) => token)
+  for (const undelivered of [0, 1, 2, 3]) {
+    rig.lease(worker, { holds })
+    assert.deepEqual(rig.row(4), { state: 'running', attempt: 1, undelivered })
+  }
+  assert.deepEqual(rig.lease(worker, { holds }), [])
+  const { state, attemptsLeft, maxAttempts } = rig.ask('job', 4)!
+  assert.deepEqual([state, attemptsLeft], ['ready', maxAttempts])
+  for (const [i, after] of ['ready', 'running'].entries()) {
+    rig.ask('succeed', { lease: leaseOf(held[i]!), result: '1' })
+    assert.equal(rig.row(4).state, after)
+  }
 })
 
 test('a worker that lost three answers in a row gets one job at a time until it confirms one', (t) => {

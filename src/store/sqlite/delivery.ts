@@ -5,6 +5,7 @@ import { type Operation, operations } from '../operations.ts'
 import type { LeaseRequest } from '../store.ts'
 import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
+import { reclaimUnreceived } from './reclaim.ts'
 import type { Request } from './request.ts'
 
 // Whether what a worker on the network was given has reached it. Nothing is taken back because a connection closed, as the
@@ -90,10 +91,11 @@ function receive(
      LIMIT ${stepRows}`,
     ...[worker, since ?? null],
   )
-  const returned = lost.filter(mayBeUnheard)
+  const [returned, reclaimed] = [lost.filter(mayBeUnheard), lost.filter((job) => !mayBeUnheard(job))]
+  for (const job of reclaimed) reclaimUnreceived(db, job) // first: the others of its answer are its company
   for (const job of returned) write(db, job, released(job, db.now, null, true))
   if (asked !== null && since !== undefined && asked >= since) return // that answer is not judged yet
-  const wasLost = asked === null ? returned.length > 0 : lost.some((job) => job.asked === asked)
+  const wasLost = lost.some((job) => asked === null || job.asked === asked)
   if (asked !== null || wasLost)
     db.run(`UPDATE gq_workers SET lost_answers = ?2, asked = NULL WHERE id = ?1`, ...[worker, wasLost ? before + 1 : 0])
 }

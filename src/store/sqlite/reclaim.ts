@@ -1,5 +1,16 @@
 import { type Decision, lost, ranOut } from '../../model/decide.ts'
-import { died, excused, excuseOf, fellSilent, processOf, stoodStill, wasAlive, wasAlone } from '../../model/loss.ts'
+import {
+  died,
+  excused,
+  excuseOf,
+  fellSilent,
+  neverReceived,
+  processOf,
+  stoodStill,
+  wasAlive,
+  wasAlone,
+} from '../../model/loss.ts'
+import type { Fate } from '../store.ts'
 import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
 import { goesOn, lossOf } from './losses.ts'
@@ -50,16 +61,19 @@ export function reclaimLapsed(db: Db): void {
 
 /** Takes the lease of a silent worker. Its process may live and its handler go on. */
 function reclaimSilent(db: Db, job: RunningJob): void {
-  const worker = workerOf(db, job.workerId)
   goesOn(db, job.workerId, job)
-  write(db, job, afterSilence(db, job, worker))
+  write(db, job, wasAlive(job, db.now) ? ranOut(job, db.now) : lostBy(db, job, fellSilent))
 }
 
-function afterSilence(db: Db, job: RunningJob, worker: WorkerOf | undefined): Decision {
-  if (wasAlive(job, db.now)) return ranOut(job, db.now)
+/** Takes a lease that its worker does not have: no handler goes on. */
+export const reclaimUnreceived = (db: Db, job: RunningJob): Fate => write(db, job, lostBy(db, job, neverReceived))
+
+/** `how`: what its worker did, unless its process had begun to stop. */
+function lostBy(db: Db, job: RunningJob, how: typeof fellSilent): Decision {
+  const worker = workerOf(db, job.workerId)
   const excuse = worker && excuseOf({ rebooted: false, stopping: hadBegunToStop(db, worker) })
   if (excuse) return lost(job, excused(excuse, worker), db.now)
-  return lost(job, fellSilent(job, lossOf(db, job.workerId, processOf(worker)), worker), db.now)
+  return lost(job, how(job, lossOf(db, job.workerId, processOf(worker)), worker), db.now)
 }
 
 const workerOf = (db: Db, id: number): WorkerOf | undefined =>
