@@ -107,13 +107,13 @@ const wal = { bytes: 32, salts: 16, frame: { bytes: 24, salts: 8 } }
 export class Cut {
   readonly #header = Buffer.allocUnsafeSlow(index.backfilled)
   /** The same, as numbers in the machine's own order. */
-  readonly #words = new Uint32Array(this.#header.buffer)
+  readonly #words = new Int32Array(this.#header.buffer)
   readonly #halves = new Uint16Array(this.#header.buffer)
   readonly #again = Buffer.allocUnsafeSlow(index.backfilled)
-  readonly #found = new Uint32Array(2)
+  readonly #found = new Int32Array(2)
   /** Of this WAL, the last frame that was there at the look before. */
   #frames = 0
-  readonly #salts = new Uint32Array(2)
+  readonly #salts = new Int32Array(2)
 
   /** True when the WAL that this descriptor has open lacks what its index counts. */
   look(shm: number, file: number): boolean {
@@ -142,7 +142,7 @@ export class Cut {
     return readSync(file, this.#found, 0, 8, at) === 8 && this.#areSalts(this.#found)
   }
 
-  #areSalts(salts: Uint32Array): boolean {
+  #areSalts(salts: Int32Array): boolean {
     return salts[0] === this.#words[index.salts / 4] && salts[1] === this.#words[index.salts / 4 + 1]
   }
 }

@@ -143,7 +143,7 @@ function settleSome(db: Db, queue: string, { type, key }: Key): boolean {
     const given = db.run(
       `UPDATE gq_jobs SET blocked = 0, ready_seq = CASE WHEN lease_seq IS NULL THEN ?4 ELSE ready_seq END
        WHERE id IN (
-         SELECT id FROM gq_jobs WHERE ${waiting} ORDER BY priority, id LIMIT ?5)`,
+         SELECT id FROM gq_jobs WHERE ${waiting} ORDER BY priority, id LIMIT +?5)`,
       ...[queue, type, key, db.nextSequence(), owed],
     )
     db.readied.add(line(queue, type))
@@ -153,7 +153,7 @@ function settleSome(db: Db, queue: string, { type, key }: Key): boolean {
   const taken = db.run(
     `UPDATE gq_jobs SET blocked = 1
      WHERE id IN (
-       SELECT id FROM gq_jobs WHERE ${placed} AND state = 'ready' ORDER BY priority DESC, id DESC LIMIT ?4)`,
+       SELECT id FROM gq_jobs WHERE ${placed} AND state = 'ready' ORDER BY priority DESC, id DESC LIMIT +?4)`,
     ...[queue, type, key, -owed],
   )
   return taken === rows

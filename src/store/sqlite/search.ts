@@ -55,7 +55,7 @@ export function pick(
       `SELECT j.id, CASE WHEN ?7 THEN IFNULL(${lastError}, j.reason) END AS error FROM gq_jobs j
        WHERE j.id BETWEEN ?1 AND ?2 ${few} AND (?3 IS NULL OR j.state = ?3) AND (?4 IS NULL OR j.queue = ?4) AND (?5 IS NULL OR j.type = ?5)
          AND (?6 IS NULL OR j.payload LIKE ?6 ESCAPE '\\' OR j.idempotency_key LIKE ?6 ESCAPE '\\' OR j.concurrency_key LIKE ?6 ESCAPE '\\')
-       ORDER BY j.id ${direction} LIMIT ?8`,
+       ORDER BY j.id ${direction} LIMIT +?8`,
       ...[newest ? last : low, newest ? high : last, state ?? null, queue ?? null, type ?? null, like],
       ...[Number(error !== undefined), error === undefined ? limit + 1 - ids.length : size],
     )

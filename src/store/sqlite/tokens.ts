@@ -58,7 +58,7 @@ export function record(db: Db, who: string, action: Operation, input: unknown): 
 /** Newest first. */
 export function auditLog(db: Db, { limit = 100, cursor }: { limit?: number; cursor?: number | null }): AuditPage {
   const rows = db.all<Omit<AuditEntry, 'details'> & { details: string | null }>(
-    `SELECT id, at, who, action, target, details FROM gq_audit WHERE id < ?1 ORDER BY id DESC LIMIT ?2`,
+    `SELECT id, at, who, action, target, details FROM gq_audit WHERE id < ?1 ORDER BY id DESC LIMIT +?2`,
     ...[cursor ?? Number.MAX_SAFE_INTEGER, limit],
   )
   const entries = rows.map(({ details, ...entry }) => ({ ...entry, details: details === null ? null : JSON.parse(details) })) // biome-ignore format: long

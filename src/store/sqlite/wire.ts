@@ -1,5 +1,6 @@
 import { type Accepted, type ErrorCode, GopherQueueError } from '../../model/errors.ts'
-import type { Lease, LeasedJob, Source, StoreEvent } from '../store.ts'
+import { operations } from '../operations.ts'
+import type { Lease, LeasedJob, Operation, Source, StoreEvent } from '../store.ts'
 import { leasedJob } from './claim.ts'
 import { succeeded } from './receipts.ts'
 import type { Reply, Request } from './request.ts'
@@ -83,8 +84,12 @@ export function packRequests(requests: Request[], lists: Lists): Requests {
   return packed
 }
 
+/** A copied name is a string of its own: each look into a table by it makes V8 throw away the optimized code around it. */
+const names = new Map(['forget', 'close', ...Object.keys(operations)].map((name) => [name, name as Operation]))
+
 export function unpackRequests(packed: Requests, lists: KnownLists): Request[] {
   return packed.flatMap((item) => {
+    if ('operation' in item) item.operation = names.get(item.operation) ?? item.operation
     if ('list' in item) return lists.unpack(item)
     if (!('seqs' in item)) return item
     const { seqs, ids, queues, types, tokens, results } = item
