@@ -22,21 +22,12 @@ export interface QueueRow {
   moves: number
 }
 
-/** As the defaults of gq_queues. */
-const settings = {
-  paused: 0,
-  max_depth: null,
-  max_running: null,
-  max_running_per_key: 1,
-  keep_succeeded: 86_400_000,
-  keep_cancelled: 604_800_000,
-  keep_dead: null,
-}
-const unheardOf = {
-  ...settings,
-  ...{ scheduled: 0, ready: 0, running: 0, succeeded: 0, dead: 0, cancelled: 0 },
-  ...{ all_submitted: 0, all_succeeded: 0, all_failed: 0, all_dead: 0, all_cancelled: 0 },
-}
+type Limit = number | null
+type Counts = [scheduled: number, ready: number, running: number, succeeded: number, dead: number, cancelled: number]
+type Sums = [submitted: number, succeeded: number, failed: number, dead: number, cancelled: number]
+type Columns = [paused: number, depth: Limit, running: Limit, perKey: number, Limit, Limit, Limit, ...Counts, ...Sums]
+/** Of a queue that was never heard of: as the defaults of gq_queues. */
+const unheardOf: Columns = [0, null, null, 1, 86_400_000, 604_800_000, null, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 /** JSON of a queue's totals. */
 export const totalsOf = `json_object('submitted', all_submitted, 'succeeded', all_succeeded, 'failed', all_failed,
   'dead', all_dead, 'cancelled', all_cancelled)`
@@ -265,21 +256,25 @@ export class Db {
   queue(name: string): QueueRow {
     const known = this.#queues.get(name)
     if (known) return known
-    const found = this.get<typeof unheardOf & Pick<QueueRow, keyof typeof settings>>(
+    const [found = unheardOf] = this.arrays(
       `SELECT paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead,
          scheduled, ready, running, succeeded, dead, cancelled,
          all_submitted, all_succeeded, all_failed, all_dead, all_cancelled
        FROM gq_queues WHERE name = ?1`,
       name,
-    )
-    const { scheduled, ready, running, succeeded, dead, cancelled, ...rest } = found ?? unheardOf
-    const { all_submitted, all_succeeded, all_failed, all_dead, all_cancelled, ...limits } = rest
-    const counts = { scheduled, ready, running, succeeded, dead, cancelled }
-    const totals = {
-      ...{ submitted: all_submitted, succeeded: all_succeeded, failed: all_failed },
-      ...{ dead: all_dead, cancelled: all_cancelled },
+    ) as Columns[]
+    // By place: to take an object of SQLite's apart by names took 10 us, and 50 us in code that is not hot.
+    const [paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead] = found
+    const limits = { paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead }
+    const [scheduled, ready, running, succeeded, dead, cancelled] = found.slice(7) as Counts
+    const [submitted, ...ended] = found.slice(13) as Sums
+    const row = {
+      name,
+      ...limits,
+      counts: { scheduled, ready, running, succeeded, dead, cancelled },
+      totals: { submitted, succeeded: ended[0], failed: ended[1], dead: ended[2], cancelled: ended[3] },
+      moves: 0,
     }
-    const row = { name, ...limits, counts, totals, moves: 0 }
     this.#queues.set(name, row)
     return row
   }
