@@ -103,23 +103,10 @@ export function runningBy(db: Db, worker: number): number {
 }
 
 /** Written out, because an object made this way is read and copied between threads at half the cost of SQLite's own. */
+// biome-ignore format: 40 lines otherwise
 export function leasedJob(row: unknown[], token: number, startedAt: number): LeasedJob {
-  const [id, queue, type, priority, payload, attempt, tries, ...rest] = row
-  const [maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace, createdAt, tick, waited] = rest
-  const policy = { maxAttempts, backoff, timeout, visibilityTimeout, deadline, checkpoint, trace }
-  return {
-    id,
-    queue,
-    type,
-    priority,
-    payload,
-    attempt,
-    tries,
-    ...policy,
-    createdAt,
-    tick,
-    waited,
-    token,
-    startedAt,
-  } as LeasedJob
+  const [id, queue, type, priority, payload, attempt, tries, maxAttempts, backoff, timeout, visibilityTimeout, deadline,
+    checkpoint, trace, createdAt, tick, waited] = row
+  return { id, queue, type, priority, payload, attempt, tries, maxAttempts, backoff, timeout, visibilityTimeout, deadline,
+    checkpoint, trace, createdAt, tick, waited, token, startedAt } as LeasedJob
 }
