@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
-import type { Attempt } from '../../src/model/job.ts'
+import { type Attempt, jobSpec } from '../../src/model/job.ts'
 import { audit, auditOrder } from '../../src/store/sqlite/audit.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
+import { Db } from '../../src/store/sqlite/db.ts'
 import type { Reply } from '../../src/store/sqlite/request.ts'
 import type { Fate, Input, LeasedJob, Operation, Stats } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
@@ -174,4 +175,20 @@ test('a retry of a job that can never run is refused, alone and among many', () 
   )
   assert.deepEqual(rig.ask('many', { event: 'retry', filter: { state: 'dead' } }), { changed: 1, next: null })
   assert.deepEqual(rig.lease(10).map(({ id }) => id), [2]) // biome-ignore format: one line
+})
+
+test('a process that only submits looks for the jobs of others when others have committed, and then once', (t) => {
+  using rig = new Rig()
+  const all = t.mock.method(Db.prototype, 'all')
+  /** How many submissions of three look for jobs to be admitted. */
+  const looks = () => {
+    const before = all.mock.calls.length
+    for (let i = 0; i < 3; i++) rig.ask('submit', { specs: jobSpec('work', {}), payloads: ['1'], keys: null })
+    return all.mock.calls.slice(before).filter(({ arguments: [sql] }) => sql.includes('blocked = 2')).length
+  }
+  looks()
+  assert.equal(looks(), 0)
+  rig.file.exec(`INSERT INTO gq_jobs (type, payload) VALUES ('work', '1')`)
+  assert.equal(looks(), 1)
+  assert.deepEqual({ ...(rig.counted() as object) }, { ready: 10, scheduled: 0, submitted: 10 })
 })

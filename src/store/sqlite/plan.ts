@@ -40,6 +40,8 @@ export interface Plan extends Round, Share {
 export interface Done {
   /** When it had the lock, on the monotonic clock. */
   at: number
+  /** Of the connection, when the transaction began: `data_version`. */
+  version: number
   answers: Reply[]
   assigned: Assigned[]
   ended: Ended[]

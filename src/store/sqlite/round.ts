@@ -67,6 +67,11 @@ export class Rounds {
     return this.#tends || this.#workers.size > 0
   }
 
+  /** Nobody here waits for what others commit. */
+  get #isAlone(): boolean {
+    return !this.isAtWork && this.#waiting.size === 0
+  }
+
   /** Workers that are known to live: those of this process, and those with a request that waits. */
   get #present(): number[] {
     return [...this.#workers, ...this.#waiting.workers()]
@@ -89,7 +94,10 @@ export class Rounds {
     this.#gaps.check(now)
     this.#upkeep.began(now)
     const isDue = now >= this.#upkeep.checkAt
-    const changed = whileBusy(() => this.#changedOutside(db))
+    const version = whileBusy(() => this.#versionOutside(db))
+    const changed = version !== this.#dataVersion // another connection has committed since this was last asked
+    this.#dataVersion = version
+    this.#mayBeNew ||= changed
     const othersChanged = changed || (isDue && this.#waiting.isDue(now))
     if (othersChanged) whileBusy(() => this.#waiting.findReady(db))
     const found = isDue && whileBusy(() => this.#upkeep.look(db, this.#present))
@@ -135,8 +143,7 @@ export class Rounds {
 
   /** Ms until the next tick, at most `most`; infinity when nothing here waits for one. `deferred`: outcomes to be stored. */
   tickIn(most: number, deferred: number): number {
-    if (!this.isAtWork && this.#waiting.size + deferred === 0)
-      return this.#condition.ok ? Number.POSITIVE_INFINITY : checkEvery
+    if (this.#isAlone && deferred === 0) return this.#condition.ok ? Number.POSITIVE_INFINITY : checkEvery
     return this.isAtWork ? Math.max(1, Math.min(most, this.#upkeep.nextAt - this.#clock.monotonic())) : most
   }
 
@@ -169,15 +176,6 @@ export class Rounds {
     this.#emit(this.#leases.loseAll())
   }
 
-  /** Whether another connection has committed since this was last asked. */
-  #changedOutside(db: Db): boolean {
-    const version = this.#versionOutside(db)
-    const changed = version !== this.#dataVersion
-    this.#dataVersion = version
-    this.#mayBeNew ||= changed
-    return changed
-  }
-
   #versionOutside(db: Db): number {
     const { data_version: version } = db.get<{ data_version: number }>('PRAGMA data_version')!
     if (version !== this.#dataVersion) mustKnowSchema(db)
@@ -189,8 +187,8 @@ export class Rounds {
     const plan = this.#plan(db, requests, round, mayWrite)
     const done = whileBusy(() => this.#transact(db, plan))
     this.#follow(db, plan, done)
-    const vitals = plan.watched ? this.#tallies.answer(done.starving) : []
-    return [...done.answers, ...this.#waiting.settle(done.assigned, done.ended, plan.writing), ...vitals]
+    const settled = this.#waiting.settle(done.assigned, done.ended, plan.writing)
+    return [...done.answers, ...settled, ...(plan.watched ? this.#tallies.answer(done.starving) : [])]
   }
 
   /** Reads whatever can be read before the write lock is taken. */
@@ -233,7 +231,8 @@ export class Rounds {
     const at = this.#clock.monotonic() // read under the lock: no other process can renew a lease between this and its judgement
     this.#gaps.check(plan.before)
     // Another process may have made jobs of a higher class ready since the last tick: then every line is looked at.
-    const everywhere = this.#versionOutside(db) !== this.#dataVersion || othersChanged // a newer schema is found here, too
+    const version = this.#versionOutside(db) // a newer schema is found here, too
+    const everywhere = version !== this.#dataVersion || othersChanged
     if (plan.proving) {
       db.nextSequence() // only a write proves that writing works
       this.#leases.giveBackUntold(db, [...this.#workers])
@@ -257,7 +256,7 @@ export class Rounds {
     const owesASign = db.appStandsStill || (isSilent && writing && this.#waiting.passedOver)
     const ended = this.#waiting.findEnded(db, othersChanged)
     const starving = plan.watched && this.#waiting.starving(db, assigned)
-    return { at, answers, assigned, ended, takenElsewhere, behind, admitting, starving, owesASign }
+    return { at, version, answers, assigned, ended, takenElsewhere, behind, admitting, starving, owesASign }
   }
 
   /** Updates memory after COMMIT: had it been done before, a failed COMMIT would leave memory ahead of the file. */
@@ -266,6 +265,7 @@ export class Rounds {
     if (writing) {
       this.#gaps.written()
       this.#mayBeNew = done.admitting
+      if (this.#isAlone) this.#dataVersion = done.version // no look comes, or each submission would look for changes anew
       this.#waiting.committed(db)
     }
     this.#gaps.check(plan.before)
