@@ -283,7 +283,7 @@ export const mutants: Mutant[] = [
     name: 'no-classes',
     breaks: 'ignores the priority class',
     edits: [
-      ['store/sqlite/lines.ts', 'ORDER BY priority, id LIMIT ?3', 'ORDER BY id LIMIT ?3'],
+      ['store/sqlite/lines.ts', 'ORDER BY priority, id LIMIT +?3', 'ORDER BY id LIMIT ?3'],
       ['store/sqlite/lines.ts', 'priority * idsBelow + id\n', '0 * priority * idsBelow + id\n'],
     ],
     tests: contract,
@@ -291,7 +291,7 @@ export const mutants: Mutant[] = [
   {
     name: 'last-in-first-out',
     breaks: 'takes the youngest job first',
-    edits: [['store/sqlite/lines.ts', 'ORDER BY priority, id LIMIT ?3', 'ORDER BY priority, id DESC LIMIT ?3']],
+    edits: [['store/sqlite/lines.ts', 'ORDER BY priority, id LIMIT +?3', 'ORDER BY priority, id DESC LIMIT ?3']],
     tests: contract,
   },
   {
@@ -300,7 +300,7 @@ export const mutants: Mutant[] = [
     edits: [
       [
         'store/sqlite/lines.ts',
-        'ORDER BY priority, id LIMIT ?3',
+        'ORDER BY priority, id LIMIT +?3',
         'ORDER BY priority, COALESCE(ready_seq, id) LIMIT ?3',
       ],
     ],
@@ -316,11 +316,7 @@ export const mutants: Mutant[] = [
     name: 'own-first',
     breaks: "takes this process's job before an urgent one of another process",
     edits: [
-      [
-        round,
-        'const everywhere = this.#versionOutside(db) !== this.#dataVersion || othersChanged',
-        'const everywhere = othersChanged',
-      ],
+      [round, 'const everywhere = version !== this.#dataVersion || othersChanged', 'const everywhere = othersChanged'],
     ],
     tests: recovery,
   },
@@ -834,6 +830,12 @@ export const mutants: Mutant[] = [
     name: 'endless-returns',
     breaks: 'gives a job back for ever whose answer never arrives',
     edits: [['model/loss.ts', 'undelivered < mostUndelivered', 'undelivered < 1e9']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'unheard-stands',
+    breaks: 'lets what was never received a fourth time stand until its lease is over',
+    edits: [[delivery, 'for (const job of reclaimed) reclaimUnreceived(db, job)', '']],
     tests: ['tests/store/delivery.test.ts'],
   },
   {
