@@ -315,9 +315,7 @@ export const mutants: Mutant[] = [
   {
     name: 'own-first',
     breaks: "takes this process's job before an urgent one of another process",
-    edits: [
-      [round, 'const everywhere = version !== this.#dataVersion || othersChanged', 'const everywhere = othersChanged'],
-    ],
+    edits: [[round, 'const everywhere = changed || othersChanged', 'const everywhere = othersChanged']],
     tests: recovery,
   },
   {
@@ -331,7 +329,7 @@ export const mutants: Mutant[] = [
   {
     name: 'pause-ignored',
     breaks: 'leases jobs of a paused queue',
-    edits: [[db, 'paused ? 0 : Math', 'Math']],
+    edits: [['store/sqlite/counts.ts', 'paused ? 0 : Math', 'Math']],
     tests: contract,
   },
   {
@@ -403,7 +401,7 @@ export const mutants: Mutant[] = [
   {
     name: 'fed-while-still',
     breaks: "gives jobs to a process whose app's thread stands still",
-    edits: [[round, 'still ? this.#workers : none', 'none']],
+    edits: [[round, 'still ? this.#crew.own : none', 'none']],
     tests: contract,
   },
   {
@@ -577,7 +575,7 @@ export const mutants: Mutant[] = [
   {
     name: 'running-unlimited',
     breaks: 'runs more jobs of a queue than its maxRunning',
-    edits: [[db, '(max_running ?? Number.MAX_SAFE_INTEGER)', 'Number.MAX_SAFE_INTEGER']],
+    edits: [['store/sqlite/counts.ts', '(max_running ?? Number.MAX_SAFE_INTEGER)', 'Number.MAX_SAFE_INTEGER']],
     tests: contract,
   },
   {
@@ -745,7 +743,7 @@ export const mutants: Mutant[] = [
   {
     name: 'untold-lease',
     breaks: 'keeps a job to itself that no handler was told of, because its COMMIT was reported as failed',
-    edits: [[round, 'this.#leases.giveBackUntold(db, [...this.#workers])\n', '\n']],
+    edits: [[round, 'this.#crew.leases.giveBackUntold(db, [...this.#crew.own])\n', '\n']],
     tests: ['tests/contract/found.test.ts'],
   },
   {
@@ -811,7 +809,9 @@ export const mutants: Mutant[] = [
   {
     name: 'forgotten-remotes',
     breaks: 'tells workers that signed on with an earlier server that their new leases are over',
-    edits: [[round, 'this.#remotes.add(request.input.worker)', 'this.#remotes.delete(request.input.worker)']],
+    edits: [
+      ['store/sqlite/crew.ts', 'this.add(request.input.worker, true)', 'this.#remotes.delete(request.input.worker)'],
+    ],
     tests: ['tests/store/remote.test.ts'],
   },
   {

@@ -174,12 +174,14 @@ export class File {
     }
   }
 
-  /** The process of a worker; null for one on the network, and for no worker. */
+  /** The process of a worker; null for one on the network, and for one that is not there. */
   pidOf(worker: number | null): number | null {
     if (worker === null) return null
     const known = this.#pids.get(worker)
     if (known !== undefined) return known
-    const pid = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)!.pid as number | null
+    const found = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)
+    if (!found) return null
+    const pid = found.pid as number | null
     this.#pids.set(worker, pid)
     return pid
   }

@@ -11,11 +11,19 @@ export type { Attempt, DeadReason, Job, JobError, JobOptions, Policy, Priority }
 export type { State } from './model/lifecycle.ts'
 export type { ActiveJob, Context, DefinitionOptions, Handler } from './queue/definition.ts'
 export type { QueueEvents } from './queue/events.ts'
-export { GopherQueue, type SubmitResult, type Task } from './queue/gopherqueue.ts'
-export type { OpenOptions, QueueOptions, ScheduleOptions, WaitOptions } from './queue/options.ts'
+export { GopherQueue } from './queue/gopherqueue.ts'
+export type {
+  OpenOptions,
+  QueueOptions,
+  ScheduleOptions,
+  StopOptions,
+  WaitOptions,
+  WorkOptions,
+} from './queue/options.ts'
 export type { Keeping, Lost, NoJson } from './queue/stored.ts'
 export type { BulkOptions } from './queue/submission.ts'
-export type { StopOptions, Worker, WorkOptions } from './queue/worker.ts'
+export type { SubmitResult, Task } from './queue/task.ts'
+export type { Worker } from './queue/worker.ts'
 export type {
   Fate,
   FileStats,

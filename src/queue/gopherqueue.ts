@@ -19,17 +19,17 @@ import {
   type QueueOptions,
   queueSettings,
   type ScheduleOptions,
+  type StopOptions,
   type WaitOptions,
+  type WorkOptions,
 } from './options.ts'
 import type { Keeping } from './stored.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
 import { resultsOf, type SubmitResult, type Task } from './task.ts'
-import { handlerThread, Threads } from './threads.ts'
+import { mustNotBeInThread, Threads } from './threads.ts'
 import { events, publishing } from './trace.ts'
-import { waitForEnd } from './wait.ts'
-import { type StopOptions, Worker, type WorkOptions } from './worker.ts'
-
-export type { SubmitResult, Task }
+import { waitForEnd, wholePage } from './wait.ts'
+import { Worker } from './worker.ts'
 
 /**
  * Durable background jobs in one SQLite file, and an EventEmitter of `QueueEvents`. See the README for a tour. Calls that reach
@@ -175,23 +175,12 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** Starts to lease jobs of the defined types and to run their handlers. Throws INVALID_ARGUMENT, also without a handler and in a handler's thread. */
   work(options: WorkOptions = {}): Worker {
-    if (handlerThread in globalThis)
-      throw invalid("A handler's thread cannot open a worker of its own: its jobs would end with the thread. Define their handlers where the first worker is made, and submit jobs from here.") // biome-ignore format: long
-    const around = {
-      context: AsyncLocalStorage.snapshot() as <T>(run: () => T) => T,
-      clock: this.#clock,
-      customBackoffs: this.#customBackoffs,
-      store: this.#store,
-      threads: new Threads(this.#clock, this.#store),
-    }
-    const worker = new Worker(
-      this.#store,
-      this.#definitions,
-      options,
-      `${process.pid}-${++this.#workersMade}`,
-      around,
-      this.#emit,
-    )
+    mustNotBeInThread()
+    const context = AsyncLocalStorage.snapshot() as <T>(run: () => T) => T
+    const [store, clock] = [this.#store, this.#clock]
+    const around = { context, clock, customBackoffs: this.#customBackoffs, store, threads: new Threads(clock, store) }
+    const name = `${process.pid}-${++this.#workersMade}`
+    const worker = new Worker(store, this.#definitions, options, name, around, this.#emit)
     this.#workers.add(worker)
     return worker
   }
@@ -203,14 +192,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** One page of jobs, newest first unless asked otherwise. Throws INVALID_ARGUMENT. */
   async jobs(filter: JobFilter = {}): Promise<JobPage> {
-    const page = await this.#store.call('jobs', checkFilter(filter))
-    for (const { limit = 100 } = filter; page.jobs.length < limit && page.next !== null; ) {
-      const rest = { ...filter, limit: limit - page.jobs.length, cursor: page.next }
-      const { jobs, next } = await this.#store.call('jobs', rest)
-      page.jobs.push(...jobs)
-      page.next = next
-    }
-    return page
+    return wholePage(this.#store, checkFilter(filter))
   }
 
   /** Every attempt of a job, oldest first; empty for a job that is not there. Throws INVALID_ARGUMENT. */

@@ -1,8 +1,11 @@
 import type { Duration } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
+import { invalid } from '../model/errors.ts'
 import { checkName, checkNames, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
+import { shown } from '../model/text.ts'
 import type { JobFilter, QueueSettings } from '../store/store.ts'
+import type { Definition } from './definition.ts'
 
 /** What `GopherQueue.open` takes. */
 export interface OpenOptions {
@@ -32,6 +35,24 @@ export interface QueueOptions {
   keepCancelled?: Duration | null
   /** As `keepSucceeded`, of dead jobs. Default for ever. */
   keepDead?: Duration | null
+}
+
+/** What `GopherQueue.work` takes. */
+export interface WorkOptions {
+  /** Handlers that run at once, 1 to 10,000. Default 10. */
+  concurrency?: number
+  /** Queues to take jobs from. Default: those that the definitions name. */
+  queues?: string[]
+  /** 1 to 128 characters, shown to operators. Default: process id and a number. */
+  name?: string
+}
+
+/** How a worker stops. */
+export interface StopOptions {
+  /** Wait for running handlers first (default); else abort them at once. */
+  drain?: boolean
+  /** How long to wait for them before their signals fire and their jobs go back, uncharged. Default 30 s. */
+  grace?: Duration
 }
 
 /** How long to wait for a job's end. */
@@ -92,4 +113,21 @@ export function queueSettings(queue: string, options: QueueOptions): QueueSettin
     if (value !== undefined) settings[name] = value === null ? null : toMs(value, name)
   }
   return settings
+}
+
+/** What is asked of a worker that runs `able`, with its defaults. */
+export function workSettings(
+  { concurrency = 10, queues, name, ...unknown }: WorkOptions,
+  able: readonly Definition[],
+  defaultName: string,
+): Required<WorkOptions> {
+  checkNames('option of work', unknown, [])
+  if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 10_000)
+    throw invalid(`concurrency must be a whole number from 1 to 10000; got ${shown(concurrency)}.`)
+  if (able.length === 0) throw invalid('No definition has a handler: there is nothing this worker could run.')
+  if (queues && !Array.isArray(queues)) throw invalid('queues must be an array of names.')
+  const named = new Set(queues ?? able.map(({ spec }) => spec.queue))
+  if (named.size === 0) throw invalid('queues must name at least one queue.')
+  for (const queue of named) checkName('queue', queue)
+  return { name: checkName('worker', name ?? defaultName), concurrency, queues: [...named] }
 }

@@ -1,7 +1,7 @@
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Clock } from '../model/clock.ts'
-import { PermanentError, TemporaryError } from '../model/errors.ts'
+import { invalid, PermanentError, TemporaryError } from '../model/errors.ts'
 import { packError } from '../store/sqlite/wire.ts'
 import type { Failure, Lease, Store } from '../store/store.ts'
 import type { ActiveJob } from './definition.ts'
@@ -12,6 +12,12 @@ import { carried } from './trace.ts'
 
 /** Set in the threads of handlers: what another copy of this package does there, it does in a thread of ours too. */
 export const handlerThread = Symbol.for('gopherqueue.handlerThread')
+
+/** Throws INVALID_ARGUMENT in the thread of a handler. */
+export function mustNotBeInThread(): void {
+  if (handlerThread in globalThis)
+    throw invalid("A handler's thread cannot open a worker of its own: its jobs would end with the thread. Define their handlers where the first worker is made, and submit jobs from here.") // biome-ignore format: long
+}
 
 /** How long a handler in a thread may go on after its signal has fired; then its thread is ended. */
 const patience = 5000

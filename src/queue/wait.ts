@@ -2,7 +2,7 @@ import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import type { JobError } from '../model/job.ts'
-import type { Store } from '../store/store.ts'
+import type { JobFilter, JobPage, Store } from '../store/store.ts'
 import type { WaitOptions } from './options.ts'
 
 /** What an error says, for the middle of a sentence; an AggregateError often says nothing. */
@@ -38,4 +38,17 @@ export async function waitForEnd(
     cancelTimer?.()
     signal?.removeEventListener('abort', leave)
   }
+}
+
+/** As many jobs as `filter` asks for: one look of the store ends early where much does not fit. */
+export async function wholePage(store: Store, filter: JobFilter): Promise<JobPage> {
+  const { limit = 100 } = filter
+  const page = await store.call('jobs', filter)
+  while (page.jobs.length < limit && page.next !== null) {
+    const rest = { ...filter, limit: limit - page.jobs.length, cursor: page.next }
+    const { jobs, next } = await store.call('jobs', rest)
+    page.jobs.push(...jobs)
+    page.next = next
+  }
+  return page
 }

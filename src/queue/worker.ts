@@ -1,47 +1,17 @@
 import { randomUUID } from 'node:crypto'
-import type { Duration } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
-import { GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
-import { checkName } from '../model/job.ts'
-import { shown } from '../model/text.ts'
+import { GopherQueueError, isQueueError } from '../model/errors.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
 import { Attempt, type Surroundings } from './attempt.ts'
 import type { Definition } from './definition.ts'
 import type { Emit } from './events.ts'
 import { describe } from './evidence.ts'
+import { type StopOptions, type WorkOptions, workSettings } from './options.ts'
+import { Overdue } from './overdue.ts'
 import type { Outcome } from './result.ts'
 
-/** What `GopherQueue.work` takes. */
-export interface WorkOptions {
-  /** Handlers that run at once, 1 to 10,000. Default 10. */
-  concurrency?: number
-  /** Queues to take jobs from. Default: those that the definitions name. */
-  queues?: string[]
-  /** 1 to 128 characters, shown to operators. Default: process id and a number. */
-  name?: string
-}
-
-/** How a worker stops. */
-export interface StopOptions {
-  /** Wait for running handlers first (default); else abort them at once. */
-  drain?: boolean
-  /** How long to wait for them before their signals fire and their jobs go back, uncharged. Default 30 s. */
-  grace?: Duration
-}
-
-/**
- * How long an aborted or timed-out handler may take to stop before its slot and its job are free for others, how long
- * storage may take to hear a worker's last word, and how long after such a handler's end its job stays away. In ms.
- */
-const patience = { afterTimeout: 30_000, afterAbort: 10_000, lastWord: 10_000, afterEnd: 1000 }
-
-const isUnknown = (error: unknown): boolean => (error as GopherQueueError).code === 'WORKER_UNKNOWN'
-
-/** What follows a report: when it is on disk, and when it is refused since its lease is lost, instead of a warning. */
-interface Reporting {
-  onDisk?: (fate: Fate) => void
-  onLeaseLost?: () => void
-}
+/** How long aborted handlers may take to stop, and storage to hear a worker's last word, in ms. */
+const patience = { afterAbort: 10_000, lastWord: 10_000 }
 
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
 export class Worker {
@@ -63,12 +33,7 @@ export class Worker {
   #stopping = false
   #signedOff = false
   readonly #running = new Set<Attempt>()
-  /** Attempts that are over while their handler goes on. */
-  readonly #overdue = new Set<Attempt>()
-  /** Of these, the ones that still hold their slot and keep their job from starting beside them. */
-  readonly #blocking = new Map<Attempt, () => void>() // to their timer's end
-  /** Timers of those that have ended a moment ago, and whose jobs may not start here yet. */
-  readonly #ending = new Set<() => void>()
+  readonly #overdue: Overdue
   #reporting = 0
   #onReported: (() => void) | undefined
   #onIdle: (() => void) | undefined
@@ -80,26 +45,23 @@ export class Worker {
   constructor(
     store: Store,
     definitions: ReadonlyMap<string, Definition>,
-    { concurrency = 10, queues, name, ...unknown }: WorkOptions,
+    options: WorkOptions,
     defaultName: string,
     around: Surroundings,
     emit: Emit,
   ) {
-    for (const key of Object.keys(unknown)) throw invalid(`There is no option '${key}' for work.`)
-    if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 10_000)
-      throw invalid(`concurrency must be a whole number from 1 to 10000; got ${shown(concurrency)}.`)
-    const able = [...definitions.values()].filter((definition) => definition.handler)
-    if (able.length === 0) throw invalid('No definition has a handler: there is nothing this worker could run.')
-    const lines = new Set(queues ?? able.map((definition) => definition.spec.queue))
-    if (queues && !Array.isArray(queues)) throw invalid('queues must be an array of names.')
-    if (lines.size === 0) throw invalid('queues must name at least one queue.')
-    this.name = checkName('worker', name ?? defaultName)
+    const able = [...definitions.values()].filter(({ handler }) => handler)
+    const { name, concurrency, queues } = workSettings(options, able, defaultName)
+    this.name = name
     this.concurrency = concurrency
-    this.sources = [...lines].flatMap((queue) => able.map(({ type }) => ({ queue: checkName('queue', queue), type })))
+    this.sources = queues.flatMap((queue) => able.map(({ type }) => ({ queue, type })))
     this.#store = store
     this.#definitions = new Map(able.map((definition) => [definition.type, definition]))
     this.#around = around
     this.#emit = emit
+    this.#overdue = new Overdue(around.clock, () => {
+      if (!this.#stopping) this.#ask()
+    })
     this.#register()
   }
 
@@ -156,8 +118,10 @@ export class Worker {
   }
 
   #tryLater(failed: string, error: unknown, again: () => void): void {
-    if (this.#stopping || (isQueueError(error) && error.code === 'CLOSED')) return
-    const { code, message, accepted, details } = error as GopherQueueError
+    const { code, message, accepted, details } = isQueueError(error)
+      ? error
+      : new GopherQueueError('STORAGE_UNAVAILABLE', String(error))
+    if (this.#stopping || code === 'CLOSED') return
     const says = `Worker '${this.name}' could not ${failed}: it takes no new jobs, and asks again each second by itself.`
     this.#emit('warning', new GopherQueueError(code, `${says} ${message}`, { accepted, details, cause: error }))
     this.#around.clock.timer(1000, again)
@@ -165,7 +129,7 @@ export class Worker {
 
   /** Leaves one request with the store, unless all slots are taken. A new one replaces it. */
   #ask(): void {
-    const slots = this.#stopping ? 0 : this.concurrency - this.#blocking.size
+    const slots = this.#stopping ? 0 : this.concurrency - this.#overdue.slots
     if (this.#id === undefined || (this.#running.size >= slots && !this.#stopping)) return
     this.#asking++
     this.#store.call('lease', { worker: this.#id, sources: this.sources, slots, exclude: [] }).then(
@@ -176,7 +140,7 @@ export class Worker {
       },
       (error) => {
         this.#asking--
-        if (isUnknown(error)) this.#registerAgain()
+        if (isQueueError(error) && error.code === 'WORKER_UNKNOWN') this.#registerAgain()
         else this.#tryLater('ask for jobs', error, () => this.#askAgain())
       },
     )
@@ -196,52 +160,32 @@ export class Worker {
     try {
       attempt = new Attempt(leased, this.#definitions.get(leased.type)!, this.#around)
     } catch (fault) {
-      const error = describe(fault) // the file holds a payload that is no JSON: it was damaged, or written past the checks
-      this.#send(this.#store.call('fail', { lease: leased, kind: 'permanent', error, retryAfter: null }))
+      // The file holds a payload that is no JSON: it was damaged, or written past the checks.
+      this.#send(
+        this.#store.call('fail', { lease: leased, kind: 'permanent', error: describe(fault), retryAfter: null }),
+      )
       return
     }
     this.#running.add(attempt)
     this.#emit('started', attempt.job)
     attempt.start(
       (outcome) => this.#finish(attempt, outcome),
-      () => this.#settled(attempt),
+      () => this.#overdue.ended(attempt, () => this.#mayStartAgain(attempt)),
     )
   }
 
   /** Its slot is free at once: the outcome and the next lease travel in one message. */
   #finish(attempt: Attempt, outcome: Outcome): void {
     this.#running.delete(attempt)
-    if (!attempt.settled) {
-      this.#overdue.add(attempt)
-      const stopTimer = this.#around.clock.timer(patience.afterTimeout, () => this.#unblock(attempt))
-      this.#blocking.set(attempt, stopTimer)
-    }
+    if (!attempt.settled) this.#overdue.add(attempt)
     this.#report(attempt, outcome)
     if (this.#running.size === 0) this.#onIdle?.()
     if (attempt.settled) this.#askAgain()
     else if (!this.#stopping) this.#ask() // in place of a request that waits for a slot too many
   }
 
-  /** A handler whose attempt was over has ended: its job may start here again. */
-  #settled(attempt: Attempt): void {
-    if (!this.#overdue.delete(attempt)) return
-    this.#unblock(attempt)
-    if (this.#signedOff) return
-    // What an aborted handler did not wait for (a request, a process of its own) may end after it.
-    const stopTimer = this.#around.clock.timer(patience.afterEnd, () => {
-      this.#ending.delete(stopTimer)
-      this.#mayStartAgain(attempt)
-    })
-    this.#ending.add(stopTimer)
-  }
-
   #mayStartAgain({ lease }: Attempt): void {
     this.#store.call('settled', lease).catch(() => undefined) // else it may after 30 s
-  }
-
-  #unblock(attempt: Attempt): void {
-    this.#blocking.get(attempt)?.()
-    if (this.#blocking.delete(attempt) && !this.#stopping) this.#ask()
   }
 
   #report(attempt: Attempt, outcome: Outcome): void {
@@ -250,7 +194,7 @@ export class Worker {
       if (outcome.kind !== 'released') this.#emit('leaseLost', job) // else it went back before
       if (attempt.settled) this.#mayStartAgain(attempt) // one that goes on says so when it has ended
     }
-    const send = (report: Promise<Fate>, onDisk: (fate: Fate) => void) => this.#send(report, { onDisk, onLeaseLost })
+    const send = (report: Promise<Fate>, onDisk: (fate: Fate) => void) => this.#send(report, onDisk, onLeaseLost)
     switch (outcome.kind) {
       case 'lost':
         this.#emit('leaseLost', job)
@@ -279,8 +223,8 @@ export class Worker {
     }
   }
 
-  /** Counts what is not yet on disk, so that `stop` can wait for it. */
-  #send(report: Promise<Fate>, { onDisk, onLeaseLost }: Reporting = {}): void {
+  /** Counts what is not yet on disk, so that `stop` can wait for it. `onLeaseLost`: in place of a warning. */
+  #send(report: Promise<Fate>, onDisk?: (fate: Fate) => void, onLeaseLost?: () => void): void {
     const settled = () => {
       if (--this.#reporting === 0) this.#onReported?.()
     }
@@ -312,7 +256,7 @@ export class Worker {
     } finally {
       this.#signedOff = true
       for (const attempt of this.#running) attempt.lose('The worker has stopped.')
-      for (const stopTimer of [...this.#blocking.values(), ...this.#ending]) stopTimer()
+      this.#overdue.stop()
     }
   }
 

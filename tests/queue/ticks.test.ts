@@ -43,6 +43,34 @@ test("missed 'all': the newest 1,000, oldest first", async () => {
   assert.equal((await ticks()).length, 1000, 'a page')
 })
 
+for (const [missed, down, taken] of [
+  ['once', 2 * day + 1000, [2880]],
+  ['skip', 2 * day + 1000, [2880]],
+  ['skip', 2 * day - 1, [2879]],
+  ['all', 3 * minute + 1000, [1, 2, 3]],
+] as const)
+  test(`a deploy after ${down} ms changes the line, missed '${missed}': what the old one owed is taken`, async () => {
+    const { queue, store, ticks } = await scheduled({ missed })
+    store.clock.advance(down) // nobody has looked yet
+    await queue.schedule('s', '0 4 * * *', 'report', null, { missed })
+    assert.deepEqual(await ticks(), taken)
+    await queue.schedule('s', '0 5 * * *', 'report', null, { missed })
+    assert.deepEqual(await ticks(), taken)
+  })
+
+test('a tick that was refused is lost when its line is changed, and that is told', async () => {
+  const { queue, store, ticks } = await scheduled({ missed: 'once', queue: 'full' })
+  const warnings: string[] = []
+  queue.on('warning', (warning) => warnings.push(String(warning)))
+  await queue.configure('full', { maxDepth: 1 })
+  await queue.submit('other', null, { queue: 'full' })
+  store.advance(minute)
+  await queue.schedule('s', '0 4 * * *', 'report', null, { missed: 'once', queue: 'full' })
+  await new Promise(setImmediate)
+  assert.deepEqual(await ticks(), [])
+  assert.match(warnings.join(), /QUEUE_FULL|Schedule 's'/)
+})
+
 for (const [schedules, down, missed] of [
   [50, 2 * day, 'once'],
   [5, 2 * day, 'all'],

@@ -1,6 +1,7 @@
 import { drains, gateOf, overdueFor, type Verdict, type Candidate as Weighed } from '../../model/company.ts'
 import type { Source } from '../store.ts'
-import { type Db, roomIn } from './db.ts'
+import { roomIn } from './counts.ts'
+import type { Db } from './db.ts'
 import type { Asker } from './delivery.ts'
 import type { Overdue } from './losses.ts'
 

@@ -1,47 +1,16 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import type { Clock, Instant } from '../../model/clock.ts'
 import { type State, states } from '../../model/lifecycle.ts'
-import type { Source, StoreEvent, Totals } from '../store.ts'
+import type { Source, StoreEvent } from '../store.ts'
+import { count, countsOf, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
 import { type Processes, systemProcesses } from './processes.ts'
-
-/** A row of gq_queues as the running transaction sees it; its counts are written back at commit. */
-export interface QueueRow {
-  name: string
-  paused: number
-  max_depth: number | null
-  max_running: number | null
-  max_running_per_key: number
-  keep_succeeded: number | null
-  keep_cancelled: number | null
-  keep_dead: number | null
-  counts: Record<State, number>
-  /** Since the file was made. */
-  totals: Totals
-  /** Jobs counted in or out by this transaction; 0: nothing to write back. */
-  moves: number
-}
-
-type Limit = number | null
-type Counts = [scheduled: number, ready: number, running: number, succeeded: number, dead: number, cancelled: number]
-type Sums = [submitted: number, succeeded: number, failed: number, dead: number, cancelled: number]
-type Columns = [paused: number, depth: Limit, running: Limit, perKey: number, Limit, Limit, Limit, ...Counts, ...Sums]
-/** Of a queue that was never heard of: as the defaults of gq_queues. */
-const unheardOf: Columns = [0, null, null, 1, 86_400_000, 604_800_000, null, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-/** JSON of a queue's totals. */
-export const totalsOf = `json_object('submitted', all_submitted, 'succeeded', all_succeeded, 'failed', all_failed,
-  'dead', all_dead, 'cancelled', all_cancelled)`
 
 /** Name of a line of jobs: those of one queue and one type. */
 export const line = (queue: string, type: string): string => `${queue}\0${type}`
 export const sourceOf = (line: string): Source => {
   const [queue = '', type = ''] = line.split('\0')
   return { queue, type }
-}
-
-/** How many more jobs of a queue may run, over all processes. */
-export function roomIn({ paused, max_running, counts }: QueueRow): number {
-  return paused ? 0 : Math.max(0, (max_running ?? Number.MAX_SAFE_INTEGER) - counts.running)
 }
 
 /**
@@ -139,17 +108,7 @@ export class Db {
       // Somebody has written to the file: that must not keep a job from running.
       if (Object.values(row.counts).some((count) => count < 0)) this.miscounted.add(row.name)
       for (const state of states) row.counts[state] = Math.max(0, row.counts[state])
-      const { scheduled, ready, running, succeeded, dead, cancelled } = row.counts
-      const { totals } = row
-      this.run(
-        `INSERT INTO gq_queues (name, scheduled, ready, running, succeeded, dead, cancelled,
-                                all_submitted, all_succeeded, all_failed, all_dead, all_cancelled, changed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-         ON CONFLICT DO UPDATE SET scheduled = ?2, ready = ?3, running = ?4, succeeded = ?5, dead = ?6, cancelled = ?7,
-           all_submitted = ?8, all_succeeded = ?9, all_failed = ?10, all_dead = ?11, all_cancelled = ?12, changed = ?13`,
-        ...[row.name, scheduled, ready, running, succeeded, dead, cancelled],
-        ...[totals.submitted, totals.succeeded, totals.failed, totals.dead, totals.cancelled, this.nextChange()],
-      )
+      this.run(upsertCounts, ...valuesOf(row), this.nextChange())
     }
   }
 
@@ -214,11 +173,11 @@ export class Db {
     }
   }
 
-  /** Counts `count` jobs out of one state and into another; null is outside the queue. */
-  moved(queue: string, type: string, from: State | null, to: State | null, count = 1): void {
+  /** Counts `jobs` jobs out of one state and into another; null is outside the queue. */
+  moved(queue: string, type: string, from: State | null, to: State | null, jobs = 1): void {
     const row = this.queue(queue)
-    this.#count(row, from, to, count)
-    this.#undo?.push(() => this.#count(row, to, from, -count))
+    count(row, from, to, jobs)
+    this.#undo?.push(() => count(row, to, from, -jobs))
     if (to === 'ready') this.readied.add(line(queue, type))
     if (from === 'running') {
       this.freed = true
@@ -242,39 +201,11 @@ export class Db {
     this.#undo?.push(() => totals.failed--)
   }
 
-  #count(row: QueueRow, from: State | null, to: State | null, count: number): void {
-    const jobs = Math.abs(count)
-    if (from) row.counts[from] -= jobs
-    if (to) row.counts[to] += jobs
-    row.moves += count
-    const [before, after] = count > 0 ? [from, to] : [to, from] // taken back
-    if (before === null) row.totals.submitted += count
-    else if (after === 'succeeded' || after === 'dead' || after === 'cancelled') row.totals[after] += count
-  }
-
   /** The queue's row; one that was never heard of is all zeros, and is written when its first job is counted. */
   queue(name: string): QueueRow {
     const known = this.#queues.get(name)
     if (known) return known
-    const [found = unheardOf] = this.arrays(
-      `SELECT paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead,
-         scheduled, ready, running, succeeded, dead, cancelled,
-         all_submitted, all_succeeded, all_failed, all_dead, all_cancelled
-       FROM gq_queues WHERE name = ?1`,
-      name,
-    ) as Columns[]
-    // By place: to take an object of SQLite's apart by names took 10 us, and 50 us in code that is not hot.
-    const [paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead] = found
-    const limits = { paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead }
-    const [scheduled, ready, running, succeeded, dead, cancelled] = found.slice(7) as Counts
-    const [submitted, ...ended] = found.slice(13) as Sums
-    const row = {
-      name,
-      ...limits,
-      counts: { scheduled, ready, running, succeeded, dead, cancelled },
-      totals: { submitted, succeeded: ended[0], failed: ended[1], dead: ended[2], cancelled: ended[3] },
-      moves: 0,
-    }
+    const row = countsOf(name, this.arrays(selectCounts, name)[0])
     this.#queues.set(name, row)
     return row
   }

@@ -1,22 +1,20 @@
 import type { Clock } from '../../model/clock.ts'
-import { operations } from '../operations.ts'
-import type { Input, Operation, StoreEvent } from '../store.ts'
+import type { Input, StoreEvent } from '../store.ts'
 import { admit } from './admission.ts'
 import { answerAll, writes } from './answer.ts'
 import { App } from './app.ts'
 import type { Condition } from './condition.ts'
 import { whileBusy } from './connection.ts'
+import { Crew } from './crew.ts'
 import type { Db } from './db.ts'
 import { Gaps } from './gaps.ts'
-import { Leases } from './leases.ts'
-import { mustKnowSchema } from './newer.ts'
+import { Others } from './others.ts'
 import { type Done, type Plan, plain, type Round } from './plan.ts'
 import type { Reply, Request } from './request.ts'
 import { preview } from './schedules.ts'
 import { Tallies } from './tallies.ts'
-import { Terms } from './terms.ts'
 import { Upkeep } from './upkeep.ts'
-import { type Assigned, Waiting } from './waiting.ts'
+import { Waiting } from './waiting.ts'
 import { countsWrong } from './warning.ts'
 import { releaseSome } from './workers.ts'
 
@@ -32,18 +30,12 @@ export class Rounds {
   readonly #emit: (events: StoreEvent[]) => void
   readonly #tends: boolean
   readonly #waiting = new Waiting()
-  readonly #workers = new Set<number>()
-  /** Workers reached over the network: what they run is theirs to renew. */
-  readonly #remotes = new Set<number>()
-  readonly #leases = new Leases()
-  readonly #terms = new Terms()
+  readonly #crew = new Crew()
   readonly #gaps: Gaps
   readonly #upkeep: Upkeep
   readonly #app: App
   readonly #tallies = new Tallies()
-  #dataVersion = 0
-  /** Another connection has committed since jobs were last admitted, or some were left: to look takes 15 us, half a submission's time. */
-  #mayBeNew = true
+  readonly #others = new Others()
 
   constructor(
     clock: Clock,
@@ -57,14 +49,14 @@ export class Rounds {
     this.#emit = emit
     this.#app = new App(asksApp, () => emit([{ event: 'ping' }]))
     this.#gaps = new Gaps(clock, (ms, monotonic) => {
-      this.#terms.skip(ms, monotonic)
-      this.#waiting.skip(ms)
+      this.#crew.terms.skip(ms, monotonic)
+      this.#waiting.company.skip(ms)
     })
-    this.#upkeep = new Upkeep(clock, condition, this.#gaps, this.#terms)
+    this.#upkeep = new Upkeep(clock, condition, this.#gaps, this.#crew.terms)
   }
 
   get isAtWork(): boolean {
-    return this.#tends || this.#workers.size > 0
+    return this.#tends || this.#crew.own.size > 0
   }
 
   /** Nobody here waits for what others commit. */
@@ -74,7 +66,7 @@ export class Rounds {
 
   /** Workers that are known to live: those of this process, and those with a request that waits. */
   get #present(): number[] {
-    return [...this.#workers, ...this.#waiting.workers()]
+    return [...this.#crew.own, ...this.#waiting.workers()]
   }
 
   /** Handles a request that needs no transaction now, and adds what it settles to `replies`. False for any other request. */
@@ -83,7 +75,7 @@ export class Rounds {
     if (settled) replies.push(...settled)
     else if (request.operation === 'vitals') this.#tallies.ask(request.seq)
     else if (request.operation === 'progress')
-      replies.push(this.#leases.progress(request as Request<'progress'>, this.#clock.monotonic()))
+      replies.push(this.#crew.leases.progress(request as Request<'progress'>, this.#clock.monotonic()))
     else if (request.operation === 'unregister') replies.push(...this.#waiting.forgetWorker(request.input as number))
     return settled !== null || request.operation === 'progress' || request.operation === 'vitals'
   }
@@ -94,19 +86,15 @@ export class Rounds {
     this.#gaps.check(now)
     this.#upkeep.began(now)
     const isDue = now >= this.#upkeep.checkAt
-    const version = whileBusy(() => this.#versionOutside(db))
-    const changed = version !== this.#dataVersion // another connection has committed since this was last asked
-    this.#dataVersion = version
-    this.#mayBeNew ||= changed
-    const othersChanged = changed || (isDue && this.#waiting.isDue(now))
+    const changed = whileBusy(() => this.#others.haveCommitted(db))
+    const othersChanged = changed || (isDue && this.#waiting.company.isDue(now))
     if (othersChanged) whileBusy(() => this.#waiting.findReady(db))
     const found = isDue && whileBusy(() => this.#upkeep.look(db, this.#present))
     const reaping = this.isAtWork && (found || this.#upkeep.isRetentionBehind(now))
     if (reaping) whileBusy(() => this.#upkeep.planTicks(db))
-    if (othersChanged || reaping)
-      this.#tell(whileBusy(() => this.#leases.news(db, [...this.#workers, ...this.#remotes])))
+    if (othersChanged || reaping) this.#tell(whileBusy(() => this.#crew.leases.news(db, this.#crew.all)))
     this.#gaps.check(now)
-    const progressDue = this.isAtWork && this.#leases.owesProgress(now)
+    const progressDue = this.isAtWork && this.#crew.leases.owesProgress(now)
     return { ...plain, reaping, othersChanged, progressDue, probing: this.#condition.blocked }
   }
 
@@ -125,7 +113,7 @@ export class Rounds {
   /** The app's thread has called, so it lives. True when its workers, which were passed over, may have jobs again. */
   appLives(): boolean {
     const owed = this.#app.lives(this.#clock.monotonic())
-    if (owed) for (const worker of this.#workers) this.#waiting.tryAgain(worker)
+    if (owed) for (const worker of this.#crew.own) this.#waiting.tryAgain(worker)
     return owed
   }
 
@@ -138,7 +126,7 @@ export class Rounds {
   #tell(events: StoreEvent[]): void {
     this.#emit(events)
     const lost = events.filter((event) => event.event === 'leaseLost')
-    this.#waiting.goOn(lost, this.#clock.monotonic())
+    this.#waiting.company.goOn(lost, this.#clock.monotonic())
   }
 
   /** Ms until the next tick, at most `most`; infinity when nothing here waits for one. `deferred`: outcomes to be stored. */
@@ -147,10 +135,9 @@ export class Rounds {
     return this.isAtWork ? Math.max(1, Math.min(most, this.#upkeep.nextAt - this.#clock.monotonic())) : most
   }
 
-  /** `data_version` can only be compared within one connection; after a reconnect, treat everything in the file as changed. */
+  /** After a reconnect or a rollback, what memory knows of the file may not be in it. */
   assumeAllChanged(): void {
-    this.#dataVersion = -1
-    this.#mayBeNew = true
+    this.#others.forget()
     this.#waiting.forgetLines()
   }
 
@@ -165,21 +152,14 @@ export class Rounds {
    */
   ofAnotherFile(epoch: string, deferred: Request[]): Request[] {
     this.loseAll()
-    this.#workers.clear()
-    this.#remotes.clear()
+    this.#crew.clear()
     this.#waiting.areOf(epoch)
     return deferred.map((request) => ({ ...request, epoch: request.epoch ?? epoch }))
   }
 
   /** Tells the handlers of this process that their leases are over: it can renew and report nothing more. */
   loseAll(): void {
-    this.#emit(this.#leases.loseAll())
-  }
-
-  #versionOutside(db: Db): number {
-    const { data_version: version } = db.get<{ data_version: number }>('PRAGMA data_version')!
-    if (version !== this.#dataVersion) mustKnowSchema(db)
-    return version
+    this.#emit(this.#crew.leases.loseAll())
   }
 
   /** Runs requests and the tasks of a round in one transaction, and leases jobs to workers that wait. */
@@ -231,28 +211,28 @@ export class Rounds {
     const at = this.#clock.monotonic() // read under the lock: no other process can renew a lease between this and its judgement
     this.#gaps.check(plan.before)
     // Another process may have made jobs of a higher class ready since the last tick: then every line is looked at.
-    const version = this.#versionOutside(db) // a newer schema is found here, too
-    const everywhere = version !== this.#dataVersion || othersChanged
+    const { version, changed } = this.#others.peek(db) // a newer schema is found here, too
+    const everywhere = changed || othersChanged
     if (plan.proving) {
       db.nextSequence() // only a write proves that writing works
-      this.#leases.giveBackUntold(db, [...this.#workers])
+      this.#crew.leases.giveBackUntold(db, [...this.#crew.own])
     }
-    if (plan.asked) this.#leases.writeProgress(db)
+    if (plan.asked) this.#crew.leases.writeProgress(db)
     // Before jobs are leased: a job that another process took must not start here beside its handler that still runs.
-    const takenElsewhere = writing && everywhere ? this.#leases.lostAmong(db, [...this.#workers, ...this.#remotes]) : []
-    if (takenElsewhere.length > 0) this.#waiting.goOn(takenElsewhere, at)
+    const takenElsewhere = writing && everywhere ? this.#crew.leases.lostAmong(db, this.#crew.all) : []
+    if (takenElsewhere.length > 0) this.#waiting.company.goOn(takenElsewhere, at)
     db.overAt = (lease) => {
-      const left = this.#terms.left(lease, at)
+      const left = this.#crew.terms.left(lease, at)
       return left === null ? null : db.now + Math.ceil(left)
     }
-    const admitting = writing && (everywhere || plan.reaping || this.#mayBeNew) && admit(db)
+    const admitting = writing && (everywhere || plan.reaping || this.#others.mayHaveInserted) && admit(db)
     const answers = answerAll(db, requests)
     if (leaving !== undefined) releaseSome(db, leaving)
     // After deferred outcomes, or an attempt that ended in time would be taken for one that timed out.
     const behind = this.#upkeep.work(db, plan, () => this.#present, at)
     const isSilent = this.#app.isSilent(at)
     const still = isSilent || this.#app.owesASign || db.appStandsStill
-    const assigned = writing ? this.#waiting.assign(db, everywhere, still ? this.#workers : none) : []
+    const assigned = writing ? this.#waiting.assign(db, everywhere, still ? this.#crew.own : none) : []
     const owesASign = db.appStandsStill || (isSilent && writing && this.#waiting.passedOver)
     const ended = this.#waiting.findEnded(db, othersChanged)
     const starving = plan.watched && this.#waiting.starving(db, assigned)
@@ -264,18 +244,20 @@ export class Rounds {
     const { requests, writing, asked } = plan
     if (writing) {
       this.#gaps.written()
-      this.#mayBeNew = done.admitting
-      if (this.#isAlone) this.#dataVersion = done.version // no look comes, or each submission would look for changes anew
+      this.#others.mayHaveInserted = done.admitting
+      if (this.#isAlone) this.#others.saw(done.version) // no look comes, or each submission would look for changes anew
       this.#waiting.committed(db)
     }
     this.#gaps.check(plan.before)
-    if (asked) this.#leases.progressWritten()
-    this.#followAnswers(requests, done.answers, db.epoch)
+    if (asked) this.#crew.leases.progressWritten()
+    for (const { worker, registered } of this.#crew.follow(requests, done.answers, db.epoch))
+      if (registered) this.#startWork(worker, registered)
+      else this.#forget(worker)
     this.#upkeep.done(db, plan, done.behind, done.admitting, this.isAtWork, done.at)
     const committed = this.#clock.monotonic() // the time of an attempt begins after fsync: a slow disk must not shorten it
-    const lost = [...done.takenElsewhere, ...db.lost].flatMap((lease) => this.#leases.lose(lease))
-    const events = [...db.events, ...lost, ...this.#given(done.assigned, committed)]
-    this.#waiting.goOn(db.goOn, committed)
+    const lost = [...done.takenElsewhere, ...db.lost].flatMap((lease) => this.#crew.leases.lose(lease))
+    const events = [...db.events, ...lost, ...this.#crew.given(done.assigned, committed)]
+    this.#waiting.company.goOn(db.goOn, committed)
     if (events.length > 0) this.#tell(events)
     if (done.owesASign) this.#app.mustShowLife()
     if (plan.proving) this.#condition.unblock()
@@ -285,44 +267,16 @@ export class Rounds {
     if (writing && operations > 0) this.#tallies.grouped(operations)
   }
 
-  /** Notes the leases of jobs that were assigned. Returns what handlers have to hear of earlier leases of these jobs. */
-  #given(assigned: Assigned[], committed: number): StoreEvent[] {
-    const events: StoreEvent[] = []
-    for (const { request, jobs } of assigned) {
-      const isHere = this.#workers.has(request.input.worker)
-      if (!isHere && jobs.length > 0) this.#remotes.add(request.input.worker) // it may have signed on with an earlier server
-      for (const job of jobs) {
-        events.push(...this.#leases.add(job))
-        if (isHere) this.#terms.add(job, committed)
-      }
-    }
-    return events
-  }
-
-  #followAnswers(requests: Request[], answers: Reply[], present: string): void {
-    for (const [i, { operation, input, epoch = present }] of requests.entries()) {
-      if (epoch !== present) continue // issued by a file that was replaced: a lease of this file may have the same id and token
-      const answer = answers[i]!
-      const { ends } = operations[operation as Operation]
-      if (typeof ends === 'function') this.#leases.end(ends(input as never))
-      else if (ends === 'worker') this.#forget(input as number)
-      else if (operation === 'register' && 'value' in answer)
-        this.#startWork(answer.value as number, input as Input<'register'>)
-    }
-  }
-
   #startWork(worker: number, { known, remote }: Input<'register'>): void {
-    if (!this.isAtWork) this.#terms.watchAnew(this.#clock.monotonic()) // an engine without workers watches no leases
+    if (!this.isAtWork) this.#crew.terms.watchAnew(this.#clock.monotonic()) // an engine without workers watches no leases
     if (known !== undefined) this.#forget(known) // the worker's earlier id may be another worker's by now
-    if (remote !== undefined) this.#remotes.add(worker)
-    else this.#workers.add(worker)
+    this.#crew.add(worker, remote !== undefined)
     this.#condition.checkSoon() // space is set aside before the first job runs
     this.#upkeep.checkAt = 0 // the leases that it has from before are watched from now on
   }
 
   #forget(worker: number): void {
     this.#waiting.forgetCompany(worker)
-    this.#workers.delete(worker)
-    this.#remotes.delete(worker)
+    this.#crew.forget(worker)
   }
 }

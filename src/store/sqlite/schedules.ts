@@ -7,9 +7,13 @@ import type { Db } from './db.ts'
 import { type Identity, isSame } from './processes.ts'
 import type { Request } from './request.ts'
 import { submit } from './submit.ts'
+import { planOwed, takeOwed } from './ticks.ts'
 import { isWorking, type WorkerOf, workerColumns } from './workers.ts'
 
-/** Defines a schedule, or updates it: its ticks go on from now if they changed, else from where they were. */
+/**
+ * Defines a schedule, or updates it: its ticks go on from now if they changed, else from where they were. What the old
+ * line owes is taken first.
+ */
 export function setSchedule(db: Db, settings: ScheduleSettings): null {
   const { name, cron, timezone, spec, payload, missed, overlap } = settings
   const next = nextTime(cron, timezone, db.now)
@@ -20,6 +24,7 @@ export function setSchedule(db: Db, settings: ScheduleSettings): null {
   // A line that has ended may be defined again: else the program that has it in its code would not start any more.
   if (next === null && !found?.same)
     throw invalid(`'${cron}' in time zone '${timezone}' has no next tick: no such time comes again: correct the line.`) // biome-ignore format: long
+  takeOwed(db, settings)
   db.soonest = Math.min(db.soonest, next ?? db.soonest)
   const { me, isAlive } = db.processes
   const others = (JSON.parse(found?.by ?? '[]') as Identity[]).filter((one) => isAlive(one) && !isSame(one, me))
@@ -57,6 +62,7 @@ export function preview(db: Db, now: Instant, requests: Request[]): void {
       const { name } = input as ScheduleSettings
       const { cron, timezone } = operation === 'setSchedule' ? (input as ScheduleSettings) : find(db, name)
       nextTime(cron, timezone, now)
+      if (operation === 'setSchedule') planOwed(db, now, input as ScheduleSettings)
     } catch {
       // as told above
     }

@@ -1,3 +1,4 @@
+import type { Instant } from '../../model/clock.ts'
 import { type GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
 import { endsByItself, fateOf, isOutdated, isPlanOf, type Plan, planOf, replacedTick, standingAfter, type Ticking } from '../../model/schedule.ts' // biome-ignore format: long
@@ -70,6 +71,37 @@ export function nextTick(db: Db): number | null {
   return db.get<{ at: number | null }>(
     `SELECT MIN(next_at) AS at FROM gq_schedules WHERE paused = 0 AND next_at IS NOT NULL`,
   )!.at
+}
+
+/** What an operation that changes the line of a schedule found it to owe, before the write lock was taken. */
+const planned = new WeakMap<object, Plan>()
+
+const selectOwing = `SELECT name, cron, timezone, spec, payload, missed, overlap, next_at AS nextAt, owed_at AS owedAt,
+    last_job AS lastJob, problem
+  FROM gq_schedules
+  WHERE paused = 0 AND (next_at <= ?1 OR owed_at IS NOT NULL) AND name = ?2 AND (cron <> ?3 OR timezone <> ?4)`
+
+const owing = (db: Db, now: Instant, { name, cron, timezone }: ScheduleSettings): Row | undefined =>
+  db.get<Row>(selectOwing, now, name, cron, timezone)
+
+/** Computes what `takeOwed` takes, on reads. */
+export function planOwed(db: Db, now: Instant, settings: ScheduleSettings): void {
+  const row = owing(db, now, settings)
+  if (row) planned.set(settings, planOf(row, now))
+}
+
+/** The line of a schedule is about to change: the ticks of the old one that nobody has taken are taken now, or told to be lost. */
+export function takeOwed(db: Db, settings: ScheduleSettings): void {
+  const row = owing(db, db.now, settings)
+  if (!row) return
+  const known = planned.get(settings)
+  const plan = known && isPlanOf(known, row) && !isOutdated(known, db.now) ? known : planOf(row, db.now)
+  fire(db, row, plan, null, Number.POSITIVE_INFINITY)
+  const left = db.get<{ tick: Instant; problem: string }>(
+    `SELECT owed_at AS tick, problem FROM gq_schedules WHERE name = ?1 AND owed_at IS NOT NULL`,
+    row.name,
+  )
+  if (left) lose(db, row.name, left.tick, JSON.parse(left.problem) as Problem)
 }
 
 /** Takes the ticks of one schedule until the step is over: false when some are left, which the plan then starts with. */

@@ -37,7 +37,7 @@ export class Waiting {
   readonly #lines = new Map<string, Set<number>>()
   readonly #known = new Known()
   /** For which jobs others are held back. */
-  readonly #company = new Company((worker, { queue, type }) => {
+  readonly company = new Company((worker, { queue, type }) => {
     const waits = this.#waitsFor(worker, line(queue, type))
     return waits && this.#pending.get(worker)!.input.slots > 0 // a worker that stops asks with no slots
   })
@@ -118,24 +118,9 @@ export class Waiting {
       if (request.lines) request.lines = this.#known.of(request.input.worker, request.input.sources)
   }
 
-  /** This process stood still for `ms`. */
-  skip(ms: number): void {
-    this.#company.skip(ms)
-  }
-
-  /** Whether time alone has changed what the workers of a process may take. */
-  isDue(monotonic: number): boolean {
-    return this.#company.isDue(monotonic)
-  }
-
-  /** These handlers still run although their leases are over: from `monotonic` on they have time to stop. */
-  goOn(leases: readonly { id: number; token: number }[], monotonic: number): void {
-    this.#company.goOn(leases, monotonic)
-  }
-
   /** The worker is gone. */
   forgetCompany(worker: number): void {
-    this.#company.forget(worker)
+    this.company.forget(worker)
     this.#known.forget(worker)
   }
 
@@ -201,7 +186,7 @@ export class Waiting {
     // Jobs that a worker never received go back before any are leased: it may be another worker's turn.
     for (const worker of this.#untried) confirmReceived(db, this.#pending.get(worker)!)
     this.#known.applyOwn(db, this.#asking())
-    const everywhere = othersChanged || this.#company.isFree(db.begunAt)
+    const everywhere = othersChanged || this.company.isFree(db.begunAt)
     const empty = new Set<string>() // lines without a ready job: each is read once, though thousands of requests may wait for it
     for (const request of this.#worthATry(db, everywhere, empty)) {
       const isPassedOver = passOver.has(request.input.worker)
@@ -235,7 +220,7 @@ export class Waiting {
     const asker = askerOf(db, request)
     if (!asker) return { request, jobs: [], error: unknownWorker() }
     const slots = slotsOf(request.input, asker)
-    const jobs = lease(db, { ...request.input, slots }, asker, lines, this.#company, ({ queue, type }) =>
+    const jobs = lease(db, { ...request.input, slots }, asker, lines, this.company, ({ queue, type }) =>
       empty.add(line(queue, type)),
     )
     if (!jobs) this.#full.add(worker)
