@@ -104,7 +104,10 @@ export class SimulatedProcess {
   interrupted = false
   #lockedAt: Moment[] = []
   #lockedAfterGap = false
+  /** Of its transactions in a row, how many may have followed a gap. */
   #gapsInARow = 0
+  /** Ms that have passed since the last of them while it could do nothing. */
+  #unplanned = 0
   readonly #machine: Machine
   #engine: Engine | undefined
   #db: FaultyDb | undefined
@@ -155,7 +158,8 @@ export class SimulatedProcess {
       between: (sql: string) => this.#machine.between(this.pid, sql),
       began: () => {
         this.#lockedAt.push(this.#moment)
-        this.#gapsInARow = this.afterGap ? this.#gapsInARow + 1 : 0
+        this.#gapsInARow = this.afterGap || this.#unplanned > 1000 ? this.#gapsInARow + 1 : 0
+        this.#unplanned = 0
         this.#lockedAfterGap ||= this.afterGap && this.#gapsInARow <= mostGapsInARow
         this.afterGap = false
       },
@@ -251,6 +255,7 @@ export class SimulatedProcess {
   passed(ms: number, lockIsHeld: boolean, allStand = false): void {
     if (allStand) this.afterGap = true
     if (this.inCall) this.#inCallFor += ms
+    if (allStand || this.inCall || !this.awake) this.#unplanned += ms
     if (allStand || !this.awake || (this.inCall && !this.isWaiting)) this.life.stopped += ms
     else if (!this.inCall) {
       this.life.watched += ms
