@@ -300,6 +300,7 @@ export class World {
       this.advance(Math.min(wait, 2500), longestUnseen, 1)
     }
     for (const process of this.processes) {
+      this.call(process, 'execute') // what was asked last
       must(process.status === 'ok', 'a store recovers by itself', () => process.status)
       for (const { operation, input } of process.asked.values())
         must(operation === 'lease', 'every request is answered', () => [operation, input])

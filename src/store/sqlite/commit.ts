@@ -1,6 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
-import { isQueueError } from '../../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { StoreEvent, StoreHealth } from '../store.ts'
 import { outcomes, writes } from './answer.ts'
 import { runningBy } from './claim.ts'
@@ -212,9 +212,13 @@ export class Engine {
 
   /** Answers every request that waits with an error: nothing is read or written here any more. */
   #refuseAll(requests: Request[]): Reply[] {
-    const seqs = [...this.#deferred.splice(0), ...requests].map(({ seq }) => seq)
     const error = this.#condition.refusal()
-    return [...seqs, ...this.#rounds.giveUp()].map((seq) => ({ seq, error }))
+    const { code, message } = error
+    const says = `${message} Whether an earlier try has stored this outcome is not known.`
+    const notKnown = new GopherQueueError(code, says, { accepted: 'unknown' }) // its COMMIT may have failed after all was on disk
+    const tried = this.#deferred.splice(0).map(({ seq }) => ({ seq, error: notKnown }))
+    const seqs = [...requests.map(({ seq }) => seq), ...this.#rounds.giveUp()]
+    return [...tried, ...seqs.map((seq) => ({ seq, error }))]
   }
 
   #reconnect(): void {

@@ -192,6 +192,11 @@ export class Rounds {
   #transact(db: Db, plan: Plan): Done {
     try {
       db.begin(plan.writing ? 'write' : 'read')
+    } catch (error) {
+      this.#gaps.check(plan.before) // no lease could be renewed while it waited for the lock
+      throw error
+    }
+    try {
       if (plan.writing) this.#condition.walMustBeWhole('no')
       const done = this.#work(db, plan)
       db.commit()
