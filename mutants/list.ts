@@ -115,7 +115,7 @@ export const mutants: Mutant[] = [
     edits: [
       [
         'store/sqlite/answer.ts',
-        'return run.map((request) => answer(db, request))',
+        'return alike.map((request) => answer(db, request))',
         'return run.map(({ seq }) => ({ seq, error: error as GopherQueueError }))',
       ],
     ],

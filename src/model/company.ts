@@ -27,8 +27,8 @@ export interface AfterLoss {
  */
 export function afterLoss({ tries, maxAttempts, company, losses }: LostJob, others: number | null): AfterLoss {
   const isLast = tries >= maxAttempts
-  // Its process held no more others than it allows: any beyond them were handlers that went on after their attempts. They
-  // may go on for ever, and then a job that is lost each time would never be alone.
+  // The claim gives it no more than `company` others. Any above that are handlers that outlived their attempts: they may
+  // run for ever, and then a job that kills its process each time would never be found alone.
   const beside = others === null ? null : Math.min(others, company ?? others)
   if (beside === 0) {
     const row = losses + 1
@@ -60,7 +60,10 @@ export interface Candidate {
   company: number | null
 }
 
-/** 'pass' leaves it to wait for the job that others are held back for; after 'stop' and 'wait' there is no further: 'wait' is that job from now on. */
+/**
+ * 'take': it may start. 'pass': it stays back for the job that waits for room, and the next candidate is asked. 'stop': no
+ * further candidate may start. 'wait': it is the job that waits for room from now on, and no further candidate may start.
+ */
 export type Verdict = 'take' | 'pass' | 'stop' | 'wait'
 
 /**

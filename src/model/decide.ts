@@ -13,6 +13,7 @@ import { type Lost, ranOutOf } from './loss.ts'
 export interface Changes {
   state: State
   attempt?: number
+  /** The number of the last attempt before the present budget: those after it count towards `maxAttempts`. */
   budgetFrom?: number
   runAt?: Instant | null
   deadline?: Instant | null
@@ -139,7 +140,7 @@ export function ranOut(job: Running, now: Instant): Decision {
   return { ...failed(job, timeout, now, null), tells: 'reclaimed' }
 }
 
-/** The process of an attempt was lost. One that is not charged keeps its number; the budget grows instead. */
+/** The process of an attempt was lost. If that is not charged, `budgetFrom` moves up by one, so that one more attempt is left. */
 export function lost(job: Running, { error, others, lossId, isUnheard }: Lost, now: Instant): Decision {
   const { maxAttempts, company: allowed, losses: before } = job
   const known = { tries: triesOf(job), maxAttempts, company: allowed, losses: before }

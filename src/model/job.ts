@@ -124,7 +124,7 @@ export interface Job<Payload = unknown, Result = unknown> {
   visibilityTimeout: number
   /** When it becomes ready; only in state `scheduled`. */
   runAt: Instant | null
-  /** No attempt starts from then on: dead (`expired`) if it waits then, also for a retry. A retry after it removes it. */
+  /** No attempt starts from then on: a job that waits then, also for a retry, ends dead (`expired`). An operator's `retry` after that instant removes it. */
   deadline: Instant | null
   /** When it was submitted. */
   createdAt: Instant

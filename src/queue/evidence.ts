@@ -78,7 +78,7 @@ function attempted<T>(look: () => T): T | string {
   }
 }
 
-/** The texts one below the other, in 8 KiB: the longest give way, so that each is told. */
+/** The texts one below the other, in 8 KiB: the shortest stay whole, and the others share what is left. */
 function fitted(parts: string[]): string {
   const sizes = parts.map((part) => Buffer.byteLength(part) + 1)
   let room = bytes - parts.length

@@ -8,6 +8,7 @@ import type { Stats, Vitals, WorkerRegistration } from './stats.ts'
 /**
  * Everything a store can be asked. Each is atomic, and durable when it answers. By these rows requests are grouped, held or
  * refused, leases ended, operators' doings written down, calls checked and documented, and sent by our own client.
+ * (The spreads keep short properties on one line.)
  */
 export const operations = {
   submit: row<jobs.Submission, jobs.Submitted>()({

@@ -49,7 +49,7 @@ export type Row<I> = Kind<I> &
     fields?: Make<Record<string, TSchema>>
   }
 
-/** A row of an operation that takes I and answers with O. */
+/** A row of an operation that takes I and answers with O; `does` has no value, and carries these types. */
 export const row =
   <I, O>() =>
   <const R extends Row<I>>(said: R): R & { does?: (input: I) => O } =>

@@ -41,22 +41,22 @@ export const outcomes = new Set(named('outcome').map(([name]) => name))
 export function answerAll(db: Db, requests: Request[]): Reply[] {
   const answers: Reply[] = []
   for (let i = 0; i < requests.length; ) {
-    const run = alikeFrom(requests, i)
-    answers.push(...(run.length > 1 ? submitTogether(db, run) : [answer(db, requests[i]!)]))
-    i += Math.max(1, run.length)
+    const alike = alikeFrom(requests, i)
+    answers.push(...(alike.length > 1 ? submitTogether(db, alike) : [answer(db, requests[i]!)]))
+    i += Math.max(1, alike.length)
   }
   return answers
 }
 
-/** As one bulk, which costs a third of as many single inserts; alone if they do not all fit. */
-function submitTogether(db: Db, run: Request<'submit'>[]): Reply[] {
+/** As one bulk, which costs a third of as many single inserts. If that is refused, its savepoint has undone it, and each is tried alone. */
+function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
   try {
-    const payloads = run.map(({ input }) => input.payloads[0]!)
-    const { ids } = submit(db, { ...run[0]!.input, payloads })
-    return run.map(({ seq }, i) => ({ seq, value: { ids: [ids[i]!], duplicates: [] } }))
+    const payloads = alike.map(({ input }) => input.payloads[0]!)
+    const { ids } = submit(db, { ...alike[0]!.input, payloads })
+    return alike.map(({ seq }, i) => ({ seq, value: { ids: [ids[i]!], duplicates: [] } }))
   } catch (error) {
     if (isStorageFault(error) || !db.connection.isTransaction) throw error
-    return run.map((request) => answer(db, request))
+    return alike.map((request) => answer(db, request))
   }
 }
 

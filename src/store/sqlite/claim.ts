@@ -66,7 +66,7 @@ function choose(
     if (roomOf(source.queue) === 0) continue
     const verdict = gate?.(candidate) ?? 'take'
     if (verdict === 'take') taken.push(id)
-    if (verdict === 'stop' || (passed && verdict === 'take')) return { taken, heldBack: true } // those passed over come first now
+    if (verdict === 'stop' || (passed && verdict === 'take')) return { taken, heldBack: true } // the job of another line now precedes those passed over, which come first at the next claim
     if (verdict === 'pass') passed = true
     else took(source.queue)
   }

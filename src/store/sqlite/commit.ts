@@ -182,6 +182,7 @@ export class Engine {
         const left = ways ?? this.#condition.waysToMakeRoom(this.#db)
         while (left.length > 0) if (left.shift()!()) return [...replies, ...this.#attempt(now, how, left)]
       }
+      // A group of reads has no writes beside it, see `groupsOf`: it is tried once more.
       const reads = now.filter(({ operation }) => !(operation in writes))
       const refused = this.#refuse(resting ? now : now.filter((request) => !reads.includes(request)), error)
       if (resting) return [...replies, ...refused]
@@ -190,10 +191,13 @@ export class Engine {
     }
   }
 
-  /** The transaction failed, and is taken to have stored nothing. Outcomes are deferred, all other requests refused. */
+  /**
+   * The transaction failed. Memory goes on as if nothing were stored; who asked is told 'unknown' if COMMIT had begun.
+   * Outcomes are deferred, all other requests refused.
+   */
   #refuse(requests: Request[], error: unknown): Reply[] {
     const cause = errorInUse(error, 'no')
-    const full = cause.code === 'STORAGE_FULL' // the commit frame did not fit into the WAL: no recovery can find it
+    const full = cause.code === 'STORAGE_FULL' // the commit frame, which is the last one written, did not fit into the WAL: no recovery finds it
     const failure = this.#db.committing && !full ? errorInUse(error, 'unknown') : cause
     const fault = isStorageFault(error) || isQueueError(error)
     if (fault) this.#condition.block(cause)

@@ -145,7 +145,7 @@ export class Condition {
   unblock(): void {
     if (this.blocked) this.changed = true
     this.blocked = false
-    if (!this.has('STORAGE_FULL')) this.#delay = retries.first // else what has room now and then would be told each time
+    if (!this.has('STORAGE_FULL')) this.#delay = retries.first // else a disk with room now and then would have each failure told anew
     for (const code of this.#causes.keys())
       if (code !== 'STORAGE_FULL' && !failures.has(code)) this.#causes.delete(code)
   }

@@ -112,7 +112,10 @@ export class Db {
     }
   }
 
-  /** By it other processes find the queues that this transaction changes: an id or event number of it, or else the last before it. */
+  /**
+   * What a queue's `changed` says when this transaction changes it: its first id or event number, or the last one before it.
+   * Other processes read the queues whose `changed` is at least the last that they saw.
+   */
   nextChange(): number {
     this.change ??= this.sequence()
     return this.change

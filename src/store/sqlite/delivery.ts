@@ -35,8 +35,9 @@ export const unknownWorker = (): GopherQueueError =>
 /** Who asks for jobs, as the file knows it: in one statement, since each lease begins with it. */
 export interface Asker {
   lost_answers: number
+  /** Number of the last request that got jobs; judged once no answer to it can still arrive. */
   asked: number | null
-  /** It had begun to stop, its process is counted as lost, or it was seen later than now: what a worker that takes jobs is not. */
+  /** Its row says that it is stopping, lost, or was seen in the future: one that takes jobs is none of these, and is corrected. */
   isBack: 0 | 1
   /** Names its process. */
   instance: string

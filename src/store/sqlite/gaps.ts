@@ -44,8 +44,8 @@ export class Gaps {
   check(since: number): void {
     const now = this.#clock.monotonic()
     const from = Math.max(Math.min(since, this.#expectedAt), this.#skippedTo)
-    const goesOn = this.#skippedTo > since // there was a gap since then, and this is the rest of it
-    if (now - from <= leastGap && !goesOn) return
+    const isRestOfGap = this.#skippedTo > since
+    if (now - from <= leastGap && !isRestOfGap) return
     this.#isOpen = true
     this.#skippedTo = now
     this.#skip(now - from, now)

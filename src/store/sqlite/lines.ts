@@ -177,6 +177,7 @@ export class Lines {
     }
   }
 
+  /** A line that is met first is read, and queued again under the place of its first job; a candidate comes out the next time. */
   #next(merge: Merge): Candidate | undefined {
     const { room, before, excluded, looked, awaited } = merge
     for (;;) {

@@ -11,7 +11,7 @@ export interface Round {
   opening: boolean
   /** Another connection has committed since the last look: any row may have changed. */
   othersChanged: boolean
-  /** The last write failed: tests whether writing works again, also when nobody asks for a write. */
+  /** The last write failed: a reason to write although nobody asks. */
   probing: boolean
   /** Progress of handlers has waited long enough for a transaction to travel in. */
   progressDue: boolean
@@ -30,7 +30,7 @@ export interface Plan extends Round, Share {
   writing: boolean
   /** Somebody asks for the vitals. */
   watched: boolean
-  /** The last write failed: this one shows whether writing works. */
+  /** The last write failed: if this one succeeds, the fault is over. */
   proving: boolean
   /** When it was planned, on the monotonic clock. */
   before: number

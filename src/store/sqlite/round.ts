@@ -244,7 +244,10 @@ export class Rounds {
     return { at, version, answers, assigned, ended, takenElsewhere, behind, admitting, starving, owesASign }
   }
 
-  /** Updates memory after COMMIT: had it been done before, a failed COMMIT would leave memory ahead of the file. */
+  /**
+   * Updates memory after COMMIT: before, a failed COMMIT would leave memory ahead of the file. Only hints for the next claim
+   * change earlier (who is full, held back or read); after a rollback all are tried again.
+   */
   #follow(db: Db, plan: Plan, done: Done): void {
     const { requests, writing, asked } = plan
     if (writing) {

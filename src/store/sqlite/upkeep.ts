@@ -100,7 +100,7 @@ export class Upkeep {
     return (room !== null || sparePages(db, false) > 0) && db.uncheckpointed() === 0 && { room }
   }
 
-  /** Does the share within a transaction. True when it left some. */
+  /** Does the share within a transaction. True when it left some. `present` is asked only where leases are judged. */
   work(db: Db, { reaping, opening, pruning, shrinking }: Share, present: () => number[], at: number): boolean {
     let behind = pruning && prune(db)
     if (reaping) behind = this.#reap(db, present(), at, opening)

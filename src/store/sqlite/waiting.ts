@@ -230,7 +230,10 @@ export class Waiting {
     return { request, jobs }
   }
 
-  /** In order: requests not yet tried, those that may have a slot again, and those for lines in which a job became ready. */
+  /**
+   * In order: requests not yet tried, those that may have a slot again, and those for lines in which a job became ready.
+   * Merges rows of workers by their place; the row with key '' has those that are worth a try whatever the line.
+   */
   *#worthATry(db: Db, everywhere: boolean, empty: ReadonlySet<string>): Generator<PendingLease> {
     const full = db.freed || everywhere ? this.#full : []
     const some = [...this.#untried, ...full].map((worker) => this.#pending.get(worker)!)

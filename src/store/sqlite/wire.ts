@@ -16,7 +16,7 @@ interface Successes {
   tokens: number[]
   results: string[]
 }
-/** A request whose sources are those of the list of that number; the first with it brings them. */
+/** `list` stands for the sources, which the first request with that number carries. */
 type Listed = Request<'lease'> & { list: number }
 export type Requests = (Request | Successes | Listed)[]
 
