@@ -116,7 +116,7 @@ export const mutants: Mutant[] = [
       [
         'store/sqlite/answer.ts',
         'return alike.map((request) => answer(db, request))',
-        'return run.map(({ seq }) => ({ seq, error: error as GopherQueueError }))',
+        'return alike.map(({ seq }) => ({ seq, error: error as GopherQueueError }))',
       ],
     ],
     tests: ['tests/queue/submit.test.ts'],
@@ -831,6 +831,24 @@ export const mutants: Mutant[] = [
     breaks: 'gives a job back for ever whose answer never arrives',
     edits: [['model/loss.ts', 'undelivered < mostUndelivered', 'undelivered < 1e9']],
     tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'line-forgets',
+    breaks: 'drops what a schedule owes when a deploy changes its line',
+    edits: [['store/sqlite/schedules.ts', '  takeOwed(db, settings)\n', '']],
+    tests: ['tests/queue/ticks.test.ts'],
+  },
+  {
+    name: 'denied-outcome',
+    breaks: 'says of an outcome that may be on disk that nothing happened',
+    edits: [[commit, "new GopherQueueError(code, says, { accepted: 'unknown' })", 'new GopherQueueError(code, says)']],
+    tests: ['tests/store/outcomes.test.ts'],
+  },
+  {
+    name: 'forgetful-wait',
+    breaks: 'reads all lines anew after a wait for the write lock',
+    edits: [[round, '// no lease could be renewed while it waited for the lock', '\n      this.assumeAllChanged()']],
+    tests: ['tests/store/busy.test.ts'],
   },
   {
     name: 'unheard-stands',
