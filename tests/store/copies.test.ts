@@ -23,14 +23,14 @@ function fileFor(t: TestContext): string {
   return folder.file('jobs.db')
 }
 
-/** POSIX locks of this process on the file and its -shm. */
+/** POSIX locks of this process on the file and its -shm. The kernel lists one twice when others lock meanwhile. */
 function locksOn(path: string): string[] {
   const files = [path, `${path}-shm`].filter((name) => existsSync(name)).map((name) => `:${statSync(name).ino}`)
-  return readFileSync('/proc/locks', 'utf8')
+  const held = readFileSync('/proc/locks', 'utf8')
     .split('\n')
     .map((line) => line.replace(/^\d+: /, ''))
     .filter((line) => line.includes(` ${process.pid} `) && files.some((file) => line.includes(`${file} `)))
-    .sort()
+  return [...new Set(held)].sort()
 }
 
 const digest = (path: string) =>
