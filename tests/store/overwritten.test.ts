@@ -7,6 +7,7 @@ import { jobSpec } from '../../src/model/job.ts'
 import { Checkpoints } from '../../src/store/sqlite/checkpoints.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
 import { Db } from '../../src/store/sqlite/db.ts'
+import { systemDisk } from '../../src/store/sqlite/disk.ts'
 import { FileGuard } from '../../src/store/sqlite/guard.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { temporaryFolder } from '../support/folder.ts'
@@ -225,4 +226,23 @@ test('a WAL that a reader keeps out of the file is a cause of health with who ma
   assert.equal(look()?.code, 'CHECKPOINTS_FAIL')
   t.mock.restoreAll()
   assert.equal(look(), null)
+})
+
+test('a WAL that is moved away with its file overwritten is not brought into the other file', { skip }, (t) => {
+  const rig = new Rig(t)
+  rig.submit(40)
+  const engine = new Engine(rig.path, rig.clock, { guard: new FileGuard(rig.path), disk: systemDisk(rig.path, 0) })
+  rig.beside.exec('PRAGMA wal_checkpoint(PASSIVE)')
+  rig.clock.advance(1000)
+  engine.tick()
+  rig.submit(5)
+  rig.beside.exec('PRAGMA wal_checkpoint(PASSIVE)') // the first look after it cannot tell alone
+  rig.submit(5)
+  execFileSync('sh', ['-c', `cat ${rig.other} > ${rig.path}; mv ${rig.path}-wal ${rig.path}-wal-kept`])
+  rig.clock.advance(1000)
+  engine.tick()
+  const [there, put] = execFileSync('sha256sum', [rig.path, rig.other], { encoding: 'utf8' }).match(/^\S+/gm)!
+  assert.equal(there, put)
+  assert.deepEqual([engine.health.status, engine.health.causes.at(-1)!.code], ['failed', 'STORAGE_CORRUPT'])
+  engine.close()
 })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, statSync } from 'node:fs'
+import { chmodSync, existsSync, linkSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '../../src/model/clock.ts'
@@ -55,5 +55,48 @@ test('what is no file is called what it is, and stays as it was', () => {
   for (const open of [openToRead, (path: string) => connect(path, systemClock)]) {
     assert.throws(() => open(dirname(folder.file('x'))), { code: 'NOT_A_QUEUE', message: / is a folder: name the file in it/ }) // biome-ignore format: long
     assert.throws(() => open('/dev/null'), { code: 'NOT_A_QUEUE', message: /^\/dev\/null is a device/ })
+  }
+})
+
+test('who may write the folder and not the file leaves nothing beside it', {
+  skip: process.platform === 'win32',
+}, () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  connect(file, systemClock).connection.close()
+  chmodSync(file, 0o444)
+  chmodSync(dirname(file), 0o777)
+  assert.match(told(file), /STORAGE_UNAVAILABLE .* may not read and write \S+jobs\.db \(owner/)
+  for (const suffix of ['-wal', '-shm']) assert.equal(existsSync(`${file}${suffix}`), false, suffix)
+  chmodSync(file, 0o644)
+  connect(file, systemClock).connection.close()
+})
+
+test('a file with a second name is refused, whichever is opened', () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  connect(file, systemClock).connection.close()
+  linkSync(file, folder.file('other.db'))
+  for (const path of [file, folder.file('other.db')])
+    assert.throws(() => connect(path, systemClock), {
+      code: 'UNSUPPORTED_FILESYSTEM',
+      accepted: 'no',
+      message: /has 2 names \(hard links\).*Nothing was changed/,
+    })
+})
+
+test('a file that is mounted by itself is refused', (t) => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  connect(file, systemClock).connection.close()
+  mkdirSync(folder.file('an app'))
+  const inside = join(folder.file('an app'), 'jobs.db')
+  writeFileSync(inside, '')
+  if (spawnSync('mount', ['--bind', file, inside]).status !== 0) return t.skip('only root may mount, on Linux')
+  try {
+    const refused = { code: 'UNSUPPORTED_FILESYSTEM', message: /mounted by itself.*mount its folder/ }
+    assert.throws(() => connect(inside, systemClock), refused)
+  } finally {
+    spawnSync('umount', [inside])
   }
 })

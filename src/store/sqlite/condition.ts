@@ -176,6 +176,8 @@ export class Condition {
       this.#lookForRoom(working)
     } catch (error) {
       this.block(storageError(error, 'The disk cannot be looked at'))
+      const other = this.#guard.isDoubtful() // who overwrites a file may move its WAL away, too
+      if (other) this.raise(other)
       return this.failed ? 'failed' : 'gone'
     }
     if (this.blocked) return 'sound'

@@ -5,7 +5,7 @@ import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { Db } from './db.ts'
 import { platform } from './platform.ts'
-import { missingRights, mustBeFile } from './rights.ts'
+import { missingRights, mustBeFile, mustHaveOneName } from './rights.ts'
 import { migrate } from './schema.ts'
 import { checkWal } from './wal.ts'
 
@@ -138,6 +138,9 @@ function checkPlace(path: string): void {
       'UNSUPPORTED_FILESYSTEM',
       `${folder} lies on ${name}. A network filesystem cannot promise what SQLite needs: put the file on a local disk.`,
     )
+  const lacking = missingRights(path) // before SQLite makes a -wal and -shm that only this user could write
+  if (lacking) throw new GopherQueueError('STORAGE_UNAVAILABLE', `Cannot use ${path}: ${lacking}`)
+  mustHaveOneName(path)
 }
 
 export function isOlder(version: number[], than: number[]): boolean {

@@ -11,6 +11,8 @@ export interface Guard {
   copyCame(): GopherQueueError | null
   /** That the file is not any more what the connection takes it for, or null. */
   overwritten(db: Db): GopherQueueError | null
+  /** As `overwritten`, at the first doubt and without SQL: asked when the WAL is gone, and a checkpoint might hit another file. */
+  isDoubtful(): GopherQueueError | null
   /** That the WAL is not any more what its index takes it for, or null. */
   walCut(): GopherQueueError | null
   /** SQLite's locks on the file were dropped: somebody in this process opened and closed it. */
@@ -22,6 +24,7 @@ export interface Guard {
 export const noGuard: Guard = {
   copyCame: () => null,
   overwritten: () => null,
+  isDoubtful: () => null,
   walCut: () => null,
   unlocked: () => false,
   alert: false,
@@ -56,6 +59,13 @@ export class FileGuard implements Guard {
       if (this.#descriptors === null) return null // they have no numbers, as on Windows
       const { database, shm } = this.#descriptors
       return this.#overwritten.look(db, database, shm) ? overwritten(this.#path) : null
+    })
+  }
+
+  isDoubtful(): GopherQueueError | null {
+    return ifItTells(null, () => {
+      const [database] = descriptorsOf(this.#path).database // none when another file has the name: a checkpoint does not reach that
+      return database !== undefined && this.#overwritten.mayBeOther(database) ? overwritten(this.#path) : null
     })
   }
 

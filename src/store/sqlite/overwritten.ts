@@ -47,6 +47,16 @@ export class Overwritten {
   /** The page of the file that held it; undefined until it was there. */
   #sequenceAt: number | undefined
   #misses = 0
+  /** Where the file last bore the queue's name. */
+  #named: Pages | undefined
+
+  /** Whether the file may be another one, also where SQL cannot be asked any more. Once may be chance. */
+  mayBeOther(database: number): boolean {
+    const at = this.#named
+    return (
+      this.#misses > 0 || (at !== undefined && !bytesAt(database, (at.meta - 1) * at.size, at.size).includes(at.epoch))
+    )
+  }
 
   /** True when the file that these descriptors have open is not what the connection takes it for. */
   look(db: Db, database: number, shm: number): boolean {
@@ -81,8 +91,10 @@ export class Overwritten {
   ): boolean {
     const named = meta.includes(pages.epoch)
     // A VACUUM moves both pages, and a checkpoint may bring one of them to the file and not the other.
-    if (named) this.#epochAt = pages.meta
-    else if (this.#epochAt !== pages.meta) this.#epochAt = undefined
+    if (named) {
+      this.#epochAt = pages.meta
+      this.#named = pages
+    } else if (this.#epochAt !== pages.meta) this.#epochAt = undefined
     if (this.#sequenceAt !== pages.sequence) this.#sequenceAt = undefined
     const wentBack = this.#sequenceAt !== undefined && (sequence ?? 0) < this.#sequence
     const wrong = short || (named ? wentBack : this.#epochAt !== undefined)

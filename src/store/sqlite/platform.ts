@@ -36,6 +36,8 @@ export interface Platform {
   /** Processes that have a file open, as far as this user may see. */
   holdersOf(file: string): { pid: number; name: string }[]
   filesystem(folder: string): Filesystem
+  /** A file that was mounted by itself: what belongs beside it lies elsewhere. */
+  isMountPoint(file: string): boolean
   /** fsync of a file that was written, or of a folder in which a name has changed. */
   sync(path: string): void
   /** Sends a signal to a process and its descendants that stayed in its group. Nothing happens when none is left. */
@@ -56,6 +58,7 @@ export function portable(isWindows: boolean, isMac: boolean): Platform {
     libraries: () => (isWindows ? [] : reportedLibraries()),
     executable: () => process.execPath,
     holdersOf: () => [],
+    isMountPoint: () => false,
     filesystem: (folder) => ({ name: `type ${statfsSync(folder).type}`, isNetwork: false }),
     sync: isWindows ? () => undefined : sync,
     signalGroup: (leader, signal) => send(isWindows ? leader : -leader, signal),
@@ -89,6 +92,10 @@ export const linux: Platform = {
     namesIn('/proc')
       .filter((pid) => /^\d+$/.test(pid) && hasOpen(pid, file))
       .map((pid) => ({ pid: Number(pid), name: readIfThere(`/proc/${pid}/comm`)?.trim() ?? '?' })),
+  isMountPoint: (file) =>
+    (readIfThere('/proc/self/mountinfo') ?? '')
+      .split('\n')
+      .some((line) => unescaped(line.split(' ')[4] ?? '') === file),
   filesystem(folder) {
     const { type } = statfsSync(folder)
     const network = networks[type]
@@ -174,6 +181,9 @@ function ifThere<T>(read: () => T): T | null {
   }
 }
 
+/** A path of mountinfo: a space stands there as \040. */
+const unescaped = (path: string) =>
+  path.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 const readIfThere = (path: string) => ifThere(() => readFileSync(path, 'utf8'))
 const linkOf = (path: string) => ifThere(() => readlinkSync(path))
 const namesIn = (folder: string) => ifThere(() => readdirSync(folder)) ?? []

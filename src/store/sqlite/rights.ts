@@ -1,6 +1,7 @@
 import { accessSync, constants, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { GopherQueueError } from '../../model/errors.ts'
+import { platform } from './platform.ts'
 
 /** Throws where a name is that of something else than a file: SQLite would only say that it cannot be opened. */
 export function mustBeFile(path: string): void {
@@ -12,7 +13,24 @@ export function mustBeFile(path: string): void {
   throw new GopherQueueError('NOT_A_QUEUE', `${path} is ${kind}: ${advice}. Nothing was changed.`)
 }
 
-/** Whether this user lacks a right that a queue needs, and what helps. Asked when something failed: root may do all. */
+/** Under each of its names a file has a -wal and locks of their own: two processes would write over each other. */
+export function mustHaveOneName(path: string): void {
+  const file = statSync(path, { throwIfNoEntry: false })
+  if (!file?.isFile()) return
+  const why =
+    file.nlink > 1
+      ? `has ${file.nlink} names (hard links): keep one of them, or 'cp' it and put the copy in its place while no process has it open`
+      : platform.isMountPoint(path)
+        ? 'is mounted by itself, as by `docker run -v FILE:FILE`: mount its folder'
+        : null
+  if (why)
+    throw new GopherQueueError(
+      'UNSUPPORTED_FILESYSTEM',
+      `${path} ${why}. Its -wal and its locks lie beside each name: who has it open by another name would not see them, and jobs would be lost. Nothing was changed.`,
+    )
+}
+
+/** Whether this user lacks a right that a queue needs, and what helps. Root may do all. */
 export function missingRights(path: string): string | null {
   const places = [dirname(path), path, `${path}-wal`, `${path}-shm`].flatMap((place) => denied(place) ?? [])
   if (places.length === 0) return null
