@@ -192,3 +192,12 @@ test('a process that only submits looks for the jobs of others when others have 
   assert.equal(looks(), 1)
   assert.deepEqual({ ...(rig.counted() as object) }, { ready: 10, scheduled: 0, submitted: 10 })
 })
+
+test('retention deletes no job that has not ended, whatever plain SQL says of it', () => {
+  using rig = new Rig()
+  rig.ask('register', { name: 'another', sources: [{ queue: 'default', type: 'other' }], slots: 1 })
+  rig.file.exec(`INSERT INTO gq_jobs (type, payload, prune_at) VALUES ('work', '1', 1)`)
+  for (let i = 0; i < 100; i++) rig.look()
+  const [job] = rig.lease(1)
+  assert.equal(job?.id, 1)
+})
