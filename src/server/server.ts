@@ -83,9 +83,8 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     )
   const logger = new Log(logLevel, log, clock)
   const hub = new Hub(clock.now())
-  const ends = new Set<() => void>()
   const listeners: (HttpServer | TlsServer)[] = [] // for 'localhost' there are two
-  const drain = new Drain(ends, clock)
+  const drain = new Drain(mostWaiting, clock)
   const watchdog = new Watchdog(store, clock, patience, (readiness) =>
     logger.warn('readiness changed', { ...readiness }),
   )
@@ -94,7 +93,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   const handlers = makeHandlers(store, clock, hub, history)
   const routes = new Routes()
   for (const call of Object.keys(api) as Call[]) addCall(call, handlers[call] as Handlers['submit'])
-  routes.add({ method: 'GET', path: '/v1/events', scope: ['read', 'work'], handle: events(hub, ends, mustHaveRoom) })
+  routes.add({ method: 'GET', path: '/v1/events', scope: ['read', 'work'], handle: events(hub, drain) })
   addText('/openapi.json', 'any', 'application/json; charset=utf-8', () => JSON.stringify(openapi(version)))
   addText('/metrics', 'read', 'text/plain; version=0.0.4; charset=utf-8', () => metrics.text())
   addText('/healthz', 'none', 'application/json; charset=utf-8', () => '{"lives":true}')
@@ -180,14 +179,6 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     }
   }
 
-  function mustHaveRoom(): void {
-    if (ends.size >= mostWaiting)
-      throw new GopherQueueError(
-        'OVERLOADED',
-        `${ends.size} requests wait at this server, as many as it takes. Nothing was accepted: try again later.`,
-      )
-  }
-
   function addText(
     path: string,
     scope: 'any' | 'read' | 'none',
@@ -229,15 +220,15 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       ...{ params: params as never, query: query as never, body: body as never, key: key ?? null, requestId: id, who },
       host: request.socket.remoteAddress ?? '',
       until(ms, end) {
-        if (ms > 0) mustHaveRoom()
+        if (ms > 0) drain.mustHaveRoom()
         const stopTimer = clock.timer(ms, end)
         const gone = () => response.writableFinished || end()
         response.once('close', gone)
-        ends.add(end)
+        drain.ends.add(end)
         return () => {
           stopTimer()
           response.off('close', gone)
-          ends.delete(end)
+          drain.ends.delete(end)
           return !response.destroyed
         }
       },
@@ -261,7 +252,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   return {
     url,
     get waiting() {
-      return ends.size
+      return drain.ends.size
     },
     reload() {
       if (!tls) return
