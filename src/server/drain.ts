@@ -6,18 +6,19 @@ const stopping = 'The server is stopping. Nothing was stored: send it again when
 /** Longer than a transaction waits for its turn at the file. */
 const patience = 15_000
 
-/** The end of a server: it takes no more, answers what waits, and lets what was begun be answered, for `patience` at most. */
+/** Knows what waits and what was begun. At the end it takes no more, answers what waits, and gives the rest `patience`. */
 export class Drain {
-  readonly #ends: Set<() => void>
+  /** Each ends a long poll or a stream of events. */
+  readonly ends = new Set<() => void>()
+  readonly #mostWaiting: number
   readonly #clock: Clock
   readonly #listeners: Server[] = []
   #closing = false
   #begun = 0
   #drained: (() => void) | undefined
 
-  /** `ends` ends what waits for something to happen. */
-  constructor(ends: Set<() => void>, clock: Clock) {
-    this.#ends = ends
+  constructor(mostWaiting: number, clock: Clock) {
+    this.#mostWaiting = mostWaiting
     this.#clock = clock
   }
 
@@ -34,10 +35,19 @@ export class Drain {
     if (this.#closing) throw new GopherQueueError('STORAGE_UNAVAILABLE', stopping)
   }
 
+  /** Throws OVERLOADED when one more may not wait. */
+  mustHaveRoom(): void {
+    if (this.ends.size >= this.#mostWaiting)
+      throw new GopherQueueError(
+        'OVERLOADED',
+        `${this.ends.size} requests wait at this server, as many as it takes. Nothing was accepted: try again later.`,
+      )
+  }
+
   async close(): Promise<void> {
     this.#closing = true
     for (const listener of this.#listeners) listener.close()
-    for (const end of this.#ends) end()
+    for (const end of this.ends) end()
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#drained = resolve
     const stop = this.#clock.timer(this.#begun === 0 ? 0 : patience, resolve)

@@ -1,13 +1,14 @@
+import type { Drain } from './drain.ts'
 import type { Exchange } from './http.ts'
 import type { Hub, Told } from './hub.ts'
 
 /** Server-sent events; with Last-Event-ID from where the client was. `?events=a,b` tells only those. */
-export function events(hub: Hub, ends: Set<() => void>, mustHaveRoom: () => void) {
+export function events(hub: Hub, drain: Drain) {
   return ({ request, response: raw, query }: Exchange): void => {
     const { events: wanted } = query as { events?: string }
     const only = wanted === undefined ? null : new Set(wanted.split(','))
     const last = request.headers['last-event-id']
-    mustHaveRoom()
+    drain.mustHaveRoom()
     raw.writeHead(200, { 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' })
     if (request.method === 'HEAD') return void raw.end()
     const write = ({ seq, event, ...fields }: Told) => {
@@ -21,11 +22,11 @@ export function events(hub: Hub, ends: Set<() => void>, mustHaveRoom: () => void
     if (!complete) raw.write('event: missed\ndata: {}\n\n')
     const beat = setInterval(() => raw.write(': beat\n\n'), 15_000)
     const end = () => raw.end()
-    ends.add(end)
+    drain.ends.add(end)
     raw.once('close', () => {
       stop()
       clearInterval(beat)
-      ends.delete(end)
+      drain.ends.delete(end)
     })
   }
 }

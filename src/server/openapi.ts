@@ -59,16 +59,7 @@ export function openapi(version: string): Json {
     paths,
     components: {
       schemas,
-      parameters: {
-        IdempotencyKey: {
-          ...{
-            name: 'Idempotency-Key',
-            in: 'header',
-            schema: { type: 'string', minLength: 1, maxLength: limits.keyLength },
-          },
-          description: 'Of a job: its idempotencyKey. Of a bulk: names the request, which may then be sent again',
-        },
-      },
+      parameters: { IdempotencyKey },
       responses: {
         Refused: problem(
           'Refused: `code` says why, and sending it again as it is will not help unless the code is QUEUE_FULL',
@@ -78,6 +69,11 @@ export function openapi(version: string): Json {
       securitySchemes: { token: { type: 'http', scheme: 'bearer' } },
     },
   }
+}
+
+const IdempotencyKey = {
+  ...{ name: 'Idempotency-Key', in: 'header', schema: { type: 'string', minLength: 1, maxLength: limits.keyLength } },
+  description: 'Of a job: its idempotencyKey. Of a bulk: names the request, which may then be sent again',
 }
 
 const failures = { '4XX': { $ref: '#/components/responses/Refused' }, '5XX': { $ref: '#/components/responses/Failed' } }

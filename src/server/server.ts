@@ -1,26 +1,24 @@
 import { lookup } from 'node:dns/promises'
 import { once } from 'node:events'
-import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, type Server as HttpServer, type RequestListener } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { type Static, Type } from 'typebox'
 import { type Clock, systemClock } from '../model/clock.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
-import { limits } from '../model/job.ts'
-import { api, type Call, type Endpoint } from '../store/http/api.ts'
+import { GopherQueueError } from '../model/errors.ts'
 import type { Store } from '../store/store.ts'
 import { Tokens } from './auth.ts'
 import { Drain } from './drain.ts'
 import { events } from './events.ts'
-import { guard, isLoopback, refuseConnection, securityHeaders } from './guard.ts'
-import { type Handlers, type Incoming, makeHandlers } from './handlers.ts'
+import { isLoopback, refuseConnection } from './guard.ts'
+import { makeHandlers } from './handlers.ts'
 import { History } from './history.ts'
-import { bodyOf, type Exchange, Routes, send, sendJson, shaping, splitUrl } from './http.ts'
+import { type Exchange, type Route, Routes, send, sendJson } from './http.ts'
 import { Hub } from './hub.ts'
 import { Log } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { openapi } from './openapi.ts'
-import { problem } from './problem.ts'
+import { addCalls, answer, type Parts } from './requests.ts'
 import { built, serveStatic } from './static.ts'
 import { readPair, type TlsFiles } from './tls.ts'
 import { Watchdog } from './watchdog.ts'
@@ -60,20 +58,14 @@ export interface Server {
   close(): Promise<void>
 }
 
-let requests = 0
-
-/** Bodies of one job: its payload and what goes with it. */
-const bodyBytes = limits.payloadBytes + 64 * 1024
-
 const ReadyQuery = Type.Object({
   for: Type.Optional(Type.Union([Type.Literal('submit'), Type.Literal('lease'), Type.Literal('complete')])),
 })
 
 /** Serves a store over HTTP. An SQLite one is to be opened with `tends`. Throws INVALID_ARGUMENT. */
 export async function serve(store: Store, options: ServeOptions = {}): Promise<Server> {
-  const { host = '127.0.0.1', port = 7420, logLevel = 'info', version = '0', clock = systemClock } = options
-  const { log = (line) => process.stdout.write(line), tls, mostConnections = 30_000, mostWaiting = 20_000 } = options
-  const { patience = 5000 } = options
+  const { host = '127.0.0.1', tls, logLevel = 'info', version = '0', clock = systemClock } = options
+  const { log = (line) => process.stdout.write(line), mostWaiting = 20_000, patience = 5000 } = options
   const tokens = new Tokens(store, clock)
   await tokens.read()
   if (!isLoopback(host) && tokens.none)
@@ -83,35 +75,23 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     )
   const logger = new Log(logLevel, log, clock)
   const hub = new Hub(clock.now())
-  const ends = new Set<() => void>()
-  const listeners: (HttpServer | TlsServer)[] = [] // for 'localhost' there are two
-  const drain = new Drain(ends, clock)
+  const drain = new Drain(mostWaiting, clock)
   const watchdog = new Watchdog(store, clock, patience, (readiness) =>
     logger.warn('readiness changed', { ...readiness }),
   )
   const metrics = new Metrics(store, clock, hub, watchdog, version)
   const history = new History(store, clock, hub)
-  const handlers = makeHandlers(store, clock, hub, history)
-  const routes = new Routes()
-  for (const call of Object.keys(api) as Call[]) addCall(call, handlers[call] as Handlers['submit'])
-  routes.add({ method: 'GET', path: '/v1/events', scope: ['read', 'work'], handle: events(hub, ends, mustHaveRoom) })
-  addText('/openapi.json', 'any', 'application/json; charset=utf-8', () => JSON.stringify(openapi(version)))
-  addText('/metrics', 'read', 'text/plain; version=0.0.4; charset=utf-8', () => metrics.text())
-  addText('/healthz', 'none', 'application/json; charset=utf-8', () => '{"lives":true}')
-  routes.add({ method: 'GET', path: '/readyz', scope: 'none', query: ReadyQuery, handle: readyz })
-  serveStatic(routes, 'docs', '/docs/', "default-src 'none'; style-src 'self'; img-src 'self'")
-  const pages = options.dashboard === undefined ? undefined : built('dashboard', options.dashboard)
-  serveStatic(routes, 'dashboard', '/', "default-src 'self'", pages)
-  try {
-    await listen()
-  } catch (error) {
+  const parts: Parts = { host, tokens, routes: new Routes(), drain, metrics, logger, clock }
+  addCalls(parts, makeHandlers(store, clock, hub, history))
+  parts.routes.add({ method: 'GET', path: '/v1/events', scope: ['read', 'work'], handle: events(hub, drain) })
+  addOthers(parts, watchdog, version, options.dashboard)
+  const listeners = await listen(parts, options).catch((error) => {
     history.stop() // or its timer would keep the process alive
     throw error
-  }
+  })
   watchdog.start()
-  const { address, family, port: bound } = listeners[0]!.address() as AddressInfo
-  const name = family === 'IPv6' ? `[${address}]` : address
-  const url = `${tls ? 'https' : 'http'}://${name}:${bound}`
+  const { address, family, port } = listeners[0]!.address() as AddressInfo
+  const url = `${tls ? 'https' : 'http'}://${family === 'IPv6' ? `[${address}]` : address}:${port}`
   logger.info('started', { url, version, tokens: !tokens.none })
   if (!isLoopback(host) && !tls)
     logger.warn('Plain HTTP: who is on the way can read tokens and payloads. See --tls-cert and --tls-key.')
@@ -119,149 +99,10 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     if (told.event === 'health')
       logger.tell(told.health.status === 'ok' ? 'info' : 'warn', 'health', { ...told.health })
   })
-
-  /** On each address of the host: the first must be free, and the others take the port that it got. */
-  async function listen(): Promise<void> {
-    const addresses = host === 'localhost' ? await lookup(host, { all: true }) : [{ address: host }]
-    for (const [i, { address }] of addresses.entries()) {
-      const listener = makeListener()
-      const wanted = i === 0 ? port : (listeners[0]!.address() as AddressInfo).port
-      try {
-        await once(listener.listen({ host: address, port: wanted }), 'listening')
-      } catch (error) {
-        if (i === 0) throw error
-        continue // such as ::1 on a machine without IPv6
-      }
-      listeners.push(listener)
-      drain.watch(listener)
-    }
-  }
-
-  function makeListener(): HttpServer {
-    const options = {
-      ...{ maxHeaderSize: 16 * 1024, headersTimeout: 10_000, connectionsCheckingInterval: 2000 },
-      ...{ requestTimeout: 30_000, keepAliveTimeout: 65_000, handshakeTimeout: 10_000 },
-      requireHostHeader: false, // the guard says more
-    }
-    const listener = tls ? createTlsServer({ ...options, ...readPair(tls) }, answer) : createServer(options, answer)
-    listener.maxConnections = mostConnections
-    listener.on('clientError', refuseConnection)
-    return listener
-  }
-
-  function logRequest(reqId: string, { method, url, socket }: IncomingMessage, response: ServerResponse): void {
-    const begun = clock.monotonic()
-    logger.debug('incoming request', { reqId, req: { method, url, remoteAddress: socket.remoteAddress } })
-    response.once('close', () => {
-      const responseTime = clock.monotonic() - begun
-      logger.debug('request completed', { reqId, res: { statusCode: response.statusCode }, responseTime })
-    })
-  }
-
-  /** The whole way of a request. */
-  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { method = '', url = '' } = request
-    const id = `req-${(++requests).toString(36)}`
-    if (logger.tells('debug')) logRequest(id, request, response)
-    for (const [header, value] of Object.entries(securityHeaders)) response.setHeader(header, value)
-    const exchange: Exchange = { request, response, id, who: '', params: {}, query: {}, body: undefined }
-    try {
-      drain.mustBeOpen()
-      const { path, query } = splitUrl(url)
-      const found = routes.find(method, path)
-      exchange.who = await guard(request, found?.route.scope ?? 'any', { tokens, host })
-      if (!found) throw new GopherQueueError('NOT_FOUND', `There is no ${method} ${url.slice(0, 200)}.`)
-      exchange.params = found.params(found.values)
-      exchange.query = found.query(query)
-      if (found.body) exchange.body = found.body(await bodyOf(request, found.route.mostBytes ?? bodyBytes))
-      await found.route.handle(exchange)
-    } catch (error) {
-      answerProblem(error, exchange)
-    }
-  }
-
-  function mustHaveRoom(): void {
-    if (ends.size >= mostWaiting)
-      throw new GopherQueueError(
-        'OVERLOADED',
-        `${ends.size} requests wait at this server, as many as it takes. Nothing was accepted: try again later.`,
-      )
-  }
-
-  function addText(
-    path: string,
-    scope: 'any' | 'read' | 'none',
-    type: string,
-    text: () => string | Promise<string>,
-  ): void {
-    const handle = async ({ response }: Exchange) => send(response, 200, type, await text())
-    routes.add({ method: 'GET', path, scope, handle })
-  }
-
-  function readyz({ query, response }: Exchange): void {
-    const { for: only } = query as Static<typeof ReadyQuery>
-    const { readiness } = watchdog
-    const ready = Object.entries(readiness).every(([name, { works }]) => works || (only ?? name) !== name)
-    sendJson(response, ready ? 200 : 503, { ready, ...readiness })
-  }
-
-  function addCall(call: Call, handle: Handlers['submit']): void {
-    const { method, url: path, scope, params, query, body, response, status = 200, large }: Endpoint = api[call]
-    const shape = shaping(response)
-    const mostBytes = large ? limits.bulkBytes + bodyBytes : bodyBytes
-    routes.add({
-      ...{ method, path, scope, params, query, body, mostBytes },
-      async handle(exchange) {
-        const answer = (await handle(incoming(exchange) as Incoming<'submit'>)) ?? null
-        const { id: reqId, who, params } = exchange
-        if (scope === 'admin' && method !== 'GET')
-          logger.info('audit', { reqId, who, action: call, target: Object.values(params as object)[0] })
-        sendJson(exchange.response, status, answer === null ? null : shape(answer))
-      },
-    })
-  }
-
-  function incoming({ request, response, id, who, params, query, body }: Exchange): Incoming<Call> {
-    const key = request.headers['idempotency-key']
-    if (key !== undefined && (typeof key !== 'string' || key.length < 1 || key.length > limits.keyLength))
-      throw invalid(`The header Idempotency-Key must have 1 to ${limits.keyLength} characters.`)
-    return {
-      ...{ params: params as never, query: query as never, body: body as never, key: key ?? null, requestId: id, who },
-      host: request.socket.remoteAddress ?? '',
-      until(ms, end) {
-        if (ms > 0) mustHaveRoom()
-        const stopTimer = clock.timer(ms, end)
-        const gone = () => response.writableFinished || end()
-        response.once('close', gone)
-        ends.add(end)
-        return () => {
-          stopTimer()
-          response.off('close', gone)
-          ends.delete(end)
-          return !response.destroyed
-        }
-      },
-    }
-  }
-
-  function answerProblem(error: unknown, { id, request, response }: Exchange): void {
-    // Its client hung up in the middle of its body: nobody is refused, and it is no trouble of the server's.
-    if (request.destroyed && (error as { code?: string }).code === 'ECONNRESET')
-      return void logger.debug('client hung up', { reqId: id })
-    const told = problem(error, id)
-    metrics.refused(told.code)
-    if (told.status >= 500) logger.error(told.code, { reqId: id, err: error })
-    if (response.headersSent) return void response.destroy()
-    if (told.status === 503 || told.status === 429) response.setHeader('retry-after', '1')
-    if (told.status === 401) response.setHeader('www-authenticate', 'Bearer')
-    if (!request.complete) response.setHeader('connection', 'close') // what is left of the body is not read
-    sendJson(response, told.status, told, 'application/problem+json')
-  }
-
   return {
     url,
     get waiting() {
-      return ends.size
+      return drain.ends.size
     },
     reload() {
       if (!tls) return
@@ -281,4 +122,54 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       logger.info('stopped')
     },
   }
+}
+
+/** What is no call of the API: documents, probes and pages. */
+function addOthers({ routes, metrics }: Parts, watchdog: Watchdog, version: string, dashboard?: string): void {
+  const add = (path: string, scope: Route['scope'], type: string, text: () => string | Promise<string>) => {
+    const handle = async ({ response }: Exchange) => send(response, 200, `${type}; charset=utf-8`, await text())
+    routes.add({ method: 'GET', path, scope, handle })
+  }
+  add('/openapi.json', 'any', 'application/json', () => JSON.stringify(openapi(version)))
+  add('/metrics', 'read', 'text/plain; version=0.0.4', () => metrics.text())
+  add('/healthz', 'none', 'application/json', () => '{"lives":true}')
+  const readyz = ({ query, response }: Exchange) => {
+    const { for: only } = query as Static<typeof ReadyQuery>
+    const { readiness } = watchdog
+    const ready = Object.entries(readiness).every(([name, { works }]) => works || (only ?? name) !== name)
+    sendJson(response, ready ? 200 : 503, { ready, ...readiness })
+  }
+  routes.add({ method: 'GET', path: '/readyz', scope: 'none', query: ReadyQuery, handle: readyz })
+  serveStatic(routes, 'docs', '/docs/', "default-src 'none'; style-src 'self'; img-src 'self'")
+  const pages = dashboard === undefined ? undefined : built('dashboard', dashboard)
+  serveStatic(routes, 'dashboard', '/', "default-src 'self'", pages)
+}
+
+/** On each address of the host: the first must be free, and the others take the port that it got. */
+async function listen(parts: Parts, options: ServeOptions): Promise<HttpServer[]> {
+  const { port = 7420, tls, mostConnections = 30_000 } = options
+  const settings = {
+    ...{ maxHeaderSize: 16 * 1024, headersTimeout: 10_000, connectionsCheckingInterval: 2000 },
+    ...{ requestTimeout: 30_000, keepAliveTimeout: 65_000, handshakeTimeout: 10_000 },
+    requireHostHeader: false, // the guard says more
+  }
+  const answers: RequestListener = (request, response) => answer(parts, request, response)
+  const addresses = parts.host === 'localhost' ? await lookup(parts.host, { all: true }) : [{ address: parts.host }]
+  const listeners: HttpServer[] = [] // for 'localhost' there are two
+  for (const { address } of addresses) {
+    const listener = tls ? createTlsServer({ ...settings, ...readPair(tls) }, answers) : createServer(settings, answers)
+    listener.maxConnections = mostConnections
+    listener.on('clientError', refuseConnection)
+    const [first] = listeners
+    const wanted = first ? (first.address() as AddressInfo).port : port
+    try {
+      await once(listener.listen({ host: address, port: wanted }), 'listening')
+    } catch (error) {
+      if (!first) throw error
+      continue // such as ::1 on a machine without IPv6
+    }
+    listeners.push(listener)
+    parts.drain.watch(listener)
+  }
+  return listeners
 }

@@ -1,0 +1,117 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Clock } from '../model/clock.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
+import { limits } from '../model/job.ts'
+import { api, type Call, type Endpoint } from '../store/http/api.ts'
+import type { Tokens } from './auth.ts'
+import type { Drain } from './drain.ts'
+import { guard, securityHeaders } from './guard.ts'
+import type { Handlers, Incoming } from './handlers.ts'
+import { bodyOf, type Exchange, type Routes, sendJson, shaping, splitUrl } from './http.ts'
+import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
+import { problem } from './problem.ts'
+
+/** What a server answers requests with. */
+export interface Parts {
+  host: string
+  tokens: Tokens
+  routes: Routes
+  drain: Drain
+  metrics: Metrics
+  logger: Log
+  clock: Clock
+}
+
+let requests = 0
+
+/** Bodies of one job: its payload and what goes with it. */
+const bodyBytes = limits.payloadBytes + 64 * 1024
+
+/** The whole way of a request. */
+export async function answer(parts: Parts, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { method = '', url = '' } = request
+  const id = `req-${(++requests).toString(36)}`
+  for (const [header, value] of Object.entries(securityHeaders)) response.setHeader(header, value)
+  const exchange: Exchange = { request, response, id, who: '', params: {}, query: {}, body: undefined }
+  if (parts.logger.tells('debug')) logRequest(parts, exchange)
+  try {
+    parts.drain.mustBeOpen()
+    const { path, query } = splitUrl(url)
+    const found = parts.routes.find(method, path)
+    exchange.who = await guard(request, found?.route.scope ?? 'any', parts)
+    if (!found) throw new GopherQueueError('NOT_FOUND', `There is no ${method} ${url.slice(0, 200)}.`)
+    exchange.params = found.params(found.values)
+    exchange.query = found.query(query)
+    if (found.body) exchange.body = found.body(await bodyOf(request, found.route.mostBytes ?? bodyBytes))
+    await found.route.handle(exchange)
+  } catch (error) {
+    answerProblem(parts, error, exchange)
+  }
+}
+
+function logRequest({ logger, clock }: Parts, { id: reqId, request, response }: Exchange): void {
+  const { method, url, socket } = request
+  const begun = clock.monotonic()
+  logger.debug('incoming request', { reqId, req: { method, url, remoteAddress: socket.remoteAddress } })
+  response.once('close', () => {
+    const responseTime = clock.monotonic() - begun
+    logger.debug('request completed', { reqId, res: { statusCode: response.statusCode }, responseTime })
+  })
+}
+
+/** A route for each call of the API. */
+export function addCalls(parts: Parts, handlers: Handlers): void {
+  for (const call of Object.keys(api) as Call[]) {
+    const { method, url: path, scope, params, query, body, response, status = 200, large }: Endpoint = api[call]
+    const handler = handlers[call] as Handlers['submit']
+    const shape = shaping(response)
+    const mostBytes = large ? limits.bulkBytes + bodyBytes : bodyBytes
+    const handle = async (exchange: Exchange) => {
+      const answer = (await handler(incoming(parts, exchange) as Incoming<'submit'>)) ?? null
+      const { id: reqId, who, params } = exchange
+      if (scope === 'admin' && method !== 'GET')
+        parts.logger.info('audit', { reqId, who, action: call, target: Object.values(params as object)[0] })
+      sendJson(exchange.response, status, answer === null ? null : shape(answer))
+    }
+    parts.routes.add({ method, path, scope, params, query, body, mostBytes, handle })
+  }
+}
+
+function incoming({ drain, clock }: Parts, exchange: Exchange): Incoming<Call> {
+  const { request, response, id, who, params, query, body } = exchange
+  const key = request.headers['idempotency-key']
+  if (key !== undefined && (typeof key !== 'string' || key.length < 1 || key.length > limits.keyLength))
+    throw invalid(`The header Idempotency-Key must have 1 to ${limits.keyLength} characters.`)
+  return {
+    ...{ params: params as never, query: query as never, body: body as never, key: key ?? null, requestId: id, who },
+    host: request.socket.remoteAddress ?? '',
+    until(ms, end) {
+      if (ms > 0) drain.mustHaveRoom()
+      const stopTimer = clock.timer(ms, end)
+      const gone = () => response.writableFinished || end()
+      response.once('close', gone)
+      drain.ends.add(end)
+      return () => {
+        stopTimer()
+        response.off('close', gone)
+        drain.ends.delete(end)
+        return !response.destroyed
+      }
+    },
+  }
+}
+
+function answerProblem({ logger, metrics }: Parts, error: unknown, { id, request, response }: Exchange): void {
+  // Its client hung up in the middle of its body: nobody is refused, and it is no trouble of the server's.
+  if (request.destroyed && (error as { code?: string }).code === 'ECONNRESET')
+    return void logger.debug('client hung up', { reqId: id })
+  const told = problem(error, id)
+  metrics.refused(told.code)
+  if (told.status >= 500) logger.error(told.code, { reqId: id, err: error })
+  if (response.headersSent) return void response.destroy()
+  if (told.status === 503 || told.status === 429) response.setHeader('retry-after', '1')
+  if (told.status === 401) response.setHeader('www-authenticate', 'Bearer')
+  if (!request.complete) response.setHeader('connection', 'close') // what is left of the body is not read
+  sendJson(response, told.status, told, 'application/problem+json')
+}
