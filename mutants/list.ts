@@ -417,7 +417,7 @@ export const mutants: Mutant[] = [
       [
         round,
         '      db.rollback()\n',
-        '      db.rollback()\n      this.#terms.skip(this.#clock.monotonic() - plan.before, this.#clock.monotonic())\n',
+        '      db.rollback()\n      this.#crew.terms.skip(this.#clock.monotonic() - plan.before, this.#clock.monotonic())\n',
       ],
     ],
     tests: ['tests/sim.test.ts'],

@@ -83,7 +83,12 @@ const spoiled: [what: string, from: string, to: string, rules: RegExp][] = [
     '?5, ?6) ON CONFLICT DO UPDATE SET job_id = ?4',
     /key is used once|job is there/,
   ],
-  ['prunes too early', 'prune_at <= ?1 AND blocked < 2 LIMIT', 'prune_at <= ?1 + 80000000 LIMIT', /no job is lost/],
+  [
+    'prunes too early',
+    'prune_at <= ?1 AND finished_at IS NOT NULL LIMIT',
+    'prune_at <= ?1 + 80000000 LIMIT',
+    /no job is lost/,
+  ],
   ['is deaf to others', 'PRAGMA data_version', 'SELECT 7 AS data_version', /waits|whole timeout|hears of/],
   [
     'loses its history',
