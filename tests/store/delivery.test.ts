@@ -71,6 +71,11 @@ class Rig {
     return (reply?.value ?? []) as LeasedJob[]
   }
 
+  pass(ms: number): void {
+    this.clock.advance(ms)
+    this.late.push(...this.#engine.tick())
+  }
+
   row(id = 1): Record<string, unknown> {
     return { ...rowsOf(this.file, `SELECT state, attempt, undelivered FROM gq_jobs WHERE id = ${id}`)[0]! }
   }
@@ -245,4 +250,17 @@ test('a token or worker id of another file fits nothing', (t) => {
   for (const [operation, input] of [['lease', request], ['unregister', worker]] as const) assert.equal(rig.code(operation, input as never, other), 'WORKER_UNKNOWN') // biome-ignore format: short
   assert.equal(rig.row().state, 'running')
   assert.equal(rig.code('succeed', { lease, result: '1' }, epoch), 'taken')
+})
+
+test('a wall clock that is set right after a lease ends no attempt whose worker renews', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.worker()
+  rig.submit(1, { timeout: 60_000 })
+  const [job] = rig.lease(worker)
+  rig.clock.jump(3_600_000) // before the first look at the lease
+  for (let i = 0; i < 10; i++) {
+    rig.pass(5000)
+    assert.equal(rig.code('heartbeat', leaseOf(job!)), 'taken', `${i}`)
+  }
+  assert.equal(rig.row().state, 'running')
 })

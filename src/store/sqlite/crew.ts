@@ -42,6 +42,7 @@ export class Crew {
       for (const job of jobs) {
         events.push(...this.leases.add(job))
         if (isHere) this.terms.add(job, committed)
+        else this.terms.watch(job, committed)
       }
     }
     return events

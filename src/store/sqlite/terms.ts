@@ -59,6 +59,14 @@ export class Terms {
     })
   }
 
+  /** As `add`, of a worker on the network: a wall clock that is set before the first look must not end its attempt. */
+  watch({ id, token, timeout, visibilityTimeout, startedAt }: LeasedJob, monotonic: number): void {
+    const overAt = monotonic + timeout + timeoutGrace
+    const life = Math.min(visibilityTimeout, timeout + timeoutGrace)
+    const seen = { unchangedAt: monotonic + life, ...seenOver(null, startedAt, monotonic), overAt }
+    this.#others.set(id, { id, token, expiresAt: startedAt + life, life, ...seen })
+  }
+
   /** After a gap of `ms`: all times move by it, and the own leases are renewed at once. */
   skip(ms: number, monotonic: number): void {
     for (const own of this.#own.values()) {
