@@ -408,7 +408,7 @@ export const mutants: Mutant[] = [
     name: 'taken-after-gap',
     breaks: 'takes leases right after the process itself stood still',
     edits: [['store/sqlite/gaps.ts', 'return !this.#isOpen || ', 'return true || ']],
-    tests: contract,
+    tests: ['tests/store/gaps.test.ts'],
   },
   {
     name: 'lock-wait-per-try',

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Gaps } from '../../src/store/sqlite/gaps.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
+
+/** A process that expects its next look in 500 ms, and looks after `ms`. */
+function rig() {
+  const clock = new VirtualClock()
+  const skipped: number[] = []
+  const gaps = new Gaps(clock, (ms) => skipped.push(ms))
+  return {
+    gaps,
+    skipped,
+    look(ms: number) {
+      gaps.expect(500)
+      clock.advance(ms)
+      gaps.check(clock.monotonic())
+      return gaps.mayTake
+    },
+  }
+}
+
+test('the first transaction after a gap takes nothing, the next one does; the time of the gap counts for nothing', () => {
+  const { gaps, look, skipped } = rig()
+  assert.deepEqual([look(500), look(1500), skipped], [true, true, []])
+  assert.deepEqual([look(5000), skipped], [false, [4500]])
+  assert.deepEqual([look(400), look(500)], [false, false]) // nothing was written yet
+  gaps.written()
+  assert.equal(look(500), true)
+})
+
+test('where each transaction follows a gap, the sixth takes leases', () => {
+  const { gaps, look } = rig()
+  const taking = [1, 2, 3, 4, 5, 6].map(() => {
+    const may = look(5000)
+    gaps.written()
+    return may
+  })
+  assert.deepEqual(taking, [false, false, false, false, false, true])
+})
