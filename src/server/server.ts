@@ -5,7 +5,7 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { AddressInfo } from 'node:net'
 import { type Static, Type } from 'typebox'
 import { type Clock, systemClock } from '../model/clock.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
+import { GopherQueueError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import { api, type Call, type Endpoint } from '../store/http/api.ts'
 import type { Store } from '../store/store.ts'
@@ -15,7 +15,7 @@ import { events } from './events.ts'
 import { guard, isLoopback, refuseConnection, securityHeaders } from './guard.ts'
 import { type Handlers, type Incoming, makeHandlers } from './handlers.ts'
 import { History } from './history.ts'
-import { bodyOf, type Exchange, Routes, send, sendJson, shaping, splitUrl } from './http.ts'
+import { bodyOf, type Exchange, keyOf, Routes, send, sendJson, shaping, splitUrl } from './http.ts'
 import { Hub } from './hub.ts'
 import { Log } from './log.ts'
 import { Metrics } from './metrics.ts'
@@ -222,11 +222,15 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   }
 
   function incoming({ request, response, id, who, params, query, body }: Exchange): Incoming<Call> {
-    const key = request.headers['idempotency-key']
-    if (key !== undefined && (typeof key !== 'string' || key.length < 1 || key.length > limits.keyLength))
-      throw invalid(`The header Idempotency-Key must have 1 to ${limits.keyLength} characters.`)
     return {
-      ...{ params: params as never, query: query as never, body: body as never, key: key ?? null, requestId: id, who },
+      ...{
+        params: params as never,
+        query: query as never,
+        body: body as never,
+        key: keyOf(request),
+        requestId: id,
+        who,
+      },
       host: request.socket.remoteAddress ?? '',
       until(ms, end) {
         if (ms > 0) mustHaveRoom()
