@@ -70,7 +70,7 @@ test('no file has more than 300 lines', () => {
 const longFunctions: Record<string, number> = {
   'server/handlers.ts makeHandlers': 263,
   'server/openapi.ts openapi': 74,
-  'server/server.ts serve': 212,
+  'server/server.ts serve': 211,
   'store/http/store.ts ask': 115,
 }
 

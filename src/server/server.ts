@@ -223,14 +223,8 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
 
   function incoming({ request, response, id, who, params, query, body }: Exchange): Incoming<Call> {
     return {
-      ...{
-        params: params as never,
-        query: query as never,
-        body: body as never,
-        key: keyOf(request),
-        requestId: id,
-        who,
-      },
+      ...{ params: params as never, query: query as never, body: body as never },
+      ...{ key: keyOf(request), requestId: id, who },
       host: request.socket.remoteAddress ?? '',
       until(ms, end) {
         if (ms > 0) mustHaveRoom()
