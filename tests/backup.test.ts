@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs' // biome-ignore format: one line
 import { test } from 'node:test'
 import { GopherQueue } from '../src/index.ts'
+import { systemClock } from '../src/model/clock.ts'
+import { backup } from '../src/store/sqlite/backup.ts'
 import { examine } from '../src/store/sqlite/doctor.ts'
+import { salvage } from '../src/store/sqlite/salvage.ts'
 import { Bench } from './cli/support.ts'
 import { fill, rowsOf } from './support/filled.ts'
 
@@ -83,4 +86,43 @@ test('it overwrites only when told to, never a database in use, and leaves no ha
   assert.equal((await bench.run('backup', 'of-damaged.db', '--db', damaged)).code, 1)
   assert.ok(!existsSync(`${bench.folder}/of-damaged.db`))
   assert.deepEqual(readdirSync(bench.folder).filter((name) => name.includes('partial')), []) // biome-ignore format: short
+})
+
+const pipeMaker = 'mkfifo'
+const salvageInto = (path: string, into: string) => salvage(path, into, systemClock)
+
+test('what is no file, and what belongs to a queue, is no place for a copy, whatever link leads there', async (t) => {
+  const bench = new Bench(t)
+  await fill(bench.file, 20)
+  const at = (name: string) => `${bench.folder}/${name}`
+  execFileSync(pipeMaker, [at('pipe')])
+  mkdirSync(at('folder'))
+  symlinkSync('.', at('here'))
+  symlinkSync('pipe', at('to-pipe'))
+  symlinkSync('jobs.db-shm', at('to-shm'))
+  symlinkSync('jobs.db', at('to-queue'))
+  symlinkSync('circle', at('circle'))
+  await using queue = await GopherQueue.open(bench.file)
+  const sidecars = ['jobs.db-wal', 'jobs.db-shm', 'jobs.db-reserve', 'jobs.db-journal', 'here/jobs.db-wal', 'to-shm']
+  const before = readdirSync(bench.folder)
+  for (const [names, says] of [
+    [['pipe', 'to-pipe', 'folder'], /is not a file/],
+    [sidecars, /belongs to the database/],
+    [['to-queue', 'here/jobs.db'], /is a database in use/],
+  ] as const)
+    for (const name of names)
+      for (const write of [backup, salvageInto])
+        assert.throws(() => write(bench.file, at(name), true), { code: 'INVALID_ARGUMENT', message: says }, name)
+  const { code, stderr } = await bench.run('backup', 'to-pipe', '--force')
+  assert.deepEqual([code, /INVALID_ARGUMENT: to-pipe is not a file/.test(stderr)], [2, true])
+  assert.throws(() => backup(bench.file, at('circle'), true), { code: 'STORAGE_UNAVAILABLE', accepted: 'no' })
+  assert.deepEqual(readdirSync(bench.folder), before)
+  assert.ok(lstatSync(at('pipe')).isFIFO())
+  await queue.close()
+  assert.throws(() => backup(bench.file, at('to-queue'), true), /is what is to be copied/)
+
+  symlinkSync('folder/latest.db', at('latest.db'))
+  backup(bench.file, at('latest.db'), false)
+  backup(bench.file, at('latest.db'), true)
+  assert.ok(lstatSync(at('latest.db')).isSymbolicLink() && lstatSync(at('folder/latest.db')).isFile())
 })

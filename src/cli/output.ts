@@ -24,6 +24,12 @@ export const print = (line: string): boolean => process.stdout.write(`${line}\n`
 export const show = (document: unknown, otherwise: () => void): unknown =>
   json ? print(toLine(document)) : otherwise()
 
+/** The errors within one that `await using` made of two, the first to be thrown first: its own text says nothing of them. */
+export function errorsOf(error: unknown): unknown[] {
+  if (!(error instanceof Error && 'suppressed' in error && 'error' in error)) return [error]
+  return [...new Set([error.suppressed, error.error].flatMap(errorsOf))] // to stop a worker twice throws the same twice
+}
+
 export function report(error: unknown): void {
   const { message, code = 'INTERNAL' }: NodeJS.ErrnoException = error instanceof Error ? error : new Error(`${error}`)
   const { accepted, details } = isQueueError(error) ? error : { accepted: 'unknown', details: undefined }

@@ -6,7 +6,7 @@ import { helpCommands } from './help.ts'
 import { inspectCommands } from './inspect.ts'
 import { maintainCommands } from './maintain.ts'
 import { operateCommands } from './operate.ts'
-import { report, show, table } from './output.ts'
+import { errorsOf, report, show, table } from './output.ts'
 import { recoverCommands } from './recover.ts'
 import { scheduleCommand } from './schedule.ts'
 import { serveCommand } from './serve.ts'
@@ -28,9 +28,9 @@ export async function main(): Promise<void> {
     await program().parseAsync()
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return // help or the version was asked for
-    const failure = error instanceof CommanderError ? usage(error) : error
-    report(failure)
-    process.exitCode = isQueueError(failure) && failure.code === 'INVALID_ARGUMENT' ? 2 : 1
+    const failures = errorsOf(error).map((one) => (one instanceof CommanderError ? usage(one) : one))
+    failures.forEach(report)
+    process.exitCode = failures.every((one) => isQueueError(one) && one.code === 'INVALID_ARGUMENT') ? 2 : 1
   }
 }
 

@@ -235,9 +235,16 @@ const optionNames = [
   'concurrencyKey',
 ]
 
+/** Options as they are given. Throws INVALID_ARGUMENT for what is no object, such as null, which only JavaScript lets through. */
+export function optionsOf<T extends object>(what: string, given: T): T {
+  if (typeof given === 'object' && given !== null && !Array.isArray(given)) return given
+  throw invalid(`Each ${what} stands in an object; got ${shown(given)}.`)
+}
+
 /** Refuses a name it does not know: a misspelt option must not go unheard, a misspelt filter not answer with all jobs. */
 export function checkNames(what: string, given: object, known: readonly string[]): void {
-  for (const key of Object.keys(given)) if (!known.includes(key)) throw invalid(`There is no ${what} '${key}'.`)
+  for (const key of Object.keys(optionsOf(what, given)))
+    if (!known.includes(key)) throw invalid(`There is no ${what} '${key}'.`)
 }
 
 /** The default: how long an idempotency key is kept, in ms. */

@@ -1,7 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Instant } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
-import { type JobSpec, jobSpec, type Policy, type Priority } from '../model/job.ts'
+import { type JobSpec, jobSpec, optionsOf, type Policy, type Priority } from '../model/job.ts'
 
 /** The job as its handler sees it. Instants are Unix ms. */
 export interface ActiveJob<Payload = unknown> {
@@ -74,9 +74,10 @@ export interface Definition {
 
 export function makeDefinition(
   type: string,
-  { payload: schema, classify, ...policy }: DefinitionOptions & { payload?: StandardSchemaV1 | undefined },
+  options: DefinitionOptions & { payload?: StandardSchemaV1 | undefined },
   handler: Handler<never, unknown> | URL | undefined,
 ): Definition {
+  const { payload: schema, classify, ...policy } = optionsOf('job option', options)
   if (schema && typeof schema['~standard']?.validate !== 'function')
     throw invalid(`The payload of '${type}' must be a Standard Schema validator (zod, valibot, arktype, ...).`)
   if (handler !== undefined && typeof handler !== 'function' && !(handler instanceof URL))

@@ -63,7 +63,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     const { token, diskReserve } = checkOpenOptions(options)
     if (typeof place !== 'string' || place === '' || place.includes('\0'))
       throw invalid(`open takes a path or an URL; got ${shown(place)}.`)
-    if (/^https?:\/\//i.test(place)) {
+    if (/^https?:\/\//i.test(place) && URL.canParse(place)) {
       const { HttpStore } = await import('../store/http/store.ts') // an app with a file of its own never loads it
       return new GopherQueue(await HttpStore.open(place, { ...(token && { token }) }, systemClock))
     }

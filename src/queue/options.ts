@@ -1,7 +1,7 @@
 import type { Duration } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
-import { checkName, checkNames, oneOf, type Policy, wholeNumber } from '../model/job.ts'
+import { checkName, checkNames, oneOf, optionsOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
 import { shown } from '../model/text.ts'
 import type { JobFilter, QueueSettings } from '../store/store.ts'
@@ -98,7 +98,7 @@ export function checkFilter(filter: JobFilter): JobFilter {
 }
 
 export function queueSettings(queue: string, options: QueueOptions): QueueSettings {
-  const { maxDepth, maxRunning, maxRunningPerKey, ...keep } = options
+  const { maxDepth, maxRunning, maxRunningPerKey, ...keep } = optionsOf('queue option', options)
   const kept = ['keepSucceeded', 'keepCancelled', 'keepDead'] as const
   checkNames('queue option', keep, [...kept])
   const settings: QueueSettings = { queue: checkName('queue', queue) }
@@ -117,10 +117,11 @@ export function queueSettings(queue: string, options: QueueOptions): QueueSettin
 
 /** What is asked of a worker that runs `able`, with its defaults. */
 export function workSettings(
-  { concurrency = 10, queues, name, ...unknown }: WorkOptions,
+  options: WorkOptions,
   able: readonly Definition[],
   defaultName: string,
 ): Required<WorkOptions> {
+  const { concurrency = 10, queues, name, ...unknown } = optionsOf('option of work', options)
   checkNames('option of work', unknown, [])
   if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 10_000)
     throw invalid(`concurrency must be a whole number from 1 to 10000; got ${shown(concurrency)}.`)

@@ -9,6 +9,7 @@ import {
   jobSpec,
   limits,
   oneOf,
+  optionsOf,
   policyNames,
 } from '../model/job.ts'
 import { kept, toJson } from '../model/json.ts'
@@ -77,7 +78,7 @@ function ofValid<Payload>(
     throw tooLarge(`${limits.bulkBytes} bytes of payloads`)
   const each = typeof options === 'function' ? payloads.map(options) : null
   const all = each ?? [options as JobOptions]
-  if (all.some((own) => typeof own !== 'object' || own === null)) throw invalid('Job options must be an object.')
+  for (const own of all) optionsOf('job option', own)
   const specs = all.map((own) =>
     definition && Object.keys(own).length === 0 ? definition.spec : jobSpec(type, { ...definition?.policy, ...own }),
   )
@@ -95,8 +96,9 @@ export async function makeSchedule(
   type: string,
   definition: Definition | undefined,
   payload: unknown,
-  { timezone = 'UTC', missed = 'once', overlap = 'allow', ...policy }: ScheduleOptions = {},
+  options: ScheduleOptions = {},
 ): Promise<ScheduleSettings> {
+  const { timezone = 'UTC', missed = 'once', overlap = 'allow', ...policy } = optionsOf('schedule option', options)
   checkName('schedule', name)
   checkNames('schedule option', policy, policyNames)
   nextTimes(cron, timezone, 1, 0)

@@ -1,7 +1,7 @@
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
-import type { JobError } from '../model/job.ts'
+import { type JobError, optionsOf } from '../model/job.ts'
 import type { JobFilter, JobPage, Store } from '../store/store.ts'
 import type { WaitOptions } from './options.ts'
 
@@ -9,12 +9,8 @@ import type { WaitOptions } from './options.ts'
 const saidBy = ({ name, message }: JobError): string => message.replace(/[\s.]+$/, '') || name
 
 /** The result of a job that succeeds; throws JOB_FAILED, WAIT_TIMEOUT, NOT_FOUND, or what the signal was aborted with. */
-export async function waitForEnd(
-  store: Store,
-  clock: Clock,
-  id: number,
-  { timeout, signal }: WaitOptions = {},
-): Promise<unknown> {
+export async function waitForEnd(store: Store, clock: Clock, id: number, options: WaitOptions = {}): Promise<unknown> {
+  const { timeout, signal } = optionsOf('option of wait', options)
   signal?.throwIfAborted()
   const patience = new AbortController()
   const leave = () => patience.abort(signal?.reason)

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError, isQueueError } from '../model/errors.ts'
+import { optionsOf } from '../model/job.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
 import { Attempt, type Surroundings } from './attempt.ts'
 import type { Definition } from './definition.ts'
@@ -80,7 +81,8 @@ export class Worker {
    * A second call with `drain: false` ends the first one's waiting. Throws INVALID_ARGUMENT, and STORAGE_UNAVAILABLE when
    * storage has not taken its last word within 10 s.
    */
-  stop({ drain = true, grace = 30_000 }: StopOptions = {}): Promise<void> {
+  stop(options: StopOptions = {}): Promise<void> {
+    const { drain = true, grace = 30_000 } = optionsOf('option of stop', options)
     const wait = toMs(grace, 'grace')
     if (!drain) {
       this.#hurried = true

@@ -112,9 +112,11 @@ function decoded(segment: string, path: string): string {
   }
 }
 
-/** Path and query of a request's URL. */
+/** Path and query of a request's URL. What Node would read as Latin-1, or as U+FFFD, is refused: it would be another name. */
 export function splitUrl(url: string): { path: string; query: ParsedUrlQuery } {
+  if (/[^!-~]/.test(url)) throw invalid('A URL is ASCII: write other characters as the %XX of their UTF-8.')
   const at = url.indexOf('?')
+  if (at >= 0) decoded(url.slice(at + 1), url)
   return at < 0 ? { path: url, query: {} } : { path: url.slice(0, at), query: parseQuery(url.slice(at + 1)) }
 }
 
@@ -148,10 +150,10 @@ function mustBeDigits(part: string, { properties = {} }: Shape, values: Record<s
 
 /** The JSON of a body, or the jobs of NDJSON as the body of a bulk; undefined for none. */
 export async function bodyOf(request: IncomingMessage, most: number): Promise<unknown> {
-  const type = String(request.headers['content-type'] ?? '')
-    .split(';')[0]!
-    .trim()
-    .toLowerCase()
+  const header = (request.headers['content-type'] ?? '').toLowerCase()
+  const type = header.split(';')[0]!.trim()
+  if (/;\s*charset(?!="?utf-?8"?\s*(;|$))/.test(header))
+    throw invalid('A body is UTF-8: the header Content-Type must name no other charset.')
   if (type === 'application/x-ndjson') return { jobs: await linesOf(request, Math.min(most, limits.bulkBytes)) }
   if (type === '' && !hasBody(request)) return undefined
   if (type !== 'application/json') throw invalid('The header Content-Type must be application/json.')
@@ -167,12 +169,35 @@ export async function bodyOf(request: IncomingMessage, most: number): Promise<un
   }
 }
 
+/** Makes text of pieces of bytes, and of no piece their end. Without `fatal`, two idempotency keys could become one. */
+function decoding(what: string): (piece?: Buffer) => string {
+  const decoder = new TextDecoder('utf-8', { fatal: true })
+  return (piece) => {
+    try {
+      return decoder.decode(piece, { stream: piece !== undefined })
+    } catch {
+      throw invalid(`The ${what} has bytes that are not UTF-8, so nothing of the request was accepted: send UTF-8.`)
+    }
+  }
+}
+
+/** The header Idempotency-Key, or null. Node reads headers as Latin-1: the key would be another one than in a body. Throws INVALID_ARGUMENT. */
+export function keyOf({ headers }: IncomingMessage): string | null {
+  const given = headers['idempotency-key']
+  if (given === undefined) return null
+  const decode = decoding('header Idempotency-Key')
+  const key = decode(Buffer.from(String(given), 'latin1')) + decode()
+  if (key.length < 1 || key.length > limits.keyLength)
+    throw invalid(`The header Idempotency-Key must have 1 to ${limits.keyLength} characters.`)
+  return key
+}
+
 const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 
 /** Hands over the text of a body as it arrives, and throws PAYLOAD_TOO_LARGE when it is too much: the connection is closed then. */
 async function read(request: IncomingMessage, most: number, take: (text: string) => void): Promise<void> {
-  const decoder = new TextDecoder('utf-8')
+  const decode = decoding('body')
   let left = most - Number(request.headers['content-length'] ?? 0)
   if (left >= 0) {
     left = most
@@ -180,7 +205,7 @@ async function read(request: IncomingMessage, most: number, take: (text: string)
     for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       left -= piece.length
       if (left < 0) break
-      take(decoder.decode(piece, { stream: true }))
+      take(decode(piece))
     }
   }
   if (left < 0)
@@ -189,7 +214,7 @@ async function read(request: IncomingMessage, most: number, take: (text: string)
       'PAYLOAD_TOO_LARGE',
       `The body has more than ${most} bytes, the most that is taken here. Nothing was stored.`,
     )
-  take(decoder.decode())
+  take(decode())
 }
 
 /** Jobs, one a line. */

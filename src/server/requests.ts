@@ -1,13 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '../model/clock.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
+import { GopherQueueError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import { api, type Call, type Endpoint } from '../store/http/api.ts'
 import type { Tokens } from './auth.ts'
 import type { Drain } from './drain.ts'
 import { guard, securityHeaders } from './guard.ts'
 import type { Handlers, Incoming } from './handlers.ts'
-import { bodyOf, type Exchange, type Routes, sendJson, shaping, splitUrl } from './http.ts'
+import { bodyOf, type Exchange, keyOf, type Routes, sendJson, shaping, splitUrl } from './http.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { problem } from './problem.ts'
@@ -80,11 +80,9 @@ export function addCalls(parts: Parts, handlers: Handlers): void {
 
 function incoming({ drain, clock }: Parts, exchange: Exchange): Incoming<Call> {
   const { request, response, id, who, params, query, body } = exchange
-  const key = request.headers['idempotency-key']
-  if (key !== undefined && (typeof key !== 'string' || key.length < 1 || key.length > limits.keyLength))
-    throw invalid(`The header Idempotency-Key must have 1 to ${limits.keyLength} characters.`)
   return {
-    ...{ params: params as never, query: query as never, body: body as never, key: key ?? null, requestId: id, who },
+    ...{ params: params as never, query: query as never, body: body as never },
+    ...{ key: keyOf(request), requestId: id, who },
     host: request.socket.remoteAddress ?? '',
     until(ms, end) {
       if (ms > 0) drain.mustHaveRoom()

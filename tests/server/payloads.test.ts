@@ -10,7 +10,7 @@ async function served() {
   const folder = temporaryFolder()
   const store = await SqliteStore.open(folder.file('jobs.db'), { tends: true })
   const server = await serve(store, { port: 0, logLevel: 'silent' })
-  const call = async (path: string, body?: string, headers: Record<string, string> = {}) => {
+  const call = async (path: string, body?: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) => {
     const type = { 'content-type': 'application/json', ...headers }
     const response = await fetch(server.url + path, {
       method: body === undefined ? 'GET' : 'POST',
@@ -64,6 +64,33 @@ test('a number that no double holds is refused with its path, at every way in', 
   const { answer } = await report('succeed', '"result":null,"warning":"the report was too long"')
   assert.equal(answer.state, 'succeeded')
   assert.equal((await at.store.call('job', job!.id))?.warning, 'the report was too long')
+})
+
+test('what is not UTF-8 is refused wherever it stands, and a key in UTF-8 is one key in header and body', async () => {
+  await using at = await served()
+  const latin1 = (text: string) => Uint8Array.from(text, (char) => char.charCodeAt(0))
+  const utf8 = (text: string) => Buffer.from(text).toString('latin1')
+  const ndjson = { 'content-type': 'application/x-ndjson' }
+  const json = (charset: string) => ({ 'content-type': `application/json; charset=${charset}` })
+  const refused: [string, (string | Uint8Array<ArrayBuffer>)?, Record<string, string>?][] = [
+    ['/v1/jobs', latin1('{"type":"t","idempotencyKey":"\xe9"}')],
+    ['/v1/jobs', latin1('{"type":"t","payload":"\xc3')], // cut in the middle of a character
+    ['/v1/jobs/bulk', latin1('{"jobs":[{"type":"t","payload":"\xff"}]}')],
+    ['/v1/jobs/bulk', latin1('{"type":"t"}\n{"type":"t","payload":"\xed\xa0\x80"}\n'), ndjson],
+    ['/v1/jobs', '{"type":"t"}', json('iso-8859-1')],
+    ['/v1/jobs', '{"type":"t"}', json('"utf-16"')],
+    ['/v1/jobs', '{"type":"t"}', { 'idempotency-key': '\xe9' }],
+    ['/v1/jobs?queue=%E9'],
+  ]
+  for (const [path, body, headers] of refused) {
+    const { status, answer } = await at.call(path, body, headers)
+    assert.deepEqual([status, answer.code, answer.accepted], [400, 'INVALID_ARGUMENT', 'no'], path)
+  }
+  assert.deepEqual((await at.store.call('jobs', {})).jobs, [])
+
+  const { answer } = await at.call('/v1/jobs', '{"type":"t","idempotencyKey":"é"}', json('"UTF-8"'))
+  const again = await at.call('/v1/jobs', '{"type":"t"}', { 'idempotency-key': utf8('é') })
+  assert.deepEqual([again.answer.id, again.answer.duplicate], [answer.id, true])
 })
 
 test('a payload of plain SQL that would reach a worker as another ends dead, and is not handed over', async () => {

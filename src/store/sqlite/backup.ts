@@ -1,8 +1,9 @@
-import { existsSync, renameSync, rmSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { existsSync, renameSync, rmSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
 import { mustHaveFolder, storageError } from './connection.ts'
+import { realFile } from './disk.ts'
 import { openToRead } from './doctor.ts'
 import { markAsCopy } from './epoch.ts'
 import { platform } from './platform.ts'
@@ -11,29 +12,50 @@ import { platform } from './platform.ts'
  * Writes all of a database, as of one instant, into a new file, while others go on. It is whole and on disk, or not there,
  * and it has another epoch: what its source has leased fits nothing in it.
  */
-export function backup(path: string, into: string, force: boolean): void {
-  if (existsSync(`${into}-wal`))
-    throw new GopherQueueError(
-      'INVALID_ARGUMENT',
-      `${into} is a database in use (${into}-wal is there): name another file.`,
-    )
-  if (existsSync(into) && !force)
-    throw new GopherQueueError(
-      'INVALID_ARGUMENT',
-      `${into} exists. Nothing was written: name another file, or --force.`,
-    )
-  mustHaveFolder(into)
+export function backup(path: string, name: string, force: boolean): void {
+  const into = targetOf(name, force, path)
   const partial = `${into}-partial-${process.pid}`
   try {
     copy(path, partial)
     platform.sync(partial)
     renameSync(partial, into)
-    platform.sync(dirname(resolve(into)))
+    platform.sync(dirname(into))
   } catch (error) {
     rmSync(partial, { force: true })
     throw storageError(error, `No backup was made of ${path}`, 'no', into, path)
   }
 }
+
+/**
+ * Where the copy of a database is to be made: what `name` leads to through links. It may be replaced with `force` alone,
+ * and only a file: a device would become one, and a queue without its -wal loses what that holds.
+ */
+export function targetOf(name: string, force: boolean, source: string): string {
+  const there = found(name)
+  if (there && !there.isFile()) throw refusal(name, 'is not a file')
+  const into = realFile(name)
+  mustHaveFolder(into)
+  const from = realFile(source)
+  const [, owner] = /^(.+)-(?:wal|shm|journal|reserve)$/.exec(into) ?? []
+  if (owner !== undefined && (owner === from || existsSync(owner)))
+    throw refusal(name, `belongs to the database ${owner}`)
+  for (const own of [`${into}-wal`, `${into}-journal`])
+    if (existsSync(own)) throw refusal(name, `is a database in use (${own} is there)`)
+  if (into === from) throw refusal(name, 'is what is to be copied')
+  if (there && !force) throw refusal(name, 'exists', ', or replace it with --force')
+  return into
+}
+
+function found(name: string) {
+  try {
+    return statSync(name, { throwIfNoEntry: false })
+  } catch (error) {
+    throw storageError(error, `Cannot write ${name}`, 'no', name) // such as links in a circle
+  }
+}
+
+const refusal = (name: string, why: string, or = '') =>
+  new GopherQueueError('INVALID_ARGUMENT', `${name} ${why}. Nothing was written: name another file${or}.`)
 
 /** A backup that nobody has read is a hope. */
 function copy(path: string, into: string): void {

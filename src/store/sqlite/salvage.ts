@@ -1,5 +1,5 @@
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
@@ -7,7 +7,7 @@ import { idempotencyWindow } from '../../model/job.ts'
 import { states } from '../../model/lifecycle.ts'
 import { digestOf } from '../digest.ts'
 import { newestNumber } from './audit.ts'
-import { backup } from './backup.ts'
+import { backup, targetOf } from './backup.ts'
 import { connect, isDamage, isSqlite, isStorageFault, storageError } from './connection.ts'
 import { first, foldedCopy, mendContents, type Row } from './damaged.ts'
 import { systemProcesses } from './processes.ts'
@@ -37,12 +37,10 @@ const mostProbes = 200_000
 
 /** Reads what can be read of a damaged file into a new one. The damaged file itself is copied, and never opened. */
 export function salvage(path: string, into: string, clock: Clock): Salvage {
-  for (const name of [into, `${into}-wal`])
-    if (existsSync(name))
-      throw new GopherQueueError('INVALID_ARGUMENT', `${name} exists. Nothing was written: name a new file.`)
+  const target = targetOf(into, false, path)
   if (!existsSync(path) && !existsSync(`${path}-wal`))
     throw new GopherQueueError('NOT_A_QUEUE', `There is no file ${path}. Nothing was created: correct the name.`)
-  const work = mkdtempSync(`${resolve(into)}-salvage-`)
+  const work = mkdtempSync(`${target}-salvage-`)
   try {
     const [copy, fresh] = [join(work, 'damaged'), join(work, 'fresh')]
     const { connection } = connect(fresh, clock)
@@ -51,7 +49,7 @@ export function salvage(path: string, into: string, clock: Clock): Salvage {
     if (mendContents(copy, connection, damage)) new Transfer(connection, copy, report).all()
     else report.unreadable.push([1, highest])
     connection.close()
-    backup(fresh, into, false)
+    backup(fresh, target, false)
     return report
   } finally {
     rmSync(work, { recursive: true, force: true })

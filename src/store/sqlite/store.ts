@@ -2,7 +2,7 @@ import { extname } from 'node:path'
 import { getHeapStatistics } from 'node:v8'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
-import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
+import { type ErrorCode, GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission, Submitted } from '../store.ts'
 import { refuseOtherCopies } from './copies.ts'
 import { realFile } from './disk.ts'
@@ -74,7 +74,11 @@ export class SqliteStore implements Store {
     const { port1, port2 } = new MessageChannel()
     const file = new URL(`./thread${extname(import.meta.url)}`, import.meta.url) // .ts from source, .js when built
     const full = path === ':memory:' ? path : realFile(path)
-    if (full !== ':memory:') refuseOtherCopies(full)
+    try {
+      if (full !== ':memory:') refuseOtherCopies(full)
+    } catch (error) {
+      throw notOpened(path, error)
+    }
     const thread = new Worker(file, {
       workerData: { path: full, port: port2, diskReserve, tends } satisfies ThreadData,
       transferList: [port2],
@@ -88,7 +92,7 @@ export class SqliteStore implements Store {
     if ('failed' in opened) {
       port1.close()
       await thread.terminate()
-      throw unpackError(opened.failed)
+      throw notOpened(path, unpackError(opened.failed))
     }
     return new SqliteStore(full, port1, thread)
   }
@@ -233,4 +237,11 @@ function sizeOf({ payloads }: Submission): number {
   let bytes = bytesEach
   for (const payload of payloads) bytes += payload.length
   return bytes
+}
+
+/** What the system says of a path, such as ELOOP or EACCES, in this product's terms. */
+function notOpened(path: string, cause: unknown): GopherQueueError {
+  if (isQueueError(cause)) return cause
+  const message = `Cannot open ${path}: ${(cause as Error).message}. Nothing was accepted: correct the path, or give this user the right to its folder and files.`
+  return new GopherQueueError('STORAGE_UNAVAILABLE', message, { cause })
 }
