@@ -156,7 +156,7 @@ export class Checker {
     const unrecorded = row.state === 'running' || row.state === 'succeeded' ? 1 : 0
     must(row.failures === row.attempt - unrecorded, 'each failed attempt is in the history', story)
     const tick = old ? null : tickOf(row)
-    if (tick) must(this.#ticks.take(tick, this.#before), 'every tick that `missed` keeps is taken once', story)
+    if (tick) must(this.#ticks.take(tick, before, this.#before), 'every tick that `missed` keeps is taken once', story)
     const from = old ? factsOf(old, 'old') : tick ? asNew : submitted(row, call)
     must(from !== null, 'a job is there only if it was submitted', story)
     const lease = old && row.token === old.token ? 'old' : 'new'

@@ -29,12 +29,12 @@ export function tickOf({ key }: { key: string | null }): Tick | null {
 export class Ticks {
   readonly #taken = new Map<string, Set<number>>()
 
-  /** A job of a tick is there: false if another was, or the clock has no such tick. */
-  take({ schedule, at }: Tick, { schedules }: Snapshot): boolean {
+  /** A job of a tick is there: false if another was, or no line that the schedule had in this call has such a tick. */
+  take({ schedule, at }: Tick, ...snapshots: Snapshot[]): boolean {
     const taken = this.#taken.get(schedule) ?? new Set()
     this.#taken.set(schedule, taken)
-    const row = schedules.get(schedule)
-    if (taken.has(at) || !row || at % crons[row.cron] !== 0) return false
+    const lines = snapshots.flatMap(({ schedules }) => schedules.get(schedule)?.cron ?? [])
+    if (taken.has(at) || !lines.some((cron) => at % crons[cron] === 0)) return false
     taken.add(at)
     return true
   }
