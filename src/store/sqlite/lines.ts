@@ -228,9 +228,9 @@ export class Lines {
       ...[queue, type, most, db.now, from],
     ) as [id: number, priority: number, company: number | null][]
     const rows = found.map(([id, priority, company]) => ({ id, priority, company }))
-    const passes = from > 0 && hasHigher(merge, queue, type)
-    merge.passed ||= passes
-    const isSpared = passes || rows.some(({ id }) => excluded.has(id))
+    merge.passed ||= from > 0 && hasHigher(merge, queue, type)
+    // A job that this worker must not take, or that stands before `from`, is another worker's in the same transaction.
+    const isSpared = from > 0 || rows.some(({ id }) => excluded.has(id))
     const known = { i, rows, at: 0, isCut: rows.length === most, isSpared, was }
     merge.looked.set(i, known)
     return known
