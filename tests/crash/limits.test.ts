@@ -56,7 +56,7 @@ test('three processes, some of them killed, never run more of a queue and of a k
   })
   await queue.close()
 
-  const { hire, killedAt } = team(t, folder, 8)
+  const { hire, killedAt } = team(t, folder, 40) // ms: four kills come while there is work, also on a slow machine
   const names = ['0', '1', '2']
   const workers = names.map(hire)
   for (let i = 0; i < 4; i++) {
