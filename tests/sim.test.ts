@@ -85,7 +85,7 @@ const spoiled: [what: string, from: string, to: string, rules: RegExp][] = [
   ],
   [
     'prunes too early',
-    'prune_at <= ?1 AND finished_at IS NOT NULL LIMIT',
+    'prune_at <= ?1 AND blocked < 2 AND finished_at IS NOT NULL LIMIT',
     'prune_at <= ?1 + 80000000 LIMIT',
     /no job is lost/,
   ],

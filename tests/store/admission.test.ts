@@ -4,7 +4,9 @@ import { test } from 'node:test'
 import { type Attempt, jobSpec } from '../../src/model/job.ts'
 import { audit, auditOrder } from '../../src/store/sqlite/audit.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
+import { connect } from '../../src/store/sqlite/connection.ts'
 import { Db } from '../../src/store/sqlite/db.ts'
+import { prune } from '../../src/store/sqlite/reaper.ts'
 import type { Reply } from '../../src/store/sqlite/request.ts'
 import type { Fate, Input, LeasedJob, Operation, Stats } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
@@ -200,4 +202,19 @@ test('retention deletes no job that has not ended, whatever plain SQL says of it
   for (let i = 0; i < 100; i++) rig.look()
   const [job] = rig.lease(1)
   assert.equal(job?.id, 1)
+})
+
+test('retention deletes no ended job that is not counted yet', () => {
+  const db = connect(':memory:', new VirtualClock())
+  db.connection.exec(
+    `INSERT INTO gq_jobs (type, payload, state, finished_at, prune_at) VALUES ('work', '1', 'cancelled', 1, 1)`,
+  )
+  db.begin('write')
+  prune(db)
+  db.commit()
+  assert.deepEqual(
+    [db.get(`SELECT COUNT(*) AS jobs FROM gq_jobs`), [...db.miscounted]],
+    [{ __proto__: null, jobs: 1 }, []],
+  )
+  db.connection.close()
 })

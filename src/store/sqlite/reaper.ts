@@ -51,7 +51,7 @@ export function prune(db: Db): boolean {
 function pruneJobs(db: Db, end: number): boolean {
   const ended = () =>
     db.all<{ id: number }>(
-      `SELECT id FROM gq_jobs WHERE prune_at <= ?1 AND finished_at IS NOT NULL LIMIT ${chunk}`,
+      `SELECT id FROM gq_jobs WHERE prune_at <= ?1 AND blocked < 2 AND finished_at IS NOT NULL LIMIT ${chunk}`,
       db.now,
     )
   const select = `SELECT id, queue, type, state, idempotency_key AS key FROM gq_jobs WHERE id = ?1`
@@ -193,7 +193,7 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
        EXISTS (SELECT 1 FROM gq_jobs WHERE state = 'scheduled' AND blocked < 2 AND run_at <= ?1)
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE deadline <= ?1 AND ${mayExpire})
        OR ${someAreNew}
-       OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1 AND finished_at IS NOT NULL)
+       OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1 AND blocked < 2 AND finished_at IS NOT NULL)
        OR ${schedulesDue}
        OR ${settlingDue}
        OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
