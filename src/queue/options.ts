@@ -121,8 +121,8 @@ export function workSettings(
   able: readonly Definition[],
   defaultName: string,
 ): Required<WorkOptions> {
-  const { concurrency = 10, queues, name, ...unknown } = optionsOf('option of work', options)
-  checkNames('option of work', unknown, [])
+  checkNames('option of work', options, ['concurrency', 'queues', 'name'])
+  const { concurrency = 10, queues, name } = options
   if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 10_000)
     throw invalid(`concurrency must be a whole number from 1 to 10000; got ${shown(concurrency)}.`)
   if (able.length === 0) throw invalid('No definition has a handler: there is nothing this worker could run.')

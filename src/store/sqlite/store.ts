@@ -92,7 +92,7 @@ export class SqliteStore implements Store {
     if ('failed' in opened) {
       port1.close()
       await thread.terminate()
-      throw notOpened(path, unpackError(opened.failed))
+      throw unpackError(opened.failed)
     }
     return new SqliteStore(full, port1, thread)
   }

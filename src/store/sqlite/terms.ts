@@ -32,6 +32,9 @@ export interface Watched {
   overAt: number
 }
 
+/** Of it, what its row says. */
+type Lease = Pick<Watched, 'id' | 'token' | 'expiresAt' | 'overSince' | 'life'>
+
 /** How long a process must itself have seen a lease over before it takes it, in ms; no lease is taken sooner after it was found over. */
 const leastWatch = 1000
 
@@ -61,10 +64,14 @@ export class Terms {
 
   /** As `add`, of a worker on the network: a wall clock that is set before the first look must not end its attempt. */
   watch({ id, token, timeout, visibilityTimeout, startedAt }: LeasedJob, monotonic: number): void {
-    const overAt = monotonic + timeout + timeoutGrace
     const life = Math.min(visibilityTimeout, timeout + timeoutGrace)
-    const seen = { unchangedAt: monotonic + life, ...seenOver(null, startedAt, monotonic), overAt }
-    this.#others.set(id, { id, token, expiresAt: startedAt + life, life, ...seen })
+    const lease = { id, token, expiresAt: startedAt + life, overSince: null, life }
+    this.#watchFrom(lease, monotonic + timeout + timeoutGrace, startedAt, monotonic)
+  }
+
+  #watchFrom(lease: Lease, overAt: number, now: Instant, monotonic: number): void {
+    const seen = { unchangedAt: monotonic + lease.life, ...seenOver(lease.overSince, now, monotonic) }
+    this.#others.set(lease.id, { ...lease, ...seen, overAt })
   }
 
   /** After a gap of `ms`: all times move by it, and the own leases are renewed at once. */
@@ -81,7 +88,7 @@ export class Terms {
 
   /** Reads all running jobs; returns whether a lease has to be renewed, is over or may be taken. */
   look(db: Db, monotonic: number): boolean {
-    const running = db.all<Pick<Watched, 'id' | 'token' | 'expiresAt' | 'overSince' | 'life'> & { over: Instant }>(
+    const running = db.all<Lease & { over: Instant }>(
       `SELECT id, lease_token AS token, lease_expires_at AS expiresAt, over_since AS overSince,
               MIN(visibility_timeout, timeout + ${timeoutGrace}) AS life, started_at + timeout + ${timeoutGrace} AS over
        FROM gq_jobs WHERE state = 'running'`,
@@ -97,12 +104,7 @@ export class Terms {
       }
       const before = this.#others.get(row.id)
       if (before?.token !== row.token || before.expiresAt !== row.expiresAt)
-        this.#others.set(row.id, {
-          ...row,
-          unchangedAt: monotonic + row.life,
-          ...seenOver(row.overSince, db.now, monotonic),
-          overAt: before?.token === row.token ? before.overAt : monotonic + over - db.now,
-        })
+        this.#watchFrom(row, before?.token === row.token ? before.overAt : monotonic + over - db.now, db.now, monotonic)
       else if (before.overSince !== row.overSince) Object.assign(before, seenOver(row.overSince, db.now, monotonic))
     }
     for (const { renewAt, overAt } of this.#own.values()) if (renewAt <= monotonic || overAt <= monotonic) return true

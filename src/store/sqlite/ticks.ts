@@ -19,9 +19,10 @@ interface Row extends Ticking, Pick<ScheduleSettings, 'name' | 'payload' | 'over
   lastJob: number | null
   problem: string | null
 }
-const selectDue = `SELECT name, cron, timezone, spec, payload, missed, overlap, next_at AS nextAt, owed_at AS owedAt,
+const selectTicking = `SELECT name, cron, timezone, spec, payload, missed, overlap, next_at AS nextAt, owed_at AS owedAt,
     last_job AS lastJob, problem
-  FROM gq_schedules WHERE paused = 0 AND next_at IS NOT NULL AND next_at <= ?1`
+  FROM gq_schedules WHERE paused = 0`
+const selectDue = `${selectTicking} AND next_at IS NOT NULL AND next_at <= ?1`
 
 /** What the schedules owe, as it was computed outside the write lock. Only a cache: each row is compared under the lock. */
 export class Ticks {
@@ -76,10 +77,7 @@ export function nextTick(db: Db): number | null {
 /** What an operation that changes the line of a schedule found it to owe, before the write lock was taken. */
 const planned = new WeakMap<object, Plan>()
 
-const selectOwing = `SELECT name, cron, timezone, spec, payload, missed, overlap, next_at AS nextAt, owed_at AS owedAt,
-    last_job AS lastJob, problem
-  FROM gq_schedules
-  WHERE paused = 0 AND (next_at <= ?1 OR owed_at IS NOT NULL) AND name = ?2 AND (cron <> ?3 OR timezone <> ?4)`
+const selectOwing = `${selectTicking} AND (next_at <= ?1 OR owed_at IS NOT NULL) AND name = ?2 AND (cron <> ?3 OR timezone <> ?4)`
 
 const owing = (db: Db, now: Instant, { name, cron, timezone }: ScheduleSettings): Row | undefined =>
   db.get<Row>(selectOwing, now, name, cron, timezone)
