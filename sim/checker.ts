@@ -105,8 +105,11 @@ export class Checker {
       if (event.event === 'reclaimed' && this.#wasOwn(event.id, call, before)) this.#appStandsStill.add(call.pid) // its own handler did not report its timeout
     for (const reply of call.replies) {
       const request = call.asked.find(({ seq }) => seq === reply.seq)
-      if (request?.operation === 'heartbeat' && 'value' in reply)
-        this.#tenures.confirmed.add(nameOf(request.input as Input<'heartbeat'>))
+      if (request?.operation !== 'heartbeat' || !('value' in reply)) continue
+      const lease = request.input as Input<'heartbeat'>
+      this.#tenures.confirmed.add(nameOf(lease))
+      const row = after.jobs.get(lease.id)
+      if (row?.token === lease.token) this.#tenures.heardOf(row)
     }
     if (call.kind === 'tick' && !call.faulty && !call.interrupted) this.#nobodyWaitsInVain(call, after)
   }

@@ -130,6 +130,12 @@ export class Tenures {
     if (last && !last.isSettled) last.held.delete(nameOf(row))
   }
 
+  /** Another than its holder, which is dead, said that it lives: what ran beside it when that died cannot be said any more. */
+  heardOf(row: Row): void {
+    const { holder, life } = this.holderOf(row)
+    if (!life.isAlive) this.#lastSigns.delete(holder)
+  }
+
   /** The holder falls silent at this moment, or dies. */
   silent(holder: string, held: Held[], at: number): void {
     this.#lastSigns.set(holder, { held: new Set(held.map(nameOf)), at, isSettled: false })
