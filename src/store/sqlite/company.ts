@@ -75,9 +75,12 @@ export class Company {
     for (const lease of leases) this.#keep(lease, from + overdueFor)
   }
 
-  /** After a gap of `ms`, in which the handlers of this process could not stop: they get that much longer. */
-  skip(ms: number): void {
-    for (const [name, until] of this.#goOn) this.#goOn.set(name, until + ms)
+  /** After a gap of `ms` up to `monotonic`: handlers could not stop in it, and get that much longer, if they had begun to before its end. */
+  skip(ms: number, monotonic: number): void {
+    for (const [name, until] of this.#goOn) {
+      const goesOnFor = Math.max(0, monotonic - (until - overdueFor))
+      this.#goOn.set(name, until + Math.min(ms, goesOnFor))
+    }
   }
 
   /** The wall clock is used once for a handler that this process did not see start, such as one of a server before it. */

@@ -50,7 +50,7 @@ export class Rounds {
     this.#app = new App(asksApp, () => emit([{ event: 'ping' }]))
     this.#gaps = new Gaps(clock, (ms, monotonic) => {
       this.#crew.terms.skip(ms, monotonic)
-      this.#waiting.company.skip(ms)
+      this.#waiting.company.skip(ms, monotonic)
     })
     this.#upkeep = new Upkeep(clock, condition, this.#gaps, this.#crew.terms)
   }
