@@ -60,9 +60,12 @@ export const isPlanOf = (plan: Plan | undefined, schedule: Ticking): boolean =>
   plan.timezone === schedule.timezone &&
   plan.missed === schedule.missed
 
-/** Later ticks count too: only a schedule that makes up for all takes those of an old plan first. */
-export const isOutdated = ({ missed, next }: Plan, now: Instant): boolean =>
-  missed !== 'all' && next !== null && next <= now
+/**
+ * A wall clock that was set back since has ticks of the plan still to come. Later ones count too: only a schedule that makes up
+ * for all takes those of an old plan first.
+ */
+export const isOutdated = ({ missed, next, ticks }: Plan, now: Instant): boolean =>
+  (ticks.at(-1) ?? now) > now || (missed !== 'all' && next !== null && next <= now)
 
 /** The refused tick that a newer one has replaced; null if there is none. */
 export const replacedTick = ({ missed, owedAt }: Ticking, { ticks }: Plan): Instant | null =>

@@ -26,6 +26,7 @@ for (const [name, change, minutes, ticks] of plans)
     assert.ok(schedule.isPlanOf(plan, row))
     assert.ok(!schedule.isPlanOf(plan, { ...row, cron: '0 * * * *' }))
     assert.deepEqual([schedule.isOutdated(plan, now), schedule.isOutdated(plan, at(minutes + 1))], [false, row.missed !== 'all']) // biome-ignore format: pairs
+    assert.equal(schedule.isOutdated(plan, plan.ticks.at(-1)! - 1), true, 'the wall clock was set back since')
   })
 
 test('a line that cannot be read owes nothing, and says why', () => {
