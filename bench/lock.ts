@@ -94,7 +94,7 @@ const fresh = () => {
 }
 const change = (sql: string) => {
   const db = new DatabaseSync(path, { timeout: 60_000 })
-  db.exec(`PRAGMA synchronous = OFF; BEGIN IMMEDIATE; ${sql}; ${recount}; COMMIT; PRAGMA wal_checkpoint(PASSIVE)`)
+  db.exec(`PRAGMA synchronous = OFF; BEGIN IMMEDIATE; ${sql}; ${recount}; COMMIT; PRAGMA wal_checkpoint(TRUNCATE)`)
   db.close()
 }
 
