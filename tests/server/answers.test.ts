@@ -112,7 +112,8 @@ test('a worker that was signed off by somebody registers again by itself, as the
   await close()
 })
 
-test('a file that is restored under a server’s workers: old tokens and ids fit nothing, they register again and go on', async (t) => {
+/** A worker of two slots whose handler of job 1 runs, and a server that was restarted meanwhile on a backup of its file. */
+async function restoredUnder(t: TestContext) {
   const folder = temporaryFolder()
   t.after(() => folder[Symbol.dispose]())
   const [file, copy] = [folder.file('jobs.db'), folder.file('backup.db')]
@@ -130,7 +131,7 @@ test('a file that is restored under a server’s workers: old tokens and ids fit
     return runs.length > 1 ? null : new Promise<void>((resolve) => (release = resolve))
   })
   const started = heard(queue, 'started')
-  queue.work({ concurrency: 1 })
+  queue.work({ concurrency: 2 })
   await queue.submit('a', 1)
   await started
   backup(file, copy, false)
@@ -140,15 +141,36 @@ test('a file that is restored under a server’s workers: old tokens and ids fit
   const again = await start()
   proxy.target = Number(new URL(again.url).port)
   proxy.cutAll()
-  const { json } = await ask(again.url, 'POST', '/v1/leases', { body: { worker: `${'0'.repeat(16)}.1`, types: ['a'] } })
+  const close = async () => {
+    await queue.close()
+    await proxy.close()
+    await again.close()
+  }
+  return { queue, url: again.url, runs, warnings, release: () => release(), close }
+}
+
+test('a file that is restored under a server’s workers: old tokens and ids fit nothing, they register again and go on', async (t) => {
+  const { queue, url, runs, warnings, release, close } = await restoredUnder(t)
+  const { json } = await ask(url, 'POST', '/v1/leases', { body: { worker: `${'0'.repeat(16)}.1`, types: ['a'] } })
   assert.equal(json.code, 'WORKER_UNKNOWN')
   const done = heard(queue, 'succeeded')
   release() // its success is of a lease in the old file
   await done
   assert.deepEqual([runs, warnings.filter((code) => code !== 'LEASE_LOST')], [[1, 1], []])
-  await queue.close()
-  await proxy.close()
-  await again.close()
+  await close()
+})
+
+test('a job of a restored file does not start beside its handler from before in the same worker', async (t) => {
+  const { queue, runs, release, close } = await restoredUnder(t)
+  const other = heard(queue, 'succeeded')
+  const { id } = await queue.submit('a', 2)
+  await other
+  assert.deepEqual(runs, [1, id]) // job 1 comes first in order
+  const again = heard(queue, 'succeeded')
+  release()
+  await again
+  assert.deepEqual(runs, [1, id, 1])
+  await close()
 })
 
 test('an answer with jobs that was long on its way: no handler starts before the server says that its lease lives', async (t) => {

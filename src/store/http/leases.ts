@@ -1,4 +1,5 @@
 import type { Clock } from '../../model/clock.ts'
+import { overdueFor } from '../../model/company.ts'
 import { isQueueError } from '../../model/errors.ts'
 import { priorities } from '../../model/job.ts'
 import { operations } from '../operations.ts'
@@ -30,6 +31,8 @@ export class RemoteLeases {
   readonly #tell: (event: StoreEvent) => void
   readonly #reports: Reports
   readonly #held = new Map<number, Held>()
+  /** Leases that are lost and whose handlers go on, and until when their jobs are not to start beside them. */
+  readonly #goOn = new Map<string, { lease: Lease; until: number }>()
   #stopBeat: (() => void) | undefined
   /** Of the file that gave the last lease. */
   #epoch = ''
@@ -52,6 +55,7 @@ export class RemoteLeases {
     const value = text && { [text]: JSON.parse((told as Record<string, string>)[text]!) }
     const report = { id: lease.id, token: this.#tokenOf(lease), event: operation, ...told, ...value } as Report
     const reported = this.#reports.add(report, patience)
+    if (operation === 'settled') this.#goOn.delete(report.token)
     if (operations[operation].ends === null) return reported
     const heard = () => {
       if (this.#held.get(lease.id)?.lease.token === lease.token) this.#held.delete(lease.id)
@@ -65,6 +69,14 @@ export class RemoteLeases {
     this.#reports.send()
     for (const held of this.#held.values()) held.confirmed = true
     return [...new Set([...this.#held.values()].map(({ lease }) => this.#tokenOf(lease)))]
+  }
+
+  /** Jobs whose handlers go on here by leases of another file than that of `epoch`: its server knows nothing of them. */
+  goingOn(epoch: string): number[] {
+    const now = this.#clock.monotonic()
+    for (const [token, { until }] of this.#goOn) if (until <= now) this.#goOn.delete(token)
+    const leases = [...this.#held.values(), ...this.#goOn.values()].map(({ lease }) => lease)
+    return leases.filter((lease) => lease.epoch !== epoch).map(({ id }) => id)
   }
 
   /**
@@ -157,8 +169,11 @@ export class RemoteLeases {
     if (event.event === 'leaseLost' || event.event === 'cancelRequested') {
       const held = this.#held.get(event.id)
       if (held?.lease.token !== event.token || held.cancelled) return
-      if (event.event === 'leaseLost') this.#held.delete(event.id)
-      else held.cancelled = true
+      if (event.event === 'leaseLost') {
+        this.#held.delete(event.id)
+        const { lease } = held
+        this.#goOn.set(this.#tokenOf(lease), { lease, until: this.#clock.monotonic() + overdueFor })
+      } else held.cancelled = true
     }
     this.#tell(event)
   }

@@ -155,9 +155,9 @@ export class HttpStore implements Store {
 
   async #poll(request: LeaseRequest, waitMs: number): Promise<LeasedJob[]> {
     let sentAt = 0
-    const jobs = await this.#workers.poll(request, waitMs, () => {
+    const jobs = await this.#workers.poll(request, waitMs, (epoch) => {
       sentAt = this.#clock.monotonic()
-      return this.#leases.name()
+      return { holds: this.#leases.name(), exclude: [...request.exclude, ...this.#leases.goingOn(epoch)] }
     })
     return this.#leases.hold(jobs, sentAt)
   }

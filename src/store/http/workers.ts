@@ -10,6 +10,9 @@ const instance = randomUUID()
 /** How often at most one request for jobs is sent: what is sent again counts for less than a newer request. */
 const mostTurns = 2 ** 20
 
+/** How long a request waits that leaves jobs out, in ms. */
+const shortWait = 1000
+
 type Given = Answer<'lease'>
 
 /** The workers of this process as the server knows them, and their requests for jobs. */
@@ -58,9 +61,16 @@ export class RemoteWorkers {
     return this.#ids.get(worker) ?? `${'0'.repeat(16)}.${worker}`
   }
 
-  /** Polls until there is a job, or a newer request has taken this one's place. `holds` tells the tokens at each sending. */
-  async poll(request: LeaseRequest, waitMs: number, holds: () => string[]): Promise<Given['jobs']> {
-    const { worker, sources, slots, exclude } = request
+  /**
+   * Polls until there is a job, or a newer request has taken this one's place. `tell` is asked at each sending, by the epoch of
+   * the worker's file: for the tokens that are held, and the jobs that must not start beside their handlers.
+   */
+  async poll(
+    request: LeaseRequest,
+    waitMs: number,
+    tell: (epoch: string) => { holds: string[]; exclude: number[] },
+  ): Promise<Given['jobs']> {
+    const { worker, sources, slots } = request
     const listening = this.#listening.get(worker) ?? new Set()
     this.#listening.set(worker, listening)
     let turn = ++this.#turn * mostTurns
@@ -68,7 +78,10 @@ export class RemoteWorkers {
       listening.delete(turn) // of what was sent before, no answer is listened to any more
       listening.add(++turn)
       const since = Math.min(...listening)
-      return { worker: this.#idOf(worker), sources, slots, exclude, waitMs, turn, since, holds: holds() }
+      const id = this.#idOf(worker)
+      const { holds, exclude } = tell(id.split('.')[0]!)
+      const wait = exclude.length > 0 ? Math.min(waitMs, shortWait) : waitMs // a handler that ends makes its job free
+      return { worker: id, sources, slots, waitMs: wait, turn, since, holds, exclude }
     }
     try {
       for (;;) {
