@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { systemClock } from '../model/clock.ts'
@@ -53,8 +54,11 @@ export async function runCommand(command: string, job: ActiveJob, signal: AbortS
     if (signal.aborted) kill('SIGKILL') // those of the group that closed their output and stayed
   })
 
-  if (code === 0 && outputBytes <= limits.resultBytes) return parse(Buffer.concat(output).toString())
-  if (code === 0) return new NoResult(`stdout has ${outputBytes} bytes; a result has at most ${limits.resultBytes}.`)
+  if (code === 0 && outputBytes > limits.resultBytes)
+    return new NoResult(`stdout has ${outputBytes} bytes; a result has at most ${limits.resultBytes}.`)
+  const stdout = Buffer.concat(output)
+  if (code === 0)
+    return isUtf8(stdout) ? parse(stdout.toString()) : new NoResult('stdout has bytes that are not UTF-8.')
   signal.throwIfAborted()
   const message = `${killer ? `Killed by ${killer}` : `Exit code ${code}`}: ${tail.toString().trim() || 'stderr is empty'}`
   throw quiet(code === dataError ? new PermanentError(message) : new TemporaryError(message))

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
-import { GopherQueueError, isQueueError } from '../model/errors.ts'
+import { GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
+import { shown } from '../model/text.ts'
 import { doctorCommand } from './doctor.ts'
 import { helpCommands } from './help.ts'
 import { inspectCommands } from './inspect.ts'
@@ -25,6 +26,7 @@ export async function main(): Promise<void> {
     process.exitCode = 1 // nobody is left to tell, but a worker goes on
   })
   try {
+    mustBeText(process.argv.slice(2))
     await program().parseAsync()
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return // help or the version was asked for
@@ -32,6 +34,15 @@ export async function main(): Promise<void> {
     failures.forEach(report)
     process.exitCode = failures.every((one) => isQueueError(one) && one.code === 'INVALID_ARGUMENT') ? 2 : 1
   }
+}
+
+/** Node reads bytes that are not UTF-8 as U+FFFD: two keys that differ there would be one, and the second job a duplicate. */
+function mustBeText(args: string[]): void {
+  const garbled = args.find((arg) => arg.includes('\uFFFD'))
+  if (garbled !== undefined)
+    throw invalid(
+      `The argument ${shown(garbled)} has bytes that are not UTF-8, so nothing was done: write it in UTF-8.`,
+    )
 }
 
 function usage({ code, message }: CommanderError): GopherQueueError {

@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'PAYLOAD_TOO_LARGE' // payload over 1 MiB, or a bulk over its limits
   | 'RESULT_TOO_LARGE' // a result over 1 MiB, reported over HTTP
   | 'INVALID_RESULT' // a warning: the job succeeded, and what its handler returned could not be kept
+  | 'THREAD_GONE' // a warning: a handler's thread died in which other jobs had run before; its job goes back, uncharged
   | 'IDEMPOTENCY_CONFLICT' // same key, another payload
   | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs
   | 'OVERLOADED' // too many operations wait in this process's memory

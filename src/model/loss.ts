@@ -92,7 +92,8 @@ export const died = (death: Death, holder: Holder | undefined): Lost =>
 /** A remote worker may never have heard of a lease that it did not confirm: it is charged only if that goes on. */
 export function fellSilent(job: Holding, death: Death, holder: Holder | undefined): Lost {
   const isUnheard = job.remote === 1 && job.renewedAt === null && wasAlone(job, death) && mayBeUnheard(job)
-  return { ...lostWith(death, 'fell silent', `${processOf(holder)} did not renew its lease`), isUnheard }
+  const how = isUnheard ? 'may never have received its lease' : 'did not renew its lease'
+  return { ...lostWith(death, 'fell silent', `${processOf(holder)} ${how}`), isUnheard }
 }
 
 export const stoodStill = ({ timeout }: Holding, death: Death, holder: Holder | undefined): Lost =>

@@ -11,7 +11,7 @@ import { contextOf } from './context.ts'
 import { type ActiveJob, type Definition, validated } from './definition.ts'
 import { describe, inWords } from './evidence.ts'
 import { type Outcome, type Result, resultOf } from './result.ts'
-import type { Threads } from './threads.ts'
+import { goesBack, type Threads } from './threads.ts'
 import { endSpan, processing } from './trace.ts'
 
 export interface Surroundings {
@@ -184,7 +184,7 @@ export class Attempt {
 
   /** The handler's own error is kept, whatever goes wrong with what is to be decided by it: that is noted beside it. */
   #failed(error: unknown, verdict?: 'timeout'): Outcome {
-    if (this.#releasing) return { kind: 'released' }
+    if (this.#releasing || goesBack.has(error as object)) return { kind: 'released' }
     const notes: string[] = []
     const asked = <T>(what: string, ask: () => T): T | undefined => {
       try {

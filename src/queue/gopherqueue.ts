@@ -178,7 +178,13 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     mustNotBeInThread()
     const context = AsyncLocalStorage.snapshot() as <T>(run: () => T) => T
     const [store, clock] = [this.#store, this.#clock]
-    const around = { context, clock, customBackoffs: this.#customBackoffs, store, threads: new Threads(clock, store) }
+    const around = {
+      context,
+      clock,
+      customBackoffs: this.#customBackoffs,
+      store,
+      threads: new Threads(clock, store, (warning) => this.#emit('warning', warning)),
+    }
     const name = `${process.pid}-${++this.#workersMade}`
     const worker = new Worker(store, this.#definitions, options, name, around, this.#emit)
     this.#workers.add(worker)

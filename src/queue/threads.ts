@@ -1,7 +1,7 @@
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Clock } from '../model/clock.ts'
-import { invalid, PermanentError, TemporaryError } from '../model/errors.ts'
+import { GopherQueueError, invalid, PermanentError, TemporaryError } from '../model/errors.ts'
 import { packError } from '../store/sqlite/wire.ts'
 import type { Failure, Lease, Store } from '../store/store.ts'
 import type { ActiveJob } from './definition.ts'
@@ -18,6 +18,14 @@ export function mustNotBeInThread(): void {
   if (handlerThread in globalThis)
     throw invalid("A handler's thread cannot open a worker of its own: its jobs would end with the thread. Define their handlers where the first worker is made, and submit jobs from here.") // biome-ignore format: long
 }
+
+/**
+ * Thrown for a handler whose thread died after other jobs had run in it: one of these may have left a timer or a promise
+ * behind. To charge the job would make it pay for another's crash; it runs next in a new thread, and is charged there.
+ */
+export const goesBack = new WeakSet<object>()
+/** Most jobs that are remembered to need a new thread. */
+const mostRemembered = 1000
 
 /** How long a handler in a thread may go on after its signal has fired; then its thread is ended. */
 const patience = 5000
@@ -59,17 +67,25 @@ export type FromThread =
 export class Threads {
   readonly #clock: Clock
   readonly #store: Pick<Store, 'call'>
+  readonly #warn: (warning: GopherQueueError) => void
   readonly #all = new Set<Worker>()
   readonly #idle = new Set<Worker>()
+  /** Threads in which a job has run. */
+  readonly #used = new WeakSet<Worker>()
+  /** Jobs that run in a new thread next. */
+  readonly #needsNew = new Set<number>()
 
-  constructor(clock: Clock, store: Pick<Store, 'call'>) {
+  constructor(clock: Clock, store: Pick<Store, 'call'>, warn: (warning: GopherQueueError) => void) {
     this.#clock = clock
     this.#store = store
+    this.#warn = warn
   }
 
   /** Runs a module's default export; resolves with its result. Once the signal has fired, it has 5 s. */
   run(file: URL, job: ActiveJob, lease: Lease, signal: AbortSignal): Promise<Result> {
-    const [thread = this.#start()] = this.#idle
+    const [thread = this.#start()] = this.#needsNew.delete(job.id) ? [] : this.#idle
+    const wasUsed = this.#used.has(thread)
+    this.#used.add(thread)
     const { promise, resolve, reject } = Promise.withResolvers<Result>()
     let fault = ''
     let stopTimer: (() => void) | undefined
@@ -101,6 +117,7 @@ export class Threads {
     const crash = (error: unknown) => (fault = String(error))
     const exit = (code: number) => {
       const error = new Error(`The thread of the handler is gone: ${fault || `it exited with code ${code}`}.`)
+      if (wasUsed && !signal.aborted) this.#giveBack(job, error)
       reject(Object.assign(error, { name: 'ThreadGone' }))
     }
     send({ file: file.href, job, lease, carrier: carried() })
@@ -113,6 +130,13 @@ export class Threads {
       signal.removeEventListener('abort', abort)
       thread.off('message', hear).off('error', crash).off('exit', exit)
     })
+  }
+
+  #giveBack({ id, type }: ActiveJob, error: Error): void {
+    goesBack.add(error)
+    if (this.#needsNew.size < mostRemembered) this.#needsNew.add(id)
+    const says = `Job ${id} of type '${type}' goes back uncharged, since jobs before it ran in the thread too, and runs in a new thread next. Let no timer or promise outlive its job.`
+    this.#warn(new GopherQueueError('THREAD_GONE', `${error.message} ${says}`))
   }
 
   async close(): Promise<void> {

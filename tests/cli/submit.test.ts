@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { Bench } from './support.ts'
+import { Bench, main } from './support.ts'
 
 test('a submitted job has every option it was given', async (t) => {
   const bench = new Bench(t)
@@ -212,4 +213,20 @@ test('a full queue stops lines at the bulk that did not fit', async (t) => {
     /^gopherqueue: QUEUE_FULL: .* The 10000 jobs of the lines before are stored, .*; line 10001 and those/,
   )
   assert.equal((await queue.stats()).queues[0]!.counts.ready, 10_000)
+})
+
+test('an argument that is not UTF-8 is refused: keys that differ in such bytes would be one', async (t) => {
+  const bench = new Bench(t)
+  // Node passes strings alone to a program: a shell makes the bytes.
+  const submit = (key: string) =>
+    spawnSync('bash', ['-c', `"$0" "$1" submit t 7 --key $'${key}'`, process.execPath, main], {
+      env: { ...process.env, GOPHERQUEUE_DB: bench.file },
+      encoding: 'utf8',
+    })
+  const refused = submit('caf\\xe9')
+  assert.match(
+    refused.stderr,
+    /INVALID_ARGUMENT: The argument "caf.+" has bytes that are not UTF-8, so nothing was done/,
+  )
+  assert.deepEqual([refused.status, refused.stdout, submit('café').stdout], [2, '', '1\n'])
 })

@@ -57,6 +57,7 @@ describe('work', { concurrency: 3 }, () => {
     3) head -c 3000000 /dev/zero | tr '\\0' x;;
     4) kill -9 $$;;
     5) echo '{"id":9007199254740993}';;
+    6) printf '\\xff';;
   esac`
     bench.start('work', 'job', '--exec', command)
     const run = async (payload: number) => {
@@ -80,6 +81,7 @@ describe('work', { concurrency: 3 }, () => {
     for (const [payload, warning] of [
       [3, /not kept: stdout has 3000000 bytes; a result has at most 1048576\.$/],
       [5, /not kept: .* id: it is an integer beyond/],
+      [6, /not kept: stdout has bytes that are not UTF-8\.$/],
     ] as const) {
       const { id } = await queue.submit('job', payload)
       assert.equal(await queue.wait(id), null)

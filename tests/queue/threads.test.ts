@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { z } from 'zod'
-import { GopherQueue, type Task } from '../../src/index.ts'
+import { GopherQueue, type GopherQueueError, type Task } from '../../src/index.ts'
 import { testQueue } from '../../src/testing/index.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { gate, next, virtualQueue } from './support.ts'
@@ -238,6 +238,23 @@ test('a thread that dies fails its attempt, temporarily, and not its process', a
   const crash = await failed('crash', 'retrying')
   assert.equal(crash.error.message, 'The thread of the handler is gone: Error: from a timer.')
   assert.ok(await outcome(task, 'tell'), 'the next job has a new thread')
+})
+
+test('a thread that dies after other jobs ran in it charges nobody: its job runs next in a new thread, and is charged there', async () => {
+  const { queue, task, failed } = threaded(1)
+  await using _ = queue
+  const warned = next(queue, 'warning')
+  await outcome(task, 'tell') // might have left a timer behind
+  const released = next(queue, 'released')
+  const told = failed('exit', 'retrying')
+  const [{ id }] = await released
+  const [warning] = await warned
+  const { error } = await told
+  assert.deepEqual([(warning as GopherQueueError).code, error.name], ['THREAD_GONE', 'ThreadGone'])
+  assert.deepEqual(
+    (await queue.history(id)).map(({ attempt, outcome }) => [attempt, outcome]),
+    [[1, 'failed']],
+  )
 })
 
 test('a thread that runs out of memory fails its attempt, not its process', () => {
