@@ -57,7 +57,7 @@ describe('work', { concurrency: 3 }, () => {
     3) head -c 3000000 /dev/zero | tr '\\0' x;;
     4) kill -9 $$;;
     5) echo '{"id":9007199254740993}';;
-    6) printf '\\xff';;
+    6) printf '\\377';;
   esac`
     bench.start('work', 'job', '--exec', command)
     const run = async (payload: number) => {
