@@ -290,7 +290,7 @@ export class Checker {
     const wasReported = end !== undefined && end.token === old!.token // its holder ended it, says the history
     for (const { seq, operation, input, epoch } of call.asked) {
       if (refused.has(seq) || (epoch !== undefined && epoch !== this.#before.epoch)) continue
-      if (operation === 'cancel' || operation === 'retry' || operation === 'remove') {
+      if (operation === 'cancel' || operation === 'retry' || operation === 'runNow' || operation === 'remove') {
         if (input === id) list.push({ what: operation, once: seq })
       } else if (operation === 'unregister') {
         if (old?.worker === input) list.push({ what: 'release' })
@@ -411,7 +411,17 @@ function same(a: Row | undefined, b: Row): boolean {
 }
 
 const asNew: Facts = {
-  ...{ state: 'ready', attempt: 0, budget: 0, reason: null, runAt: null, deadline: null, cancel: false, lease: null },
+  ...{
+    state: 'ready',
+    attempt: 0,
+    budget: 0,
+    reason: null,
+    runAt: null,
+    deadline: null,
+    postponed: 0,
+    cancel: false,
+    lease: null,
+  },
 }
 
 /** What a job is right after its submission, if one of this call asked for it. */
@@ -437,7 +447,7 @@ function submitted(row: Row, { asked, now }: Call): Facts | null {
     if (!asSaid) continue
     return {
       ...{ state: runAt === null ? 'ready' : 'scheduled', attempt: 0, budget: 0, reason: null, runAt, deadline },
-      ...{ cancel: false, lease: null },
+      ...{ postponed: 0, cancel: false, lease: null },
     }
   }
   return null

@@ -114,6 +114,8 @@ export interface Job<Payload = unknown, Result = unknown> {
   attemptsLeft: number
   /** Attempts in a budget, the first one included. */
   maxAttempts: number
+  /** How often its handler has put it off (`Postpone`) since its submission or an operator's retry. */
+  postponed: number
   /** With all defaults filled in, in ms. */
   backoff: StoredBackoff
   /** Longest run of one attempt, in ms. */

@@ -10,6 +10,8 @@ export interface QueueEvents {
   succeeded: [job: ActiveJob, result: string, warning: string | null]
   /** A failed attempt. It is repeated at `fate.runAt`, unless `job.deadline` comes first: then the job is dead (`expired`). */
   retrying: [job: ActiveJob, error: JobError, fate: Fate]
+  /** A handler put its job off (`Postpone`): it is tried again at `fate.runAt`, unless `job.deadline` comes first. */
+  postponed: [job: ActiveJob, fate: Fate]
   /** A job's last failure: `fate.reason` says why it is not repeated. */
   dead: [job: ActiveJob, error: JobError, fate: Fate]
   /** A job was asked to stop while it ran, and did. */

@@ -139,7 +139,7 @@ const backoff = object({ kind: string() }, { additionalProperties: true })
 const Job = object(
   {
     ...{ id, queue: string(), type: string(), priority: texts(priorities), state: texts(states), payload: any() },
-    ...each(int(), 'attempt', 'attemptsLeft', 'maxAttempts'),
+    ...each(int(), 'attempt', 'attemptsLeft', 'maxAttempts', 'postponed'),
     ...{ backoff, timeout: int(), onTimeout: string(), visibilityTimeout: int() },
     ...{ runAt: maybe(instant), deadline: maybe(instant), createdAt: instant },
     tick: maybe(int({ description: 'Of the schedule that submitted it, Unix ms' })),

@@ -1,4 +1,4 @@
-import { cancelled, type Decision, mayBeRemoved, retried } from '../../model/decide.ts'
+import { cancelled, type Decision, mayBeRemoved, ranNow, retried } from '../../model/decide.ts'
 import { GopherQueueError, notFound } from '../../model/errors.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
@@ -39,6 +39,7 @@ const events = {
   cancel: (db: Db, job: Found) => decided(db, job, cancelled(job, db.now)),
   /** One that was inserted with a name that cannot be defined would be ready for ever. */
   retry: (db: Db, job: Found) => decided(db, job, wrongName(job) === null ? retried(job, db.now) : null),
+  runNow: (db: Db, job: Found) => decided(db, job, ranNow(job)),
   remove: removeFound,
 }
 
@@ -64,6 +65,14 @@ export function retry(db: Db, id: number): Fate {
   return db.atomic(() => {
     const job = find(db, id)
     return events.retry(db, job) ?? refuse(job, 'retry')
+  })
+}
+
+/** Makes a job ready that waits for its time: a delay, a retry, or what its handler has put off. */
+export function runNow(db: Db, id: number): Fate {
+  return db.atomic(() => {
+    const job = find(db, id)
+    return events.runNow(db, job) ?? refuse(job, 'runNow')
   })
 }
 
