@@ -20,6 +20,7 @@ export type { State } from './model/lifecycle.ts'
 export type { ActiveJob, Context, DefinitionOptions, Handler } from './queue/definition.ts'
 export type { QueueEvents } from './queue/events.ts'
 export { GopherQueue } from './queue/gopherqueue.ts'
+export type { JobsFilter } from './queue/many.ts'
 export type {
   OpenOptions,
   QueueOptions,

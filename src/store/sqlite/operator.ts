@@ -91,9 +91,7 @@ export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
     const end = db.clock.monotonic() + stepMs
     let changed = 0
     for (const [i, id] of ids.entries()) {
-      const job = find(db, id)
-      if (!events[event](db, job)) continue
-      changed++
+      if (events[event](db, find(db, id))) changed++
       if (db.clock.monotonic() >= end && i < ids.length - 1) return { changed, next: id }
     }
     return { changed, next: on }
