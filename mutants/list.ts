@@ -156,6 +156,25 @@ export const mutants: Mutant[] = [
     tests: powerCut,
   },
   {
+    name: 'unique-look',
+    breaks: 'stores a second job of a unique key: its index does not decide',
+    edits: [
+      ['store/sqlite/schema/002.ts', 'CREATE UNIQUE INDEX gq_jobs_unique', 'CREATE INDEX gq_jobs_unique'],
+      [
+        submit,
+        '\n  ON CONFLICT (queue, type, unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL DO NOTHING',
+        '',
+      ],
+    ],
+    tests: contract,
+  },
+  {
+    name: 'unique-retry',
+    breaks: 'retries a job whose unique key another job holds',
+    edits: [[operator, '!isTerminal(state) ? undefined', 'isTerminal(state) ? undefined']],
+    tests: contract,
+  },
+  {
     name: 'postpone-charged',
     breaks: 'counts the attempt of a handler that puts its job off',
     edits: [[decide, 'attempt: job.attempt - 1,\n', 'attempt: job.attempt,\n']],

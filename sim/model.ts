@@ -33,6 +33,8 @@ export interface Row {
   result: string | null
   reason: string | null
   key: string | null
+  /** Held by one job that has not ended. */
+  uniqueKey: string | null
   concurrency: string | null
   /** Beside how many others it may run, as the file says; null for any number. */
   company: number | null

@@ -81,6 +81,7 @@ function factsOf(job: Job): [string, preact.ComponentChildren][] {
   if (job.worker !== null) facts.push(['Worker', job.worker])
   if (job.leaseExpiresAt !== null) facts.push(['Leased until', <Time at={job.leaseExpiresAt} />])
   if (job.idempotencyKey !== null) facts.push(['Idempotency key', job.idempotencyKey])
+  if (job.uniqueKey !== null) facts.push(['Unique key', job.uniqueKey])
   if (job.concurrencyKey !== null) facts.push(['Concurrency key', job.concurrencyKey])
   return facts
 }

@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'RESULT_TOO_LARGE' // a result over 1 MiB, reported over HTTP
   | 'INVALID_RESULT' // a warning: the job succeeded, and what its handler returned could not be kept
   | 'IDEMPOTENCY_CONFLICT' // same key, another payload
+  | 'KEY_TAKEN' // a job that has not ended holds the unique key
   | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs
   | 'OVERLOADED' // too many operations wait in this process's memory
   | 'STORAGE_FULL' // the disk has no room: submissions refused, processing goes on

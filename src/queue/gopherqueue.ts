@@ -214,7 +214,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return this.#store.call('cancel', checkId(id))
   }
 
-  /** Makes a dead or cancelled job ready again with a fresh attempt budget; a deadline that has passed is removed. Throws NOT_FOUND, INVALID_STATE. */
+  /** Makes a dead or cancelled job ready again with a fresh attempt budget; a deadline that has passed is removed. Throws NOT_FOUND, INVALID_STATE, KEY_TAKEN. */
   async retry(id: number): Promise<Fate> {
     return this.#store.call('retry', checkId(id))
   }

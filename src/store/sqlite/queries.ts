@@ -15,7 +15,7 @@ const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload,
     j.created_at AS createdAt, j.tick, j.started_at AS startedAt, j.finished_at AS finishedAt, j.lease_expires_at AS leaseExpiresAt,
     w.name AS worker, j.company, j.cancel_requested_at AS cancelRequestedAt,
     j.progress AS percent, j.progress_message AS message, j.result, j.warning, j.reason, j.idempotency_key AS idempotencyKey,
-    j.concurrency_key AS concurrencyKey
+    j.unique_key AS uniqueKey, j.concurrency_key AS concurrencyKey
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
 
 type JobRow = Omit<Job, 'priority' | 'payload' | 'backoff' | 'result' | 'attemptsLeft' | 'progress'> & {
