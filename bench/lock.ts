@@ -40,6 +40,7 @@ function row(name: string, { count, wall, cpu, on }: ReturnType<Meter['take']>, 
 const spec: JobSpec = {
   ...{ queue: 'q1', type: 't1', priority: 2, maxAttempts: 12, backoff: null, timeout: 900_000, onTimeout: 'retry' },
   ...{ visibilityTimeout: 30_000, delay: 0, runAt: null, deadline: null, deadlineIn: null, idempotencyWindow: day },
+  uniqueKey: null,
   concurrencyKey: null,
 }
 const payload = JSON.stringify({ body: 'x'.repeat(160) })

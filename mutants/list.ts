@@ -150,9 +150,47 @@ export const mutants: Mutant[] = [
         "const attempt = job.attempt + Number(outcome !== 'lost')\n  const { worker, startedAt,",
       ],
       [decide, 'company: null, losses: 0 }', 'company: null, losses: 0, attempt: job.attempt + 1 }'],
-      [decide, 'attempt: job.attempt - 1', 'attempt: job.attempt'],
+      [decide, 'attempt: job.attempt - 1, undelivered', 'attempt: job.attempt, undelivered'],
+      [decide, 'attempt: job.attempt - 1,\n', 'attempt: job.attempt,\n'],
     ],
     tests: powerCut,
+  },
+  {
+    name: 'unique-look',
+    breaks: 'stores a second job of a unique key: its index does not decide',
+    edits: [
+      ['store/sqlite/schema/002.ts', 'CREATE UNIQUE INDEX gq_jobs_unique', 'CREATE INDEX gq_jobs_unique'],
+      [
+        submit,
+        '\n  ON CONFLICT (queue, type, unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL DO NOTHING',
+        '',
+      ],
+    ],
+    tests: contract,
+  },
+  {
+    name: 'unique-retry',
+    breaks: 'retries a job whose unique key another job holds',
+    edits: [[operator, '!isTerminal(state) ? undefined', 'isTerminal(state) ? undefined']],
+    tests: contract,
+  },
+  {
+    name: 'postpone-charged',
+    breaks: 'counts the attempt of a handler that puts its job off',
+    edits: [[decide, 'attempt: job.attempt - 1,\n', 'attempt: job.attempt,\n']],
+    tests: contract,
+  },
+  {
+    name: 'postpone-endless',
+    breaks: 'lets a handler put its job off for ever',
+    edits: [[decide, 'job.postponed >= mostPostponed', 'job.postponed < 0']],
+    tests: contract,
+  },
+  {
+    name: 'postpone-unheard',
+    breaks: 'refuses a Postpone that is reported again, since its answer was lost',
+    edits: [[attempt, 'if (!decision.record) keepFate', 'if (decision.record) keepFate']],
+    tests: contract,
   },
   {
     name: 'stale-success',
@@ -239,7 +277,7 @@ export const mutants: Mutant[] = [
   {
     name: 'charged-release',
     breaks: 'charges an attempt that was given back',
-    edits: [[decide, 'attempt: job.attempt - 1', 'attempt: job.attempt']],
+    edits: [[decide, 'attempt: job.attempt - 1, undelivered', 'attempt: job.attempt, undelivered']],
     tests: contract,
   },
   {

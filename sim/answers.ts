@@ -184,6 +184,9 @@ export class Answers {
       const key = keys?.[i] ?? null
       const removed = asked.some((request) => request.operation === 'remove' && request.input === id)
       if (isNew) must(after.jobs.get(id)?.payload === payload || removed, 'an acknowledged job is on disk', story)
+      const { uniqueKey } = spec
+      const isHeld = !isNew && uniqueKey !== null && this.#mayHold(id, uniqueKey, before, after, ids.slice(0, i))
+      if (isHeld) continue // whatever its idempotency key is
       if (key === null) {
         must(isNew, 'only a key makes a duplicate', story)
         continue
@@ -197,6 +200,13 @@ export class Answers {
         must(valid !== false && first!.id === id && first!.payload === payload, 'a duplicate gets the first job', story)
       if (isNew) this.#keys.set(name, { id, payload, expiresAt: now + spec.idempotencyWindow })
     }
+  }
+
+  /** Whether a job may have held a unique key at some moment of a call. */
+  #mayHold(id: number, uniqueKey: string, before: Snapshot, after: Snapshot, sameBulk: number[]): boolean {
+    const [was, is] = [before.jobs.get(id), after.jobs.get(id)]
+    const held = (was && !hasEnded(was.state)) || (is && !hasEnded(is.state)) || sameBulk.includes(id) || !before.jobs.has(id) || is?.state !== was?.state // biome-ignore format: one line
+    return (is ?? was)?.uniqueKey === uniqueKey && Boolean(held)
   }
 
   /** While its job exists or until its window is over, whichever is later, but a person who removes the job frees it; null where either may hold. */
@@ -247,7 +257,8 @@ export class Answers {
       const { specs, payloads, keys } = input as Input<'submit'>
       const rows = new Map<string, Row>()
       for (const row of after.jobs.values()) if (!before.jobs.has(row.id)) rows.set(row.payload, row)
-      const unkeyed = payloads.filter((_, i) => (keys?.[i] ?? null) === null)
+      const isUnique = (i: number) => (Array.isArray(specs) ? specs[i]! : specs).uniqueKey !== null
+      const unkeyed = payloads.filter((_, i) => (keys?.[i] ?? null) === null && !isUnique(i))
       const stored = payloads.filter((payload) => rows.has(payload))
       const whole = unkeyed.every((payload) => rows.has(payload)) || asked.some((r) => r.operation === 'remove')
       must(stored.length === 0 || whole, 'a bulk is stored as a whole or not at all', () => ({ input, stored }))

@@ -86,6 +86,7 @@ export class Checker {
     if (after !== before) {
       this.#counters(after)
       this.#newIds(before, after)
+      this.#uniqueKeys(after)
       const changed = [...after.jobs.values()].filter((row) => !same(before.jobs.get(row.id), row))
       // What was reported is taken first: it was no company any more when the same transaction settled its process's loss.
       for (const isFirst of [true, false])
@@ -142,6 +143,17 @@ export class Checker {
     }
   }
 
+  /** Of a unique key at most one job waits or runs. */
+  #uniqueKeys({ jobs }: Snapshot): void {
+    const held = new Set<string>()
+    for (const { queue, type, uniqueKey, state } of jobs.values()) {
+      if (uniqueKey === null || ended(state)) continue
+      const name = `${queue} ${type} ${uniqueKey}`
+      must(!held.has(name), 'of a unique key at most one job has not ended', () => name)
+      held.add(name)
+    }
+  }
+
   /** Ids grow and are never reused. */
   #newIds(before: Snapshot, after: Snapshot): void {
     for (const id of after.jobs.keys())
@@ -171,7 +183,17 @@ export class Checker {
     if (row.reason === 'exhausted' && old?.state !== 'dead' && row.max > 1)
       must(this.#ledger.charges(row.id) >= row.max, 'an innocent never dies', story)
     if (old)
-      for (const column of ['queue', 'type', 'priority', 'payload', 'max', 'timeout', 'createdAt', 'key'] as const)
+      for (const column of [
+        'queue',
+        'type',
+        'priority',
+        'payload',
+        'max',
+        'timeout',
+        'createdAt',
+        'key',
+        'uniqueKey',
+      ] as const)
         must(old[column] === row[column], `${column} never changes`, story)
     if (row.state === 'scheduled' && row.runAt !== old?.runAt)
       this.#delays.set(row.id, { runAt: row.runAt!, dueAt: call.elapsed + row.runAt! - now })
@@ -290,7 +312,7 @@ export class Checker {
     const wasReported = end !== undefined && end.token === old!.token // its holder ended it, says the history
     for (const { seq, operation, input, epoch } of call.asked) {
       if (refused.has(seq) || (epoch !== undefined && epoch !== this.#before.epoch)) continue
-      if (operation === 'cancel' || operation === 'retry' || operation === 'remove') {
+      if (operation === 'cancel' || operation === 'retry' || operation === 'runNow' || operation === 'remove') {
         if (input === id) list.push({ what: operation, once: seq })
       } else if (operation === 'unregister') {
         if (old?.worker === input) list.push({ what: 'release' })
@@ -411,7 +433,17 @@ function same(a: Row | undefined, b: Row): boolean {
 }
 
 const asNew: Facts = {
-  ...{ state: 'ready', attempt: 0, budget: 0, reason: null, runAt: null, deadline: null, cancel: false, lease: null },
+  ...{
+    state: 'ready',
+    attempt: 0,
+    budget: 0,
+    reason: null,
+    runAt: null,
+    deadline: null,
+    postponed: 0,
+    cancel: false,
+    lease: null,
+  },
 }
 
 /** What a job is right after its submission, if one of this call asked for it. */
@@ -433,11 +465,12 @@ function submitted(row: Row, { asked, now }: Call): Facts | null {
       row.timeout === spec.timeout &&
       row.key === (keys?.[i] ?? null) &&
       row.concurrency === spec.concurrencyKey &&
+      row.uniqueKey === spec.uniqueKey &&
       row.createdAt === now
     if (!asSaid) continue
     return {
       ...{ state: runAt === null ? 'ready' : 'scheduled', attempt: 0, budget: 0, reason: null, runAt, deadline },
-      ...{ cancel: false, lease: null },
+      ...{ postponed: 0, cancel: false, lease: null },
     }
   }
   return null

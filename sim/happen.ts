@@ -30,7 +30,7 @@ export const happen = {
     const cancelled = handler.cancelRequested && random.chance(0.5)
     const how = flavour.succeeds
       ? 'succeed'
-      : random.weighted({ succeed: 10, temporary: 6, permanent: 1, timeout: 3, release: 2 })
+      : random.weighted({ succeed: 10, temporary: 6, permanent: 1, timeout: 3, postpone: 2, release: 2 })
     const goesOn = how === 'timeout' && !cancelled && random.chance(0.5)
     process.report(handler, cancelled ? 'temporary' : how, goesOn)
     if (goesOn) process.goesOn(handler)
@@ -39,7 +39,7 @@ export const happen = {
   },
   operate: ({ random, checker }: World, process: SimulatedProcess) => {
     const id = random.pick([...checker.now.jobs.keys()].slice(-12)) ?? 1
-    const what = random.weighted({ cancel: 3, retry: 3, remove: 2, setQueue: 2 })
+    const what = random.weighted({ cancel: 3, retry: 3, runNow: 2, remove: 2, setQueue: 2 })
     if (what === 'setQueue') process.ask('setQueue', anySettings(random))
     else process.ask(what, id)
   },

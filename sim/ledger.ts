@@ -16,10 +16,11 @@ export class Ledger {
       const { what, law } = happening
       if (what === 'cancel') cancelled = true
       if (what === 'retry') for (const known of [this.#charges, this.#kills]) known.delete(row.id) // a fresh budget
-      if (what === 'succeed' || what === 'fail') this.#mostBeside.delete(row.id)
+      const isPutOff = what === 'fail' && happening.kind === 'postpone' && !cancelled
+      if (what === 'succeed' || (what === 'fail' && !isPutOff)) this.#mostBeside.delete(row.id)
       if ((what === 'succeed' || what === 'fail') && happening.once && lease) this.ends.set(lease, what)
       if (what === 'release' && happening.once && lease && cancelled) this.ends.set(lease, what) // else it is as if never taken
-      const charged = what === 'fail' || (what === 'lost' && happening.charged)
+      const charged = (what === 'fail' && !isPutOff) || (what === 'lost' && happening.charged)
       if (charged && !law) this.#charges.set(row.id, this.charges(row.id) + 1)
       if (what === 'lost' && happening.company)
         this.#mostBeside.set(row.id, Math.min(this.mostBeside(row.id), Math.floor(happening.company / 2)))

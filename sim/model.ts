@@ -33,11 +33,15 @@ export interface Row {
   result: string | null
   reason: string | null
   key: string | null
+  /** Held by one job that has not ended. */
+  uniqueKey: string | null
   concurrency: string | null
   /** Beside how many others it may run, as the file says; null for any number. */
   company: number | null
   /** How often it was given to workers that never received it. */
   undelivered: number
+  /** How often its handler has put it off in its budget. */
+  postponed: number
   /** Rows in its history. */
   failures: number
 }
@@ -53,6 +57,7 @@ export interface Facts {
   reason: string | null
   runAt: number | null
   deadline: number | null
+  postponed: number
   cancel: boolean
   /** Leased since before this call, or within it. */
   lease: 'old' | 'new' | null
@@ -67,8 +72,8 @@ export type Happening = {
   law?: string
 } /** `early`: its delay is over by the monotonic clock, though not by the wall clock, which was set back. */ & (
   | { what: 'due'; early?: boolean }
-  | { what: 'expire' | 'lease' | 'succeed' | 'release' | 'cancel' | 'retry' | 'remove' | 'prune' }
-  | { what: 'fail'; kind: 'temporary' | 'permanent' | 'timeout'; retryAfter: number | null }
+  | { what: 'expire' | 'runNow' | 'lease' | 'succeed' | 'release' | 'cancel' | 'retry' | 'remove' | 'prune' }
+  | { what: 'fail'; kind: 'temporary' | 'permanent' | 'timeout' | 'postpone'; retryAfter: number | null }
   /** Its holder is gone or silent. `company`: how many others ran beside it; null where that cannot be said. */
   | { what: 'lost'; charged: boolean; company: number | null; waits?: boolean }
 )
@@ -80,10 +85,10 @@ export const ended = (state: State | 'gone'): boolean =>
   state === 'succeeded' || state === 'dead' || state === 'cancelled'
 
 export function factsOf(row: Row, lease: 'old' | 'new'): Facts {
-  const { state, attempt, budget, reason, runAt, deadline } = row
+  const { state, attempt, budget, reason, runAt, deadline, postponed } = row
   const running = state === 'running'
   const cancel = running && row.cancel === 1
-  return { state, attempt, budget, reason, runAt, deadline, cancel, lease: running ? lease : null }
+  return { state, attempt, budget, reason, runAt, deadline, postponed, cancel, lease: running ? lease : null }
 }
 
 /** What the job is after it, or null where the contract refuses it. */
@@ -98,6 +103,8 @@ export function after(job: Facts, happening: Happening, policy: Row, now: number
       return job.state === 'scheduled' && (happening.early || job.runAt! <= now)
         ? { ...job, state: 'ready', runAt: null }
         : null
+    case 'runNow':
+      return job.state === 'scheduled' ? { ...job, state: 'ready', runAt: null } : null
     case 'expire':
       return waits && job.deadline !== null && job.deadline <= now ? end('dead', 'expired') : null
     case 'lease':
@@ -107,6 +114,11 @@ export function after(job: Facts, happening: Happening, policy: Row, now: number
     case 'fail':
       if (!held) return null
       if (job.cancel) return end('cancelled')
+      if (happening.kind === 'postpone' && job.postponed < 1000) {
+        const runAt = now + (happening.retryAfter ?? delayAfter(policy.backoff, job.attempt - job.budget))
+        const [attempt, postponed] = [job.attempt - 1, job.postponed + 1]
+        return { ...job, state: 'scheduled', lease: null, attempt, postponed, runAt: Math.min(runAt, job.deadline ?? runAt) } // biome-ignore format: one line
+      }
       if (happening.kind === 'permanent') return end('dead', 'permanent')
       if (happening.kind === 'timeout' && policy.onTimeout === 'dead') return end('dead', 'timeout')
       if (job.attempt - job.budget >= policy.max) return end('dead', 'exhausted')
@@ -132,7 +144,7 @@ export function after(job: Facts, happening: Happening, policy: Row, now: number
     case 'retry': {
       if (job.state !== 'dead' && job.state !== 'cancelled') return null
       const deadline = job.deadline !== null && job.deadline <= now ? null : job.deadline
-      return { ...job, state: 'ready', budget: job.attempt, reason: null, deadline }
+      return { ...job, state: 'ready', budget: job.attempt, postponed: 0, reason: null, deadline }
     }
     case 'remove':
     case 'prune':
@@ -183,7 +195,9 @@ export function explained(from: Facts, to: Facts, moments: Chances[], policy: Ro
 }
 
 const sorted = ({ state, ...f }: Facts) =>
-  state === 'gone' ? [state] : [state, f.attempt, f.budget, f.reason, f.runAt, f.deadline, f.cancel, f.lease]
+  state === 'gone'
+    ? [state]
+    : [state, f.attempt, f.budget, f.reason, f.runAt, f.deadline, f.postponed, f.cancel, f.lease]
 
 /** Whether a waiting job may run by its queue's limits: places that are taken, or belong to those before it in its key. */
 export function hasPlace(row: Row, jobs: Iterable<Row>, maxRunning: number | null, perKey: number): boolean {

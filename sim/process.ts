@@ -230,10 +230,15 @@ export class SimulatedProcess {
   }
 
   /** The handler is done: its slot is free at once. */
-  report(handler: Handler, how: 'succeed' | 'temporary' | 'permanent' | 'timeout' | 'release', goesOn = false): void {
+  report(
+    handler: Handler,
+    how: 'succeed' | 'temporary' | 'permanent' | 'timeout' | 'postpone' | 'release',
+    goesOn = false,
+  ): void {
     const { worker, lease } = handler
     worker.running.splice(worker.running.indexOf(handler), 1)
-    const [error, retryAfter] = [{ name: 'Error', message: how, stack: null }, null]
+    const error = { name: 'Error', message: how, stack: null }
+    const retryAfter = how === 'postpone' ? this.#machine.random.pick([0, 2000, 60_000]) : null
     if (how === 'succeed') this.ask('succeed', { lease, result: '{}' })
     else if (how === 'release') this.ask('release', lease)
     else this.ask('fail', { lease, kind: how, error, retryAfter, goesOn })

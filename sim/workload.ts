@@ -105,6 +105,7 @@ function anyOptions(random: Random, now: number): JobOptions {
   if (random.chance(0.15)) options.delay = random.pick([1, 1000, 30_000, 3_600_000])
   else if (random.chance(0.05)) options.runAt = now + random.pick([-1000, 0, 5000])
   if (random.chance(0.3)) options.concurrencyKey = random.pick(['k', 'l'])
+  if (random.chance(0.1)) options.uniqueKey = random.pick(['u', 'v'])
   if (random.chance(0.1)) options.deadline = random.chance(0.5) ? now + random.pick([0, 10_000]) : '30s'
   return options
 }

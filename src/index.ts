@@ -6,12 +6,21 @@
 export { type Backoff, type CustomBackoff, retryTimes, type StoredBackoff } from './model/backoff.ts'
 export type { Duration, Instant } from './model/clock.ts'
 export { nextTimes } from './model/cron.ts'
-export { type Accepted, type ErrorCode, GopherQueueError, PermanentError, TemporaryError } from './model/errors.ts'
+export { retryAfter } from './model/delay.ts'
+export {
+  type Accepted,
+  type ErrorCode,
+  GopherQueueError,
+  PermanentError,
+  Postpone,
+  TemporaryError,
+} from './model/errors.ts'
 export type { Attempt, DeadReason, Job, JobError, JobOptions, Policy, Priority } from './model/job.ts'
 export type { State } from './model/lifecycle.ts'
 export type { ActiveJob, Context, DefinitionOptions, Handler } from './queue/definition.ts'
 export type { QueueEvents } from './queue/events.ts'
 export { GopherQueue } from './queue/gopherqueue.ts'
+export type { JobsFilter } from './queue/many.ts'
 export type {
   OpenOptions,
   QueueOptions,

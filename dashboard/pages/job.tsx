@@ -68,6 +68,7 @@ function factsOf(job: Job): [string, preact.ComponentChildren][] {
     ['Queue', <a href={`#/jobs?queue=${encodeURIComponent(job.queue)}`}>{job.queue}</a>],
     ['Class', job.priority],
     ['Attempts', `${job.attempt}, ${job.attemptsLeft} of ${job.maxAttempts} left`],
+    ...(job.postponed === 0 ? [] : [['Put off', `${job.postponed} times`] as [string, string]]),
     ...(job.company === null ? [] : [['Company', `at most ${job.company} others`] as [string, string]]),
     ['Submitted', <Time at={job.createdAt} />],
     ['Started', <Time at={job.startedAt} none="not yet" />],
@@ -80,6 +81,7 @@ function factsOf(job: Job): [string, preact.ComponentChildren][] {
   if (job.worker !== null) facts.push(['Worker', job.worker])
   if (job.leaseExpiresAt !== null) facts.push(['Leased until', <Time at={job.leaseExpiresAt} />])
   if (job.idempotencyKey !== null) facts.push(['Idempotency key', job.idempotencyKey])
+  if (job.uniqueKey !== null) facts.push(['Unique key', job.uniqueKey])
   if (job.concurrencyKey !== null) facts.push(['Concurrency key', job.concurrencyKey])
   return facts
 }
@@ -99,10 +101,11 @@ function backoffOf({ kind, ...rest }: Job['backoff']): string {
 
 function Actions({ job: { id, state, cancelRequestedAt } }: { job: Job }) {
   const ended = ['succeeded', 'dead', 'cancelled'].includes(state)
-  const event = (name: 'cancel' | 'retry') => () => send<'retry'>('POST', `jobs/${id}/${name}`)
+  const event = (name: 'cancel' | 'retry' | 'run-now') => () => send<'retry'>('POST', `jobs/${id}/${name}`)
   return (
     <p class="actions">
       {(state === 'dead' || state === 'cancelled') && <Act act={event('retry')}>Retry</Act>}
+      {state === 'scheduled' && <Act act={event('run-now')}>Run now</Act>}
       {!ended && cancelRequestedAt === null && (
         <Act
           act={event('cancel')}

@@ -30,6 +30,7 @@ export function submitCommand(root: Command): void {
     .option('--visibility-timeout <duration>', 'life of a lease without heartbeats (default: 30s)')
     .option('--backoff <json>', 'such as {"kind":"linear","delay":"5s","max":"1h"}', parsed)
     .option('--key <key>', 'idempotency key: a second submission returns the first job')
+    .option('--unique-key <key>', 'as long as a job of it has not ended, a second submission returns that')
     .option('--concurrency-key <key>', 'of jobs with the same, at most maxRunningPerKey of the queue run at once')
     .option('--key-window <duration>', 'how long the key is kept at least (default: 24h)')
     .action(

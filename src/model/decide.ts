@@ -21,6 +21,7 @@ export interface Changes {
   company?: number | null
   losses?: number
   undelivered?: number
+  postponed?: number
   cancelRequestedAt?: Instant | null
   workerId?: null
   startedAt?: null
@@ -66,6 +67,9 @@ export interface Running {
   company: number | null
   losses: number
   undelivered: number
+  /** How often its handler has put it off in the present budget. */
+  postponed: number
+  deadline: Instant | null
   cancelRequestedAt: Instant | null
   worker: string | null
   startedAt: Instant
@@ -134,6 +138,30 @@ function afterFailure(job: Running, kind: Failed['kind'], retryAfter: number | n
   return later(job, retryAfter, now)
 }
 
+/** How often a job may be put off in one budget: one whose handler always does so must come to an end. */
+export const mostPostponed = 1000
+
+/**
+ * Its handler says "not now": later, uncharged, at its deadline at the latest, when it expires. Beyond `mostPostponed` that
+ * counts as a temporary failure. `after`: in how many ms; null leaves the delay to the backoff. `token`: as of `failed`.
+ */
+export function postponed(job: Running, error: JobError, after: number | null, now: Instant, token: number): Decision {
+  const isOneTooMany = job.postponed >= mostPostponed
+  if (job.cancelRequestedAt !== null || isOneTooMany) {
+    const message = isOneTooMany ? `Put off ${mostPostponed} times before: this time it counts as failed. ${error.message}` : error.message // biome-ignore format: long
+    return failed(job, { kind: 'temporary', error: { ...error, message }, retryAfter: after }, now, token)
+  }
+  const { runAt } = later(job, after, now)
+  const changes = {
+    state: lifecycle.running.postpone,
+    runAt: Math.min(runAt!, job.deadline ?? runAt!),
+    attempt: job.attempt - 1,
+    postponed: job.postponed + 1,
+    ...noHolder,
+  }
+  return { from: 'running', changes }
+}
+
 /** An attempt ran out of time and nobody reported that. */
 export function ranOut(job: Running, now: Instant): Decision {
   const timeout = { kind: 'timeout', error: ranOutOf(job), retryAfter: null } as const
@@ -194,6 +222,12 @@ export const due = (job: { leaseSeq: number | null }): Decision => ({
   isNumbered: job.leaseSeq === null,
 })
 
+/** A person lets it run at once. Null where it does not wait for its time. */
+export function ranNow(job: { state: State; leaseSeq: number | null }): Decision | null {
+  if (job.state !== 'scheduled') return null
+  return { ...due(job), changes: { state: lifecycle.scheduled.runNow, runAt: null } }
+}
+
 /** Its deadline has passed while it waited, for its first attempt or for a retry. */
 export const expired = ({ state }: { state: Waiting }, now: Instant): Decision => ({
   from: state,
@@ -236,6 +270,7 @@ export function retried(
     budgetFrom: attempt,
     losses: 0,
     undelivered: 0,
+    postponed: 0,
     deadline: deadline !== null && deadline <= now ? null : deadline,
     reason: null,
     cancelRequestedAt: null,

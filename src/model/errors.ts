@@ -9,6 +9,7 @@ export type ErrorCode =
   | 'INVALID_RESULT' // a warning: the job succeeded, and what its handler returned could not be kept
   | 'THREAD_GONE' // a warning: a handler's thread died in which other jobs had run before; its job goes back, uncharged
   | 'IDEMPOTENCY_CONFLICT' // same key, another payload
+  | 'KEY_TAKEN' // a job that has not ended holds the unique key
   | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs
   | 'OVERLOADED' // too many operations wait in this process's memory
   | 'STORAGE_FULL' // the disk has no room: submissions refused, processing goes on
@@ -37,6 +38,7 @@ const brands = {
   queue: Symbol.for('gopherqueue.error'),
   permanent: Symbol.for('gopherqueue.permanent'),
   temporary: Symbol.for('gopherqueue.temporary'),
+  postpone: Symbol.for('gopherqueue.postpone'),
 }
 
 function brand(prototype: object, symbol: symbol): void {
@@ -60,6 +62,9 @@ export const isPermanent = (error: unknown): error is PermanentError => bears(er
 
 /** A `TemporaryError` of any copy of this package. */
 export const isTemporary = (error: unknown): error is TemporaryError => bears(error, brands.temporary)
+
+/** A `Postpone` of any copy of this package. */
+export const isPostpone = (error: unknown): error is Postpone => bears(error, brands.postpone)
 
 /** What is known about the job or change that the failed call was about. */
 export type Accepted = 'no' | 'yes' | 'unknown'
@@ -96,20 +101,39 @@ export class PermanentError extends Error {
 }
 brand(PermanentError.prototype, brands.permanent)
 
-/** Throw from a handler: try again, `retryAfter` (ms or '5m') from now if given, else by the job's backoff. */
+/** Throw from a handler: try again, at `retryAfter` (ms or '5m' from now, or a Date) if given, else by the job's backoff. */
 export class TemporaryError extends Error {
   /** 'TemporaryError', unless a subclass says otherwise; kept in the history. */
   override readonly name: string = 'TemporaryError'
-  /** Delay before the next attempt (ms or '5m'); undefined leaves it to the job's backoff. */
-  readonly retryAfter: Duration | undefined
+  /** When it is tried again (ms or '5m' from now, or a Date); undefined leaves it to the job's backoff. */
+  readonly retryAfter: Duration | Date | undefined
 
-  /** `retryAfter` (ms or '5m') overrules the job's backoff, not its number of attempts. */
-  constructor(message: string, options: ErrorOptions & { retryAfter?: Duration } = {}) {
+  /** `retryAfter` (ms or '5m' from now, or a Date) overrules the job's backoff, not its number of attempts. */
+  constructor(message: string, options: ErrorOptions & { retryAfter?: Duration | Date | undefined } = {}) {
     super(message, options)
     this.retryAfter = options.retryAfter
   }
 }
 brand(TemporaryError.prototype, brands.temporary)
+
+/**
+ * Throw from a handler: not now. The job waits until then, and the attempt is not charged. It may do so 1,000 times in one
+ * budget of attempts, and beyond that counts as failed; a job with a deadline is put off to that at the latest, when it
+ * expires. `classify` is not asked. What is no delay is noted in the history, and the attempt counts as failed.
+ */
+export class Postpone extends Error {
+  /** 'Postpone', unless a subclass says otherwise. */
+  override readonly name: string = 'Postpone'
+  /** When the job is tried again (ms or '5m' from now, or a Date). */
+  readonly until: Duration | Date
+
+  /** `until`: ms or '5m' from now, or a Date. */
+  constructor(until: Duration | Date, options?: ErrorOptions) {
+    super('The handler put its job off.', options)
+    this.until = until
+  }
+}
+brand(Postpone.prototype, brands.postpone)
 
 /** Shorthand for the commonest refusal: an argument out of its range. */
 export function invalid(message: string): GopherQueueError {

@@ -28,7 +28,7 @@ export const limits = {
   depth: 1000,
   /** Characters of a queue or type name. */
   nameLength: 128,
-  /** Characters of an idempotency or concurrency key. */
+  /** Characters of an idempotency, unique or concurrency key. */
   keyLength: 256,
   /** Bytes of a stack kept in the history. */
   stackBytes: 8 * 1024,
@@ -68,6 +68,11 @@ export interface JobOptions extends Policy {
   /** How long the key is kept at least, after submission. Default 24 h. */
   idempotencyWindow?: Duration
   /**
+   * 1 to 256 characters: at most one job of it (same queue and type) waits or runs. As long as that has not ended, a second
+   * submission returns it, whatever its payload; however it ends, the key is free again.
+   */
+  uniqueKey?: string
+  /**
    * 1 to 256 characters, such as a customer's id: of the jobs of one queue and type with the same key, at most the
    * queue's `maxRunningPerKey` run at once, over all processes; the others wait, in their order, and hold nobody up. One
    * that waits for its time, a delay or a retry, lets others of the key go first.
@@ -91,6 +96,7 @@ export interface JobSpec {
   deadline: Instant | null
   deadlineIn: number | null
   idempotencyWindow: number
+  uniqueKey: string | null
   concurrencyKey: string | null
 }
 
@@ -114,6 +120,8 @@ export interface Job<Payload = unknown, Result = unknown> {
   attemptsLeft: number
   /** Attempts in a budget, the first one included. */
   maxAttempts: number
+  /** How often its handler has put it off (`Postpone`) since its submission or an operator's retry. */
+  postponed: number
   /** With all defaults filled in, in ms. */
   backoff: StoredBackoff
   /** Longest run of one attempt, in ms. */
@@ -152,6 +160,8 @@ export interface Job<Payload = unknown, Result = unknown> {
   reason: DeadReason | null
   /** As submitted. */
   idempotencyKey: string | null
+  /** As submitted. */
+  uniqueKey: string | null
   /** As submitted. */
   concurrencyKey: string | null
 }
@@ -225,15 +235,9 @@ function atLeast(minimum: number, duration: Duration, name: string): number {
 }
 
 export const policyNames = ['queue', 'priority', 'maxAttempts', 'backoff', 'timeout', 'onTimeout', 'visibilityTimeout']
-const optionNames = [
-  ...policyNames,
-  'delay',
-  'runAt',
-  'deadline',
-  'idempotencyKey',
-  'idempotencyWindow',
-  'concurrencyKey',
-]
+const timeNames = ['delay', 'runAt', 'deadline']
+const keyNames = ['idempotencyKey', 'idempotencyWindow', 'uniqueKey', 'concurrencyKey']
+const optionNames = [...policyNames, ...timeNames, ...keyNames]
 
 /** Options as they are given. Throws INVALID_ARGUMENT for what is no object, such as null, which only JavaScript lets through. */
 export function optionsOf<T extends object>(what: string, given: T): T {
@@ -269,6 +273,7 @@ export function jobSpec(type: string, options: JobOptions): JobSpec {
     deadline: deadline === undefined || typeof deadline === 'string' ? null : instant(deadline, 'deadline'),
     deadlineIn: typeof deadline === 'string' ? toMs(deadline, 'deadline') : null,
     idempotencyWindow: toMs(options.idempotencyWindow ?? idempotencyWindow, 'idempotencyWindow'),
+    uniqueKey: options.uniqueKey === undefined ? null : checkKey(options.uniqueKey, 'uniqueKey'),
     concurrencyKey: options.concurrencyKey === undefined ? null : checkKey(options.concurrencyKey, 'concurrencyKey'),
   }
 }

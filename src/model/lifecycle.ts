@@ -7,12 +7,14 @@ export type State = 'scheduled' | 'ready' | 'running' | 'succeeded' | 'dead' | '
 /** What can happen to a job. Each is one function in the store and one transaction. */
 export type Event =
   | 'due'
+  | 'runNow'
   | 'cancel'
   | 'expire'
   | 'refuse'
   | 'lease'
   | 'succeed'
   | 'retryLater'
+  | 'postpone'
   | 'giveUp'
   | 'release'
   | 'reclaim'
@@ -23,11 +25,12 @@ export type Event =
 
 /** The whole system on one screen: state x event -> state, null meaning gone. What is not here is refused. */
 export const lifecycle = {
-  scheduled: { due: 'ready', cancel: 'cancelled', expire: 'dead', refuse: 'dead' },
+  scheduled: { due: 'ready', runNow: 'ready', cancel: 'cancelled', expire: 'dead', refuse: 'dead' },
   ready: { lease: 'running', cancel: 'cancelled', expire: 'dead', refuse: 'dead' },
   running: {
     succeed: 'succeeded',
     retryLater: 'scheduled',
+    postpone: 'scheduled',
     giveUp: 'dead',
     release: 'ready',
     reclaim: 'ready',

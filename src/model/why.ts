@@ -1,6 +1,6 @@
 import type { Instant } from './clock.ts'
 import { overdueFor } from './company.ts'
-import { notAdmitted } from './decide.ts'
+import { mostPostponed, notAdmitted } from './decide.ts'
 import { formatMs } from './duration.ts'
 import { type Job, priorities } from './job.ts'
 
@@ -69,9 +69,11 @@ export function whyNotReady(job: Job, last: LastAttempt | undefined, isPaused: b
 }
 
 function whyScheduled(job: Job, last: LastAttempt | undefined, isPaused: boolean, now: Instant): string {
-  const { id, queue, attempt, attemptsLeft, runAt, deadline } = job
+  const { id, queue, attempt, attemptsLeft, postponed, runAt, deadline } = job
   const due = instantText(runAt!, now)
-  const reason = attempt > 0 ? `to retry: ${lastEnd(job, last)} (${attemptsLeft} attempts left)` : 'as it was submitted for later' // biome-ignore format: one line
+  const retry = attempt > 0 ? `to retry: ${lastEnd(job, last)} (${attemptsLeft} attempts left)` : 'as it was submitted for later' // biome-ignore format: one line
+  const isPutOff = postponed > 0 && job.startedAt === null // else an attempt has failed since
+  const reason = isPutOff ? `as its handler has put it off (${postponed} of at most ${mostPostponed} times; ${attemptsLeft} attempts left)` : retry // biome-ignore format: one line
   if (deadline !== null && deadline <= runAt!)
     return `Job ${id} waits ${reason}; but its deadline, ${instantText(deadline, now)}, comes before it is due, ${due}: it ends dead (expired).`
   const then = isPaused ? `queue '${queue}' is paused, so it runs after a resume` : 'it is ready, in its old place'

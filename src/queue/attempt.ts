@@ -1,9 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Span } from '@opentelemetry/api'
 import { backoffDelay, type CustomBackoff, parseBackoff } from '../model/backoff.ts'
-import type { Clock } from '../model/clock.ts'
+import type { Clock, Instant } from '../model/clock.ts'
+import { delayOf } from '../model/delay.ts'
 import { toMs } from '../model/duration.ts'
-import { isPermanent, isQueueError, isTemporary, PermanentError } from '../model/errors.ts'
+import { isPermanent, isPostpone, isQueueError, isTemporary, PermanentError } from '../model/errors.ts'
 import { oneOf, priorities } from '../model/job.ts'
 import { fromJson } from '../model/json.ts'
 import type { Lease, LeasedJob, Store } from '../store/store.ts'
@@ -194,10 +195,20 @@ export class Attempt {
         return undefined
       }
     }
+    const now = this.#around.clock.now()
+    if (verdict === undefined && isPostpone(error)) {
+      const after = asked('Postpone names no time', () => delayOf(error.until, 'until', now))
+      if (after !== undefined) return { kind: 'postpone', error: describe(error), retryAfter: after }
+    }
     const own = isPermanent(error) ? 'permanent' : 'temporary'
-    const classified = () => oneOf(this.#definition.classify?.(error) ?? own, ['temporary', 'permanent'], 'classify')
+    const classified = () =>
+      oneOf(
+        (isPostpone(error) ? undefined : this.#definition.classify?.(error)) ?? own,
+        ['temporary', 'permanent'],
+        'classify',
+      )
     const kind = verdict ?? asked('classify gave no verdict', classified) ?? 'temporary'
-    const retryAfter = kind === 'permanent' ? null : (asked('retryAfter is no delay', () => ownDelay(error)) ?? asked('The backoff gave no delay', () => this.#backoff(error)) ?? null) // biome-ignore format: long
+    const retryAfter = kind === 'permanent' ? null : (asked('retryAfter is no delay', () => ownDelay(error, now)) ?? asked('The backoff gave no delay', () => this.#backoff(error)) ?? null) // biome-ignore format: long
     return { kind, error: describe(error, notes.length > 0 ? notes.join(' ') : undefined), retryAfter }
   }
 
@@ -211,9 +222,9 @@ export class Attempt {
 }
 
 /** What a TemporaryError asks for. */
-function ownDelay(error: unknown): number | null {
+function ownDelay(error: unknown, now: Instant): number | null {
   const { retryAfter } = isTemporary(error) ? error : {}
-  return retryAfter === undefined ? null : toMs(retryAfter, 'retryAfter')
+  return retryAfter === undefined ? null : delayOf(retryAfter, 'retryAfter', now)
 }
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>

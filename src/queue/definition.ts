@@ -50,13 +50,13 @@ export interface Context {
 
 /**
  * Does the work. What it returns (JSON, at most 1 MiB) is the job's result; where it is no JSON, the job succeeds with null
- * and a `warning`, as the work was done. It fails for good by throwing a `PermanentError`; anything else is tried again.
+ * and a `warning`, as the work was done. It fails for good by throwing a `PermanentError`, is put off uncharged by a `Postpone`; anything else is tried again.
  */
 export type Handler<Payload, Result> = (job: ActiveJob<Payload>, context: Context) => Result | Promise<Result>
 
 /** What `define` takes: the policy of all jobs of the type, which a submission can overrule. */
 export interface DefinitionOptions extends Policy {
-  /** Overrules how a thrown error is taken; undefined leaves it as it is: PermanentError permanent, all else temporary. */
+  /** Overrules how a thrown error is taken; undefined leaves it as it is: PermanentError permanent, all else temporary. Not asked of a Postpone. */
   classify?: (error: unknown) => 'temporary' | 'permanent' | undefined
 }
 

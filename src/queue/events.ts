@@ -1,8 +1,15 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { EventEmitter } from 'node:events'
+import { GopherQueueError } from '../model/errors.ts'
 import type { JobError } from '../model/job.ts'
-import type { Fate, Source, StoreHealth } from '../store/store.ts'
+import type { Fate, Source, StoreEvent, StoreHealth } from '../store/store.ts'
 import type { ActiveJob } from './definition.ts'
+import { events } from './trace.ts'
 
-/** Names and arguments of a queue's events. Those of a job's end are told after it is on disk, in the process that ran it. */
+/**
+ * Names and arguments of a queue's events: of what happens in this process alone, whoever else works on the file. Those of a
+ * job's end are told after it is on disk, in the process that ran it.
+ */
 export interface QueueEvents {
   /** A handler starts. */
   started: [job: ActiveJob]
@@ -10,6 +17,8 @@ export interface QueueEvents {
   succeeded: [job: ActiveJob, result: string, warning: string | null]
   /** A failed attempt. It is repeated at `fate.runAt`, unless `job.deadline` comes first: then the job is dead (`expired`). */
   retrying: [job: ActiveJob, error: JobError, fate: Fate]
+  /** A handler put its job off (`Postpone`): it is tried again at `fate.runAt`, unless `job.deadline` comes first. */
+  postponed: [job: ActiveJob, fate: Fate]
   /** A job's last failure: `fate.reason` says why it is not repeated. */
   dead: [job: ActiveJob, error: JobError, fate: Fate]
   /** A job was asked to stop while it ran, and did. */
@@ -29,3 +38,46 @@ export interface QueueEvents {
 }
 
 export type Emit = <K extends keyof QueueEvents>(event: K, ...args: QueueEvents[K]) => void
+
+/**
+ * Emits in the asynchronous context in which this is called, not in that of the job that listeners hear of; and in a turn of
+ * its own, so that a listener that throws crashes as any would and harms no job.
+ */
+export function emitterOf(queue: EventEmitter<QueueEvents>): Emit {
+  const context = AsyncLocalStorage.snapshot() as <T>(run: () => T) => T
+  return (event, ...args) =>
+    context(() => {
+      if (events.hasSubscribers) events.publish({ queue, event, args })
+      if (queue.listenerCount(event) > 0)
+        process.nextTick(() =>
+          (queue.emit as (name: string, ...args: unknown[]) => boolean).call(queue, event, ...args),
+        )
+      else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))
+    })
+}
+
+/** A worker, as far as it hears of the store. */
+interface Listening {
+  tell(event: 'cancelRequested' | 'leaseLost', id: number, token: number): void
+}
+
+/** Tells listeners what the store says by itself, and `workers` what is theirs. */
+export function tellOf(event: StoreEvent, emit: Emit, workers: Iterable<Listening>): void {
+  switch (event.event) {
+    case 'cancelRequested':
+    case 'leaseLost':
+      for (const worker of workers) worker.tell(event.event, event.id, event.token)
+      break
+    case 'reclaimed':
+      emit('reclaimed', { id: event.id, queue: event.queue, type: event.type }, event.fate)
+      break
+    case 'expired':
+      emit('expired', { id: event.id, queue: event.queue, type: event.type })
+      break
+    case 'tickLost':
+      emit('warning', new GopherQueueError(event.code, `Schedule '${event.schedule}': ${event.message}`))
+      break
+    case 'health':
+      emit('health', event.health)
+  }
+}

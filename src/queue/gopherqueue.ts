@@ -4,14 +4,15 @@ import type { DatabaseSync } from 'node:sqlite'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
+import { invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
 import { shown } from '../model/text.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
-import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreEvent, StoreHealth } from '../store/store.ts'
+import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts'
 import { type Definition, type DefinitionOptions, type Handler, makeDefinition } from './definition.ts'
-import type { Emit, QueueEvents } from './events.ts'
+import { emitterOf, type QueueEvents, tellOf } from './events.ts'
 import { healthOf } from './health.ts'
+import { changeAll, type JobsFilter } from './many.ts'
 import {
   checkFilter,
   checkOpenOptions,
@@ -27,12 +28,13 @@ import type { Keeping } from './stored.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
 import { resultsOf, type SubmitResult, type Task } from './task.ts'
 import { mustNotBeInThread, Threads } from './threads.ts'
-import { events, publishing } from './trace.ts'
+import { publishing } from './trace.ts'
 import { waitForEnd, wholePage } from './wait.ts'
 import { Worker } from './worker.ts'
 
 /**
- * Durable background jobs in one SQLite file, and an EventEmitter of `QueueEvents`. See the README for a tour. Calls that reach
+ * Durable background jobs in one SQLite file, and an EventEmitter of `QueueEvents`: `on` hears of what happens in this
+ * process alone, and `wait` of the end of a job in any. See the README for a tour. Calls that reach
  * the file also throw CLOSED, STORAGE_UNAVAILABLE or STORAGE_CORRUPT, those that write STORAGE_FULL; all are
  * `GopherQueueError`s, and nothing took effect unless their `accepted` says otherwise.
  */
@@ -42,8 +44,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   readonly #definitions = new Map<string, Definition>()
   readonly #customBackoffs = new Map<string, CustomBackoff>()
   readonly #workers = new Set<Worker>()
-  /** Listeners hear in the asynchronous context in which the queue was made: not in that of the job that they hear of. */
-  readonly #context = AsyncLocalStorage.snapshot() as <T>(run: () => T) => T
+  readonly #emit = emitterOf(this)
   #workersMade = 0
 
   /** Apps call `open`. @internal */
@@ -51,7 +52,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     super()
     this.#store = store
     this.#clock = clock
-    store.onEvent((event) => this.#hear(event))
+    store.onEvent((event) => tellOf(event, this.#emit, this.#workers))
   }
 
   /**
@@ -219,14 +220,42 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return this.#store.call('cancel', checkId(id))
   }
 
-  /** Makes a dead or cancelled job ready again with a fresh attempt budget; a deadline that has passed is removed. Throws NOT_FOUND, INVALID_STATE. */
+  /** Makes a dead or cancelled job ready again with a fresh attempt budget; a deadline that has passed is removed. Throws NOT_FOUND, INVALID_STATE, KEY_TAKEN. */
   async retry(id: number): Promise<Fate> {
     return this.#store.call('retry', checkId(id))
+  }
+
+  /** Makes a job ready that waits for its time: a delay, a retry, or what its handler put off. Throws NOT_FOUND, INVALID_STATE. */
+  async runNow(id: number): Promise<Fate> {
+    return this.#store.call('runNow', checkId(id))
   }
 
   /** Deletes an ended job and its history. Throws NOT_FOUND, INVALID_STATE. */
   async remove(id: number): Promise<void> {
     await this.#store.call('remove', checkId(id))
+  }
+
+  /**
+   * `cancel` for each job of a filter (`{}`: all) that it fits: how many. In steps, none of which holds others up; not one
+   * transaction, so an error says how many were changed before it. Throws INVALID_ARGUMENT.
+   */
+  async cancelAll(filter: JobsFilter): Promise<number> {
+    return changeAll(this.#store, 'cancel', filter)
+  }
+
+  /** `retry` for each job of a filter that it fits: how many. Otherwise as `cancelAll`. */
+  async retryAll(filter: JobsFilter): Promise<number> {
+    return changeAll(this.#store, 'retry', filter)
+  }
+
+  /** `runNow` for each job of a filter that it fits: how many. Otherwise as `cancelAll`. */
+  async runAllNow(filter: JobsFilter): Promise<number> {
+    return changeAll(this.#store, 'runNow', filter)
+  }
+
+  /** `remove` for each job of a filter that it fits: how many. Otherwise as `cancelAll`. */
+  async removeAll(filter: JobsFilter): Promise<number> {
+    return changeAll(this.#store, 'remove', filter)
   }
 
   /** Lets no process lease more jobs of a queue; those that run go on, submissions are taken. Throws INVALID_ARGUMENT. */
@@ -272,35 +301,5 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   /** For `await using`: as `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
-  }
-
-  /** In a turn of its own, so that a listener that throws crashes as any would and harms no job. */
-  readonly #emit: Emit = (event, ...args) => {
-    this.#context(() => {
-      if (events.hasSubscribers) events.publish({ queue: this, event, args })
-      if (this.listenerCount(event) > 0)
-        process.nextTick(() => (this.emit as (name: string, ...args: unknown[]) => boolean).call(this, event, ...args))
-      else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))
-    })
-  }
-
-  #hear(event: StoreEvent): void {
-    switch (event.event) {
-      case 'cancelRequested':
-      case 'leaseLost':
-        for (const worker of this.#workers) worker.tell(event.event, event.id, event.token)
-        break
-      case 'reclaimed':
-        this.#emit('reclaimed', { id: event.id, queue: event.queue, type: event.type }, event.fate)
-        break
-      case 'expired':
-        this.#emit('expired', { id: event.id, queue: event.queue, type: event.type })
-        break
-      case 'tickLost':
-        this.#emit('warning', new GopherQueueError(event.code, `Schedule '${event.schedule}': ${event.message}`))
-        break
-      case 'health':
-        this.#emit('health', event.health)
-    }
   }
 }

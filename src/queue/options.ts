@@ -82,9 +82,11 @@ export function checkOpenOptions(options: OpenOptions): OpenOptions {
   return options
 }
 
-export function checkFilter(filter: JobFilter): JobFilter {
-  const names = ['state', 'queue', 'type', 'text', 'error', 'since', 'until', 'order', 'limit', 'cursor']
-  checkNames('job filter', filter, names)
+const filterNames = ['state', 'queue', 'type', 'text', 'error', 'since', 'until', 'order', 'limit', 'cursor']
+
+/** `without`: what this call has no use for. */
+export function checkFilter(filter: JobFilter, without: readonly string[] = []): JobFilter {
+  checkNames('job filter', filter, filterNames.filter((name) => !without.includes(name))) // biome-ignore format: one line
   const { state, queue, type, since, until, order, limit, cursor } = filter
   if (state !== undefined) oneOf(state, states, 'state')
   if (queue !== undefined) checkName('queue', queue)

@@ -83,6 +83,8 @@ function ofValid<Payload>(
     definition && Object.keys(own).length === 0 ? definition.spec : jobSpec(type, { ...definition?.policy, ...own }),
   )
   const keyed = all.some((own) => own.idempotencyKey !== undefined)
+  if (!each && payloads.length > 1 && all[0]!.uniqueKey !== undefined)
+    throw invalid('One uniqueKey cannot serve several jobs: give options as a function of (payload, index).')
   if (keyed && !each && payloads.length > 1)
     throw invalid('One idempotencyKey cannot serve several jobs: give options as a function of (payload, index).')
   const keys = keyed ? all.map(({ idempotencyKey: key }) => (key === undefined ? null : checkKey(key))) : null

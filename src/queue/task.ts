@@ -5,11 +5,11 @@ import type { Submitted } from '../store/store.ts'
 import type { ScheduleOptions, WaitOptions } from './options.ts'
 import type { BulkOptions } from './submission.ts'
 
-/** A job's id, and whether it was there already under the same idempotency key. */
+/** A job's id, and whether it was there already under the same idempotency or unique key. */
 export interface SubmitResult {
   /** The job's id; of a duplicate that of the first one. */
   id: number
-  /** Nothing was stored: a job with this idempotency key is there. */
+  /** Nothing was stored: a job with this idempotency key is there, or one with this unique key has not ended. */
   duplicate: boolean
   /** Of a duplicate: where in its life the first job is; null when retention has deleted it and its key is still held. */
   state?: State | null

@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads'
-import { isPermanent, isTemporary } from '../model/errors.ts'
+import { isPermanent, isPostpone, isTemporary } from '../model/errors.ts'
 import { unpackError } from '../store/sqlite/wire.ts'
 import type { Store } from '../store/store.ts'
 import { contextOf } from './context.ts'
@@ -37,6 +37,9 @@ port.on('message', (message: ToThread) => {
   }
 })
 
+const kindOf = (error: unknown) =>
+  isPostpone(error) ? 'postpone' : isPermanent(error) ? 'permanent' : isTemporary(error) ? 'temporary' : 'plain'
+
 async function answer({ file, job, lease, carrier }: Extract<ToThread, { file: string }>): Promise<void> {
   controller = new AbortController()
   const { signal } = controller
@@ -51,8 +54,7 @@ async function answer({ file, job, lease, carrier }: Extract<ToThread, { file: s
       flush = made.flush
       return { result: resultOf(await within(carrier, () => handler(job, made.context))) }
     } catch (error) {
-      const kind = isPermanent(error) ? 'permanent' : isTemporary(error) ? 'temporary' : 'plain'
-      return { thrown: { error: inWords(error), fields: fieldsOf(error), kind }, loaded }
+      return { thrown: { error: inWords(error), fields: fieldsOf(error), kind: kindOf(error) }, loaded }
     }
   }
   const outcome = await run()

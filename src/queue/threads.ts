@@ -1,7 +1,7 @@
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Clock } from '../model/clock.ts'
-import { GopherQueueError, invalid, PermanentError, TemporaryError } from '../model/errors.ts'
+import { GopherQueueError, invalid, PermanentError, Postpone, TemporaryError } from '../model/errors.ts'
 import { packError } from '../store/sqlite/wire.ts'
 import type { Failure, Lease, Store } from '../store/store.ts'
 import type { ActiveJob } from './definition.ts'
@@ -35,18 +35,18 @@ interface Thrown {
   error: Failure['error']
   /** Its own fields, as far as they can be copied. */
   fields: Record<string, unknown>
-  kind: 'permanent' | 'temporary' | 'plain'
+  kind: keyof typeof made
+}
+const made = {
+  permanent: (message: string) => new PermanentError(message),
+  temporary: (message: string) => new TemporaryError(message),
+  postpone: (message: string) => Object.assign(new Postpone(0), { message }), // its own fields say when
+  plain: (message: string) => new Error(message),
 }
 /** The error as `classify` and the history are to see it: its class is told by its kind, and it is described already. */
 function rebuilt({ error, fields, kind }: Thrown): Error {
   const { name, message, stack } = error
-  const made =
-    kind === 'permanent'
-      ? new PermanentError(message)
-      : kind === 'temporary'
-        ? new TemporaryError(message)
-        : new Error(message)
-  const whole = withFields(made, fields)
+  const whole = withFields(made[kind](message), fields)
   Object.defineProperty(whole, 'name', { value: name, writable: true, configurable: true })
   if (stack !== null) whole.stack = stack
   described.set(whole, error)

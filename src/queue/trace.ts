@@ -173,7 +173,7 @@ export function processing(leased: LeasedJob, job: ActiveJob, run: (span?: Span)
 export function endSpan(span: Span, outcome: Outcome): void {
   harmless(() => {
     span.setAttribute('gopherqueue.job.outcome', outcome.kind)
-    if ('error' in outcome) endFailed(span, outcome.error)
+    if ('error' in outcome && outcome.kind !== 'postpone') endFailed(span, outcome.error)
     else span.end()
   })
 }

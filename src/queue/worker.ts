@@ -213,14 +213,11 @@ export class Worker {
       }
       default: {
         const { kind, error, retryAfter } = outcome
-        send(this.#store.call('fail', { lease, kind, error, retryAfter, goesOn: !settled }), (fate) =>
-          this.#emit(
-            fate.state === 'dead' || fate.state === 'cancelled' ? fate.state : 'retrying', // perhaps it has been already
-            job,
-            error,
-            fate,
-          ),
-        )
+        send(this.#store.call('fail', { lease, kind, error, retryAfter, goesOn: !settled }), (fate) => {
+          if (fate.state === 'dead' || fate.state === 'cancelled') this.#emit(fate.state, job, error, fate)
+          else if (kind === 'postpone') this.#emit('postponed', job, fate)
+          else this.#emit('retrying', job, error, fate) // perhaps it has been already
+        })
       }
     }
   }

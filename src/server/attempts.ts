@@ -57,15 +57,17 @@ export class Attempts {
     const { isNew, ...lease } = await this.#leaseOf(id, given)
     const input = inputs[event](lease, told as never)
     const answer = await this.#store.call(event, input, undefined, undefined, lease.epoch)
-    if (operations[event].ends !== null) this.#ended(event, lease, isNew, answer as Fate)
+    const isPutOff = 'kind' in told && told.kind === 'postpone'
+    if (operations[event].ends !== null) this.#ended(isPutOff ? 'postpone' : event, lease, isNew, answer as Fate)
     return answer
   }
 
   /** A report that is sent again tells nobody anything. */
-  #ended(by: ReportKind, { id, queue, type, token, startedAt }: Ended, isNew: boolean, fate: Fate): void {
+  #ended(by: ReportKind | 'postpone', { id, queue, type, token, startedAt }: Ended, isNew: boolean, fate: Fate): void {
     const isFirst = this.#running.get(id)?.token === token ? this.#running.delete(id) : isNew
     if (!isFirst) return
-    const event = told[by] ?? (fate.state === 'scheduled' ? 'retrying' : fate.state)
+    const later = by === 'postpone' ? 'postponed' : 'retrying'
+    const event = told[by] ?? (fate.state === 'scheduled' ? later : fate.state)
     this.#hub.tell(event, { id, queue, type, ...fate, runMs: Math.max(0, this.#clock.now() - startedAt) })
   }
 
@@ -117,7 +119,7 @@ export class Attempts {
 }
 
 /** What listeners hear of an end that is not told by the state of the job. */
-const told: Partial<Record<ReportKind, string>> = { succeed: 'succeeded', release: 'released' }
+const told: Partial<Record<ReportKind | 'postpone', string>> = { succeed: 'succeeded', release: 'released' }
 
 /** What reports say, in the store's words. */
 const inputs: { [K in ReportKind]: (lease: Lease, told: Told<K>) => Input<K> } = {

@@ -91,9 +91,10 @@ export interface LeasedJob extends Lease {
 
 export interface Failure {
   lease: Lease
-  kind: 'temporary' | 'permanent' | 'timeout'
+  /** 'postpone': the handler says "not now", and no attempt is charged. */
+  kind: 'temporary' | 'permanent' | 'timeout' | 'postpone'
   error: JobError
-  /** Overrules the backoff. */
+  /** In how many ms it is tried again; null leaves that to the backoff. */
   retryAfter: number | null
   /** Its handler still runs: the job is not to start beside it in the same process, until `settled` or for 30 s. */
   goesOn?: boolean

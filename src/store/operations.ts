@@ -28,12 +28,13 @@ export const operations = {
     response: ({ object, list, DeadGroup, next }) => object({ groups: list(DeadGroup), next }),
   }),
   many: row<
-    { event: 'cancel' | 'retry' | 'remove'; filter: jobs.JobFilter },
+    { event: 'cancel' | 'retry' | 'runNow' | 'remove'; filter: jobs.JobFilter },
     { changed: number; next: number | null }
   >()({
     ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/many', scope: 'admin', patience: 'once' },
-    summary: 'Cancel, retry or delete the jobs of one page that this fits. Go on with `next` until it is null',
-    body: ({ closed, texts, Filter }) => closed({ event: texts(['cancel', 'retry', 'remove']), filter: Filter }),
+    summary: 'Cancel, retry, run now or delete the jobs of one page that this fits. Go on with `next` until it is null',
+    body: ({ closed, texts, Filter }) =>
+      closed({ event: texts(['cancel', 'retry', 'runNow', 'remove']), filter: Filter }),
     response: ({ object, int, next }) => object({ changed: int(), next }),
   }),
   job: row<number, Job | null>()({
@@ -62,6 +63,10 @@ export const operations = {
   retry: row<number, jobs.Fate>()({
     ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/:id/retry', scope: 'admin', patience: 'once' },
     ...{ summary: 'Make a dead or cancelled job ready again, with a fresh attempt budget', response: (of) => of.Fate },
+  }),
+  runNow: row<number, jobs.Fate>()({
+    ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/:id/run-now', scope: 'admin', patience: 'once' },
+    ...{ summary: 'Make a job ready that waits for its time', response: (of) => of.Fate },
   }),
   remove: row<number, null>()({
     ...{ kind: 'write', ends: null, at: 'DELETE /v1/jobs/:id', scope: 'admin', patience: 'once' },
@@ -114,9 +119,11 @@ export const operations = {
       scope: 'work',
       patience: 'patient',
     },
-    summary: 'End an attempt: again later, dead, or cancelled if that was asked for',
+    summary: 'End an attempt: again later, put off uncharged, dead, or cancelled if that was asked for',
     fields: ({ may, maybe, texts, closed, string, duration, bool }) => ({
-      kind: may(texts(['temporary', 'permanent', 'timeout'], "Default 'temporary'")),
+      kind: may(
+        texts(['temporary', 'permanent', 'timeout', 'postpone'], "Default 'temporary'; 'postpone': not now, uncharged"),
+      ),
       error: may(closed({ name: may(string()), message: string(), stack: may(maybe(string())) })),
       retryAfter: may(maybe(duration)),
       goesOn: may(

@@ -68,7 +68,7 @@ const policy = {
 const jobOptions = {
   ...policy,
   ...{ delay: may(duration), runAt: may(instant), deadline: may(Type.Union([instant, string()])) },
-  ...{ idempotencyKey: may(key), idempotencyWindow: may(duration), concurrencyKey: may(key) },
+  ...{ idempotencyKey: may(key), idempotencyWindow: may(duration), uniqueKey: may(key), concurrencyKey: may(key) },
 }
 const type = name('Selects the handler')
 const payload = any({ description: 'Any JSON, at most 1 MiB' })
@@ -125,7 +125,7 @@ const Filter = closed({
 
 const Submitted = object({
   id,
-  duplicate: bool({ description: 'Nothing was stored: the idempotency key has a job, this one' }),
+  duplicate: bool({ description: 'Nothing was stored: the idempotency or unique key has a job, this one' }),
   state: may(maybe(texts(states, 'Of a duplicate; null when retention has deleted it'))),
 })
 const SubmittedMany = object({
@@ -139,14 +139,17 @@ const backoff = object({ kind: string() }, { additionalProperties: true })
 const Job = object(
   {
     ...{ id, queue: string(), type: string(), priority: texts(priorities), state: texts(states), payload: any() },
-    ...each(int(), 'attempt', 'attemptsLeft', 'maxAttempts'),
+    ...each(int(), 'attempt', 'attemptsLeft', 'maxAttempts', 'postponed'),
     ...{ backoff, timeout: int(), onTimeout: string(), visibilityTimeout: int() },
     ...{ runAt: maybe(instant), deadline: maybe(instant), createdAt: instant },
     tick: maybe(int({ description: 'Of the schedule that submitted it, Unix ms' })),
     ...each(maybe(instant), 'startedAt', 'finishedAt', 'leaseExpiresAt'),
     ...{ worker: maybe(string()), company: maybe(int()), cancelRequestedAt: maybe(instant) },
     progress: maybe(object({ percent: number(), message: maybe(string()) })),
-    ...{ result: any(), ...each(maybe(string()), 'warning', 'reason', 'idempotencyKey', 'concurrencyKey') },
+    ...{
+      result: any(),
+      ...each(maybe(string()), 'warning', 'reason', 'idempotencyKey', 'uniqueKey', 'concurrencyKey'),
+    },
   },
   { title: 'Job' },
 )

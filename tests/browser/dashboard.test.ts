@@ -58,6 +58,10 @@ describe('dashboard', { skip }, () => {
     const { id } = await desk.queue.submit('slow', { n: 1 }, { queue: 'slow', delay: '1h', maxAttempts: 3, backoff })
     const page = await desk.show(`#/job/${id}`)
     await see(page, 'Next tries')
+    const { id: other } = await desk.queue.submit('slow', { n: 2 }, { queue: 'slow', delay: '1h' })
+    const second = await desk.show(`#/job/${other}`)
+    await press(second, 'Run now')
+    await see(second, `Job ${other} is ready`)
     assert.match(
       (await page.locator('ol.ticks time').allInnerTexts()).join(', '),
       /, in 1 h [45] min, in 3 h [45] min$/,

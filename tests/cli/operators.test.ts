@@ -26,6 +26,37 @@ test('schedules are listed, looked ahead, paused, resumed and removed; what is n
   assert.deepEqual([gone.code, gone.stderr], [1, "gopherqueue: NOT_FOUND: There is no schedule 'nightly'.\n"])
 })
 
+test('what acts on jobs takes ids or a filter, and a dry run changes nothing', async (t) => {
+  const bench = new Bench(t)
+  const queue = await bench.open()
+  const later = await queue.submitMany('mail', [1, 2, 3], { delay: '1h' })
+  await queue.submit('other', 4, { delay: '1h' })
+  const counts = async () =>
+    Object.values((await queue.stats()).queues[0]!.counts)
+      .slice(0, 6)
+      .join(' ')
+  const run = async (...args: string[]) => {
+    const { code, stdout, stderr } = await bench.run(...args)
+    return code === 0 ? stdout : `${code}: ${stderr}`
+  }
+  assert.equal(await run('run-now', '--type', 'mail', '--dry-run'), '3 jobs would be changed\n')
+  assert.equal(await run('run-now', `${later[0]!.id}`, '--dry-run'), `${later[0]!.id}\tready\t(dry run)\n`)
+  assert.equal(await counts(), '4 0 0 0 0 0')
+  assert.equal(await run('run-now', `${later[0]!.id}`), `${later[0]!.id}\tready\n`)
+  assert.match(
+    await run('run-now', `${later[0]!.id}`),
+    /^1: gopherqueue: INVALID_STATE: Job 1 is ready: 'runNow' does not fit/,
+  )
+  assert.match(await run('retry', '1', '--dry-run'), /^1: gopherqueue: INVALID_STATE/)
+  assert.equal(await run('run-now', '--type', 'mail'), '2 jobs changed\n')
+  assert.equal(await run('cancel', '--all', '--json'), '{"changed":4,"dryRun":false}\n')
+  assert.equal(await run('retry', '--type', 'other'), '1 job changed\n')
+  assert.equal(await run('rm', '--state', 'cancelled', '--queue', 'default'), '3 jobs changed\n')
+  assert.equal(await counts(), '0 1 0 0 0 0')
+  for (const args of [['cancel'], ['cancel', '1', '--all'], ['rm', '1', '--type', 'mail'], ['rm', '--dry-run']])
+    assert.match(await run(...args), /^2: gopherqueue: INVALID_ARGUMENT: Name the jobs by their ids, or by a filter/)
+})
+
 test('the times of retries are known before anything fails, and are those at which it is retried', async (t) => {
   const bench = new Bench(t)
   await bench.run('submit', 'charge', '1', '--max-attempts', '4', '--backoff', '{"kind":"table","delays":["1s","1m"]}')

@@ -44,6 +44,79 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
     assert.equal((await at.fail((await at.lease(stranger))[0]!)).runAt, at.now + 10_000)
   })
 
+  holdsOverTime('what its handler puts off comes back at that instant, as if it had not been tried', async (at) => {
+    await at.worker()
+    const job = await at.running({ maxAttempts: 1, backoff: constant })
+    const fate = await at.fail(job, 'postpone', 77_000)
+    assert.deepEqual(fate, { state: 'scheduled', runAt: at.now + 77_000, reason: null })
+    const { attempt, attemptsLeft, postponed } = await at.job(job.id)
+    assert.deepEqual([attempt, attemptsLeft, postponed, await at.store.call('attempts', job.id)], [0, 1, 1, []])
+    assert.match(
+      await at.store.call('why', job.id),
+      /as its handler has put it off \(1 of at most 1000 times; 1 attempts left\)/,
+    )
+    assert.deepEqual(await at.fail(job, 'postpone', 1), fate, 'a report that is sent again moves nothing')
+    at.time.clock.advance(76_999)
+    assert.deepEqual(await at.lease(stranger), [])
+    at.time.clock.advance(1)
+    const [again] = await at.lease(stranger)
+    assert.deepEqual([again!.id, again!.attempt, again!.tries], [job.id, 1, 1])
+    assert.equal((await at.fail(again!)).reason, 'exhausted')
+  })
+
+  holdsOverTime('a job is put off 1,000 times in a budget, then that counts as a failure', async (at) => {
+    await at.worker()
+    const id = await at.submit({ maxAttempts: 2 })
+    const putOff = async () => at.fail((await at.lease(stranger))[0]!, 'postpone', 0)
+    for (let i = 0; i < 1000; i++) assert.equal((await putOff()).state, 'scheduled')
+    assert.deepEqual([(await at.job(id)).attempt, await at.store.call('attempts', id)], [0, []])
+    assert.equal((await putOff()).state, 'scheduled')
+    assert.equal((await at.job(id)).attempt, 1)
+    assert.equal((await putOff()).reason, 'exhausted')
+    assert.match((await at.store.call('attempts', id))[1]!.error!.message, /^Put off 1000 times before/)
+    await at.store.call('retry', id)
+    assert.equal((await putOff()).state, 'scheduled')
+    const { attempt, postponed } = await at.job(id)
+    assert.deepEqual([attempt, postponed], [2, 1])
+  })
+
+  holdsOverTime('nothing is put off past its deadline: it expires then', async (at) => {
+    await at.worker()
+    const job = await at.running({ deadline: '1m' })
+    const deadline = at.now + 60_000
+    assert.equal((await at.fail(job, 'postpone', 120_000)).runAt, deadline)
+    at.advance(60_000)
+    at.advance(250)
+    const { state, reason } = await at.job(job.id)
+    assert.deepEqual([state, reason], ['dead', 'expired'])
+  })
+
+  holdsOverTime('a person runs what waits for its time: at its old place, its attempts as they are', async (at) => {
+    await at.worker()
+    const failed = await at.running({ backoff: constant })
+    await at.fail(failed)
+    const older = await at.submit({ delay: '1h' })
+    const younger = await at.submit()
+    for (const id of [older, failed.id]) assert.equal((await at.store.call('runNow', id)).state, 'ready')
+    const { attempt, attemptsLeft, runAt } = await at.job(failed.id)
+    assert.deepEqual([attempt, attemptsLeft, runAt], [1, 11, null])
+    const leased = await at.lease(stranger, { slots: 3 })
+    assert.deepEqual(leased.map(({ id }) => id), [failed.id, older, younger]) // biome-ignore format: one line
+    at.advance(3_600_000) // its delay is over once more: that is nothing to it
+    assert.equal(await at.state(older), 'running')
+  })
+
+  holds('who waits for a job gets one that a person runs now', async (at) => {
+    const id = await at.submit({ delay: '1h' })
+    const asked = at.ask(stranger)
+    const got = () => asked.jobs?.map((job) => job.id)
+    await at.settle()
+    assert.equal(got(), undefined)
+    await at.store.call('runNow', id)
+    await at.settle()
+    assert.deepEqual(got(), [id])
+  })
+
   holds('a permanent failure is the last, however many attempts are left', async (at) => {
     const { id } = await at.fail(await at.running(), 'permanent').then(async () => (await at.all())[0]!)
     const { state, reason, attemptsLeft } = await at.job(id)

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { jobSpec } from '../../src/model/job.ts'
-import { stranger } from '../support/subject.ts'
+import type { LeasedJob } from '../../src/store/store.ts'
+import { type Options, stranger } from '../support/subject.ts'
 import type { Suite } from './contract.ts'
 
 const day = 86_400_000
@@ -17,6 +18,87 @@ export function keys({ holds, holdsOverTime }: Suite): void {
     assert.deepEqual(await again(), { ids: first.ids, duplicates: [0], states: ['succeeded'] })
     assert.equal((await at.all()).length, 1)
     assert.equal((await at.job(first.ids[0]!)).idempotencyKey, 'k')
+  })
+
+  holds('a unique key has one job that waits or runs; however that ends, the key is free', async (at) => {
+    const submit = (payload: unknown = 1, options: Options = {}) =>
+      at.submitMany({ uniqueKey: 'k', ...options }, [payload])
+    const ends: ((job: LeasedJob) => Promise<unknown>)[] = [
+      (job) => at.succeed(job),
+      (job) => at.fail(job, 'permanent'),
+      async (job) => {
+        await at.store.call('cancel', job.id)
+        await at.store.call('release', job)
+      },
+    ]
+    for (const end of ends) {
+      const { ids, duplicates } = await submit()
+      assert.deepEqual(duplicates, [])
+      assert.deepEqual(await submit({ other: 'payload' }), { ids, duplicates: [0], states: ['ready'] })
+      const [job] = await at.lease(stranger)
+      assert.deepEqual(await submit(), { ids, duplicates: [0], states: ['running'] })
+      await at.fail(job!, 'temporary', 0)
+      const [again] = await at.lease(stranger)
+      assert.equal(again?.id, ids[0])
+      await end(again!)
+    }
+    const { ids } = await submit(1, { delay: '1h' })
+    assert.deepEqual(await submit(), { ids, duplicates: [0], states: ['scheduled'] })
+    await at.store.call('cancel', ids[0]!)
+    assert.deepEqual((await submit()).duplicates, [])
+    const elsewhere = [
+      await submit(1, { queue: 'other' }),
+      await submit(1, { type: 'other' }),
+      await submit(1, { uniqueKey: 'l' }),
+    ]
+    assert.deepEqual(elsewhere.map(({ duplicates }) => duplicates), [[], [], []]) // biome-ignore format: one line
+    assert.equal((await at.job(ids[0]!)).uniqueKey, 'k')
+    await at.counts()
+  })
+
+  holds('an end by its deadline frees a unique key too, and so does a removal', async (at) => {
+    const dead = await at.running({ uniqueKey: 'k', maxAttempts: 1 })
+    await at.fail(dead)
+    const next = await at.submit({ uniqueKey: 'k' })
+    assert.notEqual(next, dead.id)
+    await at.store.call('remove', dead.id)
+    assert.equal(await at.submit({ uniqueKey: 'k' }), next)
+  })
+
+  holds('retry of a job whose unique key is taken is refused; the others of a filter are retried', async (at) => {
+    const first = await at.running({ uniqueKey: 'k' })
+    await at.fail(first, 'permanent')
+    const second = await at.running({ uniqueKey: 'k' })
+    await at.fail(second, 'permanent')
+    const free = await at.running({ uniqueKey: 'free' })
+    await at.fail(free, 'permanent')
+    await at.store.call('retry', first.id)
+    await at.refused('KEY_TAKEN', () => at.store.call('retry', second.id))
+    await at.refused('INVALID_STATE', () => at.store.call('retry', first.id))
+    assert.equal((await at.store.call('many', { event: 'retry', filter: {} })).changed, 1)
+    assert.equal(await at.state(free.id), 'ready')
+    await at.store.call('cancel', first.id)
+    assert.equal((await at.store.call('many', { event: 'retry', filter: {} })).changed, 1, 'of two with one key, one')
+    assert.deepEqual([await at.state(first.id), await at.state(second.id)], ['cancelled', 'ready'])
+  })
+
+  holds('a duplicate of a unique key is one in a full queue too, and stores no idempotency key', async (at) => {
+    await at.store.call('setQueue', { queue: 'default', maxDepth: 1 })
+    const id = await at.submit({ uniqueKey: 'k' })
+    assert.equal(await at.submit({ uniqueKey: 'k', idempotencyKey: 'i' }, 'first'), id)
+    assert.equal(await at.submit({ uniqueKey: 'k', idempotencyKey: 'i' }, 'second'), id)
+    await at.refused('QUEUE_FULL', () => at.submit({ uniqueKey: 'other' }))
+    await at.store.call('cancel', id)
+    const other = await at.submit({ uniqueKey: 'k', idempotencyKey: 'i' }, 'third')
+    assert.notEqual(other, id)
+    await at.refused('IDEMPOTENCY_CONFLICT', () => at.submit({ uniqueKey: 'k', idempotencyKey: 'i' }, 'fourth'))
+  })
+
+  holds('of many at once with a unique key, one is first; in a bulk too', async (at) => {
+    const all = await Promise.all(Array.from({ length: 50 }, () => at.submitMany({ uniqueKey: 'k' }, [1, 2])))
+    assert.equal(new Set(all.flatMap(({ ids }) => ids)).size, 1)
+    assert.deepEqual(all.map(({ duplicates }) => duplicates.length).sort(), [1, ...Array(49).fill(2)])
+    assert.equal((await at.all()).length, 1)
   })
 
   holds('a key belongs to one queue and one type', async (at) => {

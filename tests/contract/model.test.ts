@@ -28,7 +28,7 @@ const submission = fc.record({
 })
 /** Which of the jobs, or of all leases ever given, counted back from the youngest. */
 const which = fc.nat(7)
-const kind = fc.constantFrom('temporary' as const, 'permanent' as const, 'timeout' as const)
+const kind = fc.constantFrom('temporary' as const, 'permanent' as const, 'timeout' as const, 'postpone' as const)
 
 /** What can happen, each drawn as often as it is listed. */
 const step = fc.oneof(
@@ -53,7 +53,10 @@ const step = fc.oneof(
   { weight: 3, arbitrary: fc.record({ does: fc.constant('fail' as const), which, kind }) },
   {
     weight: 3,
-    arbitrary: fc.record({ does: fc.constantFrom('cancel' as const, 'retry' as const, 'remove' as const), which }),
+    arbitrary: fc.record({
+      does: fc.constantFrom('cancel' as const, 'retry' as const, 'runNow' as const, 'remove' as const),
+      which,
+    }),
   },
   { weight: 3, arbitrary: fc.record({ does: fc.constant('advance' as const), ms: seconds(40) }) },
   {
@@ -128,6 +131,7 @@ class Pair {
       }
       case 'cancel':
       case 'retry':
+      case 'runNow':
       case 'remove': {
         const job = this.model.jobs.at(-1 - step.which)
         if (!job) return

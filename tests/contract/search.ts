@@ -65,7 +65,10 @@ export function search({ holds, holdsOverTime }: Suite): void {
     const { ids } = await at.submitMany({}, [0, 1, 2, 3, 4])
     const [running] = await at.lease(await at.worker(), { slots: 1 })
     // A page ends by the clock: on a busy machine it may take several for what one would hold.
-    const many = async (event: 'cancel' | 'retry' | 'remove', { limit = 100, cursor, ...filter }: JobFilter = {}) => {
+    const many = async (
+      event: 'cancel' | 'retry' | 'runNow' | 'remove',
+      { limit = 100, cursor, ...filter }: JobFilter = {},
+    ) => {
       for (let changed = 0, from = cursor; ; ) {
         const page = { ...filter, limit: limit - changed, ...(from !== undefined && { cursor: from }) }
         const some = await at.store.call('many', { event, filter: page })
@@ -83,8 +86,11 @@ export function search({ holds, holdsOverTime }: Suite): void {
     assert.deepEqual(await many('retry', { type: 'other' }), { changed: 0, next: null })
     assert.deepEqual(await many('retry', { limit: 2 }), { changed: 2, next: ids[3] })
     assert.deepEqual(await many('remove'), { changed: 2, next: null })
+    const { ids: later } = await at.submitMany({ delay: '1h' }, [0, 1, 2])
+    assert.deepEqual(await many('runNow', { queue: 'default' }), { changed: 3, next: null })
+    assert.deepEqual(await Promise.all(later.map((id) => at.state(id))), ['ready', 'ready', 'ready'])
     const { queues } = await at.store.call('stats', null)
-    assert.deepEqual([queues[0]?.counts.ready, queues[0]?.counts.running, queues[0]?.counts.cancelled], [2, 1, 0])
+    assert.deepEqual([queues[0]?.counts.ready, queues[0]?.counts.running, queues[0]?.counts.cancelled], [5, 1, 0])
   })
 
   holds('a schedule run at once: its job, its payload, and no tick', async (at) => {

@@ -48,6 +48,11 @@ const operations: Record<string, Operation> = {
     act: (at, { id }) => at.store.call('retry', id),
     to: { dead: 'ready', cancelled: 'ready' },
   },
+  runNow: {
+    refusal: 'INVALID_STATE',
+    act: (at, { id }) => at.store.call('runNow', id),
+    to: { scheduled: 'ready' },
+  },
   remove: {
     refusal: 'INVALID_STATE',
     act: (at, { id }) => at.store.call('remove', id),
@@ -57,6 +62,11 @@ const operations: Record<string, Operation> = {
   'fail (temporary)': { refusal: 'LEASE_LOST', act: (at, job) => at.fail(job), to: { running: 'scheduled' } },
   'fail (timeout)': { refusal: 'LEASE_LOST', act: (at, job) => at.fail(job, 'timeout'), to: { running: 'scheduled' } },
   'fail (permanent)': { refusal: 'LEASE_LOST', act: (at, job) => at.fail(job, 'permanent'), to: { running: 'dead' } },
+  'fail (postpone)': {
+    refusal: 'LEASE_LOST',
+    act: (at, job) => at.fail(job, 'postpone'),
+    to: { running: 'scheduled' },
+  },
   heartbeat: {
     refusal: 'LEASE_LOST',
     act: (at, job) => at.store.call('heartbeat', job),
@@ -117,7 +127,7 @@ export function transitions({ holds, holdsOverTime }: Suite): void {
   })
 
   holds('no such job: every event and every question says so', async (at) => {
-    for (const operation of ['cancel', 'retry', 'remove'] as const)
+    for (const operation of ['cancel', 'retry', 'runNow', 'remove'] as const)
       await at.refused('NOT_FOUND', () => at.store.call(operation, 42))
     for (const name of ['succeed', 'fail (temporary)', 'heartbeat', 'release'])
       await at.refused('LEASE_LOST', () => operations[name]!.act(at, forged(42)))
@@ -133,6 +143,8 @@ export function transitions({ holds, holdsOverTime }: Suite): void {
       await at.fail(await at.running({ maxAttempts: 1 })),
       await at.fail(await at.running({ maxAttempts: 1, onTimeout: 'dead' }), 'timeout'),
       await at.fail(await at.running({ maxAttempts: 2 })),
+      await at.fail(await at.running(), 'postpone', 1e6),
+      await at.store.call('runNow', await at.submit({ delay: 1e6 })),
       await at.store.call('cancel', await at.submit({ delay: 1e6 })),
     ]
     const jobs = await at.all()
@@ -140,7 +152,7 @@ export function transitions({ holds, holdsOverTime }: Suite): void {
     assert.deepEqual(fates, seen)
     assert.deepEqual(
       seen.map(({ state, reason }) => reason ?? state),
-      ['succeeded', 'permanent', 'exhausted', 'timeout', 'scheduled', 'cancelled'],
+      ['succeeded', 'permanent', 'exhausted', 'timeout', 'scheduled', 'scheduled', 'ready', 'cancelled'],
     )
   })
 }

@@ -16,6 +16,8 @@ const running: decide.Running = {
   company: 4,
   losses: 1,
   undelivered: 2,
+  postponed: 0,
+  deadline: null,
   cancelRequestedAt: null,
   worker: 'w',
   startedAt: 90_000,
@@ -56,6 +58,32 @@ for (const [name, job, failure, expected] of failures)
     assert.equal(finishedAt, isTerminal(decision.changes.state) ? now : undefined)
     assert.deepEqual([decision.record?.token, decision.record?.attempt, decision.record?.error], [11, 3, error])
     assert.equal(decision.tells, undefined)
+  })
+
+test('what its handler puts off waits uncharged, with what its losses limited, and leaves no record', () => {
+  const decision = decide.postponed({ ...running, postponed: 999 }, error, 500, now, 11)
+  const { state, runAt, attempt, postponed, company, losses, budgetFrom, workerId } = decision.changes
+  assert.deepEqual([state, runAt, attempt, postponed], ['scheduled', now + 500, 2, 1000])
+  assert.deepEqual([company, losses, budgetFrom, workerId, decision.record], [undefined, undefined, undefined, null, undefined]) // biome-ignore format: one line
+  assert.equal(decide.postponed(running, error, null, now, 11).changes.runAt, now + 2000) // by its backoff
+})
+
+/** What a job is that its handler puts off for 500 ms. */
+const putOff: [string, Partial<decide.Running>, Expected][] = [
+  ['at its deadline at the latest', { deadline: now + 300 }, ['scheduled', now + 300, null, null]],
+  ['before its deadline', { deadline: now + 501 }, ['scheduled', now + 500, null, null]],
+  ['beyond 1,000 times it has failed', { postponed: 1000 }, ['scheduled', now + 500, null, 'failed']],
+  ['and that was its last attempt', { postponed: 1000, ...last }, ['dead', null, 'exhausted', 'failed']],
+  ['after a request to stop it is cancelled', asked, ['cancelled', null, null, 'cancelled']],
+]
+for (const [name, job, expected] of putOff)
+  test(`put off: ${name}`, () => {
+    const decision = decide.postponed({ ...running, ...job }, error, 500, now, 11)
+    assert.deepEqual(summary(decision), expected)
+    const isTold = decision.record?.error.message.startsWith(
+      'Put off 1000 times before: this time it counts as failed.',
+    )
+    assert.equal(isTold, decision.record && job.postponed === 1000)
   })
 
 test('a timeout that nobody reported is one that others hear of, and that no holder reports again', () => {
@@ -128,6 +156,7 @@ test('what people ask for fits the states of the table, and no other', () => {
   for (const state of states) {
     const cancelled = next(state, state === 'running' ? 'requestCancel' : 'cancel') as State | undefined
     assert.equal(becomes(decide.cancelled({ ...job, state }, now)), cancelled, `cancel ${state}`)
+    assert.equal(becomes(decide.ranNow({ ...job, state })), next(state, 'runNow'), `run now ${state}`)
     assert.equal(becomes(decide.retried({ ...job, state }, now)), next(state, 'retry'), `retry ${state}`)
     assert.equal(decide.mayBeRemoved(state), next(state, 'remove') === null, `remove ${state}`)
   }

@@ -18,6 +18,7 @@ test('the defaults are those of the contract', () => {
     deadline: null,
     deadlineIn: null,
     idempotencyWindow: 86_400_000,
+    uniqueKey: null,
     concurrencyKey: null,
   })
 })
@@ -35,6 +36,7 @@ test('every option is taken', () => {
     deadline: 9000,
     idempotencyKey: 'k',
     idempotencyWindow: '1h',
+    uniqueKey: 'mail-17',
     concurrencyKey: 'customer-17',
   }
   assert.deepEqual(jobSpec('email', options), {
@@ -51,6 +53,7 @@ test('every option is taken', () => {
     deadline: 9000,
     deadlineIn: null,
     idempotencyWindow: 3_600_000,
+    uniqueKey: 'mail-17',
     concurrencyKey: 'customer-17',
   })
 })
@@ -75,6 +78,7 @@ test('each bad option is refused, by name', () => {
     deadline: [-1, 1.5, '2030-01-01', null, new Date(Number.NaN)],
     idempotencyKey: [],
     idempotencyWindow: [-1, 'for ever'],
+    uniqueKey: ['', 'x'.repeat(257), 5, null],
     concurrencyKey: ['', 'x'.repeat(257), 5, null],
   }
   for (const [option, values] of Object.entries(refused))

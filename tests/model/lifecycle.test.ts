@@ -6,10 +6,12 @@ import { type Event, isTerminal, lifecycle, next, type State, states } from '../
 /** Section 2 of the contract, row by row: event, from, to. Null is gone. Not written from the code. */
 const contract: [Event, State[], State | null][] = [
   ['due', ['scheduled'], 'ready'],
+  ['runNow', ['scheduled'], 'ready'],
   ['lease', ['ready'], 'running'],
   ['succeed', ['running'], 'succeeded'],
   ['retryLater', ['running'], 'scheduled'],
   ['giveUp', ['running'], 'dead'],
+  ['postpone', ['running'], 'scheduled'],
   ['reclaim', ['running'], 'ready'],
   ['release', ['running'], 'ready'],
   ['cancel', ['scheduled', 'ready'], 'cancelled'],

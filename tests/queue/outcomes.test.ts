@@ -5,7 +5,15 @@ import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { runInNewContext } from 'node:vm'
-import { type DefinitionOptions, GopherQueue, type Handler, PermanentError, TemporaryError } from '../../src/index.ts'
+import {
+  type DefinitionOptions,
+  GopherQueue,
+  type Handler,
+  PermanentError,
+  Postpone,
+  retryAfter,
+  TemporaryError,
+} from '../../src/index.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { gate, hear, next, virtualQueue } from './support.ts'
 
@@ -20,12 +28,14 @@ async function once(
   prepare?.(queue)
   const task = queue.define('t', options, handler)
   const { id } = await task.submit(null)
-  const over = Promise.race((['succeeded', 'retrying', 'dead'] as const).map((event) => next(queue, event)))
+  const over = Promise.race(
+    (['succeeded', 'retrying', 'postponed', 'dead'] as const).map((event) => next(queue, event)),
+  )
   queue.work()
   await over
   const [job, history, now] = [await queue.job(id), await queue.history(id), store.clock.now()]
   assert.ok(job)
-  return { ...job, delay: job.runAt === null ? null : job.runAt - now, error: history[0]!.error, history }
+  return { ...job, delay: job.runAt === null ? null : job.runAt - now, error: history[0]?.error ?? null, history }
 }
 
 const boom = (error: unknown) => () => {
@@ -75,6 +85,42 @@ test('TemporaryError is repeated by the backoff, or when it says', async () => {
   assert.deepEqual([state, delay], ['scheduled', 5000])
   assert.equal(error?.message, 'busy', "the handler's own error")
   assert.match(error?.stack ?? '', /TemporaryError: busy[\s\S]*Besides: retryAfter is no delay: retryAfter must be/)
+})
+
+test('TemporaryError and Postpone take a Date, and a number that is an instant is refused', async () => {
+  const now = (await once(() => null)).createdAt // the virtual clock begins anew each time
+  assert.equal((await once(boom(new TemporaryError('busy', { retryAfter: new Date(now + 60_000) })))).delay, 60_000)
+  assert.equal((await once(boom(new TemporaryError('busy', { retryAfter: new Date(now + 1) })))).delay, 1)
+  const put = await once(boom(new Postpone(new Date(now + 90_000))))
+  assert.deepEqual([put.state, put.delay, put.attempt, put.attemptsLeft, put.history], ['scheduled', 90_000, 0, 12, []])
+  for (const wrong of [now + 60_000, new Date(Number.NaN), 'soon', -1, undefined as never]) {
+    const { state, delay, attempt, error } = await once(boom(new Postpone(wrong, { cause: new Error('busy') })))
+    assert.deepEqual([state, delay, attempt, error?.name], ['scheduled', 5000, 1, 'Postpone'])
+    assert.match(error?.stack ?? '', /Postpone: The handler put its job off[\s\S]*Besides: Postpone names no time: until[\s\S]*Caused by: Error: busy/) // biome-ignore format: one line
+  }
+})
+
+test('Postpone is no failure: classify is not asked, and a subclass, another copy of the package and a promise are one too', async () => {
+  class Later extends Postpone {}
+  const copy = Object.defineProperty(Object.assign(new Error('later'), { until: '5m' }), Symbol.for('gopherqueue.postpone'), { value: true }) // biome-ignore format: one line
+  for (const handler of [
+    boom(new Postpone('5m')),
+    boom(new Later('5m')),
+    boom(copy),
+    () => Promise.reject(new Postpone(300_000)),
+  ]) {
+    const { state, delay, attempt, postponed } = await once(handler, { classify: () => 'permanent' })
+    assert.deepEqual([state, delay, attempt, postponed], ['scheduled', 300_000, 0, 1])
+  }
+})
+
+test('retryAfter reads seconds and HTTP dates, and nothing else', () => {
+  const at = new Date('1994-11-06T08:49:37Z')
+  for (const date of ['Sun, 06 Nov 1994 08:49:37 GMT', 'Sunday, 06-Nov-94 08:49:37 GMT', 'Sun Nov  6 08:49:37 1994'])
+    assert.deepEqual(retryAfter(date), at, date)
+  assert.deepEqual([retryAfter('0'), retryAfter(' 120 ')], [0, 120_000])
+  for (const odd of [null, undefined, '', 'soon', '-1', '1.5', '99999999', '1e3', 'Sunday', '2030-01-01T00:00:00Z'])
+    assert.equal(retryAfter(odd), undefined, `${odd}`)
 })
 
 test('the last attempt is the last, whatever the error says', async () => {

@@ -1,5 +1,5 @@
 import { threadId } from 'node:worker_threads'
-import { type ActiveJob, type Context, GopherQueue, PermanentError, TemporaryError } from '../../src/index.ts'
+import { type ActiveJob, type Context, GopherQueue, PermanentError, Postpone, TemporaryError } from '../../src/index.ts'
 
 /** Heard in every thread of the process, also from a handler that never comes back to its event loop. */
 const said = new BroadcastChannel('threads.test')
@@ -12,6 +12,9 @@ const deeds: Record<string, (job: ActiveJob, context: Context) => unknown> = {
   },
   later: () => {
     throw new TemporaryError('busy', { retryAfter: '7s' })
+  },
+  postpone: () => {
+    throw new Postpone('9s')
   },
   coded: () => {
     throw Object.assign(new RangeError('out of it'), { code: 'E_RANGE' })

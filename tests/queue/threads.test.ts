@@ -80,6 +80,11 @@ test('errors keep name, message, stack and meaning on their way', async () => {
   assert.deepEqual([later.error.name, later.error.message], ['TemporaryError', 'busy'])
   assert.equal(later.fate.runAt, store.clock.now() + 7000)
 
+  const postponed = next(queue, 'postponed')
+  await task.submit({ deed: 'postpone' })
+  const [job, { runAt }] = await postponed
+  assert.deepEqual([runAt, (await queue.job(job.id))?.attempt], [store.clock.now() + 9000, 0])
+
   const plain = await failed('coded', 'retrying')
   assert.deepEqual([plain.error.name, plain.error.message], ['RangeError', 'out of it'])
   assert.equal(plain.fate.runAt, store.clock.now() + 5000) // the default backoff

@@ -27,6 +27,7 @@ const allowed = {
   wait: ['read'],
   cancel: [],
   retry: [],
+  runNow: [],
   remove: [],
   register: ['work'],
   unregister: ['work'],

@@ -145,6 +145,12 @@ const refused: [columns: string, values: string, reason: RegExp][] = [
     `'work', '1', CAST(x'ff' AS TEXT), 'scheduled', 9e12`,
     /^The queue .+ is not/,
   ],
+  ['type, payload, unique_key', `'work', '1', printf('%.*c', 1000, 'k')`, /uniqueKey/],
+  [
+    'type, payload, unique_key',
+    `'work', '1', CAST(x'ff' AS TEXT)`,
+    /^The unique_key .+ is not UTF-8 as it was inserted\.$/,
+  ],
   ['type, payload, idempotency_key', `'work', '1', 'taken'`, /belongs to job 1/],
   ['type, payload, idempotency_key, state, run_at', `'work', '1', 'taken', 'scheduled', 9e12`, /belongs to job 1/],
 ]
@@ -162,6 +168,26 @@ for (const [columns, values, reason] of refused)
     assert.match(String(rig.ask('why', 2)), /dead since .*: it could not be admitted: .*[^.;]; it runs again only/)
     assert.doesNotMatch(String(rig.ask('why', 2)), /Nothing was/)
   })
+
+test('a unique key is held from the insert on, by whoever inserts', () => {
+  using rig = new Rig()
+  const insert = (how: string) =>
+    rig.file.prepare(`${how} INTO gq_jobs (type, payload, unique_key) VALUES ('work', '1', 'k')`).run().changes
+  assert.equal(insert('INSERT'), 1)
+  assert.throws(() => insert('INSERT'), /UNIQUE constraint failed: gq_jobs.queue, gq_jobs.type, gq_jobs.unique_key/)
+  assert.equal(insert('INSERT OR IGNORE'), 0)
+  const submission = { specs: jobSpec('work', { uniqueKey: 'k' }), payloads: ['2'], keys: null }
+  assert.deepEqual(rig.ask('submit', submission), { ids: [1], duplicates: [0], states: ['ready'] })
+  const [job] = rig.lease(10)
+  rig.ask('succeed', { lease: job!, result: '1' })
+  assert.equal(insert('INSERT'), 1)
+  // Bytes that are read as a key that another job holds.
+  rig.file.exec(
+    `INSERT INTO gq_jobs (type, payload, unique_key) VALUES ('work', '1', char(65533)), ('work', '1', CAST(x'ff' AS TEXT))`,
+  )
+  rig.look()
+  assert.deepEqual(rig.lease(10).length, 2)
+})
 
 test('a retry of a job that can never run is refused, alone and among many', () => {
   using rig = new Rig()

@@ -192,7 +192,12 @@ export class Model {
   }
 
   /** Ends what losses have limited. */
-  fail(job: ModelJob, kind: 'temporary' | 'permanent' | 'timeout'): void {
+  fail(job: ModelJob, kind: 'temporary' | 'permanent' | 'timeout' | 'postpone'): void {
+    if (kind === 'postpone' && !job.cancelRequested) {
+      const runAt = Math.min(this.now + job.backoff, job.deadline ?? Number.POSITIVE_INFINITY)
+      Object.assign(job, { state: 'scheduled', attempt: job.attempt - 1, runAt, expiresAt: null })
+      return
+    }
     Object.assign(job, { company: null, losses: 0 })
     if (job.cancelRequested) this.#end(job, 'cancelled', null)
     else if (kind === 'permanent') this.#end(job, 'dead', 'permanent')
@@ -256,6 +261,11 @@ export class Model {
     const deadline = job.deadline !== null && job.deadline <= this.now ? null : job.deadline
     Object.assign(job, { state: 'ready', before: job.attempt, reason: null, cancelRequested: false, deadline })
     Object.assign(job, { losses: 0, unheard: 0, finishedAt: 0 })
+  }
+
+  runNow(job: ModelJob): void {
+    if (job.state !== 'scheduled') throw new Refusal('INVALID_STATE')
+    Object.assign(job, { state: 'ready', runAt: null })
   }
 
   remove(job: ModelJob): void {

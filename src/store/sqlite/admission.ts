@@ -20,9 +20,10 @@ interface New extends Placed {
   run_at: number | null
   deadline: number | null
   idempotency_key: string | null
+  unique_key: string | null
 }
 
-const selectNew = `SELECT id, queue, type, priority, concurrency_key, state, created_at, run_at, deadline, idempotency_key
+const selectNew = `SELECT id, queue, type, priority, concurrency_key, state, created_at, run_at, deadline, idempotency_key, unique_key
   FROM gq_jobs WHERE blocked = 2`
 
 /** In SQL: whether some jobs wait for their admission. */
@@ -67,6 +68,13 @@ const names = ['queue', 'type', 'concurrency_key', 'idempotency_key'] as const
  * worker takes the job, and counters stand for another queue than its own. The row gets its names as they are read.
  */
 function notUtf8(db: Db, job: New): string | null {
+  if (
+    job.unique_key?.includes('\ufffd') &&
+    !db.get(`SELECT 1 FROM gq_jobs WHERE id = ?1 AND unique_key = ?2`, job.id, job.unique_key)
+  ) {
+    db.run(`UPDATE gq_jobs SET unique_key = NULL WHERE id = ?1`, job.id) // as it is read, another job may hold it
+    return `The unique_key ${JSON.stringify(job.unique_key)} is not UTF-8 as it was inserted.`
+  }
   const isStored = (name: (typeof names)[number]) =>
     !job[name]?.includes('\ufffd') || db.get(`SELECT 1 FROM gq_jobs WHERE id = ?1 AND ${name} = ?2`, job.id, job[name])
   const strange = names.find((name) => !isStored(name))
@@ -103,6 +111,7 @@ function refusalOf(db: Db, job: New): string | null {
   if (wrong !== null) return wrong
   return refusalBy(() => {
     if (due !== null && deadline !== null) mustBeDueBefore(deadline, due)
+    if (job.unique_key !== null) checkKey(job.unique_key, 'uniqueKey')
     if (idempotency_key === null) return null
     checkKey(idempotency_key)
     const { payload } = db.get<{ payload: string }>(`SELECT payload FROM gq_jobs WHERE id = ?1`, id)!

@@ -5,7 +5,7 @@ import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import { mustBeOf } from './delivery.ts'
 import { settled } from './losses.ts'
-import { cancel, many, remove, retry, setQueue } from './operator.ts'
+import { cancel, many, remove, retry, runNow, setQueue } from './operator.ts'
 import { attempts, job, jobs, stats } from './queries.ts'
 import { register } from './registration.ts'
 import type { Reply, Request } from './request.ts'
@@ -26,7 +26,8 @@ type Run = {
 }
 /** One that has no function does not compile. */
 const run: Run = {
-  ...{ submit, deadLetters, many, job, jobs, attempts, why, cancel, retry, remove, register, unregister, stopping },
+  ...{ submit, deadLetters, many, job, jobs, attempts, why, cancel, retry, runNow, remove, register, unregister },
+  ...{ stopping },
   ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue },
   ...{ schedules, setSchedule, pauseSchedule, removeSchedule, runSchedule },
   ...{ stats, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },

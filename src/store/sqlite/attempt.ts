@@ -1,4 +1,4 @@
-import { failed, released } from '../../model/decide.ts'
+import { failed, postponed, released } from '../../model/decide.ts'
 import { lifecycle } from '../../model/lifecycle.ts'
 import { timeoutGrace } from '../../model/loss.ts'
 import type { Failure, Fate, Input, Lease } from '../store.ts'
@@ -6,7 +6,7 @@ import type { Db } from './db.ts'
 import { runningJob, write } from './decided.ts'
 import { goesOn, showsLife } from './losses.ts'
 import { leaveUnread } from './places.ts'
-import { leaseLost, receipt, succeeded } from './receipts.ts'
+import { keepFate, leaseLost, receipt, succeeded } from './receipts.ts'
 
 // The events of one attempt, from its lease to its outcome.
 
@@ -26,13 +26,17 @@ export function succeed(db: Db, { lease: { id, queue, type, token }, result, war
   return succeeded
 }
 
-/** Ends a failed attempt: again later, dead, or cancelled if that was asked for. Its record goes into the history. */
+/** Ends an attempt without success: again later, dead, or cancelled if that was asked for. The record of a failure goes into the history. */
 export function fail(db: Db, { lease, kind, error, retryAfter, goesOn: runs = false }: Failure): Fate {
   return db.atomic(() => {
     const job = runningJob(db, lease)
     if (!job) return receipt(db, lease)
     if (runs) goesOn(db, job.workerId, lease)
-    return write(db, job, failed(job, { kind, error, retryAfter }, db.now, lease.token))
+    if (kind !== 'postpone') return write(db, job, failed(job, { kind, error, retryAfter }, db.now, lease.token))
+    const decision = postponed(job, error, retryAfter, db.now, lease.token)
+    const fate = write(db, job, decision)
+    if (!decision.record) keepFate(db, lease, fate) // no history says that it was taken
+    return fate
   })
 }
 

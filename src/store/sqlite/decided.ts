@@ -22,7 +22,7 @@ export interface RunningJob extends EndingJob, Holding {
 
 const ending = `j.id, j.queue, j.type, j.priority, j.concurrency_key, j.attempt, j.budget_from AS budgetFrom,
   j.max_attempts AS maxAttempts, j.backoff, j.timeout, j.on_timeout AS onTimeout, j.started_at AS startedAt, j.lease_token AS token,
-  j.company, j.losses, j.undelivered, j.cancel_requested_at AS cancelRequestedAt, j.worker_id AS workerId, w.name AS worker`
+  j.company, j.losses, j.undelivered, j.postponed, j.deadline, j.cancel_requested_at AS cancelRequestedAt, j.worker_id AS workerId, w.name AS worker`
 const running = 'gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id'
 
 /** Without what only the reaper needs: a column costs 0.15 µs. */
@@ -78,7 +78,7 @@ function pruneAt(db: Db, queue: string, state: Terminal): number | null {
 // biome-ignore format: a table
 const columnOf = {
   state: 'state', attempt: 'attempt', budgetFrom: 'budget_from', runAt: 'run_at', deadline: 'deadline', reason: 'reason',
-  company: 'company', losses: 'losses', undelivered: 'undelivered', cancelRequestedAt: 'cancel_requested_at',
+  company: 'company', losses: 'losses', undelivered: 'undelivered', postponed: 'postponed', cancelRequestedAt: 'cancel_requested_at',
   workerId: 'worker_id', startedAt: 'started_at', leaseToken: 'lease_token', leaseExpiresAt: 'lease_expires_at',
   finishedAt: 'finished_at', pruneAt: 'prune_at', readySeq: 'ready_seq', idempotencyKey: 'idempotency_key',
 } satisfies Record<keyof (Changes & Stored), string>

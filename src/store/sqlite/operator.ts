@@ -1,6 +1,6 @@
-import { cancelled, type Decision, mayBeRemoved, retried } from '../../model/decide.ts'
+import { cancelled, type Decision, mayBeRemoved, ranNow, retried } from '../../model/decide.ts'
 import { GopherQueueError, notFound } from '../../model/errors.ts'
-import type { State } from '../../model/lifecycle.ts'
+import { isTerminal, type State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
 import { admitNamed, wrongName } from './admission.ts'
 import type { Db } from './db.ts'
@@ -9,6 +9,7 @@ import { type Placed, settle, unsettle } from './places.ts'
 import { keepReceipt } from './receipts.ts'
 import { pick } from './search.ts'
 import { stepMs } from './steps.ts'
+import { uniqueHolder } from './submit.ts'
 
 // What people ask for: each event refuses with NOT_FOUND or INVALID_STATE and then changes nothing.
 
@@ -20,13 +21,15 @@ interface Found extends Placed {
   leaseSeq: number | null
   token: number | null
   key: string | null
+  uniqueKey: string | null
 }
 
 function find(db: Db, id: number): Found {
   admitNamed(db, id)
   const job = db.get<Found>(
     `SELECT id, queue, type, priority, concurrency_key, state, attempt, deadline, cancel_requested_at AS cancelRequestedAt,
-            lease_seq AS leaseSeq, lease_token AS token, idempotency_key AS key
+            lease_seq AS leaseSeq, lease_token AS token, idempotency_key AS key,
+            unique_key AS uniqueKey
      FROM gq_jobs WHERE id = ?1`,
     id,
   )
@@ -38,11 +41,17 @@ function find(db: Db, id: number): Found {
 const events = {
   cancel: (db: Db, job: Found) => decided(db, job, cancelled(job, db.now)),
   /** One that was inserted with a name that cannot be defined would be ready for ever. */
-  retry: (db: Db, job: Found) => decided(db, job, wrongName(job) === null ? retried(job, db.now) : null),
+  retry: (db: Db, job: Found) =>
+    decided(db, job, wrongName(job) === null && !takenBy(db, job) ? retried(job, db.now) : null),
+  runNow: (db: Db, job: Found) => decided(db, job, ranNow(job)),
   remove: removeFound,
 }
 
 const decided = (db: Db, job: Found, decision: Decision | null): Fate | null => decision && write(db, job, decision)
+
+/** The job that holds the key of one that has ended; the write lock is held, so that none takes it between. */
+const takenBy = (db: Db, { queue, type, uniqueKey, state }: Found): number | undefined =>
+  uniqueKey === null || !isTerminal(state) ? undefined : uniqueHolder(db, queue, type, uniqueKey)?.id
 
 function refuse(job: Found, event: keyof typeof events): never {
   const { id, state } = job
@@ -52,6 +61,13 @@ function refuse(job: Found, event: keyof typeof events): never {
     details: { state },
   })
 }
+
+const keyTaken = ({ id, uniqueKey }: Found, jobId: number): GopherQueueError =>
+  new GopherQueueError(
+    'KEY_TAKEN',
+    `Job ${id} cannot run again now: its unique key '${uniqueKey}' is held by job ${jobId}, which has not ended. Nothing was changed: retry it when that has ended.`,
+    { details: { jobId } },
+  )
 
 /** Cancels at once what is not running; asks a running one to stop. */
 export function cancel(db: Db, id: number): Fate {
@@ -63,7 +79,17 @@ export function cancel(db: Db, id: number): Fate {
 export function retry(db: Db, id: number): Fate {
   return db.atomic(() => {
     const job = find(db, id)
+    const holder = takenBy(db, job)
+    if (holder !== undefined) throw keyTaken(job, holder)
     return events.retry(db, job) ?? refuse(job, 'retry')
+  })
+}
+
+/** Makes a job ready that waits for its time: a delay, a retry, or what its handler has put off. */
+export function runNow(db: Db, id: number): Fate {
+  return db.atomic(() => {
+    const job = find(db, id)
+    return events.runNow(db, job) ?? refuse(job, 'runNow')
   })
 }
 
@@ -82,9 +108,7 @@ export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
     const end = db.clock.monotonic() + stepMs
     let changed = 0
     for (const [i, id] of ids.entries()) {
-      const job = find(db, id)
-      if (!events[event](db, job)) continue
-      changed++
+      if (events[event](db, find(db, id))) changed++
       if (db.clock.monotonic() >= end && i < ids.length - 1) return { changed, next: id }
     }
     return { changed, next: on }

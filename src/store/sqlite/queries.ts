@@ -10,12 +10,12 @@ import { pick } from './search.ts'
 import { fileStats } from './space.ts'
 import { isWorking, type WorkerRow } from './workers.ts'
 
-const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts,
+const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts, j.postponed,
     j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
     j.created_at AS createdAt, j.tick, j.started_at AS startedAt, j.finished_at AS finishedAt, j.lease_expires_at AS leaseExpiresAt,
     w.name AS worker, j.company, j.cancel_requested_at AS cancelRequestedAt,
     j.progress AS percent, j.progress_message AS message, j.result, j.warning, j.reason, j.idempotency_key AS idempotencyKey,
-    j.concurrency_key AS concurrencyKey
+    j.unique_key AS uniqueKey, j.concurrency_key AS concurrencyKey
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
 
 type JobRow = Omit<Job, 'priority' | 'payload' | 'backoff' | 'result' | 'attemptsLeft' | 'progress'> & {

@@ -26,11 +26,15 @@ export function receipt(db: Db, { id, token }: Held): Fate {
   if (!job) return receiptOfGone(db, { id, token })
   const { state, runAt, reason } = job
   if (state === 'succeeded' && job.token === token) return succeeded
-  if (!db.get(`SELECT 1 FROM gq_attempts WHERE job_id = ?1 AND token = ?2`, id, token)) throw leaseLost(db, id)
+  const isRecorded = db.get(`SELECT 1 FROM gq_attempts WHERE job_id = ?1 AND token = ?2`, id, token)
+  if (!isRecorded && !keptAnswer(db, 'report', nameOf({ id, token }))) throw leaseLost(db, id)
   return { state, runAt, reason }
 }
 
 const nameOf = ({ id, token }: Held): string => `${id} ${token}`
+
+/** Of a report that leaves no record in the history. */
+export const keepFate = (db: Db, lease: Held, fate: Fate): void => keepAnswer(db, 'report', nameOf(lease), fate)
 
 /** A job that is deleted within the hour in which its last report may still be sent again. */
 export function keepReceipt(db: Db, id: number): void {
@@ -42,7 +46,7 @@ export function keepReceipt(db: Db, id: number): void {
   )
   if (!row || row.token === null) return
   const { state, reason, token } = row
-  keepAnswer(db, 'report', nameOf({ id, token }), { state, runAt: null, reason } satisfies Fate)
+  keepFate(db, { id, token }, { state, runAt: null, reason })
 }
 
 function receiptOfGone(db: Db, lease: Held): Fate {

@@ -6,7 +6,7 @@ import type { Schedule, ScheduleSettings } from '../store.ts'
 import type { Db } from './db.ts'
 import { type Identity, isSame } from './processes.ts'
 import type { Request } from './request.ts'
-import { submit } from './submit.ts'
+import { specOf, submit } from './submit.ts'
 import { planOwed, takeOwed } from './ticks.ts'
 import { isWorking, type WorkerOf, workerColumns } from './workers.ts'
 
@@ -111,7 +111,7 @@ export function schedules(db: Db): Schedule[] {
 /** Its ticks go on as if this had not been, but `overlap` counts the job. */
 export function runSchedule(db: Db, name: string): number {
   const { spec, payload } = find(db, name)
-  const [id] = submit(db, { specs: JSON.parse(spec) as JobSpec, payloads: [payload], keys: null }).ids
+  const [id] = submit(db, { specs: specOf(spec), payloads: [payload], keys: null }).ids
   db.run(`UPDATE gq_schedules SET last_job = ?2 WHERE name = ?1`, name, id!)
   return id!
 }

@@ -1,9 +1,10 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
 import { sql as first } from './schema/001.ts'
+import { sql as second } from './schema/002.ts'
 
 /** One entry a version, each run in a transaction of its own. docs/schema.md is its public face. */
-const migrations: string[] = [first]
+const migrations: string[] = [first, second]
 
 export const newestSchema = migrations.length
 

@@ -1,4 +1,6 @@
-import { mustHaveRoom, startOf } from '../../model/admission.ts'
+import type { SQLInputValue } from 'node:sqlite'
+import { mustHaveRoom, type Start, startOf } from '../../model/admission.ts'
+import type { Instant } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
@@ -12,14 +14,15 @@ import type { Request } from './request.ts'
 /** Stores jobs: all or none. Refuses with QUEUE_FULL, IDEMPOTENCY_CONFLICT, and INVALID_ARGUMENT for a deadline that is past. */
 export function submit(db: Db, submission: Submission): Submitted {
   const { specs, payloads, keys, request } = submission
-  const simple = !Array.isArray(specs) && !keys && !request && payloads.length === 1
+  const simple = !Array.isArray(specs) && specs.uniqueKey === null && !keys && !request && payloads.length === 1
   if (simple) return storeAll(db, submission)
   return db.atomic(() => (request ? once(db, request, submission) : storeAll(db, submission)))
 }
 
 function storeAll(db: Db, { specs, payloads, keys, trace }: Submission): Submitted {
   const shared = Array.isArray(specs) ? null : specs
-  if (shared && !keys) return { ids: insertRun(db, shared, payloads, trace), duplicates: [] }
+  if (shared && shared.uniqueKey === null && !keys)
+    return { ids: insertRun(db, shared, payloads, trace), duplicates: [] }
   const ids: number[] = []
   const duplicates: number[] = []
   const states: (State | null)[] = []
@@ -27,11 +30,12 @@ function storeAll(db: Db, { specs, payloads, keys, trace }: Submission): Submitt
     const spec = shared ?? (specs as JobSpec[])[i]!
     const key = keys?.[i] ?? null
     const first = key === null ? null : claimKey(db, spec, key, payload, { ids, duplicates })
-    if (first) {
+    const stored = first ?? insertOne(db, spec, payload, trace, key)
+    if (typeof stored === 'object') {
       duplicates.push(i)
-      states.push(first.state)
+      states.push(stored.state)
     }
-    ids.push(first?.id ?? insertRun(db, spec, [payload], trace, key)[0]!)
+    ids.push(typeof stored === 'object' ? stored.id : stored)
   }
   return { ids, duplicates, ...(states.length > 0 && { states }) }
 }
@@ -52,12 +56,58 @@ function once(db: Db, request: string, submission: Submission): Submitted {
   return submitted
 }
 
+/** The job that is there, or the id of a new one. Of a unique key the index decides, not a look first. */
+function insertOne(db: Db, spec: JobSpec, payload: string, trace: string | null | undefined, key: string | null) {
+  if (spec.uniqueKey === null) return insertRun(db, spec, [payload], trace, key)[0]!
+  const { queue, type, uniqueKey } = spec
+  const start = startOf(spec, db.now)
+  if (db.run(insertUnique, ...common(spec, start, db.now, trace, key), payload, uniqueKey) === 1) {
+    mustHaveRoomFor(db, queue, 1) // after the insert: a duplicate is one in a full queue too
+    return entered(db, spec, start, [db.sequence()])[0]!
+  }
+  if (key !== null) db.run(`DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`, queue, type, key) // it was taken for this one
+  return uniqueHolder(db, queue, type, uniqueKey)!
+}
+
+/** The job that holds a unique key. */
+export const uniqueHolder = (
+  db: Db,
+  queue: string,
+  type: string,
+  key: string,
+): { id: number; state: State } | undefined =>
+  db.get(
+    // index gq_jobs_unique
+    `SELECT id, state FROM gq_jobs WHERE queue = ?1 AND type = ?2 AND unique_key = ?3 AND finished_at IS NULL`,
+    ...[queue, type, key],
+  )
+
 const insert = (rows: number) =>
   `INSERT INTO gq_jobs (queue, type, priority, state, max_attempts, backoff, timeout, on_timeout, visibility_timeout,
                         run_at, deadline, created_at, idempotency_key, trace, concurrency_key, blocked, payload)
    VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15 IS NOT NULL, ?${i + 16})`).join(', ')}`
 /** One statement for 32 rows costs half as much as 32 statements. */
 const inserts = [32, 8, 1].map((rows) => ({ rows, sql: insert(rows) }))
+const insertUnique = `${insert(1).replace('payload)', 'payload, unique_key)').replace('?16)', '?16, ?17)')}
+  ON CONFLICT (queue, type, unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL DO NOTHING`
+
+/** In the order of the INSERT's columns. */
+function common(
+  spec: JobSpec,
+  { state, runAt, deadline }: Start,
+  now: Instant,
+  trace: string | null | undefined,
+  key: string | null,
+): SQLInputValue[] {
+  const { queue, type, priority, maxAttempts, timeout, onTimeout, visibilityTimeout, concurrencyKey } = spec
+  const backoff = spec.backoff === null ? null : JSON.stringify(spec.backoff)
+  return [queue, type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key, trace ?? null, concurrencyKey] // biome-ignore format: one line
+}
+
+function mustHaveRoomFor(db: Db, name: string, more: number): void {
+  const { max_depth, counts } = db.queue(name)
+  mustHaveRoom(name, max_depth, counts.ready + counts.scheduled, more)
+}
 
 /** Inserts jobs of one spec; ids come out in order. */
 function insertRun(
@@ -67,22 +117,22 @@ function insertRun(
   trace: string | null = null,
   key: string | null = null,
 ): number[] {
-  const { now } = db
-  const queue = db.queue(spec.queue)
-  mustHaveRoom(spec.queue, queue.max_depth, queue.counts.ready + queue.counts.scheduled, payloads.length)
-  const { state, runAt, deadline } = startOf(spec, now)
-  const { priority, maxAttempts, timeout, onTimeout, visibilityTimeout } = spec
-  const backoff = spec.backoff === null ? null : JSON.stringify(spec.backoff)
-  // biome-ignore format: in the order of the INSERT's columns
-  const common = [spec.queue, spec.type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key, trace, spec.concurrencyKey]
+  mustHaveRoomFor(db, spec.queue, payloads.length)
+  const start = startOf(spec, db.now)
+  const values = common(spec, start, db.now, trace, key)
   const ids: number[] = []
   for (const { rows, sql } of inserts)
     for (let at = ids.length; at + rows <= payloads.length; at += rows) {
-      const last = db.insert(sql, ...common, ...payloads.slice(at, at + rows))
+      const last = db.insert(sql, ...values, ...payloads.slice(at, at + rows))
       for (let id = last - rows + 1; id <= last; id++) ids.push(id) // AUTOINCREMENT counts up row by row
     }
+  return entered(db, spec, start, ids)
+}
+
+/** What their insertion means to the rest of the transaction. */
+function entered(db: Db, spec: JobSpec, { state, runAt, deadline }: Start, ids: number[]): number[] {
   db.change ??= ids[0] ?? null
-  db.moved(spec.queue, spec.type, null, state, payloads.length)
+  db.moved(spec.queue, spec.type, null, state, ids.length)
   if (state === 'ready' && spec.concurrencyKey !== null) enterAll(db, spec, spec.concurrencyKey, ids)
   if (runAt !== null && spec.runAt === null) db.putOff(ids, runAt)
   db.soonest = Math.min(db.soonest, runAt ?? db.soonest, deadline ?? db.soonest)
@@ -93,6 +143,9 @@ function insertRun(
 function enterAll(db: Db, { queue, type, priority }: JobSpec, key: string, ids: number[]): void {
   for (const id of ids) if (!enter(db, { id, queue, type, priority, concurrency_key: key })) return
 }
+
+/** A spec that the file keeps: an earlier version has written none of what came since. */
+export const specOf = (text: string): JobSpec => ({ ...{ uniqueKey: null }, ...JSON.parse(text) })
 
 interface Key {
   queue: string
@@ -160,14 +213,15 @@ function claimKey(
   )
 }
 
-/** The submissions of one job each, without keys and of one spec and trace, that stand together from `start` on. */
+/** The submissions of one job each, without keys that make duplicates and of one spec and trace, that stand together from `start` on. */
 export function alikeFrom(requests: Request[], start: number): Request<'submit'>[] {
   const run: Request<'submit'>[] = []
   for (let i = start; requests[i]?.operation === 'submit'; i++) {
     const request = requests[i] as Request<'submit'>
     const { specs, payloads, keys, trace, request: once } = request.input
     const { input: first } = run[0] ?? request
-    if (keys || once || payloads.length !== 1 || first.specs !== specs || first.trace !== trace) break
+    const isUnique = !Array.isArray(specs) && specs.uniqueKey !== null
+    if (keys || once || isUnique || payloads.length !== 1 || first.specs !== specs || first.trace !== trace) break
     run.push(request)
   }
   return run

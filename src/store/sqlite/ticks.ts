@@ -1,11 +1,10 @@
 import type { Instant } from '../../model/clock.ts'
 import { type GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
-import type { JobSpec } from '../../model/job.ts'
 import { endsByItself, fateOf, isOutdated, isPlanOf, type Plan, planOf, replacedTick, standingAfter, type Ticking } from '../../model/schedule.ts' // biome-ignore format: long
 import type { Schedule, ScheduleSettings } from '../store.ts'
 import { isStorageFault } from './connection.ts'
 import type { Db } from './db.ts'
-import { submit } from './submit.ts'
+import { specOf, submit } from './submit.ts'
 
 // What time makes of schedules. Which ticks are owed is computed before the write lock is taken, and a step of both ends
 // by the clock: thousands of schedules that were down for a week hold no submission up.
@@ -147,7 +146,7 @@ function submitTick(
   try {
     if (full) throw full
     // The key is the unique row of this schedule and tick: however the clock jumps, a tick is one job.
-    const submission = { specs: JSON.parse(spec) as JobSpec, payloads: [payload], keys: [`schedule ${name} ${tick}`] }
+    const submission = { specs: specOf(spec), payloads: [payload], keys: [`schedule ${name} ${tick}`] }
     const id = submit(db, submission).ids[0]!
     db.run(`UPDATE gq_jobs SET tick = ?2 WHERE id = ?1`, id, tick)
     return { id }
