@@ -9,9 +9,17 @@ export { nextTimes } from './model/cron.ts'
 export { type Accepted, type ErrorCode, GopherQueueError, PermanentError, TemporaryError } from './model/errors.ts'
 export type { Attempt, DeadReason, Job, JobError, JobOptions, Policy, Priority } from './model/job.ts'
 export type { State } from './model/lifecycle.ts'
-export type { ActiveJob, Context, DefinitionOptions, Handler } from './queue/definition.ts'
+export type {
+  ActiveJob,
+  Context,
+  DefinitionOptions,
+  Handler,
+  HandlerOptions,
+  JobTypeOptions,
+} from './queue/definition.ts'
 export type { QueueEvents } from './queue/events.ts'
 export { GopherQueue } from './queue/gopherqueue.ts'
+export { type JobType, jobType } from './queue/jobtype.ts'
 export type {
   OpenOptions,
   QueueOptions,
@@ -20,7 +28,7 @@ export type {
   WaitOptions,
   WorkOptions,
 } from './queue/options.ts'
-export type { Keeping, Lost, NoJson } from './queue/stored.ts'
+export type { GivenHandler, Keeping, Lost, NoJson, Storable, Stored, StoredPart } from './queue/stored.ts'
 export type { BulkOptions } from './queue/submission.ts'
 export type { SubmitResult, Task } from './queue/task.ts'
 export type { Worker } from './queue/worker.ts'

@@ -1,5 +1,6 @@
+import { GopherQueueError } from '../model/errors.ts'
 import type { JobError } from '../model/job.ts'
-import type { Fate, Source, StoreHealth } from '../store/store.ts'
+import type { Fate, Source, StoreEvent, StoreHealth } from '../store/store.ts'
 import type { ActiveJob } from './definition.ts'
 
 /** Names and arguments of a queue's events. Those of a job's end are told after it is on disk, in the process that ran it. */
@@ -29,3 +30,29 @@ export interface QueueEvents {
 }
 
 export type Emit = <K extends keyof QueueEvents>(event: K, ...args: QueueEvents[K]) => void
+
+/** Who runs jobs, and is told of what becomes of them elsewhere. */
+interface Told {
+  tell(event: 'cancelRequested' | 'leaseLost', id: number, token: number): void
+}
+
+/** Passes on what the store says. */
+export function heard(event: StoreEvent, workers: Iterable<Told>, emit: Emit): void {
+  switch (event.event) {
+    case 'cancelRequested':
+    case 'leaseLost':
+      for (const worker of workers) worker.tell(event.event, event.id, event.token)
+      break
+    case 'reclaimed':
+      emit('reclaimed', { id: event.id, queue: event.queue, type: event.type }, event.fate)
+      break
+    case 'expired':
+      emit('expired', { id: event.id, queue: event.queue, type: event.type })
+      break
+    case 'tickLost':
+      emit('warning', new GopherQueueError(event.code, `Schedule '${event.schedule}': ${event.message}`))
+      break
+    case 'health':
+      emit('health', event.health)
+  }
+}

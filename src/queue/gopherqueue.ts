@@ -4,17 +4,15 @@ import type { DatabaseSync } from 'node:sqlite'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
+import { invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
-import { shown } from '../model/text.ts'
-import { SqliteStore } from '../store/sqlite/store.ts'
-import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreEvent, StoreHealth } from '../store/store.ts'
-import { type Definition, type DefinitionOptions, type Handler, makeDefinition } from './definition.ts'
-import type { Emit, QueueEvents } from './events.ts'
+import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts'
+import type { Definition, DefinitionOptions, HandlerOptions } from './definition.ts'
+import { type Emit, heard, type QueueEvents } from './events.ts'
 import { healthOf } from './health.ts'
+import { definitionOf, type Given, type JobType } from './jobtype.ts'
 import {
   checkFilter,
-  checkOpenOptions,
   type OpenOptions,
   type QueueOptions,
   queueSettings,
@@ -23,9 +21,10 @@ import {
   type WaitOptions,
   type WorkOptions,
 } from './options.ts'
-import type { Keeping } from './stored.ts'
+import { storeAt } from './place.ts'
+import type { GivenHandler, Storable, Stored } from './stored.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
-import { resultsOf, type SubmitResult, type Task } from './task.ts'
+import { resultsOf, type SubmitResult, type Task, taskOf } from './task.ts'
 import { mustNotBeInThread, Threads } from './threads.ts'
 import { events, publishing } from './trace.ts'
 import { waitForEnd, wholePage } from './wait.ts'
@@ -51,7 +50,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     super()
     this.#store = store
     this.#clock = clock
-    store.onEvent((event) => this.#hear(event))
+    store.onEvent((event) => heard(event, this.#workers, this.#emit))
   }
 
   /**
@@ -60,50 +59,67 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * TWO_SQLITES, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL, STORAGE_UNAVAILABLE, ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
    */
   static async open(place: string, options: OpenOptions = {}): Promise<GopherQueue> {
-    const { token, diskReserve } = checkOpenOptions(options)
-    if (typeof place !== 'string' || place === '' || place.includes('\0'))
-      throw invalid(`open takes a path or an URL; got ${shown(place)}.`)
-    if (/^https?:\/\//i.test(place) && URL.canParse(place)) {
-      const { HttpStore } = await import('../store/http/store.ts') // an app with a file of its own never loads it
-      return new GopherQueue(await HttpStore.open(place, { ...(token && { token }) }, systemClock))
-    }
-    if (/^[a-z]+:\/\//i.test(place)) throw invalid(`open takes a path or an http URL; got ${JSON.stringify(place)}.`)
-    return new GopherQueue(await SqliteStore.open(place, { ...(diskReserve !== undefined && { diskReserve }) }))
+    return new GopherQueue(await storeAt(place, options))
   }
 
   /**
+   * Defines a type that `jobType` made: without a handler in programs that only submit, with one in those that work. A queue
+   * that works already takes jobs of the type from then on. Throws INVALID_ARGUMENT, also for a type defined twice.
+   */
+  define<Input, Output, Result, Returned extends Result = Result>(
+    type: JobType<Input, Output, Result>,
+    handler?: GivenHandler<Output, Returned>,
+  ): Task<Input, Stored<Returned>>
+  /** Defines a type that `jobType` made, with options for its handler alone. Throws INVALID_ARGUMENT, also for a type defined twice. */
+  define<Input, Output, Result, Returned extends Result = Result>(
+    type: JobType<Input, Output, Result>,
+    options: HandlerOptions,
+    handler?: GivenHandler<Output, Returned>,
+  ): Task<Input, Stored<Returned>>
+  /**
    * Names a type of job: its policy, its payload's schema (any Standard Schema validator, asked at submission and before
-   * the handler) and, in processes that work, its handler. Define all types before `work`. A handler that computes for
-   * long belongs in a module of its own, given as `new URL('./handler.ts', import.meta.url)`: its default export runs in
-   * a thread, which is ended 5 s after its signal has fired in vain. Throws INVALID_ARGUMENT, also for a type defined
-   * twice.
+   * the handler) and, in processes that work, its handler. A queue that works already takes jobs of the type from then on.
+   * A handler that computes for long belongs in a module of its own, given as `new URL('./handler.ts', import.meta.url)`:
+   * its default export runs in a thread, which is ended 5 s after its signal has fired in vain. Throws INVALID_ARGUMENT,
+   * also for a type defined twice and for a module that is not there.
    */
   define<Schema extends StandardSchemaV1, Result = unknown>(
     type: string,
     options: DefinitionOptions & { payload: Schema },
-    handler?: (Handler<StandardSchemaV1.InferOutput<Schema>, Result> & Keeping<Result>) | URL,
-  ): Task<StandardSchemaV1.InferInput<Schema>, Result>
-  /** As above, without a schema: types come from the handler or from type arguments, and nothing is checked. */
+    handler?: GivenHandler<StandardSchemaV1.InferOutput<Schema>, Result>,
+  ): Task<Storable<StandardSchemaV1.InferInput<Schema>>, Stored<Result>>
+  /**
+   * Names a type of job with the default policy and its handler, a function or the URL of a module. Types come from the
+   * handler or from type arguments, and no payload is checked. Throws INVALID_ARGUMENT, also for a type defined twice.
+   */
+  define<Payload = unknown, Result = unknown>(
+    type: string,
+    handler: GivenHandler<Stored<Payload>, Result>,
+  ): Task<Storable<Payload>, Stored<Result>>
+  /**
+   * Names a type of job: its policy and, in processes that work, its handler, a function or the URL of a module. Types come
+   * from the handler or from type arguments, and no payload is checked. Throws INVALID_ARGUMENT, also for a type defined twice.
+   */
   define<Payload = unknown, Result = unknown>(
     type: string,
     options?: DefinitionOptions & { payload?: undefined },
-    handler?: (Handler<Payload, Result> & Keeping<Result>) | URL,
-  ): Task<Payload, Result>
-  define(
-    type: string,
-    options: DefinitionOptions & { payload?: StandardSchemaV1 | undefined } = {},
-    handler?: Handler<never, unknown> | URL,
-  ): Task<unknown, unknown> {
-    if (this.#definitions.has(type)) throw invalid(`The type '${type}' is defined already.`)
-    this.#definitions.set(type, makeDefinition(type, options, handler))
-    return {
-      type,
-      submit: (payload, own) => this.submit(type, payload, own),
-      submitMany: (payloads, own) => this.submitMany(type, payloads, own),
-      submitWith: (connection, payload, own) => this.submitWith(connection, type, payload, own),
-      schedule: (name, cron, payload, own) => this.schedule(name, cron, type, payload, own),
-      wait: (id, own) => this.wait(id, own),
-    }
+    handler?: GivenHandler<Stored<Payload>, Result>,
+  ): Task<Storable<Payload>, Stored<Result>>
+  define(subject: string | JobType, first?: Given, second?: GivenHandler<never, unknown>): Task<unknown, unknown> {
+    const [definition, replaces] = definitionOf(subject, first, second)
+    const { type } = definition
+    const before = this.#definitions.get(type)
+    if (before && !replaces)
+      throw invalid(`The type '${type}' is defined already; with { replace: true } this definition takes its place.`)
+    const prepared = this.prepared(definition)
+    this.#definitions.set(type, { ...prepared, handler: prepared.handler ?? before?.handler })
+    for (const worker of this.#workers) worker.definitionsChanged()
+    return taskOf(type, this)
+  }
+
+  /** What a queue for tests makes of a definition. @internal */
+  protected prepared(definition: Definition): Definition {
+    return definition
   }
 
   /** Gives this process's workers the function behind `backoff: { kind: 'custom', name }`. Throws INVALID_ARGUMENT. */
@@ -177,8 +193,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   work(options: WorkOptions = {}): Worker {
     mustNotBeInThread()
     const context = AsyncLocalStorage.snapshot() as <T>(run: () => T) => T
-    const [store, clock] = [this.#store, this.#clock]
-    const around = { context, clock, customBackoffs: this.#customBackoffs, store, threads: new Threads(clock, store) }
+    const [store, clock, customBackoffs] = [this.#store, this.#clock, this.#customBackoffs]
+    const around = { context, clock, customBackoffs, store, threads: new Threads(clock, store) }
     const name = `${process.pid}-${++this.#workersMade}`
     const worker = new Worker(store, this.#definitions, options, name, around, this.#emit)
     this.#workers.add(worker)
@@ -263,7 +279,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     }
   }
 
-  /** For `await using`: as `close`. */
+  /** For `await using`: stops this queue's workers, which end what runs, and closes the file. Throws STORAGE_UNAVAILABLE. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
@@ -276,25 +292,5 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
         process.nextTick(() => (this.emit as (name: string, ...args: unknown[]) => boolean).call(this, event, ...args))
       else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))
     })
-  }
-
-  #hear(event: StoreEvent): void {
-    switch (event.event) {
-      case 'cancelRequested':
-      case 'leaseLost':
-        for (const worker of this.#workers) worker.tell(event.event, event.id, event.token)
-        break
-      case 'reclaimed':
-        this.#emit('reclaimed', { id: event.id, queue: event.queue, type: event.type }, event.fate)
-        break
-      case 'expired':
-        this.#emit('expired', { id: event.id, queue: event.queue, type: event.type })
-        break
-      case 'tickLost':
-        this.#emit('warning', new GopherQueueError(event.code, `Schedule '${event.schedule}': ${event.message}`))
-        break
-      case 'health':
-        this.#emit('health', event.health)
-    }
   }
 }

@@ -1,10 +1,10 @@
 import type { Duration } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
-import { checkName, checkNames, oneOf, optionsOf, type Policy, wholeNumber } from '../model/job.ts'
+import { checkName, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
-import { shown } from '../model/text.ts'
-import type { JobFilter, QueueSettings } from '../store/store.ts'
+import { checkNames } from '../model/names.ts'
+import type { JobFilter, QueueSettings, Source } from '../store/store.ts'
 import type { Definition } from './definition.ts'
 
 /** What `GopherQueue.open` takes. */
@@ -98,9 +98,9 @@ export function checkFilter(filter: JobFilter): JobFilter {
 }
 
 export function queueSettings(queue: string, options: QueueOptions): QueueSettings {
-  const { maxDepth, maxRunning, maxRunningPerKey, ...keep } = optionsOf('queue option', options)
   const kept = ['keepSucceeded', 'keepCancelled', 'keepDead'] as const
-  checkNames('queue option', keep, [...kept])
+  checkNames('queue option', options, ['maxDepth', 'maxRunning', 'maxRunningPerKey', ...kept])
+  const { maxDepth, maxRunning, maxRunningPerKey, ...keep } = options
   const settings: QueueSettings = { queue: checkName('queue', queue) }
   if (maxDepth !== undefined)
     settings.maxDepth = maxDepth === null ? null : wholeNumber(maxDepth, 1, 2 ** 31, 'maxDepth')
@@ -115,20 +115,23 @@ export function queueSettings(queue: string, options: QueueOptions): QueueSettin
   return settings
 }
 
-/** What is asked of a worker that runs `able`, with its defaults. */
-export function workSettings(
-  options: WorkOptions,
-  able: readonly Definition[],
-  defaultName: string,
-): Required<WorkOptions> {
+/** What is asked of a worker, with its defaults. */
+export function workSettings(options: WorkOptions, defaultName: string) {
   checkNames('option of work', options, ['concurrency', 'queues', 'name'])
-  const { concurrency = 10, queues, name } = options
-  if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 10_000)
-    throw invalid(`concurrency must be a whole number from 1 to 10000; got ${shown(concurrency)}.`)
-  if (able.length === 0) throw invalid('No definition has a handler: there is nothing this worker could run.')
+  const { concurrency = 10, queues, name = defaultName } = options
+  wholeNumber(concurrency, 1, 10_000, 'concurrency')
   if (queues && !Array.isArray(queues)) throw invalid('queues must be an array of names.')
-  const named = new Set(queues ?? able.map(({ spec }) => spec.queue))
-  if (named.size === 0) throw invalid('queues must name at least one queue.')
-  for (const queue of named) checkName('queue', queue)
-  return { name: checkName('worker', name ?? defaultName), concurrency, queues: [...named] }
+  if (queues?.length === 0) throw invalid('queues must name at least one queue.')
+  return {
+    name: checkName('worker', name),
+    concurrency,
+    queues: queues && [...new Set(queues)].map((queue) => checkName('queue', queue)),
+  }
+}
+
+/** What a worker takes jobs of: each type that has a handler, in the queues named, or in those that these types name. */
+export function sourcesOf(definitions: ReadonlyMap<string, Definition>, queues?: readonly string[]): Source[] {
+  const able = [...definitions.values()].filter(({ handler }) => handler)
+  const named = queues ?? [...new Set(able.map(({ spec }) => spec.queue))]
+  return named.flatMap((queue) => able.map(({ type }) => ({ queue, type })))
 }
