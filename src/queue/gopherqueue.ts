@@ -22,6 +22,7 @@ import {
   type WorkOptions,
 } from './options.ts'
 import { storeAt } from './place.ts'
+import { closeOn } from './signals.ts'
 import type { GivenHandler, Storable, Stored } from './stored.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
 import { resultsOf, type SubmitResult, type Task, taskOf } from './task.ts'
@@ -41,6 +42,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   readonly #definitions = new Map<string, Definition>()
   readonly #customBackoffs = new Map<string, CustomBackoff>()
   readonly #workers = new Set<Worker>()
+  readonly #listening: (() => void)[] = []
   /** Listeners hear in the asynchronous context in which the queue was made: not in that of the job that they hear of. */
   readonly #context = AsyncLocalStorage.snapshot() as <T>(run: () => T) => T
   #workersMade = 0
@@ -198,6 +200,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     const name = `${process.pid}-${++this.#workersMade}`
     const worker = new Worker(store, this.#definitions, options, name, around, this.#emit)
     this.#workers.add(worker)
+    if (worker.stopOn.length > 0) this.#listening.push(closeOn(worker.stopOn, () => this.close()))
     return worker
   }
 
@@ -276,6 +279,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
       await Promise.all([...this.#workers].map((worker) => worker.stop(options)))
     } finally {
       await this.#store.close() // also when what was to be written could not be
+      for (const stopListening of this.#listening.splice(0)) stopListening()
     }
   }
 

@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import type { Duration } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
@@ -45,13 +46,25 @@ export interface WorkOptions {
   queues?: string[]
   /** 1 to 128 characters, shown to operators. Default: process id and a number. */
   name?: string
+  /**
+   * Signals, such as ['SIGTERM', 'SIGINT'], at the first of which the queue closes: it takes no more jobs, waits for running handlers as
+   * long as `grace`, fires their signals, gives back uncharged the jobs of those that have not ended 2 s later, and ends the process with code 0. A
+   * second signal, half a second or more later, ends it at once. A program that listens to the signal itself also ends itself.
+   * Default: none.
+   */
+  stopOn?: NodeJS.Signals[]
+  /**
+   * How long `stop` waits for running handlers unless it is told otherwise. Default 30 s; with `stopOn` 6 s, so that all is over
+   * within the 10 s after which Docker kills.
+   */
+  grace?: Duration
 }
 
 /** How a worker stops. */
 export interface StopOptions {
   /** Wait for running handlers first (default); else abort them at once. */
   drain?: boolean
-  /** How long to wait for them before their signals fire and their jobs go back, uncharged. Default 30 s. */
+  /** How long to wait for them before their signals fire and their jobs go back, uncharged. Default: the worker's `grace`, 30 s. */
   grace?: Duration
 }
 
@@ -115,16 +128,24 @@ export function queueSettings(queue: string, options: QueueOptions): QueueSettin
   return settings
 }
 
-/** What is asked of a worker, with its defaults. */
+const catchable = Object.keys(constants.signals).filter((name) => !/^SIG(KILL|STOP)$/.test(name)) as NodeJS.Signals[]
+
+/** What is asked of a worker, with its defaults; `afterAbort` is how long aborted handlers may take to stop. Durations in ms. */
 export function workSettings(options: WorkOptions, defaultName: string) {
-  checkNames('option of work', options, ['concurrency', 'queues', 'name'])
-  const { concurrency = 10, queues, name = defaultName } = options
+  checkNames('option of work', options, ['concurrency', 'queues', 'name', 'stopOn', 'grace'])
+  const { concurrency = 10, queues, name = defaultName, stopOn = [], grace } = options
+  if (!Array.isArray(stopOn)) throw invalid("stopOn must be an array, such as ['SIGTERM', 'SIGINT'].")
+  for (const signal of stopOn) oneOf(signal, catchable, 'stopOn')
+  const hurried = stopOn.length > 0
   wholeNumber(concurrency, 1, 10_000, 'concurrency')
   if (queues && !Array.isArray(queues)) throw invalid('queues must be an array of names.')
   if (queues?.length === 0) throw invalid('queues must name at least one queue.')
   return {
     name: checkName('worker', name),
     concurrency,
+    stopOn,
+    grace: toMs(grace ?? (hurried ? 6000 : 30_000), 'grace'),
+    afterAbort: hurried ? 2000 : 10_000,
     queues: queues && [...new Set(queues)].map((queue) => checkName('queue', queue)),
   }
 }

@@ -12,8 +12,8 @@ import { Overdue } from './overdue.ts'
 import { inTime, Reports } from './reports.ts'
 import type { Outcome } from './result.ts'
 
-/** How long aborted handlers may take to stop, and storage to hear a worker's last word, in ms. */
-const patience = { afterAbort: 10_000, lastWord: 10_000 }
+/** How long storage may take to hear a worker's last word, in ms. */
+const lastWord = 10_000
 
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
 export class Worker {
@@ -21,8 +21,11 @@ export class Worker {
   readonly name: string
   /** Handlers that run at once at most. */
   readonly concurrency: number
+  /** Signals at which its queue closes. */
+  readonly stopOn: readonly NodeJS.Signals[]
   readonly #store: Store
   readonly #definitions: ReadonlyMap<string, Definition>
+  readonly #patience: { grace: number; afterAbort: number }
   readonly #queues: readonly string[] | undefined
   #sources: Source[]
   #changing = false
@@ -52,9 +55,11 @@ export class Worker {
     around: Surroundings,
     emit: Emit,
   ) {
-    const { name, concurrency, queues } = workSettings(options, defaultName)
+    const { name, concurrency, queues, stopOn, grace, afterAbort } = workSettings(options, defaultName)
     this.name = name
     this.concurrency = concurrency
+    this.stopOn = stopOn
+    this.#patience = { grace, afterAbort }
     this.#queues = queues
     this.#sources = sourcesOf(definitions, queues)
     if (this.#sources.length === 0)
@@ -92,7 +97,7 @@ export class Worker {
    */
   stop(options: StopOptions = {}): Promise<void> {
     checkNames('option of stop', options, ['drain', 'grace'])
-    const { drain = true, grace = 30_000 } = options
+    const { drain = true, grace = this.#patience.grace } = options
     const wait = toMs(grace, 'grace')
     if (!drain) {
       this.#hurried = true
@@ -254,7 +259,7 @@ export class Worker {
     this.#ask() // for no slots: replaces the request that waits
     if (wait > 0 && !this.#hurried) await this.#idle(wait)
     for (const attempt of this.#running) attempt.giveBack()
-    await this.#idle(patience.afterAbort)
+    await this.#idle(this.#patience.afterAbort)
     await this.#around.threads.close()
     try {
       await this.#inTime(this.#signOff())
@@ -272,7 +277,7 @@ export class Worker {
   }
 
   #inTime(work: Promise<void> | undefined): Promise<void> {
-    return inTime(this.#around.clock, patience.lastWord, this.name, work)
+    return inTime(this.#around.clock, lastWord, this.name, work)
   }
 
   /** Resolves when no handler runs, after `most` ms, or when a second stop is in a hurry. */
