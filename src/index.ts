@@ -4,7 +4,7 @@
  */
 
 export { type Backoff, type CustomBackoff, retryTimes, type StoredBackoff } from './model/backoff.ts'
-export type { Duration, Instant } from './model/clock.ts'
+export type { Duration, DurationText, Instant } from './model/clock.ts'
 export { nextTimes } from './model/cron.ts'
 export { type Accepted, type ErrorCode, GopherQueueError, PermanentError, TemporaryError } from './model/errors.ts'
 export type { Attempt, DeadReason, Job, JobError, JobOptions, Policy, Priority } from './model/job.ts'

@@ -197,6 +197,25 @@ test('a job type has one payload and one result for all programs that share it',
   is<Task<{ n: number }, string>>()(queue.define(jobType<{ n: number }>('n'), ({ payload }) => `${payload.n}`))
 })
 
+test('a duration is a number of ms, or digits with a unit', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const task = queue.define('t', { timeout: '1.5h', visibilityTimeout: 30_000 })
+  await task.submit(null, { delay: '500ms', deadline: '2w', idempotencyKey: 'k', idempotencyWindow: '1d' })
+  // @ts-expect-error: no unit
+  await assert.rejects(task.submit(null, { delay: '5' }), invalidArgument)
+  // @ts-expect-error: no such unit
+  await assert.rejects(task.submit(null, { delay: '5 minutes' }), invalidArgument)
+  // @ts-expect-error: no number
+  await assert.rejects(task.submit(null, { deadline: 'soon' }), invalidArgument)
+  // @ts-expect-error: also where it lies deeper
+  assert.throws(() => queue.define('u', { backoff: { kind: 'table', delays: ['1s', 'later'] } }), invalidArgument)
+  // @ts-expect-error: also elsewhere
+  await assert.rejects(queue.configure('q', { keepDead: '7 days' }), invalidArgument)
+  // @ts-expect-error: any text may be any text
+  await task.submit(null, { delay: `${1}s` as string })
+})
+
 test('define takes a handler without options', async () => {
   const { queue } = virtualQueue()
   await using _ = queue

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { systemClock } from '../model/clock.ts'
+import { type DurationText, systemClock } from '../model/clock.ts'
 import { formatMs, toMs } from '../model/duration.ts'
 import type { QueueEvents } from '../queue/events.ts'
 import { listen } from '../queue/signals.ts'
@@ -29,7 +29,7 @@ On timeout, cancellation or shutdown its process group gets SIGTERM, and SIGKILL
 A first signal takes no more jobs and lets commands end; a second one stops them, and their jobs go back uncharged.
 Each finished attempt is a line on stderr, or under --json an object on stdout.`
 
-type Flags = Record<'exec' | 'queue' | 'grace', string> & { concurrency: number }
+type Flags = Record<'exec' | 'queue', string> & { concurrency: number; grace: DurationText }
 
 async function work(type: string, { exec, concurrency, queue: line, grace }: Flags, command: Command): Promise<void> {
   toMs(grace, '--grace') // a usage error before anything starts

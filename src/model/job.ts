@@ -1,5 +1,5 @@
 import { type Backoff, checkedBackoff, type StoredBackoff } from './backoff.ts'
-import type { Duration, Instant } from './clock.ts'
+import type { Duration, DurationText, Instant } from './clock.ts'
 import { toMs } from './duration.ts'
 import { invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
@@ -63,7 +63,7 @@ export interface JobOptions extends Policy {
    * No attempt starts from then on: who still waits, for the first one or for a retry, is dead (`expired`); one that runs
    * goes on. An instant ahead (Unix ms or Date) or a duration string from now, after `delay` or `runAt`.
    */
-  deadline?: Instant | Date | string
+  deadline?: Instant | Date | DurationText
   /** 1 to 256 characters: a second submission with it (same queue and type) returns the first job. */
   idempotencyKey?: string
   /** How long the key is kept at least, after submission. Default 24 h. */
