@@ -4,7 +4,7 @@
  */
 
 export { type Backoff, type CustomBackoff, retryTimes, type StoredBackoff } from './model/backoff.ts'
-export type { Duration, Instant } from './model/clock.ts'
+export type { Duration, DurationText, Instant } from './model/clock.ts'
 export { nextTimes } from './model/cron.ts'
 export { retryAfter } from './model/delay.ts'
 export {
@@ -17,9 +17,17 @@ export {
 } from './model/errors.ts'
 export type { Attempt, DeadReason, Job, JobError, JobOptions, Policy, Priority } from './model/job.ts'
 export type { State } from './model/lifecycle.ts'
-export type { ActiveJob, Context, DefinitionOptions, Handler } from './queue/definition.ts'
+export type {
+  ActiveJob,
+  Context,
+  DefinitionOptions,
+  Handler,
+  HandlerOptions,
+  JobTypeOptions,
+} from './queue/definition.ts'
 export type { QueueEvents } from './queue/events.ts'
 export { GopherQueue } from './queue/gopherqueue.ts'
+export { type Define, type JobType, jobType } from './queue/jobtype.ts'
 export type { JobsFilter } from './queue/many.ts'
 export type {
   OpenOptions,
@@ -29,7 +37,7 @@ export type {
   WaitOptions,
   WorkOptions,
 } from './queue/options.ts'
-export type { Keeping, Lost, NoJson } from './queue/stored.ts'
+export type { GivenHandler, Keeping, Lost, NoJson, Storable, Stored, StoredPart } from './queue/stored.ts'
 export type { BulkOptions } from './queue/submission.ts'
 export type { SubmitResult, Task } from './queue/task.ts'
 export type { Worker } from './queue/worker.ts'

@@ -26,6 +26,7 @@ function run(program: string, folder: { file(name: string): string }) {
   let source = program
   for (const [name, place] of Object.entries(places)) source = source.replaceAll(`'${name}'`, JSON.stringify(place))
   writeFileSync(folder.file('program.ts'), source)
+  writeFileSync(folder.file('compute.js'), 'export default () => null\n') // the module that the tables name
   const options = { cwd: folder.file('.'), encoding: 'utf8', timeout: 30_000 } as const
   const { status, stdout, stderr } = spawnSync(process.execPath, ['program.ts'], options)
   return { status, printed: stdout + stderr }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { z } from 'zod'
-import type { ActiveJob, Fate, Job, SubmitResult, Task } from '../src/index.ts'
+import { type ActiveJob, type Fate, type Job, jobType, type SubmitResult, type Task } from '../src/index.ts'
 import { virtualQueue } from './queue/support.ts'
 import { is } from './support/types.ts'
 
@@ -134,15 +134,93 @@ test('a result that JSON does not have does not compile; interfaces and what the
   await using _ = queue
   const tree: Tree = { at: new Date(0), children: [] }
   const task = queue.define('tree', {}, async () => tree)
-  is<Task<unknown, Tree>>()(task)
-  is<Task<unknown, undefined>>()(queue.define('nothing', {}, () => undefined))
+  is<Task<unknown, null>>()(queue.define('nothing', () => undefined))
   const { id } = await task.submit(null)
   queue.work()
-  assert.deepEqual(await task.wait(id), { at: '1970-01-01T00:00:00.000Z', children: [] })
+  const stored = await task.wait(id)
+  is<string>()(stored.at)
+  is<string | undefined>()(stored.children[0]?.children[0]?.at)
+  assert.deepEqual(stored, { at: '1970-01-01T00:00:00.000Z', children: [] })
   // @ts-expect-error: JSON has no bigint
   queue.define('bigint', {}, () => 1n)
   // @ts-expect-error: nor a Map
   queue.define('map', {}, async () => ({ rows: new Map<string, number>() }))
   // @ts-expect-error: nor functions
   queue.define('functions', { payload: z.string() }, ({ payload }) => [() => payload])
+})
+
+test('a handler gets what JSON makes of a payload, and a payload that JSON does not have does not compile', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const task = queue.define<{ at: Date; by?: string }, number>('dated', ({ payload }) => {
+    is<{ at: string; by?: string }>()(payload)
+    return payload.at.length
+  })
+  const { id } = await task.submit({ at: new Date(0) })
+  queue.work()
+  assert.equal(await task.wait(id), 24)
+  // @ts-expect-error: what it declares to get is what was submitted, not what JSON gives back
+  queue.define('declared', ({ payload }: ActiveJob<{ at: Date }>) => payload.at.getTime())
+  const sums = queue.define<{ sums: bigint[] }>('sums')
+  // @ts-expect-error: JSON has no bigint
+  await assert.rejects(sums.submit({ sums: [1n] }), invalidPayload)
+  const deep = queue.define<{ a: { b: { c: { d: { e: Map<string, 1> } } } } }>('deep')
+  // @ts-expect-error: nor a Map, however deep
+  await assert.rejects(deep.submit({ a: { b: { c: { d: { e: new Map() } } } } }), invalidPayload)
+  const called = jobType<{ call: () => void }>('called')
+  // @ts-expect-error: nor functions
+  await assert.rejects(queue.define(called).submit({ call: () => undefined }), invalidPayload)
+})
+
+test('a job type has one payload and one result for all programs that share it', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const schema = z.object({ to: z.string(), at: z.coerce.date() })
+  const mail = jobType('mail', { payload: schema, maxAttempts: 3 })
+  const task = queue.define(mail, ({ payload }) => {
+    is<{ to: string; at: Date }>()(payload)
+    return { to: payload.to, at: payload.at }
+  })
+  const { id } = await task.submit({ to: 'a', at: 0 })
+  queue.work()
+  is<{ to: string; at: string }>()(await task.wait(id))
+  // @ts-expect-error: of another type
+  await assert.rejects(task.submit({ to: 1, at: 0 }), invalidPayload)
+  const sized = jobType<{ file: string }, { bytes: number }>('sized', { timeout: '5m' })
+  is<Task<{ file: string }, { bytes: number }>>()(queue.define(sized))
+  // @ts-expect-error: the handler returns another type than the job type says
+  queue.define(sized, { replace: true }, ({ payload }) => payload.file)
+  is<Task<{ file: string }, { bytes: 1 }>>()(queue.define(sized, { replace: true }, () => ({ bytes: 1 as const })))
+  // @ts-expect-error: the policy is that of the job type
+  assert.throws(() => queue.define(sized, { replace: true, timeout: '1s' }, () => ({ bytes: 1 })), invalidArgument)
+  // With type arguments for the payload alone, TypeScript infers no result in `define`; it does with a job type.
+  is<Task<{ n: number }, string>>()(queue.define(jobType<{ n: number }>('n'), ({ payload }) => `${payload.n}`))
+})
+
+test('a duration is a number of ms, or digits with a unit', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const task = queue.define('t', { timeout: '1.5h', visibilityTimeout: 30_000 })
+  await task.submit(null, { delay: '500ms', deadline: '2w', idempotencyKey: 'k', idempotencyWindow: '1d' })
+  // @ts-expect-error: no unit
+  await assert.rejects(task.submit(null, { delay: '5' }), invalidArgument)
+  // @ts-expect-error: no such unit
+  await assert.rejects(task.submit(null, { delay: '5 minutes' }), invalidArgument)
+  // @ts-expect-error: no number
+  await assert.rejects(task.submit(null, { deadline: 'soon' }), invalidArgument)
+  // @ts-expect-error: also where it lies deeper
+  assert.throws(() => queue.define('u', { backoff: { kind: 'table', delays: ['1s', 'later'] } }), invalidArgument)
+  // @ts-expect-error: also elsewhere
+  await assert.rejects(queue.configure('q', { keepDead: '7 days' }), invalidArgument)
+  // @ts-expect-error: any text may be any text
+  await task.submit(null, { delay: `${1}s` as string })
+})
+
+test('define takes a handler without options', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  is<Task<{ a: number }, number>>()(queue.define('add', ({ payload }: ActiveJob<{ a: number }>) => payload.a))
+  is<Task<unknown, string>>()(queue.define('text', async () => 'text'))
+  // @ts-expect-error: the handler stands last
+  assert.throws(() => queue.define('turned', () => null, { maxAttempts: 3 }), invalidArgument)
 })

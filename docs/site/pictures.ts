@@ -4,7 +4,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import sharp from 'sharp'
-import { PermanentError } from '../../src/index.ts'
+import { type Backoff, PermanentError } from '../../src/index.ts'
 import { Desk } from '../../tests/browser/support.ts'
 
 const { minutes } = parseArgs({ options: { minutes: { type: 'string', default: '8' } } }).values
@@ -15,7 +15,7 @@ const sleep = (ms: number, signal?: AbortSignal) =>
 
 await using desk = await Desk.open()
 const { queue } = desk
-const brief = { kind: 'table' as const, delays: ['2s', '10s', '2m'] }
+const brief = { kind: 'table', delays: ['2s', '10s', '2m'] } satisfies Backoff
 const mail = queue.define<{ to: string }, { deliveredTo: string }>(
   'welcome-mail',
   { queue: 'mail', backoff: brief, maxAttempts: 4 },

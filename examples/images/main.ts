@@ -13,10 +13,10 @@ const images = (await readdir('./photos')).sort().map((name) => ({ image: join('
 
 await using queue = await GopherQueue.open('./images.db')
 const sizes = thumbnails(queue, './thumbnails')
-const computed = { queue: 'images', timeout: '1m', maxAttempts: 5 }
+const computed = { queue: 'images', timeout: '1m', maxAttempts: 5 } as const
 const colours = queue.define<{ image: string }, string[]>('colours', computed, new URL('./palette.ts', import.meta.url))
 
-const once = ({ image }: { image: string }) => ({ idempotencyKey: image, idempotencyWindow: '30d' })
+const once = ({ image }: { image: string }) => ({ idempotencyKey: image, idempotencyWindow: '30d' }) as const
 const sized = await sizes.submitMany(images, once)
 const coloured = await colours.submitMany(images, once)
 const before = sized.filter(({ duplicate }) => duplicate).length

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
+import { listen } from '../queue/signals.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
 import { fileOf, whole } from './arguments.ts'
 import { print } from './output.ts'
@@ -30,7 +31,6 @@ export function serveCommand(root: Command): void {
     )
 }
 
-const signals = ['SIGTERM', 'SIGINT']
 /** How long to stop may take, in ms. */
 const grace = 30_000
 
@@ -41,8 +41,14 @@ async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command)
     throw new GopherQueueError('INVALID_ARGUMENT', '--tls-cert and --tls-key go together. Nothing was started.')
   const tls = tlsCert !== undefined && tlsKey !== undefined && { cert: tlsCert, key: tlsKey }
   const { serve } = await import('../server/server.ts') // no other command needs what it brings along
+  const hurry = (why: string) => {
+    process.stderr.write(
+      `${why}: it ends at once. What was acknowledged is on disk; running jobs go on when it is back.\n`,
+    )
+    process.exit(1)
+  }
   const asked = new Promise((resolve) => {
-    for (const name of signals) process.once(name, resolve)
+    listen(['SIGTERM', 'SIGINT'], resolve, () => hurry('Asked twice to stop'))
   })
   const version = command.parent!.version()!
   const store = await SqliteStore.open(fileOf(command), { tends: true })
@@ -53,13 +59,6 @@ async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command)
   if (tls) process.on('SIGHUP', () => server.reload()) // else it ends the process, as usual when a terminal goes
   print(`serving ${fileOf(command)} at ${server.url}\n`)
   await asked
-  const hurry = (why: string) => {
-    process.stderr.write(
-      `${why}: it ends at once. What was acknowledged is on disk; running jobs go on when it is back.\n`,
-    )
-    process.exit(1)
-  }
-  for (const name of signals) process.on(name, () => hurry('Asked twice to stop'))
   const stop = systemClock.timer(grace, () => hurry(`Not done after ${grace / 1000} s`))
   await server.close()
   stop()

@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander'
+import type { DurationText } from '../model/clock.ts'
 import { checkKey, type JobOptions, jobSpec, priorities } from '../model/job.ts'
 import { deadline, instant, open, parsed, whole } from './arguments.ts'
 import { submitLines } from './bulk.ts'
@@ -37,7 +38,7 @@ export function submitCommand(root: Command): void {
       async (type: string, payload: string | undefined, { key, keyWindow, ...flags }: Flags, command: Command) => {
         const options: JobOptions = { ...flags }
         if (key !== undefined) options.idempotencyKey = checkKey(key)
-        if (keyWindow !== undefined) options.idempotencyWindow = keyWindow
+        if (keyWindow !== undefined) options.idempotencyWindow = keyWindow as DurationText
         jobSpec(type, options) // refuses what is wrong before a file is made for it
         if (payload === '-' && key !== undefined) command.error('--key is for one job, not for lines of stdin.')
         const value = payload === '-' || payload === undefined ? null : parsed(payload)

@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
-import { systemClock } from '../model/clock.ts'
+import { type DurationText, systemClock } from '../model/clock.ts'
 import { formatMs, toMs } from '../model/duration.ts'
 import type { QueueEvents } from '../queue/events.ts'
+import { listen } from '../queue/signals.ts'
 import { open, whole } from './arguments.ts'
 import { runCommand } from './exec.ts'
 import { json, print, report, safe, toLine } from './output.ts'
@@ -28,7 +29,7 @@ On timeout, cancellation or shutdown its process group gets SIGTERM, and SIGKILL
 A first signal takes no more jobs and lets commands end; a second one stops them, and their jobs go back uncharged.
 Each finished attempt is a line on stderr, or under --json an object on stdout.`
 
-type Flags = Record<'exec' | 'queue' | 'grace', string> & { concurrency: number }
+type Flags = Record<'exec' | 'queue', string> & { concurrency: number; grace: DurationText }
 
 async function work(type: string, { exec, concurrency, queue: line, grace }: Flags, command: Command): Promise<void> {
   toMs(grace, '--grace') // a usage error before anything starts
@@ -39,10 +40,8 @@ async function work(type: string, { exec, concurrency, queue: line, grace }: Fla
     queue.on(outcome, (...args: Told) => log(outcome, ...args))
   queue.on('warning', report)
   const worker = queue.work({ concurrency, queues: [line] })
-  let signals = 0
-  const asked = Promise.withResolvers<void>()
-  const stop = () => (signals++ === 0 ? asked.resolve() : worker.stop({ drain: false }))
-  for (const name of ['SIGTERM', 'SIGINT']) process.on(name, stop)
+  const asked = Promise.withResolvers<unknown>()
+  listen(['SIGTERM', 'SIGINT'], asked.resolve, () => void worker.stop({ drain: false }))
   tell(`worker ${worker.name} takes jobs of type '${type}', ${concurrency} at once`)
   await asked.promise
   tell(`stopping: ${worker.running} running may go on for ${grace}; a second signal stops them`)

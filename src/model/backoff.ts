@@ -2,6 +2,7 @@ import type { Duration, Instant } from './clock.ts'
 import { toMs } from './duration.ts'
 import { invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
+import { checkNames, optionsOf } from './names.ts'
 import { shown } from './text.ts'
 
 /**
@@ -43,9 +44,24 @@ export function parseBackoff(text: string | null): StoredBackoff {
   }
 }
 
+/** What each kind of backoff can be told. */
+const namesOf: Record<Backoff['kind'], readonly string[]> = {
+  constant: ['kind', 'delay', 'max', 'jitter'],
+  linear: ['kind', 'delay', 'max', 'jitter'],
+  exponential: ['kind', 'delay', 'factor', 'max', 'jitter'],
+  table: ['kind', 'delays', 'jitter'],
+  custom: ['kind', 'name'],
+}
+
+/** As `storedBackoff`, for one that an app or an operator gives: also refuses a name that its kind does not have. */
+export function checkedBackoff(backoff: Backoff): StoredBackoff {
+  const { kind } = optionsOf('backoff', backoff)
+  if (Object.hasOwn(namesOf, kind)) checkNames(`${kind} backoff option`, backoff, namesOf[kind])
+  return storedBackoff(backoff)
+}
+
 /** Checks a backoff and fills in its defaults. Throws INVALID_ARGUMENT. */
 export function storedBackoff(backoff: Backoff): StoredBackoff {
-  if (backoff === null) throw invalid('backoff must not be null.')
   if (backoff.kind === 'custom') {
     if (typeof backoff.name !== 'string' || !backoff.name)
       throw invalid('A custom backoff needs the name of a registered function.')

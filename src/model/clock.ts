@@ -1,8 +1,11 @@
 /** Unix milliseconds. */
 export type Instant = number
 
-/** Milliseconds, or a string: digits with a unit of ms, s, m, h, d or w, such as '500ms', '1.5h', '7d'. */
-export type Duration = number | string
+/** Digits with a unit: '500ms', '30s', '5m', '1.5h', '7d', '2w'. A text of a variable's type `string` is checked when it is used: `text as DurationText`. */
+export type DurationText = `${number}${'ms' | 's' | 'm' | 'h' | 'd' | 'w'}`
+
+/** Milliseconds, or a text such as '500ms', '30s', '5m', '1.5h', '7d', '2w'. */
+export type Duration = number | DurationText
 
 /** The only source of time. `now` is the wall clock, `monotonic` never jumps; timers run on the monotonic one. */
 export interface Clock {

@@ -8,7 +8,7 @@ const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000,
 const longest = 100 * 365 * 86_400_000
 
 /** Turns a duration into whole milliseconds. Throws INVALID_ARGUMENT when it is not one, is negative, or is over 100 years. */
-export function toMs(duration: Duration, name = 'duration'): number {
+export function toMs(duration: Duration | string, name = 'duration'): number {
   const ms = typeof duration === 'number' ? duration : typeof duration === 'string' ? parse(duration) : Number.NaN
   if (!Number.isFinite(ms) || ms < 0 || ms > longest)
     throw invalid(

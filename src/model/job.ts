@@ -1,8 +1,9 @@
-import { type Backoff, type StoredBackoff, storedBackoff } from './backoff.ts'
-import type { Duration, Instant } from './clock.ts'
+import { type Backoff, checkedBackoff, type StoredBackoff } from './backoff.ts'
+import type { Duration, DurationText, Instant } from './clock.ts'
 import { toMs } from './duration.ts'
 import { invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
+import { checkNames } from './names.ts'
 import { shown } from './text.ts'
 
 /** Priority class, most urgent first: all ready jobs of one go before those of the next. */
@@ -62,7 +63,7 @@ export interface JobOptions extends Policy {
    * No attempt starts from then on: who still waits, for the first one or for a retry, is dead (`expired`); one that runs
    * goes on. An instant ahead (Unix ms or Date) or a duration string from now, after `delay` or `runAt`.
    */
-  deadline?: Instant | Date | string
+  deadline?: Instant | Date | DurationText
   /** 1 to 256 characters: a second submission with it (same queue and type) returns the first job. */
   idempotencyKey?: string
   /** How long the key is kept at least, after submission. Default 24 h. */
@@ -237,19 +238,7 @@ function atLeast(minimum: number, duration: Duration, name: string): number {
 export const policyNames = ['queue', 'priority', 'maxAttempts', 'backoff', 'timeout', 'onTimeout', 'visibilityTimeout']
 const timeNames = ['delay', 'runAt', 'deadline']
 const keyNames = ['idempotencyKey', 'idempotencyWindow', 'uniqueKey', 'concurrencyKey']
-const optionNames = [...policyNames, ...timeNames, ...keyNames]
-
-/** Options as they are given. Throws INVALID_ARGUMENT for what is no object, such as null, which only JavaScript lets through. */
-export function optionsOf<T extends object>(what: string, given: T): T {
-  if (typeof given === 'object' && given !== null && !Array.isArray(given)) return given
-  throw invalid(`Each ${what} stands in an object; got ${shown(given)}.`)
-}
-
-/** Refuses a name it does not know: a misspelt option must not go unheard, a misspelt filter not answer with all jobs. */
-export function checkNames(what: string, given: object, known: readonly string[]): void {
-  for (const key of Object.keys(optionsOf(what, given)))
-    if (!known.includes(key)) throw invalid(`There is no ${what} '${key}'.`)
-}
+export const optionNames = [...policyNames, ...timeNames, ...keyNames]
 
 /** The default: how long an idempotency key is kept, in ms. */
 export const idempotencyWindow = 86_400_000
@@ -264,7 +253,7 @@ export function jobSpec(type: string, options: JobOptions): JobSpec {
     type: checkName('type', type),
     priority: priorities.indexOf(oneOf(options.priority ?? 'normal', priorities, 'priority')),
     maxAttempts: wholeNumber(options.maxAttempts ?? 12, 1, 1000, 'maxAttempts'),
-    backoff: options.backoff === undefined ? null : storedBackoff(options.backoff),
+    backoff: options.backoff === undefined ? null : checkedBackoff(options.backoff),
     timeout: atLeast(1, options.timeout ?? 900_000, 'timeout'),
     onTimeout: oneOf(options.onTimeout ?? 'retry', ['retry', 'dead'], 'onTimeout'),
     visibilityTimeout: atLeast(1000, options.visibilityTimeout ?? 30_000, 'visibilityTimeout'),

@@ -1,7 +1,10 @@
+import { statSync } from 'node:fs'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Instant } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
-import { type JobSpec, jobSpec, optionsOf, type Policy, type Priority } from '../model/job.ts'
+import { type JobSpec, jobSpec, optionNames, type Policy, type Priority } from '../model/job.ts'
+import { checkNames } from '../model/names.ts'
+import { shown } from '../model/text.ts'
 
 /** The job as its handler sees it. Instants are Unix ms. */
 export interface ActiveJob<Payload = unknown> {
@@ -54,17 +57,29 @@ export interface Context {
  */
 export type Handler<Payload, Result> = (job: ActiveJob<Payload>, context: Context) => Result | Promise<Result>
 
-/** What `define` takes: the policy of all jobs of the type, which a submission can overrule. */
-export interface DefinitionOptions extends Policy {
+/** What concerns only the program that works on a type of job. */
+export interface HandlerOptions {
   /** Overrules how a thrown error is taken; undefined leaves it as it is: PermanentError permanent, all else temporary. Not asked of a Postpone. */
   classify?: (error: unknown) => 'temporary' | 'permanent' | undefined
+  /**
+   * Takes the place of a definition of the same type, as a program that loads its handlers again while it runs needs it: attempts
+   * that run end as they began, and the next one has the new handler; without a new one, the handler stays. Default false: a
+   * type defined twice is refused.
+   */
+  replace?: boolean
 }
+
+/** What a job type is: the policy of its jobs, which a submission can overrule, and how its handlers' errors are taken. */
+export interface JobTypeOptions extends Policy, Pick<HandlerOptions, 'classify'> {}
+
+/** What `define` takes: the policy of all jobs of the type, which a submission can overrule, and what concerns its handler. */
+export interface DefinitionOptions extends Policy, HandlerOptions {}
 
 /** A type of job: its policy, its payload's schema and, in processes that work, its handler. */
 export interface Definition {
   readonly type: string
   readonly policy: Policy
-  readonly classify: DefinitionOptions['classify']
+  readonly classify: HandlerOptions['classify']
   readonly schema: StandardSchemaV1 | undefined
   /** A URL is that of a module whose default export is the handler: it runs in a thread. */
   readonly handler: Handler<unknown, unknown> | URL | undefined
@@ -74,14 +89,16 @@ export interface Definition {
 
 export function makeDefinition(
   type: string,
-  options: DefinitionOptions & { payload?: StandardSchemaV1 | undefined },
+  options: JobTypeOptions & { payload?: StandardSchemaV1 | undefined },
   handler: Handler<never, unknown> | URL | undefined,
 ): Definition {
-  const { payload: schema, classify, ...policy } = optionsOf('job option', options)
+  checkNames('job option', options, [...optionNames, 'payload', 'classify'])
+  const { payload: schema, classify, ...policy } = options
   if (schema && typeof schema['~standard']?.validate !== 'function')
     throw invalid(`The payload of '${type}' must be a Standard Schema validator (zod, valibot, arktype, ...).`)
-  if (handler !== undefined && typeof handler !== 'function' && !(handler instanceof URL))
-    throw invalid(`The handler of '${type}' must be a function, or the URL of a module that exports one as default.`)
+  if (classify !== undefined && typeof classify !== 'function')
+    throw invalid(`classify of '${type}' must be a function; got ${shown(classify)}.`)
+  checkHandler(type, handler)
   return {
     type,
     policy,
@@ -89,6 +106,23 @@ export function makeDefinition(
     schema,
     handler: handler as Definition['handler'], // its payload was checked by the schema that gave its type
     spec: jobSpec(type, policy),
+  }
+}
+
+function checkHandler(type: string, handler: unknown): void {
+  if (handler === undefined || typeof handler === 'function') return
+  if (!(handler instanceof URL))
+    throw invalid(`The handler of '${type}' must be a function, or the URL of a module that exports one as default.`)
+  // Else each attempt of its jobs would fail, until they are dead.
+  if (!isModule(handler))
+    throw invalid(`The handler of '${type}' is to be the module ${handler.href}, which is no file that can be read.`)
+}
+
+function isModule(url: URL): boolean {
+  try {
+    return url.protocol === 'data:' || statSync(url).isFile()
+  } catch {
+    return false // also for an URL that names no file
   }
 }
 

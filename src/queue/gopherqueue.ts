@@ -1,21 +1,18 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
 import type { DatabaseSync } from 'node:sqlite'
-import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
 import { invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
-import { shown } from '../model/text.ts'
-import { SqliteStore } from '../store/sqlite/store.ts'
 import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts'
-import { type Definition, type DefinitionOptions, type Handler, makeDefinition } from './definition.ts'
+import type { Definition } from './definition.ts'
 import { emitterOf, type QueueEvents, tellOf } from './events.ts'
 import { healthOf } from './health.ts'
+import { type Define, definitionOf, type Given, type JobType } from './jobtype.ts'
 import { changeAll, type JobsFilter } from './many.ts'
 import {
   checkFilter,
-  checkOpenOptions,
   type OpenOptions,
   type QueueOptions,
   queueSettings,
@@ -24,9 +21,11 @@ import {
   type WaitOptions,
   type WorkOptions,
 } from './options.ts'
-import type { Keeping } from './stored.ts'
+import { storeAt } from './place.ts'
+import { closeOn } from './signals.ts'
+import type { GivenHandler } from './stored.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
-import { resultsOf, type SubmitResult, type Task } from './task.ts'
+import { resultsOf, type SubmitResult, taskOf } from './task.ts'
 import { mustNotBeInThread, Threads } from './threads.ts'
 import { publishing } from './trace.ts'
 import { waitForEnd, wholePage } from './wait.ts'
@@ -45,6 +44,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   readonly #customBackoffs = new Map<string, CustomBackoff>()
   readonly #workers = new Set<Worker>()
   readonly #emit = emitterOf(this)
+  readonly #listening: (() => void)[] = []
   #workersMade = 0
 
   /** Apps call `open`. @internal */
@@ -61,50 +61,25 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * TWO_SQLITES, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL, STORAGE_UNAVAILABLE, ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
    */
   static async open(place: string, options: OpenOptions = {}): Promise<GopherQueue> {
-    const { token, diskReserve } = checkOpenOptions(options)
-    if (typeof place !== 'string' || place === '' || place.includes('\0'))
-      throw invalid(`open takes a path or an URL; got ${shown(place)}.`)
-    if (/^https?:\/\//i.test(place) && URL.canParse(place)) {
-      const { HttpStore } = await import('../store/http/store.ts') // an app with a file of its own never loads it
-      return new GopherQueue(await HttpStore.open(place, { ...(token && { token }) }, systemClock))
-    }
-    if (/^[a-z]+:\/\//i.test(place)) throw invalid(`open takes a path or an http URL; got ${JSON.stringify(place)}.`)
-    return new GopherQueue(await SqliteStore.open(place, { ...(diskReserve !== undefined && { diskReserve }) }))
+    return new GopherQueue(await storeAt(place, options))
   }
 
-  /**
-   * Names a type of job: its policy, its payload's schema (any Standard Schema validator, asked at submission and before
-   * the handler) and, in processes that work, its handler. Define all types before `work`. A handler that computes for
-   * long belongs in a module of its own, given as `new URL('./handler.ts', import.meta.url)`: its default export runs in
-   * a thread, which is ended 5 s after its signal has fired in vain. Throws INVALID_ARGUMENT, also for a type defined
-   * twice.
-   */
-  define<Schema extends StandardSchemaV1, Result = unknown>(
-    type: string,
-    options: DefinitionOptions & { payload: Schema },
-    handler?: (Handler<StandardSchemaV1.InferOutput<Schema>, Result> & Keeping<Result>) | URL,
-  ): Task<StandardSchemaV1.InferInput<Schema>, Result>
-  /** As above, without a schema: types come from the handler or from type arguments, and nothing is checked. */
-  define<Payload = unknown, Result = unknown>(
-    type: string,
-    options?: DefinitionOptions & { payload?: undefined },
-    handler?: (Handler<Payload, Result> & Keeping<Result>) | URL,
-  ): Task<Payload, Result>
-  define(
-    type: string,
-    options: DefinitionOptions & { payload?: StandardSchemaV1 | undefined } = {},
-    handler?: Handler<never, unknown> | URL,
-  ): Task<unknown, unknown> {
-    if (this.#definitions.has(type)) throw invalid(`The type '${type}' is defined already.`)
-    this.#definitions.set(type, makeDefinition(type, options, handler))
-    return {
-      type,
-      submit: (payload, own) => this.submit(type, payload, own),
-      submitMany: (payloads, own) => this.submitMany(type, payloads, own),
-      submitWith: (connection, payload, own) => this.submitWith(connection, type, payload, own),
-      schedule: (name, cron, payload, own) => this.schedule(name, cron, type, payload, own),
-      wait: (id, own) => this.wait(id, own),
-    }
+  /** Names a type of job, its policy and, in processes that work, its handler: see `Define`. Throws INVALID_ARGUMENT. */
+  readonly define = ((subject: string | JobType, first?: Given, second?: GivenHandler<never, unknown>) => {
+    const [definition, replaces] = definitionOf(subject, first, second)
+    const { type } = definition
+    const before = this.#definitions.get(type)
+    if (before && !replaces)
+      throw invalid(`The type '${type}' is defined already; with { replace: true } this definition takes its place.`)
+    const prepared = this.prepared(definition)
+    this.#definitions.set(type, { ...prepared, handler: prepared.handler ?? before?.handler })
+    for (const worker of this.#workers) worker.definitionsChanged()
+    return taskOf(type, this)
+  }) as Define
+
+  /** What a queue for tests makes of a definition. @internal */
+  protected prepared(definition: Definition): Definition {
+    return definition
   }
 
   /** Gives this process's workers the function behind `backoff: { kind: 'custom', name }`. Throws INVALID_ARGUMENT. */
@@ -178,17 +153,13 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   work(options: WorkOptions = {}): Worker {
     mustNotBeInThread()
     const context = AsyncLocalStorage.snapshot() as <T>(run: () => T) => T
-    const [store, clock] = [this.#store, this.#clock]
-    const around = {
-      context,
-      clock,
-      customBackoffs: this.#customBackoffs,
-      store,
-      threads: new Threads(clock, store, (warning) => this.#emit('warning', warning)),
-    }
+    const [store, clock, customBackoffs] = [this.#store, this.#clock, this.#customBackoffs]
+    const threads = new Threads(clock, store, (warning) => this.#emit('warning', warning))
+    const around = { context, clock, customBackoffs, store, threads }
     const name = `${process.pid}-${++this.#workersMade}`
     const worker = new Worker(store, this.#definitions, options, name, around, this.#emit)
     this.#workers.add(worker)
+    if (worker.stopOn.length > 0) this.#listening.push(closeOn(worker.stopOn, () => this.close()))
     return worker
   }
 
@@ -295,10 +266,11 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
       await Promise.all([...this.#workers].map((worker) => worker.stop(options)))
     } finally {
       await this.#store.close() // also when what was to be written could not be
+      for (const stopListening of this.#listening.splice(0)) stopListening()
     }
   }
 
-  /** For `await using`: as `close`. */
+  /** For `await using`: stops this queue's workers, which end what runs, and closes the file. Throws STORAGE_UNAVAILABLE. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }

@@ -1,10 +1,11 @@
+import { constants } from 'node:os'
 import type { Duration } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
-import { checkName, checkNames, oneOf, optionsOf, type Policy, wholeNumber } from '../model/job.ts'
+import { checkName, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
-import { shown } from '../model/text.ts'
-import type { JobFilter, QueueSettings } from '../store/store.ts'
+import { checkNames } from '../model/names.ts'
+import type { JobFilter, QueueSettings, Source } from '../store/store.ts'
 import type { Definition } from './definition.ts'
 
 /** What `GopherQueue.open` takes. */
@@ -45,13 +46,25 @@ export interface WorkOptions {
   queues?: string[]
   /** 1 to 128 characters, shown to operators. Default: process id and a number. */
   name?: string
+  /**
+   * Signals, such as ['SIGTERM', 'SIGINT'], at the first of which the queue closes: it takes no more jobs, waits for running handlers as
+   * long as `grace`, fires their signals, gives back uncharged the jobs of those that have not ended 2 s later, and ends the process with code 0. A
+   * second signal, half a second or more later, ends it at once. A program that listens to the signal itself also ends itself.
+   * Default: none.
+   */
+  stopOn?: NodeJS.Signals[]
+  /**
+   * How long `stop` waits for running handlers unless it is told otherwise. Default 30 s; with `stopOn` 6 s, so that all is over
+   * within the 10 s after which Docker kills.
+   */
+  grace?: Duration
 }
 
 /** How a worker stops. */
 export interface StopOptions {
   /** Wait for running handlers first (default); else abort them at once. */
   drain?: boolean
-  /** How long to wait for them before their signals fire and their jobs go back, uncharged. Default 30 s. */
+  /** How long to wait for them before their signals fire and their jobs go back, uncharged. Default: the worker's `grace`, 30 s. */
   grace?: Duration
 }
 
@@ -100,9 +113,9 @@ export function checkFilter(filter: JobFilter, without: readonly string[] = []):
 }
 
 export function queueSettings(queue: string, options: QueueOptions): QueueSettings {
-  const { maxDepth, maxRunning, maxRunningPerKey, ...keep } = optionsOf('queue option', options)
   const kept = ['keepSucceeded', 'keepCancelled', 'keepDead'] as const
-  checkNames('queue option', keep, [...kept])
+  checkNames('queue option', options, ['maxDepth', 'maxRunning', 'maxRunningPerKey', ...kept])
+  const { maxDepth, maxRunning, maxRunningPerKey, ...keep } = options
   const settings: QueueSettings = { queue: checkName('queue', queue) }
   if (maxDepth !== undefined)
     settings.maxDepth = maxDepth === null ? null : wholeNumber(maxDepth, 1, 2 ** 31, 'maxDepth')
@@ -117,20 +130,31 @@ export function queueSettings(queue: string, options: QueueOptions): QueueSettin
   return settings
 }
 
-/** What is asked of a worker that runs `able`, with its defaults. */
-export function workSettings(
-  options: WorkOptions,
-  able: readonly Definition[],
-  defaultName: string,
-): Required<WorkOptions> {
-  checkNames('option of work', options, ['concurrency', 'queues', 'name'])
-  const { concurrency = 10, queues, name } = options
-  if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > 10_000)
-    throw invalid(`concurrency must be a whole number from 1 to 10000; got ${shown(concurrency)}.`)
-  if (able.length === 0) throw invalid('No definition has a handler: there is nothing this worker could run.')
+const catchable = Object.keys(constants.signals).filter((name) => !/^SIG(KILL|STOP)$/.test(name)) as NodeJS.Signals[]
+
+/** What is asked of a worker, with its defaults; `afterAbort` is how long aborted handlers may take to stop. Durations in ms. */
+export function workSettings(options: WorkOptions, defaultName: string) {
+  checkNames('option of work', options, ['concurrency', 'queues', 'name', 'stopOn', 'grace'])
+  const { concurrency = 10, queues, name = defaultName, stopOn = [], grace } = options
+  if (!Array.isArray(stopOn)) throw invalid("stopOn must be an array, such as ['SIGTERM', 'SIGINT'].")
+  for (const signal of stopOn) oneOf(signal, catchable, 'stopOn')
+  const hurried = stopOn.length > 0
+  wholeNumber(concurrency, 1, 10_000, 'concurrency')
   if (queues && !Array.isArray(queues)) throw invalid('queues must be an array of names.')
-  const named = new Set(queues ?? able.map(({ spec }) => spec.queue))
-  if (named.size === 0) throw invalid('queues must name at least one queue.')
-  for (const queue of named) checkName('queue', queue)
-  return { name: checkName('worker', name ?? defaultName), concurrency, queues: [...named] }
+  if (queues?.length === 0) throw invalid('queues must name at least one queue.')
+  return {
+    name: checkName('worker', name),
+    concurrency,
+    stopOn,
+    grace: toMs(grace ?? (hurried ? 6000 : 30_000), 'grace'),
+    afterAbort: hurried ? 2000 : 10_000,
+    queues: queues && [...new Set(queues)].map((queue) => checkName('queue', queue)),
+  }
+}
+
+/** What a worker takes jobs of: each type that has a handler, in the queues named, or in those that these types name. */
+export function sourcesOf(definitions: ReadonlyMap<string, Definition>, queues?: readonly string[]): Source[] {
+  const able = [...definitions.values()].filter(({ handler }) => handler)
+  const named = queues ?? [...new Set(able.map(({ spec }) => spec.queue))]
+  return named.flatMap((queue) => able.map(({ type }) => ({ queue, type })))
 }

@@ -3,16 +3,15 @@ import { GopherQueueError, invalid } from '../model/errors.ts'
 import {
   checkKey,
   checkName,
-  checkNames,
   type JobOptions,
   type JobSpec,
   jobSpec,
   limits,
   oneOf,
-  optionsOf,
   policyNames,
 } from '../model/job.ts'
 import { kept, toJson } from '../model/json.ts'
+import { checkNames, optionsOf } from '../model/names.ts'
 import type { ScheduleSettings, Submission } from '../store/store.ts'
 import { type Definition, validated, validatedNow } from './definition.ts'
 import type { ScheduleOptions } from './options.ts'
@@ -100,9 +99,9 @@ export async function makeSchedule(
   payload: unknown,
   options: ScheduleOptions = {},
 ): Promise<ScheduleSettings> {
-  const { timezone = 'UTC', missed = 'once', overlap = 'allow', ...policy } = optionsOf('schedule option', options)
+  checkNames('schedule option', options, [...policyNames, 'timezone', 'missed', 'overlap'])
+  const { timezone = 'UTC', missed = 'once', overlap = 'allow', ...policy } = options
   checkName('schedule', name)
-  checkNames('schedule option', policy, policyNames)
   nextTimes(cron, timezone, 1, 0)
   const { specs, payloads } = await makeSubmission(type, definition, [payload], policy)
   return {

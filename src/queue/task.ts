@@ -29,14 +29,49 @@ export function resultsOf({ ids, duplicates, states, replayed }: Submitted): Sub
 export interface Task<Payload, Result> {
   /** As defined. */
   readonly type: string
-  /** As `GopherQueue.submit`. */
+  /**
+   * Stores a job; resolves when it is on disk. Options overrule the type's policy for this job. Throws INVALID_ARGUMENT,
+   * INVALID_PAYLOAD, PAYLOAD_TOO_LARGE, IDEMPOTENCY_CONFLICT, QUEUE_FULL, OVERLOADED, STORAGE_FULL.
+   */
   submit(payload: Payload, options?: JobOptions): Promise<SubmitResult>
-  /** As `GopherQueue.submitMany`. */
+  /**
+   * Stores up to 10,000 jobs (64 MiB of payloads), all or none, in the order given; resolves when they are on disk. Throws
+   * INVALID_ARGUMENT, INVALID_PAYLOAD, PAYLOAD_TOO_LARGE, IDEMPOTENCY_CONFLICT, QUEUE_FULL, OVERLOADED, STORAGE_FULL.
+   */
   submitMany(payloads: readonly Payload[], options?: BulkOptions<Payload>): Promise<SubmitResult[]>
-  /** As `GopherQueue.submitWith`. */
+  /**
+   * Stores a job inside the transaction that is open on `connection`, the app's own to the queue's file: it is committed
+   * or rolled back with it. Without an open one, the job is on disk when this returns. Throws INVALID_ARGUMENT,
+   * INVALID_PAYLOAD, PAYLOAD_TOO_LARGE, IDEMPOTENCY_CONFLICT, QUEUE_FULL, and what SQLite throws.
+   */
   submitWith(connection: DatabaseSync, payload: Payload, options?: JobOptions): SubmitResult
-  /** As `GopherQueue.schedule`. */
+  /**
+   * Submits a job at each tick of a cron line (five fields, or six with seconds first), once however many processes work.
+   * Call it at each start; the schedule lives in the file until `queue.removeSchedule(name)`. Throws INVALID_ARGUMENT,
+   * INVALID_PAYLOAD, PAYLOAD_TOO_LARGE.
+   */
   schedule(name: string, cron: string, payload: Payload, options?: ScheduleOptions): Promise<void>
-  /** As `GopherQueue.wait`. */
+  /**
+   * Resolves with the job's result, as JSON gives it back, when it has succeeded, in whichever process. Throws JOB_FAILED
+   * when it ended dead or cancelled, WAIT_TIMEOUT, NOT_FOUND, INVALID_ARGUMENT.
+   */
   wait(id: number, options?: WaitOptions): Promise<Result>
 }
+
+/** The calls of a queue that take a type's name. */
+interface Calls {
+  submit(type: string, payload: unknown, options?: JobOptions): Promise<SubmitResult>
+  submitMany<P>(type: string, payloads: readonly P[], options?: BulkOptions<P>): Promise<SubmitResult[]>
+  submitWith(connection: DatabaseSync, type: string, payload: unknown, options?: JobOptions): SubmitResult
+  schedule(name: string, cron: string, type: string, payload: unknown, options?: ScheduleOptions): Promise<void>
+  wait<Result>(id: number, options?: WaitOptions): Promise<Result>
+}
+
+export const taskOf = (type: string, queue: Calls): Task<unknown, unknown> => ({
+  type,
+  submit: (payload, options) => queue.submit(type, payload, options),
+  submitMany: (payloads, options) => queue.submitMany(type, payloads, options),
+  submitWith: (connection, payload, options) => queue.submitWith(connection, type, payload, options),
+  schedule: (name, cron, payload, options) => queue.schedule(name, cron, type, payload, options),
+  wait: (id, options) => queue.wait(id, options),
+})

@@ -1,7 +1,8 @@
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
-import { type JobError, optionsOf } from '../model/job.ts'
+import type { JobError } from '../model/job.ts'
+import { checkNames } from '../model/names.ts'
 import type { JobFilter, JobPage, Store } from '../store/store.ts'
 import type { WaitOptions } from './options.ts'
 
@@ -10,7 +11,8 @@ const saidBy = ({ name, message }: JobError): string => message.replace(/[\s.]+$
 
 /** The result of a job that succeeds; throws JOB_FAILED, WAIT_TIMEOUT, NOT_FOUND, or what the signal was aborted with. */
 export async function waitForEnd(store: Store, clock: Clock, id: number, options: WaitOptions = {}): Promise<unknown> {
-  const { timeout, signal } = optionsOf('option of wait', options)
+  checkNames('option of wait', options, ['timeout', 'signal'])
+  const { timeout, signal } = options
   signal?.throwIfAborted()
   const patience = new AbortController()
   const leave = () => patience.abort(signal?.reason)

@@ -1,18 +1,19 @@
 import { randomUUID } from 'node:crypto'
 import { toMs } from '../model/duration.ts'
-import { GopherQueueError, isQueueError } from '../model/errors.ts'
-import { optionsOf } from '../model/job.ts'
+import { GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
+import { checkNames } from '../model/names.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
 import { Attempt, type Surroundings } from './attempt.ts'
 import type { Definition } from './definition.ts'
 import type { Emit } from './events.ts'
 import { describe } from './evidence.ts'
-import { type StopOptions, type WorkOptions, workSettings } from './options.ts'
+import { type StopOptions, sourcesOf, type WorkOptions, workSettings } from './options.ts'
 import { Overdue } from './overdue.ts'
+import { inTime, Reports } from './reports.ts'
 import type { Outcome } from './result.ts'
 
-/** How long aborted handlers may take to stop, and storage to hear a worker's last word, in ms. */
-const patience = { afterAbort: 10_000, lastWord: 10_000 }
+/** How long storage may take to hear a worker's last word, in ms. */
+const lastWord = 10_000
 
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
 export class Worker {
@@ -20,10 +21,14 @@ export class Worker {
   readonly name: string
   /** Handlers that run at once at most. */
   readonly concurrency: number
-  /** What it takes jobs of. */
-  readonly sources: Source[]
+  /** Signals at which its queue closes. */
+  readonly stopOn: readonly NodeJS.Signals[]
   readonly #store: Store
   readonly #definitions: ReadonlyMap<string, Definition>
+  readonly #patience: { grace: number; afterAbort: number }
+  readonly #queues: readonly string[] | undefined
+  #sources: Source[]
+  #changing = false
   readonly #around: Surroundings
   readonly #emit: Emit
   #id: number | undefined
@@ -35,8 +40,7 @@ export class Worker {
   #signedOff = false
   readonly #running = new Set<Attempt>()
   readonly #overdue: Overdue
-  #reporting = 0
-  #onReported: (() => void) | undefined
+  readonly #reports: Reports
   #onIdle: (() => void) | undefined
   #stopped: Promise<void> | undefined
   #hurried = false
@@ -51,19 +55,29 @@ export class Worker {
     around: Surroundings,
     emit: Emit,
   ) {
-    const able = [...definitions.values()].filter(({ handler }) => handler)
-    const { name, concurrency, queues } = workSettings(options, able, defaultName)
+    const { name, concurrency, queues, stopOn, grace, afterAbort } = workSettings(options, defaultName)
     this.name = name
     this.concurrency = concurrency
-    this.sources = queues.flatMap((queue) => able.map(({ type }) => ({ queue, type })))
+    this.stopOn = stopOn
+    this.#patience = { grace, afterAbort }
+    this.#queues = queues
+    this.#sources = sourcesOf(definitions, queues)
+    if (this.#sources.length === 0)
+      throw invalid('No definition has a handler: there is nothing this worker could run.')
     this.#store = store
-    this.#definitions = new Map(able.map((definition) => [definition.type, definition]))
+    this.#definitions = definitions
     this.#around = around
     this.#emit = emit
+    this.#reports = new Reports(emit)
     this.#overdue = new Overdue(around.clock, () => {
       if (!this.#stopping) this.#ask()
     })
     this.#register()
+  }
+
+  /** What it takes jobs of. */
+  get sources(): readonly Source[] {
+    return this.#sources
   }
 
   /** Handlers that run now. */
@@ -82,7 +96,8 @@ export class Worker {
    * storage has not taken its last word within 10 s.
    */
   stop(options: StopOptions = {}): Promise<void> {
-    const { drain = true, grace = 30_000 } = optionsOf('option of stop', options)
+    checkNames('option of stop', options, ['drain', 'grace'])
+    const { drain = true, grace = this.#patience.grace } = options
     const wait = toMs(grace, 'grace')
     if (!drain) {
       this.#hurried = true
@@ -101,10 +116,21 @@ export class Worker {
     }
   }
 
+  /** Takes jobs of what its queue defines by now, also in the rows that operators see. @internal */
+  definitionsChanged(): void {
+    this.#sources = sourcesOf(this.#definitions, this.#queues)
+    if (this.#changing) return // one registration for all that a program defines at once
+    this.#changing = true
+    void this.#registration?.then(() => {
+      this.#changing = false
+      if (this.#id !== undefined && !this.#stopping) this.#register()
+    })
+  }
+
   #register(): void {
-    const { name, sources, concurrency } = this
+    const { name, concurrency } = this
     const known = this.#id === undefined ? {} : { known: this.#id }
-    const registration = { name, sources, slots: concurrency, request: this.#request, ...known }
+    const registration = { name, sources: this.#sources, slots: concurrency, request: this.#request, ...known }
     this.#registration = this.#store.call('register', registration).then(
       (id) => {
         this.#id = id
@@ -134,7 +160,7 @@ export class Worker {
     const slots = this.#stopping ? 0 : this.concurrency - this.#overdue.slots
     if (this.#id === undefined || (this.#running.size >= slots && !this.#stopping)) return
     this.#asking++
-    this.#store.call('lease', { worker: this.#id, sources: this.sources, slots, exclude: [] }).then(
+    this.#store.call('lease', { worker: this.#id, sources: this.#sources, slots, exclude: [] }).then(
       (jobs) => {
         this.#asking--
         for (const job of jobs) this.#start(job)
@@ -155,7 +181,7 @@ export class Worker {
   #start(leased: LeasedJob): void {
     if (this.#signedOff) return // it went back with the rest
     if (this.#stopping) {
-      this.#send(this.#store.call('release', leased)) // arrived after the last word
+      this.#reports.send(this.#store.call('release', leased)) // arrived after the last word
       return
     }
     let attempt: Attempt
@@ -163,7 +189,7 @@ export class Worker {
       attempt = new Attempt(leased, this.#definitions.get(leased.type)!, this.#around)
     } catch (fault) {
       // The file holds a payload that is no JSON: it was damaged, or written past the checks.
-      this.#send(
+      this.#reports.send(
         this.#store.call('fail', { lease: leased, kind: 'permanent', error: describe(fault), retryAfter: null }),
       )
       return
@@ -196,7 +222,8 @@ export class Worker {
       if (outcome.kind !== 'released') this.#emit('leaseLost', job) // else it went back before
       if (attempt.settled) this.#mayStartAgain(attempt) // one that goes on says so when it has ended
     }
-    const send = (report: Promise<Fate>, onDisk: (fate: Fate) => void) => this.#send(report, onDisk, onLeaseLost)
+    const send = (report: Promise<Fate>, onDisk: (fate: Fate) => void) =>
+      this.#reports.send(report, onDisk, onLeaseLost)
     switch (outcome.kind) {
       case 'lost':
         this.#emit('leaseLost', job)
@@ -222,25 +249,6 @@ export class Worker {
     }
   }
 
-  /** Counts what is not yet on disk, so that `stop` can wait for it. `onLeaseLost`: in place of a warning. */
-  #send(report: Promise<Fate>, onDisk?: (fate: Fate) => void, onLeaseLost?: () => void): void {
-    const settled = () => {
-      if (--this.#reporting === 0) this.#onReported?.()
-    }
-    this.#reporting++
-    report.then(
-      (fate) => {
-        onDisk?.(fate)
-        settled()
-      },
-      (error) => {
-        if (onLeaseLost && isQueueError(error) && error.code === 'LEASE_LOST') onLeaseLost()
-        else this.#emit('warning', error)
-        settled()
-      },
-    )
-  }
-
   async #stop(wait: number): Promise<void> {
     this.#stopping = true
     if (this.#id === undefined) await this.#inTime(this.#registration)
@@ -248,7 +256,7 @@ export class Worker {
     this.#ask() // for no slots: replaces the request that waits
     if (wait > 0 && !this.#hurried) await this.#idle(wait)
     for (const attempt of this.#running) attempt.giveBack()
-    await this.#idle(patience.afterAbort)
+    await this.#idle(this.#patience.afterAbort)
     await this.#around.threads.close()
     try {
       await this.#inTime(this.#signOff())
@@ -260,25 +268,13 @@ export class Worker {
   }
 
   async #signOff(): Promise<void> {
-    if (this.#reporting > 0) await new Promise<void>((resolve) => (this.#onReported = resolve))
+    await this.#reports.stored()
     this.#signedOff = true
     if (this.#id !== undefined) await this.#store.call('unregister', this.#id) // with it goes back what still runs
   }
 
-  /** Storage that is away may never come back: then the leases end by themselves. */
   #inTime(work: Promise<void> | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const stopTimer = this.#around.clock.timer(patience.lastWord, () =>
-        reject(
-          new GopherQueueError(
-            'STORAGE_UNAVAILABLE',
-            `Worker '${this.name}' has stopped, but storage did not answer for ${patience.lastWord / 1000} s. Whether its last outcomes are stored is not known: jobs without one run again when their leases are over.`,
-            { accepted: 'unknown' },
-          ),
-        ),
-      )
-      Promise.resolve(work).finally(stopTimer).then(resolve, reject)
-    })
+    return inTime(this.#around.clock, lastWord, this.name, work)
   }
 
   /** Resolves when no handler runs, after `most` ms, or when a second stop is in a hurry. */

@@ -7,7 +7,7 @@ import { toJson } from '../model/json.ts'
 import { isTerminal } from '../model/lifecycle.ts'
 import { scopes } from '../model/token.ts'
 import { healthOf } from '../queue/health.ts'
-import { checkFilter, queueSettings } from '../queue/options.ts'
+import { checkFilter, type QueueOptions, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
 import { digestOfAll } from '../store/digest.ts'
 import {
@@ -217,7 +217,7 @@ function changes(store: Store) {
   return {
     many: async ({ body: { event, filter }, who }) => by(store, who, 'many', { event, filter: checkFilter(filter) }),
     async setQueue({ params: { name }, body: { paused, ...options }, who }) {
-      const settings = queueSettings(name, options)
+      const settings = queueSettings(name, options as QueueOptions)
       if (paused !== undefined) settings.paused = paused
       return by(store, who, 'setQueue', settings)
     },

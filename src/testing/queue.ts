@@ -1,13 +1,11 @@
 import { setTimeout as nap, setImmediate as turn } from 'node:timers/promises'
-import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { type Duration, type Instant, systemClock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
-import type { DefinitionOptions, Handler } from '../queue/definition.ts'
+import { checkNames } from '../model/names.ts'
+import type { Definition, Handler } from '../queue/definition.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 import type { StopOptions, WaitOptions, WorkOptions } from '../queue/options.ts'
-import type { Keeping } from '../queue/stored.ts'
-import type { Task } from '../queue/task.ts'
 import type { Worker } from '../queue/worker.ts'
 import { connect } from '../store/sqlite/connection.ts'
 import { Db } from '../store/sqlite/db.ts'
@@ -62,7 +60,9 @@ export class TestQueue extends GopherQueue {
   #gaveUp = false
 
   /** As `testQueue`. @internal */
-  constructor({ now, concurrency = 10, patience = '4s' }: TestQueueOptions = {}) {
+  constructor(options: TestQueueOptions = {}) {
+    checkNames('option of testQueue', options, ['now', 'concurrency', 'patience'])
+    const { now, concurrency = 10, patience = '4s' } = options
     if (now !== undefined && Number.isNaN(Number(now)))
       throw invalid(`now must be a Date or Unix milliseconds; got ${now}.`)
     const clock = new VirtualClock(now === undefined ? now : Number(now))
@@ -75,19 +75,11 @@ export class TestQueue extends GopherQueue {
     this.#patience = toMs(patience, 'patience')
   }
 
-  override define<Schema extends StandardSchemaV1, Result = unknown>(
-    type: string,
-    options: DefinitionOptions & { payload: Schema },
-    handler?: (Handler<StandardSchemaV1.InferOutput<Schema>, Result> & Keeping<Result>) | URL,
-  ): Task<StandardSchemaV1.InferInput<Schema>, Result>
-  override define<Payload = unknown, Result = unknown>(
-    type: string,
-    options?: DefinitionOptions & { payload?: undefined },
-    handler?: (Handler<Payload, Result> & Keeping<Result>) | URL,
-  ): Task<Payload, Result>
-  override define(type: string, options?: DefinitionOptions, handler?: Handler<unknown, unknown> | URL) {
-    const inTurn = handler instanceof URL ? inThisThread(handler) : handler
-    return super.define(type, options as DefinitionOptions & { payload?: undefined }, inTurn && this.#followed(inTurn))
+  /** @internal */
+  protected override prepared(definition: Definition): Definition {
+    const { handler } = definition
+    if (!handler) return definition
+    return { ...definition, handler: this.#followed(handler instanceof URL ? inThisThread(handler) : handler) }
   }
 
   /** From here on only the app's own workers run jobs, and at once. Without it jobs run in `drain` and `advance`, and only there. */

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import axe from 'axe-core'
 import type { Page } from 'playwright-core'
-import { PermanentError } from '../../src/index.ts'
+import { type Backoff, PermanentError } from '../../src/index.ts'
 import { Desk, skip } from './support.ts'
 
 // The page as an operator uses it: a real browser, server, file and worker. Whatever it waits for is something to be seen.
@@ -54,7 +54,7 @@ describe('dashboard', { skip }, () => {
   })
 
   test('what is ahead of a job is shown, and it is cancelled', async () => {
-    const backoff = { kind: 'table' as const, delays: ['5m', '2h'] }
+    const backoff = { kind: 'table', delays: ['5m', '2h'] } satisfies Backoff
     const { id } = await desk.queue.submit('slow', { n: 1 }, { queue: 'slow', delay: '1h', maxAttempts: 3, backoff })
     const page = await desk.show(`#/job/${id}`)
     await see(page, 'Next tries')

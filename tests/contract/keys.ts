@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { jobSpec } from '../../src/model/job.ts'
+import { type JobOptions, jobSpec } from '../../src/model/job.ts'
 import type { LeasedJob } from '../../src/store/store.ts'
 import { type Options, stranger } from '../support/subject.ts'
 import type { Suite } from './contract.ts'
@@ -182,7 +182,7 @@ export function keys({ holds, holdsOverTime }: Suite): void {
   })
 
   holds('a deadline that is past at submission is refused, and says what it may have been meant to be', async (at) => {
-    for (const options of [{ deadline: 60_000 }, { deadline: '0s' }, { deadline: new Date(1) }])
+    for (const options of [{ deadline: 60_000 }, { deadline: '0s' }, { deadline: new Date(1) }] satisfies JobOptions[])
       await at.refused('INVALID_ARGUMENT', () => at.submit(options))
     const message = /60000 \(1970-01-01T00:01:00\.000Z\), is past.* a string, such as '60s'/
     await assert.rejects(at.submit({ deadline: 60_000 }), { message })
@@ -195,7 +195,7 @@ export function keys({ holds, holdsOverTime }: Suite): void {
       { deadline: far, delay: '36500d' },
       { deadline: '1h', runAt: far },
       { deadline: far, runAt: far },
-    ]) {
+    ] satisfies JobOptions[]) {
       await at.refused('INVALID_ARGUMENT', () => at.submit(options))
       await at.refused('INVALID_ARGUMENT', () => at.submitMany(options, [1, 2]))
     }
@@ -236,7 +236,7 @@ export function keys({ holds, holdsOverTime }: Suite): void {
 
   holdsOverTime('a key outlives its window as long as its job is there', async (at) => {
     await at.worker()
-    const options = { idempotencyKey: 'k', idempotencyWindow: '1h' }
+    const options = { idempotencyKey: 'k', idempotencyWindow: '1h' } as const
     const id = await at.submit(options)
     at.advance(2 * 3_600_000)
     assert.equal(await at.submit(options), id)

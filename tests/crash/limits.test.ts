@@ -97,7 +97,7 @@ test('the place of a killed worker’s job in its key is taken over within a sec
   const { hire } = team(t, folder, 0)
   const first = hire('first')
   await first.working()
-  const key = { concurrencyKey: 'a', visibilityTimeout: '30s', timeout: '1h' }
+  const key = { concurrencyKey: 'a', visibilityTimeout: '30s', timeout: '1h' } as const
   const { id: held } = await queue.submit('hang', null, key)
   const { id: next } = await queue.submit('work', null, key)
   const { id: second } = await queue.submit('hang', null, key)

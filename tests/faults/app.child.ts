@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
-import { type ActiveJob, GopherQueue, GopherQueueError, PermanentError } from '../../src/index.ts'
+import { type ActiveJob, type DurationText, GopherQueue, GopherQueueError, PermanentError } from '../../src/index.ts'
 
 // An app as a process of its own: does what its standard input says, line by line, and tells all that happens to it as
 // lines of JSON. The end of its input asks it to stop.
@@ -82,7 +82,11 @@ const commands: Record<string, (...words: string[]) => Promise<void> | void> = {
   /** submit NAME [TYPE [DELAY]]: one job, with NAME as its idempotency key. */
   async submit(of = '', type = 'short', delay = '0s') {
     try {
-      const { id } = await queue.submit(type, { ending: 'success', of }, { idempotencyKey: of, delay })
+      const { id } = await queue.submit(
+        type,
+        { ending: 'success', of },
+        { idempotencyKey: of, delay: delay as DurationText },
+      )
       tell({ what: 'accepted', of, id })
     } catch (error) {
       refusal('refused', of, error)

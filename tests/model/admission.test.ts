@@ -35,7 +35,7 @@ test('a deadline by which the job is not even due is refused', () => {
     { deadline: now + 1000, delay: '2h' },
     { deadline: '1s', runAt: now + 1000 },
     { deadline: now + 1000, runAt: new Date(now + 1001) },
-  ])
+  ] satisfies JobOptions[])
     assert.throws(() => startOf(jobSpec('t', options), now), {
       code: 'INVALID_ARGUMENT',
       message: /is due at 1970-.*no attempt could start/,

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import {
   type Backoff,
   backoffDelay,
+  checkedBackoff,
   defaultBackoff,
   retryTimes,
   type StoredBackoff,
@@ -62,7 +63,7 @@ test('a wrong backoff is refused', () => {
     { kind: 'custom', name: 5 },
   ]
   for (const backoff of refused)
-    assert.throws(() => storedBackoff(backoff as Backoff), { code: 'INVALID_ARGUMENT' }, JSON.stringify(backoff))
+    assert.throws(() => checkedBackoff(backoff as Backoff), { code: 'INVALID_ARGUMENT' }, JSON.stringify(backoff))
 })
 
 const ms = fc.oneof(fc.constant(0), fc.nat(10 * hour))

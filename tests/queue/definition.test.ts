@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { z } from 'zod'
-import { GopherQueue, type WorkOptions } from '../../src/index.ts'
+import { type Backoff, GopherQueue, jobType, type WaitOptions, type WorkOptions } from '../../src/index.ts'
 import { EngineStore } from '../../src/testing/store.ts'
-import { next } from './support.ts'
+import { gate, next, virtualQueue } from './support.ts'
 
 const email = z.object({ to: z.email(), copies: z.coerce.number().default(1) })
 
@@ -94,11 +94,26 @@ test('what is wrong with a definition is said at once', async () => {
     [() => queue.define(''), /type name/],
     [() => queue.define('x', { maxAttempts: 0 }), /maxAttempts/],
     [() => queue.define('x', { queue: 'a\nb' }), /queue name/],
-    [() => queue.define('x', { timeout: 'soon' }), /timeout/],
+    [() => queue.define('x', { timeout: 'soon' as '1s' }), /timeout/],
     [() => queue.define('x', { visibilityTimeout: 10 }), /visibilityTimeout must be at least 1000/],
     [() => queue.define('x', { retries: 3 } as object), /no job option 'retries'/],
     [() => queue.define('x', { payload: {} as StandardSchemaV1 }), /Standard Schema/],
     [() => queue.define('x', {}, 'not a function' as unknown as () => void), /handler/],
+    [
+      () => queue.define('x', new URL('./gone.ts', import.meta.url)),
+      /module file:.*gone\.ts, which is no file that can be read/,
+    ],
+    [() => queue.define('x', new URL('.', import.meta.url)), /no file that can be read/],
+    [() => queue.define('x', new URL('https://example.com/x.js')), /no file that can be read/],
+    [() => queue.define('x', { classify: 'permanent' } as object, () => null), /classify of 'x' must be a function/],
+    [() => queue.define('x', { replace: 1 } as object, () => null), /replace must be true or false/],
+    [() => queue.define(null as unknown as string), /takes the name of a type, or what jobType gives; got null/],
+    [
+      () => queue.define(jobType('x'), { maxAttempts: 3 } as object, () => null),
+      /no option for the handler of a job type 'maxAttempts'/,
+    ],
+    [() => jobType('x', { maxAttempts: 0 }), /maxAttempts/],
+    [() => jobType('x', { replace: true } as object), /no job option 'replace'/],
     [() => queue.defineBackoff('x', 5 as unknown as () => number), /must be a function/],
     [() => queue.work(), /No definition has a handler/],
   ]
@@ -107,4 +122,96 @@ test('what is wrong with a definition is said at once', async () => {
   const wrongWork = [{ concurrency: 0 }, { concurrency: 1.5 }, { queues: [] }, { queues: [''] }, { name: '' }]
   for (const options of [...wrongWork, { queues: 'mail' }, { threads: 3 }])
     assert.throws(() => queue.work(options as WorkOptions), { code: 'INVALID_ARGUMENT' }, JSON.stringify(options))
+})
+
+test('a misspelt option is refused, with what was meant, however deep it stands', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  const backoff = (options: object) => () => queue.define('x', { backoff: options as Backoff })
+  const wrong: [() => unknown, RegExp][] = [
+    [() => queue.define('x', { maxAttemps: 3 } as object), /no job option 'maxAttemps'\. Did you mean 'maxAttempts'\?/],
+    [() => queue.define('x', { maxattempts: 3 } as object), /Did you mean 'maxAttempts'\?/],
+    [() => queue.define('x', { retries: 3 } as object), /Did you mean 'maxAttempts'\?/],
+    [() => queue.define('x', { colour: 3 } as object), /There are: queue, priority, maxAttempts, /],
+    [backoff({ kind: 'exponential', delya: 5 }), /no exponential backoff option 'delya'\. Did you mean 'delay'\?/],
+    [backoff({ kind: 'constant', delay: 5, factor: 2 }), /'factor'\. There are: kind, delay, max, jitter\./],
+    [backoff({ kind: 'table', delay: [5] }), /'delay'\. Did you mean 'delays'\?/],
+    [backoff({ kind: 'custom', name: 'x', jitter: 1 }), /'jitter'/],
+    [backoff({ kind: 'constructor' }), /backoff\.kind must be/],
+    [backoff({ type: 'constant', delay: 5 }), /backoff\.kind must be/],
+    [() => queue.define('x', { clasify: 3 } as object), /Did you mean 'classify'\?/],
+    [() => queue.work({ concurency: 3 } as WorkOptions), /Did you mean 'concurrency'\?/],
+  ]
+  for (const [act, message] of wrong) assert.throws(act, { code: 'INVALID_ARGUMENT', message })
+  const refused = (message: RegExp) => ({ code: 'INVALID_ARGUMENT', message })
+  await assert.rejects(queue.wait(1, { timeOut: '1s' } as WaitOptions), refused(/Did you mean 'timeout'\?/))
+  await assert.rejects(
+    queue.schedule('s', '0 3 * * *', 'x', null, { timeZone: 'UTC' } as object),
+    refused(/'timezone'\?/),
+  )
+  await assert.rejects(queue.configure('q', { maxDepht: 1 } as object), refused(/Did you mean 'maxDepth'\?/))
+  await assert.rejects(
+    queue.submit('x', null, { backoff: { kind: 'table', delays: [1], jiter: 1 } as Backoff }),
+    refused(/'jitter'/),
+  )
+  queue.define('x', () => null)
+  const worker = queue.work()
+  assert.throws(() => worker.stop({ drian: false } as object), refused(/Did you mean 'drain'\?/))
+})
+
+test('a job type is shared: one program submits with its policy, the other works', async () => {
+  const { queue: web, store } = virtualQueue()
+  await using working = new GopherQueue(store, store.clock)
+  const mail = jobType('mail', { payload: email, maxAttempts: 3, queue: 'mails' })
+  const { id } = await web.define(mail).submit({ to: 'a@example.com' })
+  await assert.rejects(web.define(mail, { replace: true }).submit({ to: 'a' }), { code: 'INVALID_PAYLOAD' })
+  assert.equal((await web.job(id))?.maxAttempts, 3)
+  const task = working.define(mail, { classify: () => 'permanent' }, ({ payload }) => payload.copies)
+  assert.deepEqual(working.work().sources, [{ queue: 'mails', type: 'mail' }])
+  assert.equal(await task.wait(id), 1)
+})
+
+test('a type that is defined after work is worked', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  queue.define('first', () => 1)
+  const worker = queue.work()
+  const named = queue.work({ queues: ['default'] })
+  queue.define('second', { queue: 'other' }, () => 2)
+  const later = await queue.submit('third', null)
+  queue.define('third', () => 3)
+  queue.define('submitted only')
+  assert.equal(await queue.wait(later.id), 3)
+  assert.equal(await queue.wait((await queue.submit('second', null)).id), 2)
+  assert.equal(await queue.wait((await queue.submit('first', null)).id), 1)
+  const types = ['first', 'second', 'third']
+  const both = ['default', 'other'].flatMap((queue) => types.map((type) => ({ queue, type })))
+  assert.deepEqual([worker.sources, named.sources], [both, both.slice(0, 3)])
+  const { workers } = await queue.stats()
+  assert.deepEqual(
+    workers.map(({ sources }) => sources).sort((a, b) => b.length - a.length),
+    [both, both.slice(0, 3)],
+  )
+})
+
+test('a definition takes the place of another where asked, while attempts that run end as they began', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const [begun, go] = [gate(), gate()]
+  const task = queue.define('t', async () => {
+    begun.open()
+    await go.opened
+    return 'old'
+  })
+  queue.work()
+  const before = await task.submit(null)
+  await begun.opened
+  const again = queue.define('t', { replace: true, maxAttempts: 2 }, () => 'new')
+  const after = await again.submit(null)
+  assert.equal(await again.wait(after.id), 'new')
+  go.open()
+  assert.equal(await task.wait(before.id), 'old')
+  assert.equal((await queue.job(after.id))?.maxAttempts, 2)
+  queue.define('t', { replace: true, maxAttempts: 5 }) // the handler stays
+  const last = await task.submit(null)
+  assert.equal(await task.wait(last.id), 'new')
+  assert.equal((await queue.job(last.id))?.maxAttempts, 5)
 })

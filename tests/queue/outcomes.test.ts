@@ -81,7 +81,7 @@ test('TemporaryError is repeated by the backoff, or when it says', async () => {
   assert.equal((await once(boom(new TemporaryError('busy')))).delay, 5000)
   assert.equal((await once(boom(new TemporaryError('busy', { retryAfter: '90s' })))).delay, 90_000)
   assert.equal((await once(boom(new TemporaryError('busy', { retryAfter: 1 })))).delay, 1)
-  const { state, delay, error } = await once(boom(new TemporaryError('busy', { retryAfter: 'soon' })))
+  const { state, delay, error } = await once(boom(new TemporaryError('busy', { retryAfter: 'soon' as '1s' })))
   assert.deepEqual([state, delay], ['scheduled', 5000])
   assert.equal(error?.message, 'busy', "the handler's own error")
   assert.match(error?.stack ?? '', /TemporaryError: busy[\s\S]*Besides: retryAfter is no delay: retryAfter must be/)
@@ -93,7 +93,7 @@ test('TemporaryError and Postpone take a Date, and a number that is an instant i
   assert.equal((await once(boom(new TemporaryError('busy', { retryAfter: new Date(now + 1) })))).delay, 1)
   const put = await once(boom(new Postpone(new Date(now + 90_000))))
   assert.deepEqual([put.state, put.delay, put.attempt, put.attemptsLeft, put.history], ['scheduled', 90_000, 0, 12, []])
-  for (const wrong of [now + 60_000, new Date(Number.NaN), 'soon', -1, undefined as never]) {
+  for (const wrong of [now + 60_000, new Date(Number.NaN), 'soon' as '1s', -1, undefined as never]) {
     const { state, delay, attempt, error } = await once(boom(new Postpone(wrong, { cause: new Error('busy') })))
     assert.deepEqual([state, delay, attempt, error?.name], ['scheduled', 5000, 1, 'Postpone'])
     assert.match(error?.stack ?? '', /Postpone: The handler put its job off[\s\S]*Besides: Postpone names no time: until[\s\S]*Caused by: Error: busy/) // biome-ignore format: one line
@@ -154,7 +154,7 @@ test('a custom backoff gets attempt and error; where none is known the default o
   assert.equal(known.delay, 420_000)
   assert.deepEqual(seen, [1, failure])
   assert.equal((await once(boom(failure), { backoff })).delay, 5000)
-  const broken = await once(boom(failure), { backoff }, (queue) => queue.defineBackoff('mine', () => 'soon'))
+  const broken = await once(boom(failure), { backoff }, (queue) => queue.defineBackoff('mine', () => 'soon' as '1s'))
   assert.deepEqual([broken.state, broken.delay], ['scheduled', 5000])
   assert.equal(broken.error?.message, '503')
   assert.match(broken.error?.stack ?? '', /Besides: The backoff gave no delay: backoff 'mine' must be/)

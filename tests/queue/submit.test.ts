@@ -168,7 +168,7 @@ test('a filter or a limit of a queue that cannot be is INVALID_ARGUMENT', async 
   for (const filter of wrong)
     await assert.rejects(queue.jobs(filter as JobFilter), { code: 'INVALID_ARGUMENT' }, JSON.stringify(filter))
   await assert.rejects(queue.configure('q', { maxDepth: 0 }), { code: 'INVALID_ARGUMENT' })
-  await assert.rejects(queue.configure('q', { keepDead: 'long' }), { code: 'INVALID_ARGUMENT' })
+  await assert.rejects(queue.configure('q', { keepDead: 'long' as '1s' }), { code: 'INVALID_ARGUMENT' })
   await assert.rejects(queue.configure('q', { depth: 3 } as object), { code: 'INVALID_ARGUMENT' })
   await assert.rejects(queue.pause(''), { code: 'INVALID_ARGUMENT' })
   for (const file of ['', 'postgres://host/db', 7 as unknown as string])

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
@@ -282,8 +282,10 @@ test('a module that cannot be loaded is tried again, and afresh', async () => {
   await using _ = queue
   using folder = temporaryFolder()
   const path = folder.file('handler.mjs')
+  writeFileSync(path, '') // a deploy takes it away after the program has started
   const task = queue.define('late', { backoff: { kind: 'constant', delay: '1s' } }, pathToFileURL(path))
   queue.work()
+  rmSync(path)
   const { id } = await task.submit(null)
   for (const [source, name, message] of [
     [null, 'Error', /Cannot find module/],

@@ -103,7 +103,7 @@ test('wait gives up after its timeout, and the job goes on', async () => {
   store.advance(10_000)
   await late
   assert.equal((await queue.job(id))?.state, 'ready')
-  await assert.rejects(queue.wait(id, { timeout: 'soon' }), { code: 'INVALID_ARGUMENT' })
+  await assert.rejects(queue.wait(id, { timeout: 'soon' as '1s' }), { code: 'INVALID_ARGUMENT' })
 })
 
 test('wait gives up when its signal fires, with its reason; one that fired before is not waited for', async () => {

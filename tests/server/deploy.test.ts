@@ -82,9 +82,26 @@ test('the systemd unit is valid and hardened', { skip: missing(tools.systemd) },
   assert.equal(status, 0, stdout.split('\n').slice(-3).join('\n')) // 2.0 of 10; it is 1.4
 })
 
-test('the Containerfile copies what is there', () => {
+test('the Containerfile builds all of it, and what it leaves out is made in it', () => {
   const file = read('deploy/Containerfile')
-  const copied = [...file.matchAll(/^COPY (?!--from)(.*) \S+$/gm)].flatMap(([, sources]) => sources!.split(' '))
-  assert.deepEqual(copied, ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', 'src'])
-  for (const name of copied) assert.ok(run('ls', name).status === 0, name)
+  const copied = [...file.matchAll(/^COPY (?!--from)(.*) \S+$/gm)].map(([, sources]) => sources)
+  assert.deepEqual(copied, ['package.json package-lock.json', '.'])
+  assert.match(file, /^RUN npm run build && npm prune/m)
+  const built = (JSON.parse(read('package.json')) as { scripts: { build: string } }).scripts.build
+  assert.match(built, /tsc .*docs\/site\/build\.ts .*vite build dashboard/)
+  const ignored = read('.dockerignore')
+    .split('\n')
+    .filter((line) => line && line !== '.git' && !line.includes('*'))
+  assert.ok(ignored.length > 2)
+  for (const name of ignored) assert.equal(run('git', 'ls-files', name).stdout, '', `${name} is part of the repository`)
+  for (const [, kept] of file.matchAll(/^COPY --from=build \/build\/(\S+)/gm))
+    assert.ok(['package.json', 'node_modules', 'dist'].includes(kept!), kept)
+})
+
+test('the Dockerfile for apps starts node itself, with the file in its volume', () => {
+  const file = read('deploy/Dockerfile.app')
+  assert.match(file, /^CMD \["node", "worker\.ts"\]$/m)
+  assert.match(file, /^VOLUME \/data$/m)
+  assert.match(file, /^ENV QUEUE=\/data\/jobs\.db/m)
+  assert.match(read('docs/deploy.md'), /process\.env\.QUEUE/, 'the worker there opens it')
 })

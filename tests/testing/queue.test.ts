@@ -233,7 +233,7 @@ test('without a handler there is nothing to drain, and sleep belongs into handle
   await using queue = testQueue()
   queue.define('task')
   await assert.rejects(queue.drain(), { code: 'INVALID_ARGUMENT' })
-  await assert.rejects(queue.advance('x'), { code: 'INVALID_ARGUMENT' })
+  await assert.rejects(queue.advance('x' as '1s'), { code: 'INVALID_ARGUMENT' })
   await assert.rejects(sleep('1s'), /wait on the clock of a test queue/)
   await assert.rejects(async () => testQueue({ now: new Date('tomorrow') }), { code: 'INVALID_ARGUMENT' })
   await assert.rejects(async () => testQueue({ patience: -1 }), { code: 'INVALID_ARGUMENT' })
