@@ -40,17 +40,24 @@ after(() => folder[Symbol.dispose]())
 
 test('the tarball holds what is built and what explains it, and nothing else', () => {
   const rest = packed.filter(
-    (path) => !/^dist\/(.+\.(js|d\.ts)|docs\/[\w.-]+\.(html|css|svg|webp)|dashboard\/.+)$/.test(path),
+    (path) =>
+      !/^(deploy\/[\w.]+$|dist\/(.+\.(js|d\.ts)|(testing\/)?index\.(cjs|d\.cts)|docs\/[\w.-]+\.(html|css|svg|webp)|dashboard\/.+)$)/.test(
+        path,
+      ),
   )
   assert.deepEqual(rest.sort(), ['LICENSE', 'README.md', 'package.json'])
   for (const needed of [
     'index.js',
     'index.d.ts',
     'main.js',
-    'store/sqlite/thread.js',
-    'queue/thread.js',
+    'store/sqlite/storage-thread.js',
+    'queue/handler-thread.js',
     'testing/index.js',
     'testing/index.d.ts',
+    'index.cjs',
+    'index.d.cts',
+    'testing/index.cjs',
+    'testing/index.d.cts',
     'docs/index.html',
     'dashboard/index.html',
     'dashboard/licences.md',

@@ -1,7 +1,7 @@
-import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Clock } from '../model/clock.ts'
 import { invalid, PermanentError, TemporaryError } from '../model/errors.ts'
+import { threadMissing } from '../store/sqlite/bundled.ts'
 import { packError } from '../store/sqlite/wire.ts'
 import type { Failure, Lease, Store } from '../store/store.ts'
 import type { ActiveJob } from './definition.ts'
@@ -98,7 +98,10 @@ export class Threads {
         void thread.terminate()
       })
     }
-    const crash = (error: unknown) => (fault = String(error))
+    const crash = (error: unknown) => {
+      const isOurs = /handler-thread/.test(String(error)) // and not a module that the handler asked for
+      fault = isOurs ? threadMissing('handler', error).message : String(error)
+    }
     const exit = (code: number) => {
       const error = new Error(`The thread of the handler is gone: ${fault || `it exited with code ${code}`}.`)
       reject(Object.assign(error, { name: 'ThreadGone' }))
@@ -120,10 +123,16 @@ export class Threads {
   }
 
   #start(): Worker {
-    const thread = new Worker(new URL(`./thread${extname(import.meta.url)}`, import.meta.url), {
+    const options = {
       name: 'gopherqueue handler',
       ...(process.execArgv.some((flag) => flag.startsWith('--input-type')) && { execArgv: [] }), // it refuses files
-    })
+    }
+    let thread: Worker
+    try {
+      thread = new Worker(new URL('./handler-thread.ts', import.meta.url), options)
+    } catch (error) {
+      throw threadMissing('handler', error)
+    }
     thread.on('error', () => undefined) // an idle one that dies is replaced
     thread.on('exit', () => this.#all.delete(thread) && this.#idle.delete(thread))
     this.#all.add(thread)
