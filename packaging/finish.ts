@@ -16,6 +16,18 @@ for (const [file, thread] of [
 }
 
 /**
+ * The table of operations is reached from the declarations of the library through an internal constructor alone. With all
+ * of typebox behind its 12,000 lines, a strict project that checks libraries would wait half a minute for it.
+ */
+writeFileSync(
+  join(dist, 'store/operations.d.ts'),
+  `export type Operation = string
+export type Input<K extends Operation> = K extends never ? never : unknown
+export type Output<K extends Operation> = K extends never ? never : unknown
+`,
+)
+
+/**
  * What `require` gets: the ES module itself, so that there is one of each class. Its declarations stand for TypeScript's
  * node16, which lets no CommonJS file import a module. A Node that cannot require one says so in a sentence.
  */

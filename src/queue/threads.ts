@@ -1,4 +1,4 @@
-import { Worker } from 'node:worker_threads'
+import { Worker as Thread } from 'node:worker_threads'
 import type { Clock } from '../model/clock.ts'
 import { invalid, PermanentError, TemporaryError } from '../model/errors.ts'
 import { threadMissing } from '../store/sqlite/bundled.ts'
@@ -59,8 +59,8 @@ export type FromThread =
 export class Threads {
   readonly #clock: Clock
   readonly #store: Pick<Store, 'call'>
-  readonly #all = new Set<Worker>()
-  readonly #idle = new Set<Worker>()
+  readonly #all = new Set<Thread>()
+  readonly #idle = new Set<Thread>()
 
   constructor(clock: Clock, store: Pick<Store, 'call'>) {
     this.#clock = clock
@@ -122,14 +122,14 @@ export class Threads {
     await Promise.all([...this.#all].map((thread) => thread.terminate()))
   }
 
-  #start(): Worker {
+  #start(): Thread {
     const options = {
       name: 'gopherqueue handler',
       ...(process.execArgv.some((flag) => flag.startsWith('--input-type')) && { execArgv: [] }), // it refuses files
     }
-    let thread: Worker
+    let thread: Thread
     try {
-      thread = new Worker(new URL('./handler-thread.ts', import.meta.url), options)
+      thread = new Thread(new URL('./handler-thread.ts', import.meta.url), options)
     } catch (error) {
       throw threadMissing('handler', error)
     }

@@ -1,5 +1,5 @@
 import { getHeapStatistics } from 'node:v8'
-import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker as Thread } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission, Submitted } from '../store.ts'
@@ -29,7 +29,7 @@ interface Caller {
 export class SqliteStore implements Store {
   readonly #path: string
   readonly #port: MessagePort
-  readonly #thread: Worker
+  readonly #thread: Thread
   readonly #callers = new Map<number, Caller>()
   readonly #listeners: ((event: StoreEvent) => void)[] = []
   health: StoreHealth = { status: 'ok', causes: [], works: { submit: true, lease: true, complete: true } }
@@ -43,7 +43,7 @@ export class SqliteStore implements Store {
   /** Ends `close` while the thread lives on, for what it must keep open. */
   #left: (() => void) | undefined
 
-  private constructor(path: string, port: MessagePort, thread: Worker) {
+  private constructor(path: string, port: MessagePort, thread: Thread) {
     this.#path = path
     this.#port = port
     this.#thread = thread
@@ -231,10 +231,10 @@ export class SqliteStore implements Store {
   }
 }
 
-/** Bundlers find the thread by this literal, which the build ends in .js. */
-function start(workerData: ThreadData): Worker {
+/** Bundlers find the thread by this literal, which the build ends in .js. Called Worker here, webpack makes of it code that cannot be loaded. */
+function start(workerData: ThreadData): Thread {
   try {
-    return new Worker(new URL('./storage-thread.ts', import.meta.url), {
+    return new Thread(new URL('./storage-thread.ts', import.meta.url), {
       workerData,
       transferList: [workerData.port],
       name: 'gopherqueue',
