@@ -26,7 +26,7 @@ const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const edits: Record<string, [find: string, replace: string][]> = {
   'src/store/sqlite/store.ts': [
     [
-      'new URL(`./thread$' + '{extname(import.meta.url)}`, import.meta.url)',
+      `new URL('./storage-thread.ts', import.meta.url)`,
       `require('node:sea').getAsset('thread', 'utf8')`,
     ],
     [`name: 'gopherqueue',`, `name: 'gopherqueue', eval: true,`],
@@ -66,7 +66,7 @@ async function bundle(entry: string, name: string): Promise<void> {
 
 rmSync(out, { recursive: true, force: true })
 mkdirSync(out, { recursive: true })
-await bundle('src/store/sqlite/thread.ts', 'thread.cjs')
+await bundle('src/store/sqlite/storage-thread.ts', 'thread.cjs')
 await bundle('binary/main.ts', 'main.cjs')
 buildSite(join(out, 'docs'))
 execFileSync(process.execPath, [join(root, 'node_modules/vite/bin/vite.js'), 'build', 'dashboard', '--outDir', join(out, 'dashboard'), '--logLevel', 'error'], { cwd: root }) // biome-ignore format: one command

@@ -1,56 +1,43 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
-import { temporaryFolder } from './support/folder.ts'
+import { after, test } from 'node:test'
+import { npm, packedProject } from './support/packed.ts'
 
 // The package as a stranger gets it: packed, installed into an empty project, and used there.
 
 const root = join(import.meta.dirname, '..')
-const folder = temporaryFolder()
-const project = folder.file('project')
+const { folder, project, files: packed } = packedProject('module')
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
-let packed: string[] = []
-
-const npm = (cwd: string, ...args: string[]) =>
-  execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
-
 /** Runs a module of the project, given as its text. */
 function run(source: string) {
   writeFileSync(join(project, 'script.mjs'), source)
   return spawnSync(process.execPath, ['script.mjs'], { cwd: project, encoding: 'utf8', timeout: 60_000 })
 }
 
-before(() => {
-  // A copy, so that the build does not replace a dist that something else runs from.
-  const source = folder.file('source')
-  const without = new Set(['.git', 'dist', 'node_modules', 'docs/api'].map((name) => join(root, name)))
-  cpSync(root, source, { recursive: true, filter: (path) => !without.has(path) })
-  symlinkSync(join(root, 'node_modules'), join(source, 'node_modules'))
-  const [tarball] = JSON.parse(npm(source, 'pack', '--json', '--pack-destination', folder.file('.'))) as [
-    { filename: string; files: { path: string }[] },
-  ]
-  packed = tarball.files.map(({ path }) => path)
-  mkdirSync(project)
-  writeFileSync(join(project, 'package.json'), '{ "private": true, "type": "module" }')
-  npm(project, 'install', '--prefer-offline', '--no-audit', '--no-fund', folder.file(tarball.filename))
-})
 after(() => folder[Symbol.dispose]())
 
 test('the tarball holds what is built and what explains it, and nothing else', () => {
   const rest = packed.filter(
-    (path) => !/^dist\/(.+\.(js|d\.ts)|docs\/[\w.-]+\.(html|css|svg|webp)|dashboard\/.+)$/.test(path),
+    (path) =>
+      !/^(deploy\/[\w.]+$|dist\/(.+\.(js|d\.ts)|(testing\/)?index\.(cjs|d\.cts)|docs\/[\w.-]+\.(html|css|svg|webp)|dashboard\/.+)$)/.test(
+        path,
+      ),
   )
   assert.deepEqual(rest.sort(), ['LICENSE', 'README.md', 'package.json'])
   for (const needed of [
     'index.js',
     'index.d.ts',
     'main.js',
-    'store/sqlite/thread.js',
-    'queue/thread.js',
+    'store/sqlite/storage-thread.js',
+    'queue/handler-thread.js',
     'testing/index.js',
     'testing/index.d.ts',
+    'index.cjs',
+    'index.d.cts',
+    'testing/index.cjs',
+    'testing/index.d.cts',
     'docs/index.html',
     'dashboard/index.html',
     'dashboard/licences.md',

@@ -1,7 +1,7 @@
-import { extname } from 'node:path'
-import { Worker } from 'node:worker_threads'
+import { Worker as Thread } from 'node:worker_threads'
 import type { Clock } from '../model/clock.ts'
 import { GopherQueueError, invalid, PermanentError, Postpone, TemporaryError } from '../model/errors.ts'
+import { threadMissing } from '../store/sqlite/bundled.ts'
 import { packError } from '../store/sqlite/wire.ts'
 import type { Failure, Lease, Store } from '../store/store.ts'
 import type { ActiveJob } from './definition.ts'
@@ -68,10 +68,10 @@ export class Threads {
   readonly #clock: Clock
   readonly #store: Pick<Store, 'call'>
   readonly #warn: (warning: GopherQueueError) => void
-  readonly #all = new Set<Worker>()
-  readonly #idle = new Set<Worker>()
+  readonly #all = new Set<Thread>()
+  readonly #idle = new Set<Thread>()
   /** Threads in which a job has run. */
-  readonly #used = new WeakSet<Worker>()
+  readonly #used = new WeakSet<Thread>()
   /** Jobs that run in a new thread next. */
   readonly #needsNew = new Set<number>()
 
@@ -114,7 +114,10 @@ export class Threads {
         void thread.terminate()
       })
     }
-    const crash = (error: unknown) => (fault = String(error))
+    const crash = (error: unknown) => {
+      const isOurs = /handler-thread/.test(String(error)) // and not a module that the handler asked for
+      fault = isOurs ? threadMissing('handler', error).message : String(error)
+    }
     const exit = (code: number) => {
       const error = new Error(`The thread of the handler is gone: ${fault || `it exited with code ${code}`}.`)
       if (wasUsed && !signal.aborted) this.#giveBack(job, error)
@@ -143,11 +146,17 @@ export class Threads {
     await Promise.all([...this.#all].map((thread) => thread.terminate()))
   }
 
-  #start(): Worker {
-    const thread = new Worker(new URL(`./thread${extname(import.meta.url)}`, import.meta.url), {
+  #start(): Thread {
+    const options = {
       name: 'gopherqueue handler',
       ...(process.execArgv.some((flag) => flag.startsWith('--input-type')) && { execArgv: [] }), // it refuses files
-    })
+    }
+    let thread: Thread
+    try {
+      thread = new Thread(new URL('./handler-thread.ts', import.meta.url), options)
+    } catch (error) {
+      throw threadMissing('handler', error)
+    }
     thread.on('error', () => undefined) // an idle one that dies is replaced
     thread.on('exit', () => this.#all.delete(thread) && this.#idle.delete(thread))
     this.#all.add(thread)

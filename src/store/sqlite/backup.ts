@@ -1,12 +1,12 @@
 import { existsSync, renameSync, rmSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
 import { mustHaveFolder, storageError } from './connection.ts'
 import { realFile } from './disk.ts'
 import { openToRead } from './doctor.ts'
 import { markAsCopy } from './epoch.ts'
 import { platform } from './platform.ts'
+import { DatabaseSync } from './sqlite.ts'
 
 /**
  * Writes all of a database, as of one instant, into a new file, while others go on. It is whole and on disk, or not there,

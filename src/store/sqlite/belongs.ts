@@ -1,6 +1,6 @@
-import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
 import { GopherQueueError } from '../../model/errors.ts'
+import { DatabaseSync } from './sqlite.ts'
 
 // SQLite does not ask whose a -wal is. One that was left beside a file that was put in the place of another is applied to
 // it: pages of the one among those of the other, or all of the other's. So each file has a number of its own, in the one

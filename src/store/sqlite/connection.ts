@@ -1,12 +1,12 @@
 import { existsSync, linkSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { Db } from './db.ts'
 import { platform } from './platform.ts'
 import { missingRights, mustBeFile, mustHaveOneName } from './rights.ts'
 import { migrate } from './schema.ts'
+import { DatabaseSync } from './sqlite.ts'
 import { checkWal } from './wal.ts'
 
 export const oldestEngine = [3, 51, 3] // older ones can lose WAL writes when two connections write and checkpoint

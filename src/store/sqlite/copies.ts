@@ -1,8 +1,8 @@
 import { fstatSync, readFileSync, statSync } from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
 import { GopherQueueError } from '../../model/errors.ts'
 import { platform } from './platform.ts'
+import { DatabaseSync } from './sqlite.ts'
 
 // POSIX locks belong to the process. Two copies of SQLite in one do not see each other's, and each drops those of the
 // other whenever it closes a descriptor: they overwrite each other's commits. Every copy that uses a file in WAL mode

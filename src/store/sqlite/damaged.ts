@@ -1,7 +1,8 @@
 import { closeSync, constants, copyFileSync, existsSync, fstatSync, openSync, readFileSync, writeSync } from 'node:fs'
-import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
+import type { SQLInputValue } from 'node:sqlite'
 import { isSqlite } from './connection.ts'
 import { newestSchema } from './schema.ts'
+import { DatabaseSync } from './sqlite.ts'
 import { committedFrames } from './wal.ts'
 
 // Makes a copy of a damaged database that can be read as far as its pages allow.

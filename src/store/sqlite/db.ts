@@ -1,10 +1,11 @@
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import type { SQLInputValue, StatementSync } from 'node:sqlite'
 import type { Clock, Instant } from '../../model/clock.ts'
 import { type State, states } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent } from '../store.ts'
 import { count, countsOf, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
 import { type Processes, systemProcesses } from './processes.ts'
+import { DatabaseSync } from './sqlite.ts'
 
 /** Name of a line of jobs: those of one queue and one type. */
 export const line = (queue: string, type: string): string => `${queue}\0${type}`

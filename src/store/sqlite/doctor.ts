@@ -1,6 +1,5 @@
 import { appendFileSync, rmSync, statfsSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { systemClock } from '../../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { audit, auditOrder } from './audit.ts'
@@ -11,6 +10,7 @@ import { platform } from './platform.ts'
 import { mustBeFile } from './rights.ts'
 import { newestSchema, version } from './schema.ts'
 import { pagesOf } from './space.ts'
+import { DatabaseSync } from './sqlite.ts'
 import { inspectWal } from './wal.ts'
 
 /** What was looked at, how it is, and what to do when it is not well. */

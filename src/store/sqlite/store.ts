@@ -1,14 +1,14 @@
-import { extname } from 'node:path'
 import { getHeapStatistics } from 'node:v8'
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker as Thread } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission, Submitted } from '../store.ts'
+import { threadMissing } from './bundled.ts'
 import { refuseOtherCopies } from './copies.ts'
 import { realFile } from './disk.ts'
 import { succeeded } from './receipts.ts'
 import type { Request } from './request.ts'
-import type { ThreadData } from './thread.ts'
+import type { ThreadData } from './storage-thread.ts'
 import { submitIn } from './transaction.ts'
 import { type Answer, type FromThread, Lists, packRequests, type Requests, unpackError, unpackLeased } from './wire.ts'
 
@@ -29,7 +29,7 @@ interface Caller {
 export class SqliteStore implements Store {
   readonly #path: string
   readonly #port: MessagePort
-  readonly #thread: Worker
+  readonly #thread: Thread
   readonly #callers = new Map<number, Caller>()
   readonly #listeners: ((event: StoreEvent) => void)[] = []
   health: StoreHealth = { status: 'ok', causes: [], works: { submit: true, lease: true, complete: true } }
@@ -43,7 +43,7 @@ export class SqliteStore implements Store {
   /** Ends `close` while the thread lives on, for what it must keep open. */
   #left: (() => void) | undefined
 
-  private constructor(path: string, port: MessagePort, thread: Worker) {
+  private constructor(path: string, port: MessagePort, thread: Thread) {
     this.#path = path
     this.#port = port
     this.#thread = thread
@@ -72,22 +72,24 @@ export class SqliteStore implements Store {
     { diskReserve = 64 * 1024 * 1024, tends = false }: { diskReserve?: number; tends?: boolean } = {},
   ): Promise<SqliteStore> {
     const { port1, port2 } = new MessageChannel()
-    const file = new URL(`./thread${extname(import.meta.url)}`, import.meta.url) // .ts from source, .js when built
     const full = path === ':memory:' ? path : realFile(path)
     try {
       if (full !== ':memory:') refuseOtherCopies(full)
     } catch (error) {
       throw notOpened(path, error)
     }
-    const thread = new Worker(file, {
-      workerData: { path: full, port: port2, diskReserve, tends } satisfies ThreadData,
-      transferList: [port2],
-      name: 'gopherqueue',
-      execArgv: [], // the app's flags are its own: --input-type, as of `node -e`, would be refused here
-    })
+    const thread = start({ path: full, port: port2, diskReserve, tends })
     const opened = await new Promise<FromThread>((ok, no) => {
       port1.once('message', ok)
       thread.once('error', no)
+      thread.once('exit', (code) => {
+        const last = receiveMessageOnPort(port1) // may have been overtaken by the end of its thread
+        if (last) ok(last.message)
+        else no(new Error(`it exited with code ${code}`))
+      })
+    }).catch((error) => {
+      port1.close()
+      throw threadMissing('storage', error)
     })
     if ('failed' in opened) {
       port1.close()
@@ -226,6 +228,21 @@ export class SqliteStore implements Store {
         ),
       )
     }
+  }
+}
+
+/** Bundlers find the thread by this literal, which the build ends in .js. Called Worker here, webpack makes of it code that cannot be loaded. */
+function start(workerData: ThreadData): Thread {
+  try {
+    return new Thread(new URL('./storage-thread.ts', import.meta.url), {
+      workerData,
+      transferList: [workerData.port],
+      name: 'gopherqueue',
+      execArgv: [], // the app's flags are its own: --input-type, as of `node -e`, would be refused here
+    })
+  } catch (error) {
+    workerData.port.close()
+    throw threadMissing('storage', error) // a CommonJS bundle has no import.meta.url
   }
 }
 

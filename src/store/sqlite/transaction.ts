@@ -1,5 +1,4 @@
 import { existsSync, realpathSync, statSync } from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { invalid } from '../../model/errors.ts'
 import type { Submission, Submitted } from '../store.ts'
@@ -7,6 +6,7 @@ import { isSqlite } from './connection.ts'
 import { Db } from './db.ts'
 import { mustKnowSchema } from './newer.ts'
 import { platform } from './platform.ts'
+import { DatabaseSync } from './sqlite.ts'
 import { submit } from './submit.ts'
 
 /**

@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { build } from 'esbuild'
+import { packedProject } from '../support/packed.ts'
+import { run, workingApp } from './apps.ts'
+
+// The packed package in the projects that people have: the quick part of `npm run test:ecosystem`.
+
+const root = join(import.meta.dirname, '../..')
+const { folder, project } = packedProject('commonjs', 'typescript54@npm:typescript@5.4.5', 'typescript59@npm:typescript@5.9.3', '@types/node@24.19.4') // biome-ignore format: one line
+after(() => folder[Symbol.dispose]())
+
+const typed = `import { GopherQueue, GopherQueueError, type Job, nextTimes, PermanentError } from 'gopherqueue'
+import { slow, type TestQueue, testQueue, VirtualClock } from 'gopherqueue/testing'
+class Refused extends PermanentError {}
+export async function main(): Promise<void> {
+  const queue: GopherQueue = await GopherQueue.open('./typed.db')
+  const double = queue.define<number, number>('double', { timeout: '30s' }, async ({ payload }, { signal }) => {
+    signal.throwIfAborted()
+    if (payload < 0) throw new Refused('negative')
+    return payload * 2
+  })
+  const { id } = await double.submit(21, { priority: 'high', delay: '5m' })
+  const job: Job | null = await queue.job(id)
+  const result: number = await double.wait(id).catch((error: unknown) => {
+    if (error instanceof GopherQueueError && error.code === 'JOB_FAILED') return 0
+    throw error
+  })
+  const tests: TestQueue = testQueue({ now: new Date() })
+  const spare: GopherQueue = tests
+  spare.define<number, number>('later', {}, slow('10s', ({ payload }) => payload * 2))
+  console.log(job?.state, result, nextTimes, VirtualClock)
+  // @ts-expect-error: not a number
+  await double.submit('21')
+  // @ts-expect-error: no such option
+  await double.submit(21, { color: 'red' })
+}
+`
+/** TypeScript 7 has no node10 any more. */
+const compilers = { typescript54: ['node10', 'node16', 'nodenext', 'bundler'], typescript59: ['node10', 'node16', 'nodenext', 'bundler'], typescript: ['node16', 'nodenext', 'bundler'] } // biome-ignore format: one line
+for (const [compiler, resolutions] of Object.entries(compilers))
+  for (const moduleResolution of resolutions)
+    test(`${compiler} finds the declarations under ${moduleResolution}`, () => {
+      const at = join(project, `${compiler}-${moduleResolution}`)
+      mkdirSync(at)
+      const files = ['node10', 'bundler'].includes(moduleResolution) ? ['app.ts'] : ['app.cts', 'app.mts']
+      for (const file of files) writeFileSync(join(at, file), typed)
+      const module = { node10: 'commonjs', bundler: 'esnext' }[moduleResolution] ?? moduleResolution
+      const options = { target: 'es2022', lib: ['es2022'], types: ['node'], module, moduleResolution, strict: true, skipLibCheck: false, noEmit: true } // biome-ignore format: one line
+      writeFileSync(join(at, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files }))
+      const here = join(project, 'node_modules', compiler)
+      const tsc = join(existsSync(here) ? here : join(root, 'node_modules', compiler), 'bin/tsc')
+      const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', at], { encoding: 'utf8' })
+      assert.deepEqual([status, stdout], [0, ''])
+    })
+
+const refused =
+  /^GopherQueueError STORAGE_UNAVAILABLE The storage thread could not start .*--packages=external for esbuild/
+
+test('esbuild: a bundle in one file says at open what to write; with it, and with the threads beside, it works', async () => {
+  const common = { bundle: true, platform: 'node', logLevel: 'silent', absWorkingDir: project } as const
+  for (const format of ['esm', 'cjs'] as const) {
+    const file = join(project, `app.${format === 'esm' ? 'mjs' : 'cjs'}`)
+    writeFileSync(file, workingApp(format))
+    await build({ ...common, format, entryPoints: [file], outfile: join(project, `one/${format}.${file.slice(-3)}`) })
+    assert.match(run(project, `one/${format}.${file.slice(-3)}`), refused)
+    await build({ ...common, format, entryPoints: [file], packages: 'external', outfile: join(project, `ext/${format}.${file.slice(-3)}`) }) // biome-ignore format: one line
+    assert.equal(run(project, `ext/${format}.${file.slice(-3)}`), 'hello gopher\n')
+  }
+  const threads = ['store/sqlite/storage-thread', 'queue/handler-thread']
+  const entryPoints = ['app.mjs', ...threads.map((name) => `node_modules/gopherqueue/dist/${name}.js`)]
+  const outdir = join(project, 'beside')
+  await build({ ...common, format: 'esm', entryPoints, outdir, entryNames: '[name]' })
+  cpSync(join(outdir, 'app.js'), join(outdir, 'app.mjs'))
+  writeFileSync(join(outdir, 'package.json'), '{ "type": "module" }')
+  assert.equal(run(project, 'beside/app.mjs'), 'hello gopher\n')
+})
+
+test('CommonJS requires both entries, and gets the same classes as an import', () => {
+  writeFileSync(
+    join(project, 'both.cjs'),
+    `const { GopherQueue } = require('gopherqueue'); const { TestQueue } = require('gopherqueue/testing')
+    import('gopherqueue').then((esm) => console.log(esm.GopherQueue === GopherQueue, TestQueue.prototype instanceof GopherQueue))`,
+  )
+  assert.equal(run(project, 'both.cjs'), 'true true\n')
+})
+
+test('an older Node gets one sentence and no stack, from import and require alike', () => {
+  const old = join(project, 'old.cjs')
+  writeFileSync(old, `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '22.23.3' } })`)
+  for (const entry of ['gopherqueue', 'gopherqueue/testing'])
+    for (const [file, text] of [
+      ['old.mjs', `import '${entry}'`],
+      ['require.cjs', `require('${entry}')`],
+    ] as const) {
+      writeFileSync(join(project, file), text)
+      const { status, stderr } = spawnSync(process.execPath, ['-r', old, file], { cwd: project, encoding: 'utf8' })
+      assert.equal(status, 1)
+      assert.match(stderr, /GopherQueueError\]?: Node 24 or newer is needed; this is 22\.23\.3\. Nothing was opened/)
+      assert.doesNotMatch(stderr, /\n {4}at /)
+    }
+})
