@@ -671,7 +671,7 @@ export const mutants: Mutant[] = [
   {
     name: 'two-sqlites',
     breaks: 'opens a file that another copy of SQLite has open in this process',
-    edits: [['store/sqlite/copies.ts', "throw twoCopies(path, others, 'before')", 'return']],
+    edits: [['store/sqlite/copies.ts', "throw twoCopies(path, sqlite, 'before')", 'return']],
     tests: copies,
   },
   {

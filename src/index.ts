@@ -13,6 +13,8 @@ export type { ActiveJob, Context, DefinitionOptions, Handler } from './queue/def
 export type { QueueEvents } from './queue/events.ts'
 export { GopherQueue } from './queue/gopherqueue.ts'
 export type {
+  AppConnection,
+  BetterSqlite3Connection,
   OpenOptions,
   QueueOptions,
   ScheduleOptions,

@@ -1,20 +1,20 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
-import type { DatabaseSync } from 'node:sqlite'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
-import { shown } from '../model/text.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
 import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreEvent, StoreHealth } from '../store/store.ts'
 import { type Definition, type DefinitionOptions, type Handler, makeDefinition } from './definition.ts'
 import type { Emit, QueueEvents } from './events.ts'
 import { healthOf } from './health.ts'
 import {
+  type AppConnection,
   checkFilter,
-  checkOpenOptions,
+  checkOpen,
+  isUrl,
   type OpenOptions,
   type QueueOptions,
   queueSettings,
@@ -60,15 +60,13 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * TWO_SQLITES, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL, STORAGE_UNAVAILABLE, ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
    */
   static async open(place: string, options: OpenOptions = {}): Promise<GopherQueue> {
-    const { token, diskReserve } = checkOpenOptions(options)
-    if (typeof place !== 'string' || place === '' || place.includes('\0'))
-      throw invalid(`open takes a path or an URL; got ${shown(place)}.`)
-    if (/^https?:\/\//i.test(place) && URL.canParse(place)) {
+    const { token, ...own } = checkOpen(place, options)
+    if (isUrl(place)) {
       const { HttpStore } = await import('../store/http/store.ts') // an app with a file of its own never loads it
       return new GopherQueue(await HttpStore.open(place, { ...(token && { token }) }, systemClock))
     }
     if (/^[a-z]+:\/\//i.test(place)) throw invalid(`open takes a path or an http URL; got ${JSON.stringify(place)}.`)
-    return new GopherQueue(await SqliteStore.open(place, { ...(diskReserve !== undefined && { diskReserve }) }))
+    return new GopherQueue(await SqliteStore.open(place, own))
   }
 
   /**
@@ -137,7 +135,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * or rolled back with it. Without an open one, the job is on disk when this returns. Throws as `submit`, also
    * INVALID_ARGUMENT for a connection or schema that cannot be used so; what SQLite throws goes through as it is.
    */
-  submitWith(connection: DatabaseSync, type: string, payload: unknown, options?: JobOptions): SubmitResult {
+  submitWith(connection: AppConnection, type: string, payload: unknown, options?: JobOptions): SubmitResult {
     const submission = makeSubmissionNow(type, this.#definitions.get(type), payload, options)
     if (!this.#store.submitIn) throw invalid('This queue is not in a file: no transaction of the app covers it.')
     return resultsOf(publishing(type, submission, (it) => this.#store.submitIn!(connection, it), 'traceSync'))[0]!

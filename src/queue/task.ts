@@ -1,8 +1,7 @@
-import type { DatabaseSync } from 'node:sqlite'
 import type { JobOptions } from '../model/job.ts'
 import type { State } from '../model/lifecycle.ts'
 import type { Submitted } from '../store/store.ts'
-import type { ScheduleOptions, WaitOptions } from './options.ts'
+import type { AppConnection, ScheduleOptions, WaitOptions } from './options.ts'
 import type { BulkOptions } from './submission.ts'
 
 /** A job's id, and whether it was there already under the same idempotency key. */
@@ -34,7 +33,7 @@ export interface Task<Payload, Result> {
   /** As `GopherQueue.submitMany`. */
   submitMany(payloads: readonly Payload[], options?: BulkOptions<Payload>): Promise<SubmitResult[]>
   /** As `GopherQueue.submitWith`. */
-  submitWith(connection: DatabaseSync, payload: Payload, options?: JobOptions): SubmitResult
+  submitWith(connection: AppConnection, payload: Payload, options?: JobOptions): SubmitResult
   /** As `GopherQueue.schedule`. */
   schedule(name: string, cron: string, payload: Payload, options?: ScheduleOptions): Promise<void>
   /** As `GopherQueue.wait`. */

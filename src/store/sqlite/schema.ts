@@ -1,6 +1,6 @@
-import type { DatabaseSync } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
 import { sql as first } from './schema/001.ts'
+import type { Connection } from './sqlite.ts'
 
 /** One entry a version, each run in a transaction of its own. docs/schema.md is its public face. */
 const migrations: string[] = [first]
@@ -11,7 +11,7 @@ export const tooNew = (found: number): string =>
   `The file has schema ${found}; this GopherQueue knows up to ${newestSchema}. Nothing was changed: use the newer version.`
 
 /** Brings the file to this version's schema, one transaction a step. Safe when several processes open at once. Throws SCHEMA_TOO_NEW. */
-export function migrate(db: DatabaseSync, begin: () => void): void {
+export function migrate(db: Connection, begin: () => void): void {
   for (;;) {
     const found = version(db)
     if (found > migrations.length) throw new GopherQueueError('SCHEMA_TOO_NEW', tooNew(found))
@@ -34,7 +34,7 @@ export function migrate(db: DatabaseSync, begin: () => void): void {
 }
 
 /** 0 for a file without a queue. Throws STORAGE_CORRUPT when there is one, but not its number: it is not made anew over it. */
-export function version(db: DatabaseSync): number {
+export function version(db: Connection): number {
   const tables = db.prepare(
     `SELECT name FROM sqlite_schema
      WHERE type = 'table' AND name IN ('gq_meta', 'gq_jobs', 'gq_queues', 'gq_keys', 'gq_attempts', 'gq_workers')`,
