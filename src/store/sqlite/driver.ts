@@ -33,8 +33,13 @@ type BetterSqliteClass = new (path: string, options: { readonly: boolean; timeou
 /** Loads better-sqlite3 from where the app has it. Throws INVALID_ARGUMENT, ENGINE_TOO_OLD, TWO_SQLITES. */
 export async function loadDriver(driver: string): Promise<Sqlite> {
   const url = urlOf(driver)
-  const Better = await load(url)
+  const { Better, engine } = await load(url)
   const library = theAddon(url)
+  if (isOlder(engine.split('.').map(Number), oldestEngine))
+    throw new GopherQueueError(
+      'ENGINE_TOO_OLD',
+      `The SQLite of ${url} is ${engine}; those before ${oldestEngine.join('.')} can lose writes. Nothing was opened: update better-sqlite3.`,
+    )
   return {
     driver: url,
     open(path, readOnly = false) {
@@ -55,16 +60,17 @@ function urlOf(driver: string): string {
   throw invalid(`driver takes a file URL or an absolute path; got ${typeof driver === 'string' ? `'${driver}'` : `a ${typeof driver}`}. ${where}`) // biome-ignore format: one message
 }
 
-/** The class, after its SQLite has answered. */
-async function load(url: string): Promise<BetterSqliteClass> {
-  let Better: BetterSqliteClass | undefined
-  let engine: string
+/** The class, and the version of its SQLite, which loads the addon. */
+async function load(url: string): Promise<{ Better: BetterSqliteClass; engine: string }> {
   try {
-    Better = ((await import(url)) as { default?: BetterSqliteClass }).default
+    const Better = ((await import(url)) as { default?: BetterSqliteClass }).default
     if (typeof Better !== 'function' || !('prepare' in Better.prototype)) throw noDriver(url)
-    const memory = new Better(':memory:', { readonly: false, timeout: 0 }) // loads the addon
-    engine = String(memory.prepare('SELECT sqlite_version() AS engine').get()!.engine)
+    const memory = new Better(':memory:', { readonly: false, timeout: 0 })
+    const version = memory.prepare('SELECT sqlite_version() AS engine')
+    const engine = String(version.get()!.engine)
+    if (!saysSign(version.constructor)) throw noDriver(url)
     memory.close()
+    return { Better, engine }
   } catch (cause) {
     if (cause instanceof GopherQueueError) throw cause
     const { message } = cause as Error
@@ -74,18 +80,21 @@ async function load(url: string): Promise<BetterSqliteClass> {
       { cause },
     )
   }
-  if (isOlder(engine.split('.').map(Number), oldestEngine))
-    throw new GopherQueueError(
-      'ENGINE_TOO_OLD',
-      `The SQLite of ${url} is ${engine}; those before ${oldestEngine.join('.')} can lose writes. Nothing was opened: update better-sqlite3.`,
-    )
-  return Better
 }
 
 const noDriver = (url: string) => invalid(`${url} is no better-sqlite3. ${where}`)
 
-/** What no other library says: each copy of better-sqlite3's addon has it, whatever its name. */
-const sign = 'SQLite3 can only bind numbers, strings, bigints, buffers, and null'
+/** What no other library says, such as libsql, which has the same classes: each copy of better-sqlite3's addon, whatever its name. */
+const sign = 'Statements can only be constructed by the db.prepare() method'
+
+/** Whether a class of statements is of that addon. */
+function saysSign(statements: unknown): boolean {
+  try {
+    return !Reflect.construct(statements as () => void, [])
+  } catch (error) {
+    return (error as Error).message === sign
+  }
+}
 
 /** The one addon of better-sqlite3 that is loaded; null where the system does not list libraries, as on Windows, which needs no list. */
 function theAddon(url: string): string | null {
