@@ -5,7 +5,7 @@ import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { Db } from './db.ts'
 import { platform } from './platform.ts'
 import { missingRights, mustBeFile, mustHaveOneName } from './rights.ts'
-import { migrate } from './schema.ts'
+import { migrate, tableMissed, tablesGone } from './schema.ts'
 import { type Connection, nodeSqlite, type Sqlite } from './sqlite.ts'
 import { checkWal } from './wal.ts'
 
@@ -192,7 +192,7 @@ export const isSqlite = (error: unknown): error is Error => codeOf(error) !== 0
 const storageFaults = new Set([5, 6, 7, 8, 10, 11, 13, 14, 15, 26])
 
 export function isStorageFault(error: unknown): boolean {
-  return storageFaults.has(codeOf(error))
+  return storageFaults.has(codeOf(error)) || tableMissed(error) !== null
 }
 
 export const isDamage = (error: unknown): boolean => [11, 26].includes(codeOf(error))
@@ -212,6 +212,8 @@ export function storageError(
   ...paths: string[]
 ): GopherQueueError {
   if (isQueueError(error)) return error
+  const missed = tableMissed(error)
+  if (missed) return tablesGone(missed, accepted)
   const detail = error instanceof Error ? error.message : String(error)
   const primary = codeOf(error)
   const options = { cause: error, accepted }

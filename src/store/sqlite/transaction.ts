@@ -6,6 +6,7 @@ import { codeOf } from './connection.ts'
 import { Db } from './db.ts'
 import { mustKnowSchema } from './newer.ts'
 import { platform } from './platform.ts'
+import { tableMissed, tablesGone } from './schema.ts'
 import type { Sqlite } from './sqlite.ts'
 import { submit } from './submit.ts'
 
@@ -38,6 +39,7 @@ export function submitIn(connection: unknown, { path, sqlite, clock }: Own, subm
     return submitted
   } catch (error) {
     if (app.isTransaction) app.exec(undo)
+    if (tableMissed(error)) throw tablesGone(tableMissed(error)!)
     if (codeOf(error) === 8) throw invalid(`The connection cannot write: ${(error as Error).message}.`)
     throw error
   }
