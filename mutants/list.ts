@@ -675,6 +675,18 @@ export const mutants: Mutant[] = [
     tests: copies,
   },
   {
+    name: 'two-drivers',
+    breaks: 'runs on one of two loaded copies of better-sqlite3, and the app perhaps on the other',
+    edits: [['store/sqlite/driver.ts', 'if (addons.length > 1)', 'if (addons.length > 2)']],
+    tests: ['tests/store/driver.test.ts'],
+  },
+  {
+    name: 'tables-anew',
+    breaks: 'makes an empty queue where a migration tool has dropped its tables',
+    edits: [['store/sqlite/schema.ts', "      throw tablesGone('all of them')\n", '      return 0\n']],
+    tests: ['tests/store/tables.test.ts'],
+  },
+  {
     name: 'locks-of-others',
     breaks: 'drops the locks of another copy of SQLite when it finds out that there is one',
     edits: [['store/sqlite/copies.ts', 'probes.set(path, probe)\n', 'probe.close()\n']],
