@@ -2,8 +2,8 @@
 import { join } from 'node:path'
 import { GopherQueue } from '../dist/index.js'
 
-export default async function open({ dir }) {
-  const queue = await GopherQueue.open(join(dir, 'jobs.db'))
+export default async function open({ dir, ...options }) {
+  const queue = await GopherQueue.open(join(dir, 'jobs.db'), options)
   let handle = () => undefined
   const task = queue.define('bench', {}, (job) => handle(job.payload))
   return {

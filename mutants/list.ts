@@ -709,8 +709,20 @@ export const mutants: Mutant[] = [
   {
     name: 'two-sqlites',
     breaks: 'opens a file that another copy of SQLite has open in this process',
-    edits: [['store/sqlite/copies.ts', "throw twoCopies(path, others, 'before')", 'return']],
+    edits: [['store/sqlite/copies.ts', "throw twoCopies(path, sqlite, 'before')", 'return']],
     tests: copies,
+  },
+  {
+    name: 'two-drivers',
+    breaks: 'runs on one of two loaded copies of better-sqlite3, and the app perhaps on the other',
+    edits: [['store/sqlite/driver.ts', 'if (addons.length > 1)', 'if (addons.length > 2)']],
+    tests: ['tests/store/driver.test.ts'],
+  },
+  {
+    name: 'tables-anew',
+    breaks: 'makes an empty queue where a migration tool has dropped its tables',
+    edits: [['store/sqlite/schema.ts', "      throw tablesGone('all of them')\n", '      return 0\n']],
+    tests: ['tests/store/tables.test.ts'],
   },
   {
     name: 'locks-of-others',

@@ -30,6 +30,8 @@ export { GopherQueue } from './queue/gopherqueue.ts'
 export { type Define, type JobType, jobType } from './queue/jobtype.ts'
 export type { JobsFilter } from './queue/many.ts'
 export type {
+  AppConnection,
+  BetterSqlite3Connection,
   OpenOptions,
   QueueOptions,
   ScheduleOptions,

@@ -180,7 +180,7 @@ test('a file that is none of ours is refused and left as it is', async () => {
   const renamed = Buffer.from(whole)
   for (let at = renamed.indexOf('gq_meta'); at >= 0; at = renamed.indexOf('gq_meta')) renamed.write('gq_mete', at)
   fresh(renamed)
-  refusedUntouched(path, 'STORAGE_CORRUPT', 'without gq_meta: not made anew beside the other tables')
+  refusedUntouched(path, 'STORAGE_UNAVAILABLE', 'without gq_meta: not made anew beside the other tables')
 })
 
 test('a WAL whose file is missing, empty or no database is kept', () => {

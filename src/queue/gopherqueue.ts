@@ -1,17 +1,20 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
-import type { DatabaseSync } from 'node:sqlite'
+
 import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
 import { invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
+
 import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts'
 import type { Definition } from './definition.ts'
 import { emitterOf, type QueueEvents, tellOf } from './events.ts'
+
 import { healthOf } from './health.ts'
 import { type Define, definitionOf, type Given, type JobType } from './jobtype.ts'
 import { changeAll, type JobsFilter } from './many.ts'
 import {
+  type AppConnection,
   checkFilter,
   type OpenOptions,
   type QueueOptions,
@@ -21,6 +24,7 @@ import {
   type WaitOptions,
   type WorkOptions,
 } from './options.ts'
+
 import { storeAt } from './place.ts'
 import { closeOn } from './signals.ts'
 import type { GivenHandler } from './stored.ts'
@@ -113,7 +117,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * or rolled back with it. Without an open one, the job is on disk when this returns. Throws as `submit`, also
    * INVALID_ARGUMENT for a connection or schema that cannot be used so; what SQLite throws goes through as it is.
    */
-  submitWith(connection: DatabaseSync, type: string, payload: unknown, options?: JobOptions): SubmitResult {
+  submitWith(connection: AppConnection, type: string, payload: unknown, options?: JobOptions): SubmitResult {
     const submission = makeSubmissionNow(type, this.#definitions.get(type), payload, options)
     if (!this.#store.submitIn) throw invalid('This queue is not in a file: no transaction of the app covers it.')
     return resultsOf(publishing(type, submission, (it) => this.#store.submitIn!(connection, it), 'traceSync'))[0]!

@@ -1,10 +1,12 @@
 import { constants } from 'node:os'
+import type { DatabaseSync } from 'node:sqlite'
 import type { Duration } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
 import { checkName, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
 import { checkNames } from '../model/names.ts'
+import { shown } from '../model/text.ts'
 import type { JobFilter, QueueSettings, Source } from '../store/store.ts'
 import type { Definition } from './definition.ts'
 
@@ -17,7 +19,26 @@ export interface OpenOptions {
   diskReserve?: number
   /** What the server knows this client by, where it asks for that. */
   token?: string
+  /**
+   * Where the app's own better-sqlite3 is: `import.meta.resolve('better-sqlite3')`, or `require.resolve` in CommonJS. The
+   * queue then runs on it, for an app that uses the same file through it: app and queue must share one copy of SQLite.
+   * It must be loaded once in the process, with SQLite 3.51.3 or newer. Default: the copy of node:sqlite.
+   */
+  driver?: string
 }
+
+/** A connection of better-sqlite3, as `submitWith` takes it from an app whose queue runs on that `driver`. */
+export interface BetterSqlite3Connection {
+  /** Whether a transaction is open on it. */
+  readonly inTransaction: boolean
+  /** Prepares a statement. */
+  prepare(sql: string): unknown
+  /** Runs statements. */
+  exec(sql: string): unknown
+}
+
+/** A connection of the app's to the queue's file: of better-sqlite3 for a queue with a `driver`, else of node:sqlite. */
+export type AppConnection = DatabaseSync | BetterSqlite3Connection
 
 /** A queue's limits; undefined leaves as it is, null takes the limit away. */
 export interface QueueOptions {
@@ -89,11 +110,16 @@ export interface ScheduleOptions extends Policy {
   overlap?: 'allow' | 'skip'
 }
 
-export function checkOpenOptions(options: OpenOptions): OpenOptions {
-  checkNames('option of open', options, ['diskReserve', 'token'])
+export function checkOpen(place: string, options: OpenOptions): OpenOptions {
+  if (typeof place !== 'string' || place === '' || place.includes('\0'))
+    throw invalid(`open takes a path or an URL; got ${shown(place)}.`)
+  checkNames('option of open', options, ['diskReserve', 'token', 'driver'])
   if (options.diskReserve !== undefined) wholeNumber(options.diskReserve, 0, 2 ** 50, 'diskReserve')
+  if (options.driver !== undefined && isUrl(place)) throw invalid('driver is for a file: a server has its own.')
   return options
 }
+
+export const isUrl = (place: string): boolean => /^https?:\/\//i.test(place) && URL.canParse(place)
 
 const filterNames = ['state', 'queue', 'type', 'text', 'error', 'since', 'until', 'order', 'limit', 'cursor']
 

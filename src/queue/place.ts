@@ -1,19 +1,16 @@
 import { systemClock } from '../model/clock.ts'
 import { invalid } from '../model/errors.ts'
-import { shown } from '../model/text.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
 import type { Store } from '../store/store.ts'
-import { checkOpenOptions, type OpenOptions } from './options.ts'
+import { checkOpen, isUrl, type OpenOptions } from './options.ts'
 
 /** The store that a path or an URL names. Throws as `GopherQueue.open`. */
 export async function storeAt(place: string, options: OpenOptions): Promise<Store> {
-  const { token, diskReserve } = checkOpenOptions(options)
-  if (typeof place !== 'string' || place === '' || place.includes('\0'))
-    throw invalid(`open takes a path or an URL; got ${shown(place)}.`)
-  if (/^https?:\/\//i.test(place) && URL.canParse(place)) {
+  const { token, ...own } = checkOpen(place, options)
+  if (isUrl(place)) {
     const { HttpStore } = await import('../store/http/store.ts') // an app with a file of its own never loads it
     return HttpStore.open(place, { ...(token && { token }) }, systemClock)
   }
   if (/^[a-z]+:\/\//i.test(place)) throw invalid(`open takes a path or an http URL; got ${JSON.stringify(place)}.`)
-  return SqliteStore.open(place, { ...(diskReserve !== undefined && { diskReserve }) })
+  return SqliteStore.open(place, own)
 }

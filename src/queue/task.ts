@@ -1,8 +1,7 @@
-import type { DatabaseSync } from 'node:sqlite'
 import type { JobOptions } from '../model/job.ts'
 import type { State } from '../model/lifecycle.ts'
 import type { Submitted } from '../store/store.ts'
-import type { ScheduleOptions, WaitOptions } from './options.ts'
+import type { AppConnection, ScheduleOptions, WaitOptions } from './options.ts'
 import type { BulkOptions } from './submission.ts'
 
 /** A job's id, and whether it was there already under the same idempotency or unique key. */
@@ -44,7 +43,7 @@ export interface Task<Payload, Result> {
    * or rolled back with it. Without an open one, the job is on disk when this returns. Throws INVALID_ARGUMENT,
    * INVALID_PAYLOAD, PAYLOAD_TOO_LARGE, IDEMPOTENCY_CONFLICT, QUEUE_FULL, and what SQLite throws.
    */
-  submitWith(connection: DatabaseSync, payload: Payload, options?: JobOptions): SubmitResult
+  submitWith(connection: AppConnection, payload: Payload, options?: JobOptions): SubmitResult
   /**
    * Submits a job at each tick of a cron line (five fields, or six with seconds first), once however many processes work.
    * Call it at each start; the schedule lives in the file until `queue.removeSchedule(name)`. Throws INVALID_ARGUMENT,
@@ -62,7 +61,7 @@ export interface Task<Payload, Result> {
 interface Calls {
   submit(type: string, payload: unknown, options?: JobOptions): Promise<SubmitResult>
   submitMany<P>(type: string, payloads: readonly P[], options?: BulkOptions<P>): Promise<SubmitResult[]>
-  submitWith(connection: DatabaseSync, type: string, payload: unknown, options?: JobOptions): SubmitResult
+  submitWith(connection: AppConnection, type: string, payload: unknown, options?: JobOptions): SubmitResult
   schedule(name: string, cron: string, type: string, payload: unknown, options?: ScheduleOptions): Promise<void>
   wait<Result>(id: number, options?: WaitOptions): Promise<Result>
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
-import { isSqlite } from '../../src/store/sqlite/connection.ts'
+import { codeOf } from '../../src/store/sqlite/connection.ts'
 import type { ChaosConfig } from './chaos.child.ts'
 import { judge } from './chaos.judge.ts'
 import { Journal, nanoseconds, readJournal } from './journal.ts'
@@ -79,7 +79,7 @@ class Chaos {
       this.#lastFree = nanoseconds()
       this.#timesLocked = 0
     } catch (error) {
-      if (!isSqlite(error) || error.errcode !== 5) throw error
+      if (codeOf(error) !== 5) throw error
       this.#timesLocked++
     }
   }

@@ -1,4 +1,5 @@
 import { DatabaseSync } from 'node:sqlite'
+import Database from 'better-sqlite3'
 import { GopherQueue } from '../../src/index.ts'
 import { Journal } from './journal.ts'
 
@@ -7,15 +8,18 @@ import { Journal } from './journal.ts'
 export interface TransactionConfig {
   file: string
   log: string
+  /** The app uses better-sqlite3, and the queue runs on it. */
+  driver?: string
 }
 
-const { file, log } = JSON.parse(process.argv[2]!) as TransactionConfig
+const { file, log, ...options } = JSON.parse(process.argv[2]!) as TransactionConfig
 const journal = new Journal(log)
-const queue = await GopherQueue.open(file)
-const app = new DatabaseSync(file, { timeout: 10_000 })
+const queue = await GopherQueue.open(file, options)
+const app = options.driver ? new Database(file, { timeout: 10_000 }) : new DatabaseSync(file, { timeout: 10_000 })
+app.exec('PRAGMA synchronous = FULL')
 app.exec('CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, job INTEGER NOT NULL) STRICT')
 const insert = app.prepare('INSERT INTO orders (id, job) VALUES (?, ?)')
-let order = Number(app.prepare('SELECT COALESCE(MAX(id), 0) AS last FROM orders').get()!.last)
+let order = Number((app.prepare('SELECT COALESCE(MAX(id), 0) AS last FROM orders').get() as { last: number }).last)
 
 for (;;) {
   app.exec('BEGIN IMMEDIATE')

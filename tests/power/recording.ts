@@ -42,14 +42,19 @@ const turns: ['one' | 'two', string][] = [
 ]
 
 /** Records the run. Answers with the recording's path. */
-export async function record(t: TestContext, folder: string, library: string): Promise<string> {
+export async function record(
+  t: TestContext,
+  folder: string,
+  library: string,
+  options: { driver?: string } = {},
+): Promise<string> {
   const recorder = join(folder, 'recorder.so')
   execFileSync(compiler, ['-O2', '-shared', '-fPIC', '-o', recorder, join(tools, 'recorder.c'), '-ldl', '-lpthread'])
   const data = join(folder, 'data')
   const log = join(folder, 'run.log')
   mkdirSync(data)
   const recorded = ['env', `LD_PRELOAD=${recorder}`, `CRASH_DIR=${data}`, `CRASH_LOG=${log}`]
-  const config: RunConfig = { folder: data, library }
+  const config: RunConfig = { folder: data, library, ...options }
   const child = () => start(t, '../power/run.child.ts', config, recorded)
   const processes = { one: child(), two: child() }
   for (const [name, step] of turns) {

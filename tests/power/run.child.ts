@@ -12,9 +12,11 @@ export interface RunConfig {
   folder: string
   /** URL of the library: the real one, or a copy that was weakened. */
   library: string
+  /** The app's better-sqlite3, if the queue runs on that. */
+  driver?: string
 }
 
-const { folder, library } = JSON.parse(process.argv[2]!) as RunConfig
+const { folder, library, ...options } = JSON.parse(process.argv[2]!) as RunConfig
 const { GopherQueue, PermanentError, TemporaryError } = (await import(library)) as typeof import('../../src/index.ts')
 type Queue = Awaited<ReturnType<typeof GopherQueue.open>>
 
@@ -27,7 +29,7 @@ let successes = 0
 let killAt = Number.POSITIVE_INFINITY
 
 async function open(): Promise<void> {
-  queue = await GopherQueue.open(join(folder, 'jobs.db'), { diskReserve: 64 * 1024 })
+  queue = await GopherQueue.open(join(folder, 'jobs.db'), { diskReserve: 64 * 1024, ...options })
   const started = (id: number, attempt: number) => {
     running.set(id, attempt)
     say('started', id, attempt)

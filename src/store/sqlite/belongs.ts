@@ -1,6 +1,6 @@
-import { pathToFileURL } from 'node:url'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { GopherQueueError } from '../../model/errors.ts'
-import { DatabaseSync } from './sqlite.ts'
+import { descriptorsOf } from './copies.ts'
 
 // SQLite does not ask whose a -wal is. One that was left beside a file that was put in the place of another is applied to
 // it: pages of the one among those of the other, or all of the other's. So each file has a number of its own, in the one
@@ -33,25 +33,35 @@ function isCell(page: Buffer, start: number): boolean {
   return false
 }
 
-/** Throws STORAGE_CORRUPT when a file and its WAL, in which `inWal` was found, have different numbers. */
-export function refuseStrangeWal(path: string, inWal: number | null): void {
-  const own = inWal === null ? null : withoutWal(path)
-  if (own === null || own === inWal) return
+/** Throws STORAGE_CORRUPT when a file and its WAL, in which `mark` was found, have different numbers. */
+export function refuseStrangeWal(path: string, mark: { number: number; page: number } | null): void {
+  if (mark === null || mayBeOf(path, mark)) return
   throw new GopherQueueError(
     'STORAGE_CORRUPT',
     `${path}-wal does not belong to ${path}, but to a file that was here before, whose last jobs it holds. Nothing was changed: keep ${path}-wal elsewhere with that file, remove ${path}-shm, and open ${path} again; or bring the file of before back.`,
   )
 }
 
-/** Null too while a checkpoint is at work, or was broken off: then the file is not whole without its WAL. */
-function withoutWal(path: string): number | null {
-  const url = pathToFileURL(path)
-  url.search = 'immutable=1'
+/**
+ * Whether the file itself has that number, or none. It is read through a descriptor that SQLite has of it: to open and
+ * close it would drop SQLite's locks. Where none can be found, as on Windows, there are no such locks.
+ */
+function mayBeOf(path: string, mark: { number: number; page: number }): boolean {
+  const [own] = descriptorsOf(path).database
+  const file = own ?? openSync(path, 'r')
   try {
-    using alone = new DatabaseSync(url, { readOnly: true })
-    const row = alone.prepare(`SELECT seq FROM sqlite_sequence WHERE name = 'gq_file'`).get()
-    return row ? Number(row.seq) : null
-  } catch {
-    return null
+    const header = Buffer.alloc(18)
+    readSync(file, header, 0, 18, 0)
+    const size = header.readUInt16BE(16) === 1 ? 65_536 : header.readUInt16BE(16)
+    if (size < 512) return true // no database: to open it says so
+    const content = Buffer.alloc(size)
+    const numberAt = (page: number) =>
+      readSync(file, content, 0, size, (page - 1) * size) === size ? numberIn(content, 'gq_file') : null
+    let found = numberAt(mark.page)
+    const last = fstatSync(file).size / size
+    for (let page = 2; found === null && page <= last; page++) found = numberAt(page) // a VACUUM moves it, and another file has it elsewhere
+    return found === null || found === mark.number
+  } finally {
+    if (own === undefined) closeSync(file)
   }
 }

@@ -1,4 +1,3 @@
-import type { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { StoreEvent, StoreHealth } from '../store.ts'
@@ -14,6 +13,7 @@ import { type Guard, noGuard } from './guard.ts'
 import { plain, type Round } from './plan.ts'
 import type { Reply, Request } from './request.ts'
 import { Rounds } from './round.ts'
+import type { Connection } from './sqlite.ts'
 import type { Warning } from './warning.ts'
 import { holdsMany, workersGone } from './workers.ts'
 
@@ -44,7 +44,7 @@ export class Engine {
   #deferred: Request[] = []
   /** The connection met a fault: its page cache may differ from the file, so the next tick opens another. */
   #distrusted = false
-  #keeps: DatabaseSync | null = null
+  #keeps: Connection | null = null
   /** Events since the caller last cleared them. */
   events: StoreEvent[] = []
 
@@ -210,7 +210,7 @@ export class Engine {
     }
     if (!this.#condition.failed) return replies
     if (this.#condition.has('SCHEMA_TOO_NEW')) this.#rounds.loseAll()
-    abandon(this.#db.connection)
+    abandon(this.#db)
     return [...replies, ...this.#refuseAll([])]
   }
 
@@ -248,14 +248,14 @@ export class Engine {
 
   /** Ends all reading and writing of the file by this process. */
   #stop(): Reply[] {
-    if (this.#condition.has('TWO_SQLITES')) this.#keeps = leave(this.#db.connection)
-    else abandon(this.#db.connection)
+    if (this.#condition.has('TWO_SQLITES')) this.#keeps = leave(this.#db)
+    else abandon(this.#db)
     return this.#refuseAll([])
   }
 
   /** SQLite takes its POSIX locks with the first connection and drops them with the last: this one closes before another opens. */
   #lockAgain(): void {
-    abandon(this.#db.connection) // without a checkpoint: without locks, others may have written to the file
+    abandon(this.#db) // without a checkpoint: without locks, others may have written to the file
     this.#distrusted = true
     this.#condition.reopened()
     try {

@@ -5,16 +5,16 @@ import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { Db } from './db.ts'
 import { platform } from './platform.ts'
 import { missingRights, mustBeFile, mustHaveOneName } from './rights.ts'
-import { migrate } from './schema.ts'
-import { DatabaseSync } from './sqlite.ts'
+import { migrate, tableMissed, tablesGone } from './schema.ts'
+import { type Connection, nodeSqlite, type Sqlite } from './sqlite.ts'
 import { checkWal } from './wal.ts'
 
 export const oldestEngine = [3, 51, 3] // older ones can lose WAL writes when two connections write and checkpoint
 
 /** Opens the file ready for use: WAL, fsync at each commit, schema up to date. Each of these is asserted, none can be turned off. */
-export function connect(path: string, clock: Clock, create = () => new Db(path, clock)): Db {
+export function connect(path: string, clock: Clock, create = () => new Db(path, clock), sqlite = nodeSqlite): Db {
   if (path !== ':memory:') checkPlace(path)
-  const witness = path === ':memory:' ? null : findSound(path)
+  const witness = path === ':memory:' ? null : findSound(path, sqlite)
   let db: Db
   try {
     db = create()
@@ -60,15 +60,16 @@ export function connect(path: string, clock: Clock, create = () => new Db(path, 
 }
 
 /** Looks at a file that is there with a connection that cannot write, so that nothing that is wrong with it gets worse. */
-function findSound(path: string): DatabaseSync | null {
+function findSound(path: string, sqlite: Sqlite): Connection | null {
+  let witness: Connection | null = null
   try {
     mustBeFile(path)
+    if (statSync(path, { throwIfNoEntry: false })?.size) witness = readOnly(path, sqlite) // reads nothing yet
     checkWal(path)
   } catch (error) {
+    witness?.close()
     throw storageError(error, `Cannot read the WAL of ${path}`, 'no', path)
   }
-  if (!statSync(path, { throwIfNoEntry: false })?.size) return null
-  const witness = readOnly(path)
   try {
     if (witness) whileBusy(() => witness.prepare('SELECT 1 FROM sqlite_schema').all())
   } catch (error) {
@@ -79,9 +80,9 @@ function findSound(path: string): DatabaseSync | null {
   return witness
 }
 
-function readOnly(path: string): DatabaseSync | null {
+function readOnly(path: string, sqlite: Sqlite): Connection | null {
   try {
-    return new DatabaseSync(path, { readOnly: true })
+    return sqlite.open(path, true)
   } catch {
     return null // the connection that may write says why
   }
@@ -91,16 +92,16 @@ function readOnly(path: string): DatabaseSync | null {
  * Closes a connection to a damaged file. The last one to close would copy the WAL into the file and delete it; one that
  * can only read never does, so it is made to be the last.
  */
-export function abandon(connection: DatabaseSync): void {
-  leave(connection)?.close()
+export function abandon(db: Db): void {
+  leave(db)?.close()
 }
 
 /** As `abandon`, and answers with the connection that can only read: to close that one too would drop all locks of this process. */
-export function leave(connection: DatabaseSync): DatabaseSync | null {
+export function leave({ connection, sqlite }: Db): Connection | null {
   if (!connection.isOpen) return null
   const path = connection.location()
   if (path !== null) keepWal(path)
-  const witness = path === null ? null : readOnly(path)
+  const witness = path === null ? null : readOnly(path, sqlite)
   try {
     witness?.prepare('PRAGMA schema_version').get()
   } catch (error) {
@@ -165,35 +166,40 @@ export function whileBusy<T>(work: () => T, patience = 10_000): T {
     try {
       return work()
     } catch (error) {
-      if (!isSqlite(error) || (error.errcode & 0xff) !== 5 || waited > patience) throw error
+      if (codeOf(error) !== 5 || waited > patience) throw error
       lockWait.sleep(wait)
       waited += wait
     }
   }
 }
 
-interface SqliteError extends Error {
-  errcode: number
-  errstr: string
+/** SQLite's primary code of an error, as https://www.sqlite.org/rescode.html lists them; 0 of one that is not SQLite's. */
+export function codeOf(error: unknown): number {
+  if (!(error instanceof Error)) return 0
+  const { errcode, code } = error as { errcode?: unknown; code?: unknown }
+  if (typeof errcode === 'number') return errcode & 0xff
+  const [, name, number] = /^(?:SQLITE_([A-Z]+)|UNKNOWN_SQLITE_ERROR_(\d+))/.exec(String(code)) ?? [] // of better-sqlite3
+  return name === undefined ? Number(number ?? 0) & 0xff : codes.indexOf(name) + 1
 }
 
-export function isSqlite(error: unknown): error is SqliteError {
-  return error instanceof Error && 'errcode' in error
-}
+const codes =
+  `ERROR INTERNAL PERM ABORT BUSY LOCKED NOMEM READONLY INTERRUPT IOERR CORRUPT NOTFOUND FULL CANTOPEN PROTOCOL
+  EMPTY SCHEMA TOOBIG CONSTRAINT MISMATCH MISUSE NOLFS AUTH FORMAT RANGE NOTADB`.split(/\s+/)
+
+export const isSqlite = (error: unknown): error is Error => codeOf(error) !== 0
 
 /** BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB: the file's or the disk's trouble, not the statement's. */
 const storageFaults = new Set([5, 6, 7, 8, 10, 11, 13, 14, 15, 26])
 
 export function isStorageFault(error: unknown): boolean {
-  return isSqlite(error) && storageFaults.has(error.errcode & 0xff)
+  return storageFaults.has(codeOf(error)) || tableMissed(error) !== null
 }
 
-export const isDamage = (error: unknown): error is SqliteError =>
-  isSqlite(error) && [11, 26].includes(error.errcode & 0xff)
+export const isDamage = (error: unknown): boolean => [11, 26].includes(codeOf(error))
 
 /** READONLY, CANTOPEN */
 const isRefusal = (error: unknown): boolean =>
-  isSqlite(error) ? [8, 14].includes(error.errcode & 0xff) : error instanceof Error && 'syscall' in error
+  [8, 14].includes(codeOf(error)) || (error instanceof Error && 'syscall' in error)
 
 /**
  * Says in this product's terms what SQLite reported, and whether what was asked for may have happened. `paths`: files that
@@ -206,8 +212,10 @@ export function storageError(
   ...paths: string[]
 ): GopherQueueError {
   if (isQueueError(error)) return error
+  const missed = tableMissed(error)
+  if (missed) return tablesGone(missed, accepted)
   const detail = error instanceof Error ? error.message : String(error)
-  const primary = isSqlite(error) ? error.errcode & 0xff : 0
+  const primary = codeOf(error)
   const options = { cause: error, accepted }
   if (primary === 13)
     return new GopherQueueError(

@@ -1,8 +1,8 @@
-import { fstatSync, readFileSync, statSync } from 'node:fs'
+import { fstatSync, readFileSync, statSync, writeSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { GopherQueueError } from '../../model/errors.ts'
 import { platform } from './platform.ts'
-import { DatabaseSync } from './sqlite.ts'
+import { DatabaseSync, nodeSqlite, type Sqlite } from './sqlite.ts'
 
 // POSIX locks belong to the process. Two copies of SQLite in one do not see each other's, and each drops those of the
 // other whenever it closes a descriptor: they overwrite each other's commits. Every copy that uses a file in WAL mode
@@ -14,25 +14,39 @@ interface Descriptors {
   database: number[]
   /** Of its -shm: one a copy that has read or written in WAL mode. */
   shm: number[]
+  /** Of its -shm, to read only: what `isNodesCopy` keeps open. */
+  probes: number[]
   wal: number[]
 }
 
 /** The descriptors that this process has of a file. `path` is no link. */
 export function descriptorsOf(path: string): Descriptors {
-  const found: Descriptors = { database: [], shm: [], wal: [] }
+  const found: Descriptors = { database: [], shm: [], probes: [], wal: [] }
   const lists = [found.database, found.shm, found.wal]
   const files = filesOf(path)
   if (!files[0]) return found
   for (const number of platform.descriptors()) {
     try {
       const { ino, dev } = fstatSync(number)
-      lists[files.findIndex((file) => file?.ino === ino && file.dev === dev)]?.push(number)
+      const list = lists[files.findIndex((file) => file?.ino === ino && file.dev === dev)]
+      if (list === found.shm && !isWritable(number)) found.probes.push(number)
+      else list?.push(number)
     } catch {
       // It is not open, or was closed after it was listed.
     }
   }
   return found
 }
+
+function isWritable(descriptor: number): boolean {
+  try {
+    writeSync(descriptor, nothing, 0, 0) // no bytes: it fails or does nothing
+    return true
+  } catch {
+    return false
+  }
+}
+const nothing = Buffer.alloc(0)
 
 const filesOf = (path: string) =>
   ['', '-shm', '-wal'].map((suffix) => statSync(`${path}${suffix}`, { throwIfNoEntry: false }))
@@ -67,8 +81,9 @@ const magic = 'SQLite format 3\0'
 const mostRead = 128 * 1024 * 1024
 const judged = new Map<string, boolean>()
 
-/** Libraries loaded into this process that bring an SQLite besides Node's. */
-export const otherLibraries = (): string[] => platform.libraries().filter(bringsSqlite)
+/** Libraries loaded into this process that bring an SQLite besides Node's and the queue's. */
+export const otherLibraries = (sqlite = nodeSqlite): string[] =>
+  platform.libraries().filter((library) => !sqlite.isIn(library) && bringsSqlite(library))
 
 function bringsSqlite(library: string): boolean {
   const before = judged.get(library)
@@ -85,7 +100,7 @@ function isNodes(library: string): boolean {
   return library === process.execPath || library === platform.executable()
 }
 
-function contains(library: string, text: string): boolean {
+export function contains(library: string, text: string): boolean {
   try {
     return statSync(library).size <= mostRead && readFileSync(library).includes(text)
   } catch {
@@ -93,18 +108,21 @@ function contains(library: string, text: string): boolean {
   }
 }
 
-/** Throws TWO_SQLITES when another copy than Node's has the file open in this process. Nothing is opened to find out, or it stays open. */
-export function refuseOtherCopies(path: string): void {
+/** Throws TWO_SQLITES when another copy than the queue's has the file open in this process. Nothing is opened to find out, or it stays open. */
+export function refuseOtherCopies(path: string, sqlite: Sqlite): void {
   letGoOfProbe(path)
   const { database, shm } = descriptorsOf(path)
   if (database.length === 0) return
-  const others = otherLibraries()
-  if (shm.length > 1 || (others.length > 0 && !isNodesCopy(path, shm.length))) throw twoCopies(path, others, 'before')
+  const others = otherLibraries(sqlite).length > 0
+  // Where a driver is the only one besides Node, what is not Node's is its own; of what has not read yet, nothing tells.
+  const isOther =
+    sqlite.driver === null ? others && !isNodesCopy(path, shm.length) : others || isNodesCopy(path, shm.length)
+  if (shm.length > 1 || isOther) throw twoCopies(path, sqlite, 'before')
 }
 
 /** As `refuseOtherCopies`, of a file that this process has open itself. */
-export function otherCopyCame(path: string): GopherQueueError | null {
-  return descriptorsOf(path).shm.length > 1 ? twoCopies(path, otherLibraries(), 'after') : null
+export function otherCopyCame(path: string, sqlite: Sqlite): GopherQueueError | null {
+  return descriptorsOf(path).shm.length > 1 ? twoCopies(path, sqlite, 'after') : null
 }
 
 /** Connections that must not be closed as long as another copy has their file: that would drop its locks. */
@@ -117,6 +135,7 @@ const probes = new Map<string, DatabaseSync>()
  */
 function isNodesCopy(path: string, copies: number): boolean {
   if (copies === 0) return false // nobody has read yet, or not in WAL mode: nothing tells whose it is
+  if (descriptorsOf(path).probes.length > 0) return false // as was found before, perhaps by another thread
   const url = pathToFileURL(path)
   url.search = 'readonly_shm=1'
   const probe = new DatabaseSync(url, { readOnly: true })
@@ -125,7 +144,7 @@ function isNodesCopy(path: string, copies: number): boolean {
   } catch {
     // What it opened counts, not what it reads.
   }
-  if (descriptorsOf(path).shm.length > copies) {
+  if (descriptorsOf(path).probes.length > 0) {
     probes.set(path, probe)
     return false
   }
@@ -136,25 +155,29 @@ function isNodesCopy(path: string, copies: number): boolean {
 /** The other copy is gone: a connection that can only read must not be what later ones share their -shm with. */
 function letGoOfProbe(path: string): void {
   const probe = probes.get(path)
-  if (!probe || descriptorsOf(path).shm.length > 1) return
+  if (!probe || descriptorsOf(path).shm.length > 0) return
   probes.delete(path)
   probe.close()
 }
 
-function twoCopies(path: string, others: string[], when: 'before' | 'after'): GopherQueueError {
+function twoCopies(path: string, sqlite: Sqlite, when: 'before' | 'after'): GopherQueueError {
+  const isDriver = sqlite.driver !== null
+  const others = [...(isDriver ? ['node:sqlite'] : []), ...otherLibraries(sqlite)]
   const who = others.length > 0 ? ` (${others.join(', ')})` : ''
+  const own = isDriver ? 'the driver' : 'node:sqlite'
   const [what, safe] =
     when === 'before'
       ? [
           'has this file open, or may have',
-          'Nothing was opened or changed. If all connections to it are of node:sqlite, open the queue before them.',
+          `Nothing was opened or changed. If all connections to it are of ${own}, open the queue before them.`,
         ]
       : [
           'has opened this file beside the queue',
           "From here on nothing is read or written by the queue, and nothing was accepted. Close that connection, end this process, and look at the file with 'gopherqueue doctor' before you start it again.",
         ]
+  const orDriver = isDriver ? '' : `, or through better-sqlite3 only, which open then takes as its 'driver'`
   return new GopherQueueError(
     'TWO_SQLITES',
-    `Another copy of SQLite in this process${who} ${what}: ${path}. Two copies in one process do not see each other's locks and destroy the file. ${safe} Give the queue a file of its own, or let the app use the file through node:sqlite only.`,
+    `Another copy of SQLite in this process${who} ${what}: ${path}. Two copies in one process do not see each other's locks and destroy the file. ${safe} Give the queue a file of its own, or let the app use the file through ${own} only${orDriver}.`,
   )
 }

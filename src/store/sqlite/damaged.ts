@@ -2,7 +2,7 @@ import { closeSync, constants, copyFileSync, existsSync, fstatSync, openSync, re
 import type { SQLInputValue } from 'node:sqlite'
 import { isSqlite } from './connection.ts'
 import { newestSchema } from './schema.ts'
-import { DatabaseSync } from './sqlite.ts'
+import { type Connection, DatabaseSync } from './sqlite.ts'
 import { committedFrames } from './wal.ts'
 
 // Makes a copy of a damaged database that can be read as far as its pages allow.
@@ -36,7 +36,7 @@ export function foldedCopy(path: string, copy: string): string[] {
  * If the copy's header or table of contents is damaged, puts those of a fresh file there, which has its tables in the same
  * places. Answers whether the tables of a queue can then be found in it.
  */
-export function mendContents(copy: string, fresh: DatabaseSync, damage: string[]): boolean {
+export function mendContents(copy: string, fresh: Connection, damage: string[]): boolean {
   const probes = fresh
     .prepare(
       `SELECT 'SELECT COUNT(*) FROM (SELECT ' || group_concat(c.name) || ' FROM ' || t.name || ' LIMIT 0)' AS probe
@@ -62,7 +62,7 @@ export function mendContents(copy: string, fresh: DatabaseSync, damage: string[]
 }
 
 /** The first row, or undefined when it is not there or cannot be read. */
-export function first(db: DatabaseSync, sql: string): Row | undefined {
+export function first(db: Connection, sql: string): Row | undefined {
   try {
     const statement = db.prepare(sql)
     statement.setReadBigInts(true)

@@ -1,11 +1,11 @@
-import type { SQLInputValue, StatementSync } from 'node:sqlite'
+import type { SQLInputValue } from 'node:sqlite'
 import type { Clock, Instant } from '../../model/clock.ts'
 import { type State, states } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent } from '../store.ts'
 import { count, countsOf, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
 import { type Processes, systemProcesses } from './processes.ts'
-import { DatabaseSync } from './sqlite.ts'
+import { type Connection, nodeSqlite, type Sqlite, type Statement } from './sqlite.ts'
 
 /** Name of a line of jobs: those of one queue and one type. */
 export const line = (queue: string, type: string): string => `${queue}\0${type}`
@@ -19,7 +19,8 @@ export const sourceOf = (line: string): Source => {
  * statements, the queues' counters, the event sequence, and what the transaction means to those who wait.
  */
 export class Db {
-  readonly connection: DatabaseSync
+  readonly connection: Connection
+  readonly sqlite: Sqlite
   /** The instant of the running transaction: the same for all that happens in it. */
   now: Instant = 0
   /** The same on the monotonic clock: what passes within the transaction counts for nothing. */
@@ -59,7 +60,7 @@ export class Db {
   change: number | null = null
   readonly clock: Clock
   readonly processes: Processes
-  #statements = new Map<string, StatementSync>()
+  #statements = new Map<string, Statement>()
   #queues = new Map<string, QueueRow>()
   /** Names the file. Read with each new connection: a file that was put in the place of another has another. */
   epoch = ''
@@ -67,8 +68,9 @@ export class Db {
   #undo: (() => void)[] | null = null
 
   /** On a connection of its own to a file, or on one that is there. */
-  constructor(on: string | DatabaseSync, clock: Clock, processes = systemProcesses) {
-    this.connection = typeof on === 'string' ? new DatabaseSync(on) : on
+  constructor(on: string | Connection, clock: Clock, processes = systemProcesses, sqlite = nodeSqlite) {
+    this.connection = typeof on === 'string' ? sqlite.open(on) : on
+    this.sqlite = sqlite
     this.clock = clock
     this.processes = processes
   }
@@ -257,7 +259,7 @@ export class Db {
     return statement.all(...values) as unknown as unknown[][]
   }
 
-  #statement(sql: string): StatementSync {
+  #statement(sql: string): Statement {
     const known = this.#statements.get(sql)
     if (known) return known
     const statement = this.connection.prepare(sql)

@@ -59,8 +59,14 @@ export function examine(path: string, diskReserve: number, order: boolean): Find
 export function openToRead(path: string): DatabaseSync {
   mustExist(path)
   mustBeFile(path)
-  refuseStrangeWal(path, inspectWal(path)?.mark ?? null)
-  return new DatabaseSync(path, { readOnly: true, timeout: 10_000 })
+  const db = new DatabaseSync(path, { readOnly: true, timeout: 10_000 }) // reads nothing yet
+  try {
+    refuseStrangeWal(path, inspectWal(path)?.mark ?? null)
+    return db
+  } catch (error) {
+    db.close()
+    throw error
+  }
 }
 
 function mustExist(path: string): { size: number } {

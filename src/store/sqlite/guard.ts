@@ -4,6 +4,7 @@ import { descriptorsOf, otherCopyCame, otherLibraries, type Readable, readable }
 import type { Db } from './db.ts'
 import { Cut, Overwritten } from './overwritten.ts'
 import { platform } from './platform.ts'
+import { nodeSqlite, type Sqlite } from './sqlite.ts'
 
 /** What may happen to an open file from outside that SQLite itself does not notice. */
 export interface Guard {
@@ -33,6 +34,7 @@ export const noGuard: Guard = {
 /** Guards the file at `path`, which is no link. Where the system does not tell, it takes the file to be sound. */
 export class FileGuard implements Guard {
   readonly #path: string
+  readonly #sqlite: Sqlite
   readonly #overwritten = new Overwritten()
   readonly #cut = new Cut()
   #descriptors: Readable | null = null
@@ -42,14 +44,15 @@ export class FileGuard implements Guard {
   #listed = false
   alert = false
 
-  constructor(path: string) {
+  constructor(path: string, sqlite = nodeSqlite) {
     this.#path = path
+    this.#sqlite = sqlite
   }
 
   copyCame(): GopherQueueError | null {
     return ifItTells(null, () => {
-      this.alert = otherLibraries().length > 0
-      return this.alert ? otherCopyCame(this.#path) : null
+      this.alert = this.#sqlite.driver !== null || otherLibraries().length > 0 // beside a driver there is Node's own
+      return this.alert ? otherCopyCame(this.#path, this.#sqlite) : null
     })
   }
 

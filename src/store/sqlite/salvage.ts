@@ -1,6 +1,6 @@
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import type { DatabaseSync, SQLInputValue } from 'node:sqlite'
+import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { idempotencyWindow } from '../../model/job.ts'
@@ -10,6 +10,7 @@ import { newestNumber } from './audit.ts'
 import { backup, targetOf } from './backup.ts'
 import { connect, isDamage, isSqlite, isStorageFault, storageError } from './connection.ts'
 import { first, foldedCopy, mendContents, type Row } from './damaged.ts'
+import { Db } from './db.ts'
 import { systemProcesses } from './processes.ts'
 import { mostEntries } from './tokens.ts'
 
@@ -43,7 +44,8 @@ export function salvage(path: string, into: string, clock: Clock): Salvage {
   const work = mkdtempSync(`${target}-salvage-`)
   try {
     const [copy, fresh] = [join(work, 'damaged'), join(work, 'fresh')]
-    const { connection } = connect(fresh, clock)
+    const connection = new DatabaseSync(fresh)
+    connect(fresh, clock, () => new Db(connection, clock))
     const damage = foldedCopy(path, copy)
     const report: Salvage = { saved: {}, lostJobs: [], unreadable: [], lostRows: [], refused: [], damage }
     if (mendContents(copy, connection, damage)) new Transfer(connection, copy, report).all()

@@ -2,10 +2,15 @@ import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_
 import { systemClock } from '../../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { Engine } from './commit.ts'
+import { connect } from './connection.ts'
+import { Db } from './db.ts'
 import { noDisk, systemDisk } from './disk.ts'
+import { loadDriver } from './driver.ts'
 import { Load, weightOf } from './group.ts'
 import { FileGuard, noGuard } from './guard.ts'
+import { systemProcesses } from './processes.ts'
 import type { Reply, Request } from './request.ts'
+import { nodeSqlite } from './sqlite.ts'
 import { type FromThread, KnownLists, packError, packReplies, type Requests, unpackRequests } from './wire.ts'
 
 // The storage thread: everything that can wait for the disk happens here, so that the app's thread never does.
@@ -24,8 +29,10 @@ export interface ThreadData {
   /** Bytes of free space under which submissions are refused; a quarter of it is set aside as a file. */
   diskReserve: number
   tends: boolean
+  /** The URL of the app's better-sqlite3; null: node:sqlite. */
+  driver: string | null
 }
-const { path, port, diskReserve, tends } = workerData as ThreadData
+const { path, port, diskReserve, tends, driver } = workerData as ThreadData
 
 const tell = (message: FromThread): void => port.postMessage(message)
 
@@ -94,16 +101,20 @@ function serve(engine: Engine): void {
   arm()
 }
 
-try {
+async function start(): Promise<void> {
+  const sqlite = driver === null ? nodeSqlite : await loadDriver(driver)
   const disk = path === ':memory:' ? noDisk : systemDisk(path, Math.floor(diskReserve / 4))
-  const guard = path === ':memory:' ? noGuard : new FileGuard(path)
-  const engine = new Engine(path, systemClock, { disk, guard, diskReserve, tends, asksApp: true })
+  const guard = path === ':memory:' ? noGuard : new FileGuard(path, sqlite)
+  const open = () => connect(path, systemClock, () => new Db(path, systemClock, systemProcesses, sqlite), sqlite)
+  const engine = new Engine(path, systemClock, { disk, guard, diskReserve, open, tends, asksApp: true })
   tell({ opened: true })
   serve(engine)
-} catch (error) {
+}
+
+start().catch((error) => {
   const failure = isQueueError(error)
     ? error
     : new GopherQueueError('STORAGE_UNAVAILABLE', String(error), { cause: error })
   tell({ failed: packError(failure) })
   port.close()
-}
+})

@@ -6,8 +6,10 @@ import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submissi
 import { threadMissing } from './bundled.ts'
 import { refuseOtherCopies } from './copies.ts'
 import { realFile } from './disk.ts'
+import { loadDriver } from './driver.ts'
 import { succeeded } from './receipts.ts'
 import type { Request } from './request.ts'
+import { nodeSqlite, type Sqlite } from './sqlite.ts'
 import type { ThreadData } from './storage-thread.ts'
 import { submitIn } from './transaction.ts'
 import { type Answer, type FromThread, Lists, packRequests, type Requests, unpackError, unpackLeased } from './wire.ts'
@@ -25,9 +27,18 @@ interface Caller {
   bytes: number
 }
 
+interface SqliteOptions {
+  /** Bytes. */
+  diskReserve?: number
+  tends?: boolean
+  /** URL or absolute path of the app's better-sqlite3; default: node:sqlite. */
+  driver?: string
+}
+
 /** The SQLite store's face on the app's thread: gathers what one turn of the event loop asks for into one message. */
 export class SqliteStore implements Store {
   readonly #path: string
+  readonly #sqlite: Sqlite
   readonly #port: MessagePort
   readonly #thread: Thread
   readonly #callers = new Map<number, Caller>()
@@ -43,8 +54,9 @@ export class SqliteStore implements Store {
   /** Ends `close` while the thread lives on, for what it must keep open. */
   #left: (() => void) | undefined
 
-  private constructor(path: string, port: MessagePort, thread: Thread) {
+  private constructor(path: string, sqlite: Sqlite, port: MessagePort, thread: Thread) {
     this.#path = path
+    this.#sqlite = sqlite
     this.#port = port
     this.#thread = thread
     port.on('message', (message: FromThread) => {
@@ -69,16 +81,17 @@ export class SqliteStore implements Store {
   /** Opens the file, creating it if its folder exists. Recovery from a crash is part of it. */
   static async open(
     path: string,
-    { diskReserve = 64 * 1024 * 1024, tends = false }: { diskReserve?: number; tends?: boolean } = {},
+    { diskReserve = 64 * 1024 * 1024, tends = false, driver }: SqliteOptions = {},
   ): Promise<SqliteStore> {
+    const sqlite = driver === undefined ? nodeSqlite : await loadDriver(driver)
     const { port1, port2 } = new MessageChannel()
     const full = path === ':memory:' ? path : realFile(path)
     try {
-      if (full !== ':memory:') refuseOtherCopies(full)
+      if (full !== ':memory:') refuseOtherCopies(full, sqlite)
     } catch (error) {
       throw notOpened(path, error)
     }
-    const thread = start({ path: full, port: port2, diskReserve, tends })
+    const thread = start({ path: full, port: port2, diskReserve, tends, driver: sqlite.driver })
     const opened = await new Promise<FromThread>((ok, no) => {
       port1.once('message', ok)
       thread.once('error', no)
@@ -96,7 +109,7 @@ export class SqliteStore implements Store {
       await thread.terminate()
       throw unpackError(opened.failed)
     }
-    return new SqliteStore(full, port1, thread)
+    return new SqliteStore(full, sqlite, port1, thread)
   }
 
   call<K extends Operation>(
@@ -137,7 +150,7 @@ export class SqliteStore implements Store {
     if (this.#closing) throw closed()
     const { works, causes } = this.health
     if (!works.submit) throw new GopherQueueError(causes.at(-1)!.code as ErrorCode, causes.at(-1)!.message)
-    return submitIn(connection, this.#path, systemClock, submission)
+    return submitIn(connection, { path: this.#path, sqlite: this.#sqlite, clock: systemClock }, submission)
   }
 
   onEvent(listener: (event: StoreEvent) => void): void {

@@ -36,8 +36,8 @@ export interface WalState {
   commits: number
   /** The first invalid frame (0: the header), if `cutOff` sound transactions that cannot be a torn tail stand after it. */
   damage: { frame: number; cutOff: number } | null
-  /** The number of the file that it belongs to, if it has that page. */
-  mark: number | null
+  /** The number of the file that it belongs to, and the page that has it; null if it has no such page. */
+  mark: { number: number; page: number } | null
 }
 
 /** What SQLite would make of the WAL of a database; null when there is none. `sync`: also brings it to disk. */
@@ -108,16 +108,17 @@ function openWal(database: string, flags: string): number | null {
 function look(file: number): WalState & { header: Buffer; end: number } {
   const { size: bytes } = fstatSync(file)
   const start = read(file, headerBytes)
-  const state = { bytes, frames: 0, commits: 0, damage: null, mark: null as number | null, header: start, end: 0 }
+  const state = { bytes, frames: 0, commits: 0, damage: null, mark: null as WalState['mark'], header: start, end: 0 }
   if (bytes <= headerBytes) return state
   const header = readHeader(file)
   // It is synced before any frame is written, and lies within one sector: no power cut leaves frames without it.
   let bad = header.sound ? null : 0
   let run = 0
   let cutOff = 0
-  for (const { number, sound, pages, content } of frames(file, header)) {
+  for (const { number, page, sound, pages, content } of frames(file, header)) {
     if (bad === null && sound) {
-      state.mark = numberIn(content, 'gq_file') ?? state.mark
+      const mark = numberIn(content, 'gq_file')
+      if (mark !== null) state.mark = { number: mark, page }
       if (pages > 0) state.frames = state.end = number
       if (pages > 0) state.commits++
       continue
