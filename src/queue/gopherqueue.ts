@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events'
 import type { DatabaseSync } from 'node:sqlite'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { CustomBackoff } from '../model/backoff.ts'
-import { type Clock, systemClock } from '../model/clock.ts'
+import { afterThis, type Clock, systemClock } from '../model/clock.ts'
 import { invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
 import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts'
@@ -293,7 +293,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     this.#context(() => {
       if (events.hasSubscribers) events.publish({ queue: this, event, args })
       if (this.listenerCount(event) > 0)
-        process.nextTick(() => (this.emit as (name: string, ...args: unknown[]) => boolean).call(this, event, ...args))
+        afterThis(() => (this.emit as (name: string, ...args: unknown[]) => boolean).call(this, event, ...args))
       else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))
     })
   }

@@ -1,7 +1,7 @@
 import { extname } from 'node:path'
 import { getHeapStatistics } from 'node:v8'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
-import { systemClock } from '../../model/clock.ts'
+import { inNextTurn, systemClock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission, Submitted } from '../store.ts'
 import { refuseOtherCopies } from './copies.ts'
@@ -170,7 +170,7 @@ export class SqliteStore implements Store {
 
   #post(request: Request): void {
     const waiting = this.#outbox.push(request)
-    if (waiting === 1) setImmediate(() => this.#flush())
+    if (waiting === 1) inNextTurn(() => this.#flush())
     else if (waiting === mostPerMessage) this.#flush() // let the storage thread start while this turn goes on
   }
 
