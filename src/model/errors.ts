@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'PAYLOAD_TOO_LARGE' // payload over 1 MiB, or a bulk over its limits
   | 'RESULT_TOO_LARGE' // a result over 1 MiB, reported over HTTP
   | 'INVALID_RESULT' // a warning: the job succeeded, and what its handler returned could not be kept
+  | 'POLICY_DIFFERS' // a warning: the job was submitted with another policy than its worker's definition has
   | 'IDEMPOTENCY_CONFLICT' // same key, another payload
   | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs
   | 'OVERLOADED' // too many operations wait in this process's memory
