@@ -1,3 +1,7 @@
+import { performance } from 'node:perf_hooks'
+import { nextTick } from 'node:process'
+import { clearInterval, clearTimeout, setImmediate, setInterval, setTimeout } from 'node:timers'
+
 /** Unix milliseconds. */
 export type Instant = number
 
@@ -22,6 +26,23 @@ export interface Clock {
   timer(ms: number, callback: () => void): () => void
 }
 
+// The fake timers of test runners (jest, vitest, sinon) replace the globals, now or before this file is loaded: a queue in such a
+// test would wait for ever, as its storage thread lives in real time.
+const { now } = Date
+const monotonic = performance.now.bind(performance)
+
+/** In the next turn of the event loop, after what has arrived. Real also under the fake timers of a test. */
+export const inNextTurn = (callback: () => void): void => void setImmediate(callback)
+
+/** When what runs now has returned. Real also under the fake timers of a test. */
+export const afterThis = (callback: () => void): void => nextTick(callback)
+
+/** Calls `callback` every `ms`; returns a function that ends it. Real also under the fake timers of a test. */
+export function every(ms: number, callback: () => void): () => void {
+  const handle = setInterval(callback, ms)
+  return () => clearInterval(handle)
+}
+
 const longestTimer = 2 ** 31 - 1 // setTimeout fires at once for anything longer
 
 /** How often the process looks whether it stood still, and how late such a look is when it did, in ms. */
@@ -34,21 +55,21 @@ class Gaps {
   #askedAt = 0
 
   total(): number {
-    this.#askedAt = performance.now()
+    this.#askedAt = monotonic()
     if (this.#expectedAt === Number.POSITIVE_INFINITY) this.#arm()
     return this.#total + this.#late()
   }
 
   #late(): number {
-    const late = performance.now() - this.#expectedAt
+    const late = monotonic() - this.#expectedAt
     return late > lookEvery ? late : 0
   }
 
   #arm(): void {
-    this.#expectedAt = performance.now() + lookEvery
+    this.#expectedAt = monotonic() + lookEvery
     setTimeout(() => {
       this.#total += this.#late()
-      if (performance.now() - this.#askedAt < forgetAfter) this.#arm()
+      if (monotonic() - this.#askedAt < forgetAfter) this.#arm()
       else this.#expectedAt = Number.POSITIVE_INFINITY
     }, lookEvery).unref()
   }
@@ -60,8 +81,8 @@ const forgetAfter = 86_400_000
 const gaps = new Gaps()
 
 export const systemClock: Clock = {
-  now: () => Date.now(),
-  monotonic: () => performance.now(),
+  now: () => now(),
+  monotonic: () => monotonic(),
   stoodStill: () => gaps.total(),
   timer(ms, callback) {
     let handle: NodeJS.Timeout

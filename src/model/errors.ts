@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'RESULT_TOO_LARGE' // a result over 1 MiB, reported over HTTP
   | 'INVALID_RESULT' // a warning: the job succeeded, and what its handler returned could not be kept
   | 'THREAD_GONE' // a warning: a handler's thread died in which other jobs had run before; its job goes back, uncharged
+  | 'POLICY_DIFFERS' // a warning: the job was submitted with another policy than its worker's definition has
   | 'IDEMPOTENCY_CONFLICT' // same key, another payload
   | 'KEY_TAKEN' // a job that has not ended holds the unique key
   | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs

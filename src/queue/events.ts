@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { EventEmitter } from 'node:events'
+import { afterThis } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import type { JobError } from '../model/job.ts'
 import type { Fate, Source, StoreEvent, StoreHealth } from '../store/store.ts'
@@ -49,9 +50,7 @@ export function emitterOf(queue: EventEmitter<QueueEvents>): Emit {
     context(() => {
       if (events.hasSubscribers) events.publish({ queue, event, args })
       if (queue.listenerCount(event) > 0)
-        process.nextTick(() =>
-          (queue.emit as (name: string, ...args: unknown[]) => boolean).call(queue, event, ...args),
-        )
+        afterThis(() => (queue.emit as (name: string, ...args: unknown[]) => boolean).call(queue, event, ...args))
       else if (event === 'warning') process.emitWarning(args[0] instanceof Error ? args[0] : String(args[0]))
     })
 }

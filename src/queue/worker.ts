@@ -5,6 +5,7 @@ import { checkNames } from '../model/names.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
 import { Attempt, type Surroundings } from './attempt.ts'
 import type { Definition } from './definition.ts'
+import { Differences } from './differences.ts'
 import type { Emit } from './events.ts'
 import { describe } from './evidence.ts'
 import { type StopOptions, sourcesOf, type WorkOptions, workSettings } from './options.ts'
@@ -12,8 +13,7 @@ import { Overdue } from './overdue.ts'
 import { inTime, Reports } from './reports.ts'
 import type { Outcome } from './result.ts'
 
-/** How long storage may take to hear a worker's last word, in ms. */
-const lastWord = 10_000
+const lastWord = 10_000 // ms that storage may take to hear it
 
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
 export class Worker {
@@ -41,6 +41,7 @@ export class Worker {
   readonly #running = new Set<Attempt>()
   readonly #overdue: Overdue
   readonly #reports: Reports
+  readonly #differences: Differences
   #onIdle: (() => void) | undefined
   #stopped: Promise<void> | undefined
   #hurried = false
@@ -69,6 +70,7 @@ export class Worker {
     this.#around = around
     this.#emit = emit
     this.#reports = new Reports(emit)
+    this.#differences = new Differences((warning) => emit('warning', warning))
     this.#overdue = new Overdue(around.clock, () => {
       if (!this.#stopping) this.#ask()
     })
@@ -186,7 +188,9 @@ export class Worker {
     }
     let attempt: Attempt
     try {
-      attempt = new Attempt(leased, this.#definitions.get(leased.type)!, this.#around)
+      const definition = this.#definitions.get(leased.type)!
+      this.#differences.look(leased, definition)
+      attempt = new Attempt(leased, definition, this.#around)
     } catch (fault) {
       // The file holds a payload that is no JSON: it was damaged, or written past the checks.
       this.#reports.send(

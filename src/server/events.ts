@@ -1,3 +1,4 @@
+import { every } from '../model/clock.ts'
 import type { Drain } from './drain.ts'
 import type { Exchange } from './http.ts'
 import type { Hub, Told } from './hub.ts'
@@ -20,12 +21,12 @@ export function events(hub: Hub, drain: Drain) {
     raw.write(': welcome\n\n')
     const { complete, stop } = hub.listen(last === undefined ? null : Number(last), write)
     if (!complete) raw.write('event: missed\ndata: {}\n\n')
-    const beat = setInterval(() => raw.write(': beat\n\n'), 15_000)
+    const stopBeat = every(15_000, () => raw.write(': beat\n\n'))
     const end = () => raw.end()
     drain.ends.add(end)
     raw.once('close', () => {
       stop()
-      clearInterval(beat)
+      stopBeat()
       drain.ends.delete(end)
     })
   }

@@ -215,3 +215,25 @@ test('a definition takes the place of another where asked, while attempts that r
   assert.equal(await task.wait(last.id), 'new')
   assert.equal((await queue.job(last.id))?.maxAttempts, 5)
 })
+
+test('a worker tells once of a policy that is not the one a job was submitted with, which counts', async () => {
+  const { queue: web, store } = virtualQueue()
+  await using working = new GopherQueue(store, store.clock)
+  const submitted = web.define('t', { maxAttempts: 3, backoff: { kind: 'constant', delay: '1s' } })
+  const [first, second] = await submitted.submitMany([1, 2])
+  const told: string[] = []
+  working.on('warning', (warning) => told.push(String((warning as Error).message)))
+  const seen: number[] = []
+  const task = working.define('t', { maxAttempts: 5 }, ({ maxAttempts }) => seen.push(maxAttempts))
+  working.work({ concurrency: 1 })
+  for (const { id } of [first!, second!]) await task.wait(id)
+  await task.wait((await task.submit(3)).id) // its own policy
+  await new Promise(setImmediate) // listeners are called in a tick of their own
+  assert.deepEqual(seen, [3, 3, 5])
+  assert.equal(told.length, 2, told.join('\n'))
+  assert.match(
+    told[0]!,
+    /^Job 1 of type 't' was submitted with maxAttempts 3, and this worker's definition says 5: what was submitted counts/,
+  )
+  assert.match(told[1]!, /^Job 1 .* backoff \{"kind":"constant"/)
+})

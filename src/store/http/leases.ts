@@ -1,4 +1,4 @@
-import type { Clock } from '../../model/clock.ts'
+import { type Clock, inNextTurn } from '../../model/clock.ts'
 import { overdueFor } from '../../model/company.ts'
 import { isQueueError } from '../../model/errors.ts'
 import { priorities } from '../../model/job.ts'
@@ -85,7 +85,7 @@ export class RemoteLeases {
    * network that is always so slow would keep all handlers from starting.
    */
   async hold(answer: GivenJob[], askedAt: number): Promise<LeasedJob[]> {
-    if (answer.length > 0) setImmediate(() => this.#confirm())
+    if (answer.length > 0) inNextTurn(() => this.#confirm())
     const jobs = answer.map((job) => this.#hold(job))
     const passed = this.#clock.monotonic() - askedAt
     if (!jobs.some(({ visibilityTimeout }) => passed > visibilityTimeout / 3)) return jobs

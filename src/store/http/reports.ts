@@ -1,4 +1,4 @@
-import type { Clock } from '../../model/clock.ts'
+import { type Clock, inNextTurn } from '../../model/clock.ts'
 import type { GopherQueueError } from '../../model/errors.ts'
 import type { Patience } from '../row.ts'
 import type { Report } from './calls.ts'
@@ -37,7 +37,7 @@ export class Reports {
   }
 
   #enqueue(report: Pending): void {
-    if (this.#pending.push(report) === 1) setImmediate(() => this.send())
+    if (this.#pending.push(report) === 1) inNextTurn(() => this.send())
   }
 
   /** Sends at once what waits for the end of the turn. */

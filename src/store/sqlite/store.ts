@@ -1,6 +1,6 @@
 import { getHeapStatistics } from 'node:v8'
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker as Thread } from 'node:worker_threads'
-import { systemClock } from '../../model/clock.ts'
+import { inNextTurn, systemClock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError, isQueueError } from '../../model/errors.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission, Submitted } from '../store.ts'
 import { threadMissing } from './bundled.ts'
@@ -185,7 +185,7 @@ export class SqliteStore implements Store {
 
   #post(request: Request): void {
     const waiting = this.#outbox.push(request)
-    if (waiting === 1) setImmediate(() => this.#flush())
+    if (waiting === 1) inNextTurn(() => this.#flush())
     else if (waiting === mostPerMessage) this.#flush() // let the storage thread start while this turn goes on
   }
 
