@@ -25,10 +25,7 @@ const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 /** What the source reads from its folder, or starts by its own path, stands in the binary elsewhere. */
 const edits: Record<string, [find: string, replace: string][]> = {
   'src/store/sqlite/store.ts': [
-    [
-      `new URL('./storage-thread.ts', import.meta.url)`,
-      `require('node:sea').getAsset('thread', 'utf8')`,
-    ],
+    [`new URL('./storage-thread.ts', import.meta.url)`, `require('node:sea').getAsset('thread', 'utf8')`],
     [`name: 'gopherqueue',`, `name: 'gopherqueue', eval: true,`],
   ],
   'src/cli/program.ts': [
