@@ -21,7 +21,7 @@ const tool = (name: string, ...args: string[]) =>
   execFileSync(process.execPath, [join(project, 'node_modules', name), ...args], { cwd: project, stdio: 'pipe' })
 write('app.mjs', workingApp('esm'))
 const refused =
-  /^GopherQueueError STORAGE_UNAVAILABLE The storage thread could not start .*docs\/bundlers\.md shows each\.\n$/
+  /^GopherQueueError STORAGE_UNAVAILABLE The storage thread could not start .*docs\/bundlers\.md shows each\.\n/
 const works = /^hello gopher\n$/
 
 test('tsup', () => {
