@@ -223,7 +223,7 @@ function orphaned(path: string): void {
   const engine = engineOfGone(path, { ...systemClock, now: () => Date.now() - 60_000 })
   let seq = 0
   const ask = (operation: string, input: unknown) => engine.execute([{ seq: ++seq, operation, input } as never])
-  const spec = { queue: 'default', type: 'a', priority: 2, backoff: null, runAt: null, delay: 0, deadline: null, deadlineIn: null, idempotencyWindow: 1, concurrencyKey: null, onTimeout: 'retry', visibilityTimeout: 30_000, maxAttempts: 12, timeout: 900_000 } // biome-ignore format: long
+  const spec = { queue: 'default', type: 'a', priority: 2, backoff: null, runAt: null, delay: 0, deadline: null, deadlineIn: null, idempotencyWindow: 1, uniqueKey: null, concurrencyKey: null, onTimeout: 'retry', visibilityTimeout: 30_000, maxAttempts: 12, timeout: 900_000 } // biome-ignore format: long
   for (const own of [{}, { maxAttempts: 1 }, { timeout: 100 }, { timeout: 100, onTimeout: 'dead' }, { maxAttempts: 2 }])
     ask('submit', { specs: { ...spec, ...own }, payloads: ['1'], keys: null })
   ask('register', { name: 'w', sources: [], slots: 9 })

@@ -20,7 +20,7 @@ const ways: {
   path: string
   label: [x: number, y: number, anchor?: 'end' | 'middle']
 }[] = [
-  { from: ['scheduled'], events: ['due'], path: 'M290,112 V186', label: [298, 154] },
+  { from: ['scheduled'], events: ['due', 'runNow'], path: 'M290,112 V186', label: [298, 146] },
   {
     from: ['scheduled', 'ready'],
     events: ['cancel'],
@@ -35,7 +35,12 @@ const ways: {
   },
   { from: ['ready'], events: ['lease'], path: 'M290,232 V336', label: [298, 300] },
   { from: ['running'], events: ['release', 'reclaim'], path: 'M335,338 C360,310 360,262 337,234', label: [361, 290] },
-  { from: ['running'], events: ['retryLater'], path: 'M350,350 C510,330 510,110 352,90', label: [477, 220] },
+  {
+    from: ['running'],
+    events: ['retryLater', 'postpone'],
+    path: 'M350,350 C510,330 510,110 352,90',
+    label: [477, 212],
+  },
   { from: ['running'], events: ['requestCancel'], path: 'M350,362 C412,352 412,396 349,374', label: [402, 380] },
   { from: ['running'], events: ['abort'], path: 'M244,382 L162,491', label: [176, 452, 'end'] },
   { from: ['running'], events: ['giveUp'], path: 'M290,382 V491', label: [298, 444] },

@@ -22,6 +22,7 @@ export function optionsOf(spec: JobSpec) {
     ...(spec.deadline !== null && { deadline: spec.deadline }),
     ...(spec.deadlineIn !== null && { deadline: `${spec.deadlineIn}ms` }),
     idempotencyWindow: spec.idempotencyWindow,
+    ...(spec.uniqueKey !== null && { uniqueKey: spec.uniqueKey }),
     ...(spec.concurrencyKey !== null && { concurrencyKey: spec.concurrencyKey }),
   }
 }
