@@ -1,5 +1,5 @@
 import { GopherQueueError, isQueueError } from '../model/errors.ts'
-import type { Input, JobFilter, Store } from '../store/store.ts'
+import type { JobFilter, Store } from '../store/store.ts'
 import { checkFilter } from './options.ts'
 
 /** Which jobs an operator means: those that fit all that is given; `{}` means all of the queue. */
@@ -9,7 +9,11 @@ export type JobsFilter = Omit<JobFilter, 'order' | 'limit' | 'cursor'>
  * An event for each job of a filter that it fits, from the newest job on, so that what is submitted meanwhile is none of
  * them: in steps of some milliseconds, each a transaction. Answers how many were changed.
  */
-export async function changeAll(store: Store, event: Input<'many'>['event'], filter: JobsFilter): Promise<number> {
+export async function changeAll(
+  store: Store,
+  event: 'cancel' | 'retry' | 'runNow' | 'remove',
+  filter: JobsFilter,
+): Promise<number> {
   checkFilter(filter, ['order', 'limit', 'cursor'])
   let changed = 0
   for (let cursor: number | null | undefined; cursor !== null; ) {
