@@ -111,6 +111,8 @@ export class SimulatedProcess {
   readonly #machine: Machine
   #engine: Engine | undefined
   #db: FaultyDb | undefined
+  /** All that it has opened: one that dies while it reconnects holds two. */
+  readonly #opened: FaultyDb[] = []
   #isPlanned = false
   #lookedAt = 0
   #inCallFor = 0
@@ -176,6 +178,7 @@ export class SimulatedProcess {
         open: (at, time) => {
           const known = this.#db ? undefined : kept?.get(this.pid)?.reuse(this.faults, watch)
           this.#db = known ?? (connect(at, time, create) as FaultyDb)
+          this.#opened.push(this.#db)
           kept?.set(this.pid, this.#db)
           return this.#db
         },
@@ -318,9 +321,9 @@ export class SimulatedProcess {
     this.faults.dead = true
     this.life.isAlive = false
     this.life.diedAt = Math.min(this.life.diedAt, this.#machine.clock.monotonic())
-    if (!this.#db?.connection.isOpen) return
-    if (!this.inCall && !this.#machine.kept) this.#db.connection.close()
-    else if (this.#db.connection.isTransaction) this.#db.connection.exec('ROLLBACK') // closed when its call returns
+    const open = this.#opened.map(({ connection }) => connection).filter(({ isOpen }) => isOpen)
+    if (!this.inCall && !this.#machine.kept) for (const connection of open) connection.close()
+    else for (const one of open) if (one.isTransaction) one.exec('ROLLBACK') // closed when its call returns
   }
 
   /** SIGKILL, at this moment. */
