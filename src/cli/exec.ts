@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer'
-import { spawn } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import type { Duplex } from 'node:stream'
 import { systemClock } from '../model/clock.ts'
 import { PermanentError, TemporaryError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
@@ -13,8 +14,25 @@ const killAfter = 5000
 const tailBytes = limits.stackBytes - 64 // with what stands before it, as much as the history keeps
 
 /**
+ * Runs $1 beside a guard, which reads a pipe that the worker holds open: when the worker is killed, the pipe ends, and the guard
+ * kills the group. Else the command would go on beside the job's next attempt. A line in the pipe dismisses it.
+ */
+const guarded = `{ trap '' TERM INT HUP; read -r line || kill -9 -$$; } <&3 >/dev/null 2>&1 & exec sh -c "$1" 3<&-`
+
+function start(command: string, variables: Record<string, string>) {
+  const options = { detached: true, env: { ...process.env, ...variables } }
+  if (!platform.hasGroups) return spawn(command, { ...options, shell: true })
+  const stdio = ['pipe', 'pipe', 'pipe', 'pipe'] as const
+  const child = spawn('sh', ['-c', guarded, 'sh', command], { ...options, stdio: [...stdio] })
+  const guard = child.stdio[3] as Duplex
+  guard.on('error', () => undefined).resume() // it may be gone with its group
+  child.once('exit', () => guard.end('\n'))
+  return child as ChildProcessWithoutNullStreams
+}
+
+/**
  * Runs a shell command for a job in a process group of its own, and returns when all of it is over; stdout is the result.
- * When `signal` fires the group gets SIGTERM, and after 5 s SIGKILL.
+ * When `signal` fires the group gets SIGTERM, and after 5 s SIGKILL. It dies with the worker, but on Windows, and what leaves the group.
  */
 export async function runCommand(command: string, job: ActiveJob, signal: AbortSignal): Promise<unknown> {
   signal.throwIfAborted()
@@ -23,7 +41,7 @@ export async function runCommand(command: string, job: ActiveJob, signal: AbortS
     GOPHERQUEUE_ATTEMPT: `${job.attempt}`,
     GOPHERQUEUE_TYPE: job.type,
   }
-  const child = spawn(command, { shell: true, detached: true, env: { ...process.env, ...variables } })
+  const child = start(command, variables)
   const output: Buffer[] = []
   let outputBytes = 0
   let tail = Buffer.alloc(0)

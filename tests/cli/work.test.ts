@@ -26,6 +26,18 @@ describe('work', { concurrency: 3 }, () => {
     assert.deepEqual((await queue.job(id))!.attemptsLeft, 12)
   })
 
+  test('a command does not outlive a worker that is killed, nor what it has started', async (t) => {
+    const bench = new Bench(t)
+    const queue = await bench.open()
+    const command = `trap '' TERM; sleep 1000 & echo > started; sleep 1000; echo never`
+    const worker = bench.start('work', 'job', '--exec', command)
+    await queue.submit('job', 1)
+    await bench.appears('started')
+    worker.child.kill('SIGKILL')
+    await worker.ended
+    while (bench.processes().length > 0) await new Promise((resolve) => setTimeout(resolve, 10))
+  })
+
   test('a command gets its payload and its variables; stdout is the result', async (t) => {
     const bench = new Bench(t)
     const queue = await bench.open()

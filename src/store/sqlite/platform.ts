@@ -40,6 +40,8 @@ export interface Platform {
   isMountPoint(file: string): boolean
   /** fsync of a file that was written, or of a folder in which a name has changed. */
   sync(path: string): void
+  /** Processes are in groups, and a shell is POSIX's. */
+  hasGroups: boolean
   /** Sends a signal to a process and its descendants that stayed in its group. Nothing happens when none is left. */
   signalGroup(leader: number, signal: NodeJS.Signals): void
 }
@@ -61,6 +63,7 @@ export function portable(isWindows: boolean, isMac: boolean): Platform {
     isMountPoint: () => false,
     filesystem: (folder) => ({ name: `type ${statfsSync(folder).type}`, isNetwork: false }),
     sync: isWindows ? () => undefined : sync,
+    hasGroups: !isWindows,
     signalGroup: (leader, signal) => send(isWindows ? leader : -leader, signal),
   }
 }
@@ -104,6 +107,7 @@ export const linux: Platform = {
     return { name, isNetwork: false, ...(doubt && { doubt }) }
   },
   sync,
+  hasGroups: true,
   signalGroup: (leader, signal) => send(-leader, signal),
 }
 
