@@ -41,7 +41,10 @@ test('the documentation in a browser: no page is wider than a telephone, its men
     const plain = await context.newPage()
     await plain.goto(`${url}/docs`)
     await plain.getByRole('button', { name: 'Contents' }).click()
-    await plain.getByRole('link', { name: 'When something fails' }).click()
+    await plain
+      .getByRole('navigation', { name: 'Contents' })
+      .getByRole('link', { name: 'When something fails' })
+      .click()
     await plain.getByRole('heading', { name: 'When something fails' }).waitFor()
   } finally {
     await browser.close()
