@@ -37,7 +37,7 @@ export const limits = {
 
 /**
  * What a job's policy can be, set in `define` for all jobs of a type and overridden in `submit` for one. That of the program which
- * submits counts, and is stored with the job; a worker whose definition says otherwise tells it once, as a `warning` (POLICY_DIFFERS).
+ * submits counts, and is stored with the job; a worker whose definition states another one tells it once, as a `warning` (POLICY_DIFFERS).
  */
 export interface Policy {
   /** Named line of jobs. Default 'default'. */

@@ -5,7 +5,10 @@ import type { Definition } from './definition.ts'
 
 const compared = ['maxAttempts', 'timeout', 'visibilityTimeout'] as const
 
-/** Tells once of a type and an option that a job was submitted with another policy than the worker's own definition has. */
+/**
+ * Tells once of a type and an option that a job was submitted with another policy than the worker's own definition states. What
+ * that leaves to the defaults says nothing: programs that submit may overrule it as they like.
+ */
 export class Differences {
   readonly #told = new Set<string>()
   readonly #warn: (warning: GopherQueueError) => void
@@ -16,9 +19,11 @@ export class Differences {
     this.#warn = warn
   }
 
-  look(job: LeasedJob, { spec }: Definition): void {
-    for (const option of compared) if (job[option] !== spec[option]) this.#tell(job, option, job[option], spec[option])
-    if (job.backoff === null ? spec.backoff === null : job.backoff === this.#same) return
+  look(job: LeasedJob, { policy, spec }: Definition): void {
+    for (const option of compared)
+      if (policy[option] !== undefined && job[option] !== spec[option])
+        this.#tell(job, option, job[option], spec[option])
+    if (policy.backoff === undefined || (job.backoff !== null && job.backoff === this.#same)) return
     const [stored, own] = [parseBackoff(job.backoff), spec.backoff ?? defaultBackoff].map((it) => JSON.stringify(it))
     if (stored === own) this.#same = job.backoff
     else this.#tell(job, 'backoff', stored, own)

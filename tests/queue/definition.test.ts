@@ -219,12 +219,13 @@ test('a definition takes the place of another where asked, while attempts that r
 test('a worker tells once of a policy that is not the one a job was submitted with, which counts', async () => {
   const { queue: web, store } = virtualQueue()
   await using working = new GopherQueue(store, store.clock)
-  const submitted = web.define('t', { maxAttempts: 3, backoff: { kind: 'constant', delay: '1s' } })
+  const submitted = web.define('t', { maxAttempts: 3, timeout: '1m', backoff: { kind: 'constant', delay: '1s' } })
   const [first, second] = await submitted.submitMany([1, 2])
   const told: string[] = []
   working.on('warning', (warning) => told.push(String((warning as Error).message)))
   const seen: number[] = []
-  const task = working.define('t', { maxAttempts: 5 }, ({ maxAttempts }) => seen.push(maxAttempts))
+  const stated = { maxAttempts: 5, backoff: { kind: 'constant', delay: '2s' } } as const // and no timeout: that is the submitter's
+  const task = working.define('t', stated, ({ maxAttempts }) => seen.push(maxAttempts))
   working.work({ concurrency: 1 })
   for (const { id } of [first!, second!]) await task.wait(id)
   await task.wait((await task.submit(3)).id) // its own policy
