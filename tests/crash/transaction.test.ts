@@ -29,7 +29,7 @@ for (const [name, options] of engines)
     for (let round = 0; round < rounds; round++) {
       const log = join(folder, `app-${round}.log`)
       const app = start(t, 'transaction.child.ts', { file, log, ...options } satisfies TransactionConfig)
-      await until('it stores', 20, () => existsSync(log) && readJournal(log).length > 4)
+      await until('it stores', 60, () => existsSync(log) && readJournal(log).length > 4)
       await pause(random() * 100)
       await app.kill()
       assert.equal(app.complaints, '')

@@ -9,8 +9,13 @@ const processes = 50
 test(`of ${processes} processes that submit with one unique key at once, one stores a job, and all get its id`, async (t) => {
   const file = join(folderFor(t), 'jobs.db')
   await (await GopherQueue.open(file)).close()
-  const children = Array.from({ length: processes }, () => start(t, 'unique.child.ts', { file }))
-  await until('all have the file open', 120, () => children.every(({ output }) => output === 'open\n'))
+  const children: ReturnType<typeof start>[] = []
+  // Two at a time: fifty that start at once leave no processor to the tests that run beside this one.
+  for (let i = 0; i < processes; i += 2) {
+    const pair = [0, 1].map(() => start(t, 'unique.child.ts', { file }))
+    children.push(...pair)
+    await until('a pair has the file open', 60, () => pair.every(({ output }) => output === 'open\n'))
+  }
   for (const child of children) child.tell('go')
   for (const child of children) assert.equal(await child.ended, 0, child.complaints)
   const told = children.map(({ output }) => JSON.parse(output.split('\n')[1]!) as { id: number; duplicate: boolean })
