@@ -2,7 +2,17 @@ import assert from 'node:assert/strict'
 import type { ErrorCode } from '../../src/model/errors.ts'
 import { type Job, type JobOptions, jobSpec } from '../../src/model/job.ts'
 import { type State, states } from '../../src/model/lifecycle.ts'
-import type { Failure, Fate, LeasedJob, LeaseRequest, Source, Store, StoreEvent } from '../../src/store/store.ts'
+import type {
+  Failure,
+  Fate,
+  Input,
+  JobFilter,
+  LeasedJob,
+  LeaseRequest,
+  Source,
+  Store,
+  StoreEvent,
+} from '../../src/store/store.ts'
 import type { VirtualClock } from '../../src/testing/clock.ts'
 
 /** Time as a test moves it: `advance` lets it pass and the store look at what is due, `clock.jump` sets the wall clock. */
@@ -148,6 +158,17 @@ export class Subject implements AsyncDisposable {
 
   fail(lease: LeasedJob, kind: Failure['kind'] = 'temporary', retryAfter: number | null = null): Promise<Fate> {
     return this.store.call('fail', { lease, kind, error: { name: 'Boom', message: 'no', stack: 'at x' }, retryAfter })
+  }
+
+  /** One page of `many`, whole: a step ends by the clock, so that a busy machine takes several for it. */
+  async many(event: Input<'many'>['event'], { limit = 100, cursor, ...filter }: JobFilter = {}) {
+    for (let changed = 0, from = cursor; ; ) {
+      const page = { ...filter, limit: limit - changed, ...(from !== undefined && { cursor: from }) }
+      const some = await this.store.call('many', { event, filter: page })
+      changed += some.changed
+      if (some.next === null || changed === limit) return { changed, next: some.next }
+      from = some.next
+    }
   }
 
   async job(id: number): Promise<Job> {

@@ -45,8 +45,8 @@ export function pick(
   const end = db.clock.monotonic() + bounds.lookMs
   const ids: number[] = []
   while (ids.length <= limit) {
-    const { last } = db.get<{ last: number | null }>(
-      `SELECT ${far}(id) AS last FROM (
+    const { last, looked } = db.get<{ last: number | null; looked: number }>(
+      `SELECT ${far}(id) AS last, COUNT(*) AS looked FROM (
          SELECT j.id FROM gq_jobs j WHERE j.id BETWEEN ?1 AND ?2 ${few} ORDER BY j.id ${direction} LIMIT ${size})`,
       ...[low, high],
     )!
@@ -62,6 +62,7 @@ export function pick(
     for (const row of rows) if (error === undefined || errorGroup(row.error ?? '') === error) ids.push(row.id)
     if (newest) high = last - 1
     else low = last + 1
+    if (looked < size) break
     if (ids.length <= limit && db.clock.monotonic() >= end) return { ids, next: last }
   }
   const page = ids.slice(0, limit)
@@ -89,8 +90,8 @@ type Dead = { id: number; queue: string; type: string; error: string; diedAt: nu
 export function deadLetters(db: Db, cursor: number | null): Output<'deadLetters'> {
   const groups = new Map<string, DeadGroup>()
   const end = db.clock.monotonic() + lookMs
-  let at: number | null = cursor ?? most
-  while (at !== null && db.clock.monotonic() < end) {
+  let at = cursor ?? (most as number | null)
+  do {
     const rows: Dead[] = db.all<Dead>(
       `SELECT j.id, j.queue, j.type, j.finished_at AS diedAt, IFNULL(${lastError}, j.reason) AS error FROM gq_jobs j
        WHERE j.id < ?1 AND j.state = 'dead' AND j.state IN ('dead', 'cancelled') ORDER BY j.id DESC LIMIT ${rowsAtOnce.dead}`,
@@ -103,6 +104,6 @@ export function deadLetters(db: Db, cursor: number | null): Output<'deadLetters'
       groups.set(key, { ...group, count: group.count + 1, oldest: id, lastAt: Math.max(group.lastAt, diedAt) })
     }
     at = rows.length === rowsAtOnce.dead ? rows.at(-1)!.id : null
-  }
+  } while (at !== null && db.clock.monotonic() < end)
   return { groups: [...groups.values()].sort((a, b) => b.count - a.count).slice(0, mostGroups), next: at }
 }
