@@ -251,6 +251,12 @@ export const mutants: Mutant[] = [
     tests: ['tests/store/remote.test.ts'],
   },
   {
+    name: 'set-clock-ends-attempt',
+    breaks: 'ends an attempt that a new server finds renewed beyond its end, as its wall clock was set forward',
+    edits: [[terms, 'THEN ${now} ELSE started_at END', 'THEN started_at ELSE started_at END']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
     name: 'workers-for-ever',
     breaks: 'lists workers on the network for ever',
     edits: [[reaper, 'seen_at <= ?1 - 3600000', 'seen_at < 0']],

@@ -264,3 +264,24 @@ test('a wall clock that is set right after a lease ends no attempt whose worker 
   }
   assert.equal(rig.row().state, 'running')
 })
+
+test('a server that begins after the wall clock was set forward ends no attempt whose worker renews, and ends it in time', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.worker()
+  rig.submit(1, { timeout: 60_000, maxAttempts: 1 })
+  const [job] = rig.lease(worker)
+  rig.clock.jump(3_600_000)
+  rig.pass(5000)
+  assert.equal(rig.code('heartbeat', leaseOf(job!)), 'taken') // by a server that saw the attempt begin
+  rig.restart()
+  for (let i = 0; i < 10; i++) {
+    rig.pass(5000)
+    assert.equal(rig.code('heartbeat', leaseOf(job!)), 'taken', `${i}`)
+  }
+  assert.equal(rig.row().state, 'running')
+  for (let i = 0; i < 10; i++) {
+    rig.pass(5000)
+    rig.code('heartbeat', leaseOf(job!))
+  }
+  assert.equal(rig.row().state, 'dead')
+})

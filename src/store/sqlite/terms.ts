@@ -39,6 +39,13 @@ type Lease = Pick<Watched, 'id' | 'token' | 'expiresAt' | 'overSince' | 'life'>
 const leastWatch = 1000
 
 /**
+ * SQL of when an attempt is over, its lease included, for a process that did not see it begin. A lease that was renewed
+ * beyond the attempt's end shows that the wall clock was set forward while it ran: then it has its whole time from `now`.
+ */
+const attemptOver = (now: string): string => `timeout + ${timeoutGrace} +
+  CASE WHEN lease_expires_at > started_at + timeout + ${2 * timeoutGrace} THEN ${now} ELSE started_at END`
+
+/**
  * How long leases last, on this process's monotonic clock: a wall clock that jumps must neither end a lease that is
  * renewed nor keep one that is not. A process renews the leases of its own workers and watches those of others. A lease
  * is taken in two steps: the process that finds it over writes `over_since` into its row; a process that finds it
@@ -90,8 +97,9 @@ export class Terms {
   look(db: Db, monotonic: number): boolean {
     const running = db.all<Lease & { over: Instant }>(
       `SELECT id, lease_token AS token, lease_expires_at AS expiresAt, over_since AS overSince,
-              MIN(visibility_timeout, timeout + ${timeoutGrace}) AS life, started_at + timeout + ${timeoutGrace} AS over
+              MIN(visibility_timeout, timeout + ${timeoutGrace}) AS life, ${attemptOver('?1')} AS over
        FROM gq_jobs WHERE state = 'running'`,
+      db.now,
     )
     const tokens = new Map(running.map(({ id, token }) => [id, token]))
     for (const [id, { token }] of this.#own) if (tokens.get(id) !== token) this.#own.delete(id)
