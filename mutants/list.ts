@@ -253,7 +253,7 @@ export const mutants: Mutant[] = [
   {
     name: 'set-clock-ends-attempt',
     breaks: 'ends an attempt that a new server finds renewed beyond its end, as its wall clock was set forward',
-    edits: [[terms, 'THEN ${now} ELSE started_at END', 'THEN started_at ELSE started_at END']],
+    edits: [[terms, 'CASE WHEN lease_expires_at >', 'CASE WHEN NULL >']],
     tests: ['tests/store/delivery.test.ts'],
   },
   {
