@@ -217,7 +217,13 @@ function measureOperations(): void {
     },
     true,
   )
-  measure('a round while many are held', () => stand.rest())
+  measure(
+    'heartbeat while as many are held, after a commit of another',
+    times(25, (i) => {
+      change(`UPDATE gq_queues SET max_depth = ${1e6 + i} WHERE name = 'q1'`)
+      stand.ask('heartbeat', jobs.at(-1))
+    }),
+  )
   const page = { limit: 1000 }
   const ready = stand.ask('jobs', { state: 'ready', limit: 100 }) as { jobs: { id: number }[] }
   const dead = stand.ask('jobs', { state: 'dead', limit: 100 }) as { jobs: { id: number }[] }

@@ -1,6 +1,8 @@
 import { operations } from '../operations.ts'
 import type { Input, Operation, StoreEvent } from '../store.ts'
-import { Leases } from './leases.ts'
+import { runningBy } from './claim.ts'
+import type { Db } from './db.ts'
+import { type Held, Leases } from './leases.ts'
 import type { Reply, Request } from './request.ts'
 import { Terms } from './terms.ts'
 import type { Assigned } from './waiting.ts'
@@ -31,6 +33,17 @@ export class Crew {
   clear(): void {
     this.own.clear()
     this.#remotes.clear()
+  }
+
+  /**
+   * Leases of handlers here that another process has taken. No other process leases to own workers: while these run as many
+   * jobs as memory has leases, none was taken, and 10,000 rows need not be compared under the write lock.
+   */
+  takenElsewhere(db: Db): Held[] {
+    const { leases } = this
+    if (leases.size === 0) return []
+    const held = () => [...this.own].reduce((sum, worker) => sum + runningBy(db, worker), 0)
+    return this.#remotes.size === 0 && held() === leases.size ? [] : leases.lostAmong(db, this.all)
   }
 
   /** Notes the leases of jobs that were assigned. Returns what handlers have to hear of earlier leases of these jobs. */

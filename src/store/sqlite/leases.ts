@@ -4,7 +4,7 @@ import type { Db } from './db.ts'
 import { runningOf } from './queries.ts'
 import type { Reply, Request } from './request.ts'
 
-type Held = Pick<Lease, 'id' | 'token'>
+export type Held = Pick<Lease, 'id' | 'token'>
 
 /** The running jobs whose handlers are in this process: id -> token. */
 export class Leases {
@@ -13,6 +13,10 @@ export class Leases {
   readonly #progress = new Map<string, Request<'progress'>>()
   /** Since when some of it waits, on the monotonic clock. */
   #progressSince = Number.POSITIVE_INFINITY
+
+  get size(): number {
+    return this.#tokens.size
+  }
 
   /** Its handler is told: it is on disk. An older attempt of the job whose handler has not heard yet that it lost it hears so first. */
   add({ id, token }: Held): StoreEvent[] {
@@ -78,7 +82,6 @@ export class Leases {
 
   /** Leases of handlers here that another process has taken; nothing is changed by asking. */
   lostAmong(db: Db, workers: number[]): Held[] {
-    if (this.#tokens.size === 0) return []
     const running = new Map(runningOf(db, workers).map((row) => [row.id, row.token]))
     return [...this.#tokens].filter(([id, token]) => running.get(id) !== token).map(([id, token]) => ({ id, token }))
   }

@@ -224,7 +224,7 @@ export class Rounds {
     }
     if (plan.asked) this.#crew.leases.writeProgress(db)
     // Before jobs are leased: a job that another process took must not start here beside its handler that still runs.
-    const takenElsewhere = writing && everywhere ? this.#crew.leases.lostAmong(db, this.#crew.all) : []
+    const takenElsewhere = writing && everywhere ? this.#crew.takenElsewhere(db) : []
     if (takenElsewhere.length > 0) this.#waiting.company.goOn(takenElsewhere, at)
     db.overAt = (lease) => {
       const left = this.#crew.terms.left(lease, at)
