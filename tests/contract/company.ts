@@ -195,6 +195,22 @@ export function company({ holdsOverTime }: Suite): void {
     assert.deepEqual(ids(await at.lease(worker, both)), [other])
   })
 
+  holdsOverTime('a worker that is held back for a job gets the others at once when that is cancelled', async (at) => {
+    await at.worker()
+    await at.submit({ type: 'long' })
+    const [waits, second] = await lostTogether(at, 2)
+    await at.store.call('cancel', second!)
+    const worker = await far(at)
+    await at.lease(worker, { types: ['long'] })
+    const other = await at.submit()
+    const asked = at.ask(worker)
+    await at.settle()
+    assert.equal(asked.jobs, undefined)
+    await at.store.call('cancel', waits!)
+    await at.settle()
+    assert.deepEqual(ids(asked.jobs!), [other])
+  })
+
   holdsOverTime('higher classes pass a job that waits for room, but not for ever', async (at) => {
     await at.worker()
     await at.submit({ type: 'long' })

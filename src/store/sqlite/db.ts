@@ -29,7 +29,7 @@ export class Db {
   readied = new Set<string>()
   /** Lines in which a job waits, or none does, for a place of its concurrency key, as far as this transaction has looked. */
   waiting = new Map<string, boolean>()
-  /** A job stopped running: a worker whose slots were all taken may have a free one. */
+  /** A job stopped running, or one that others were held back for no longer waits: full workers are worth a try. */
   freed = false
   /** Queues that were resumed, or may run more: each of their lines is worth a try. */
   resumed = new Set<string>()
@@ -185,10 +185,8 @@ export class Db {
     count(row, from, to, jobs)
     this.#undo?.push(() => count(row, to, from, -jobs))
     if (to === 'ready') this.readied.add(line(queue, type))
-    if (from === 'running') {
-      this.freed = true
-      if (row.max_running !== null) this.resumed.add(queue)
-    }
+    if (from === 'running' || (from === 'ready' && to !== 'running')) this.freed = true
+    if (from === 'running' && row.max_running !== null) this.resumed.add(queue)
   }
 
   /** Jobs wait for an interval that is over at `runAt`. */
