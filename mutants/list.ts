@@ -625,7 +625,7 @@ export const mutants: Mutant[] = [
   {
     name: 'place-unheard',
     breaks: 'leaves waiting workers asleep when a job of a queue at its maxRunning ends',
-    edits: [[db, 'if (row.max_running !== null) this.resumed.add(queue)', '']],
+    edits: [[db, "if (from === 'running' && row.max_running !== null) this.resumed.add(queue)", '']],
     tests: contract,
   },
   {
