@@ -1,8 +1,9 @@
-import { existsSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
+import { mustExist, Reader } from '../store/sqlite/reader.ts'
+import { missingRights } from '../store/sqlite/rights.ts'
 
 /** Opens the server that --url names, or the file of --db. Only commands that bring jobs or wait for them create it: others would by a typo. */
 export async function open(command: Command, absent: 'create' | 'refuse'): Promise<GopherQueue> {
@@ -15,11 +16,6 @@ export async function open(command: Command, absent: 'create' | 'refuse'): Promi
   const db = fileOf(command)
   if (absent === 'refuse' && !db.includes('://')) mustExist(db)
   return GopherQueue.open(db)
-}
-
-export function mustExist(db: string): void {
-  if (!existsSync(db))
-    throw new GopherQueueError('NOT_A_QUEUE', `There is no file ${db}. Nothing was created: correct the name.`)
 }
 
 /** The server that --url names, or the environment when no --db stands against it. */
@@ -44,6 +40,22 @@ export function fileOf(command: Command): string {
       'Name the queue: --db FILE or GOPHERQUEUE_DB=FILE, --url URL or GOPHERQUEUE_URL=URL.',
     )
   return db
+}
+
+/** As `action`, of a command that only reads: it needs no right to write the file. */
+export function look<Given extends unknown[]>(act: (queue: GopherQueue, ...given: Given) => Promise<unknown>) {
+  return async (...given: [...Given, ...unknown[]]): Promise<void> => {
+    await using queue = await openToLook(given.at(-1) as Command)
+    await act(queue, ...(given as unknown as Given))
+  }
+}
+
+async function openToLook(command: Command): Promise<GopherQueue> {
+  const file = serverOf(command).url ? null : fileOf(command)
+  if (file === null || missingRights(file) === null) return await open(command, 'refuse')
+  const queue = new GopherQueue(new Reader(file))
+  process.stderr.write(`gopherqueue: read as it stands in ${file}, which this user may not write\n`)
+  return queue
 }
 
 /** The action of a command on an existing file. Commander calls it with the arguments, then the options and the command. */

@@ -8,7 +8,7 @@ import type { Attempt, Job } from '../model/job.ts'
 import { isTerminal, states } from '../model/lifecycle.ts'
 import { escaped } from '../model/text.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
-import { action, whole } from './arguments.ts'
+import { look, whole } from './arguments.ts'
 import { forPeople, json, paint, print, safe, show, table, toLine, when } from './output.ts'
 import { scheduleTable } from './schedule.ts'
 
@@ -23,14 +23,14 @@ export function inspectCommands(root: Command): void {
     .option('--limit <n>', 'most jobs shown, 1 to 1000', whole, 100)
     .option('--cursor <id>', 'go on after this job', whole)
     .option('--oldest', 'oldest first')
-    .action(action(jobs))
+    .action(look(jobs))
   root
     .command('job')
     .description('show a job, its attempts with their errors, and what happens next')
     .argument('<id>', 'job id', whole)
     .option('--evidence', 'all that is known of it as one JSON document, to be kept or sent')
     .action(
-      action(async (queue, id: number, { evidence }: { evidence?: true }) => {
+      look(async (queue, id: number, { evidence }: { evidence?: true }) => {
         const { job, why } = await find(queue, id)
         const history = await queue.history(id)
         const at = systemClock.now()
@@ -50,7 +50,7 @@ export function inspectCommands(root: Command): void {
     .description('say why a job is not running, or what became of it, and what happens next')
     .argument('<id>', 'job id', whole)
     .action(
-      action(async (queue, id: number) => {
+      look(async (queue, id: number) => {
         const { why } = await find(queue, id)
         show({ id, why }, () => print(safe(why)))
       }),
@@ -58,7 +58,7 @@ export function inspectCommands(root: Command): void {
   root
     .command('stats')
     .description('show health, the file, queues, workers, schedules, and types that no worker handles')
-    .action(action(stats))
+    .action(look(stats))
 }
 
 type Filter = Parameters<GopherQueue['jobs']>[0] & { oldest?: true }

@@ -5,7 +5,7 @@ import { nextTimes } from '../model/cron.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import type { Schedule } from '../store/store.ts'
-import { action, whole } from './arguments.ts'
+import { action, look, whole } from './arguments.ts'
 import { print, show, table, when } from './output.ts'
 
 /** Looking at schedules and at retries before they happen, and acting on schedules. */
@@ -15,14 +15,14 @@ export function scheduleCommand(root: Command): void {
     .command('list', { isDefault: true })
     .description('all schedules, with their next tick')
     .option('--retries <type>', 'in place of that: when a job of the type would be retried, each time it fails')
-    .action(action((queue, { retries }: { retries?: string }) => (retries ? preview(queue, retries) : list(queue))))
+    .action(look((queue, { retries }: { retries?: string }) => (retries ? preview(queue, retries) : list(queue))))
   schedule
     .command('next')
     .description('its next ticks')
     .argument('<name>')
     .option('--count <n>', 'how many', whole, 10)
     .action(
-      action(async (queue, name: string, { count }: { count: number }) => {
+      look(async (queue, name: string, { count }: { count: number }) => {
         const found = (await queue.schedules()).find((one) => one.name === name)
         if (!found) throw new GopherQueueError('NOT_FOUND', `There is no schedule '${name}'.`)
         const times = nextTimes(found.cron, found.timezone, count, systemClock.now())

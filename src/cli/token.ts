@@ -3,8 +3,9 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { checkName } from '../model/job.ts'
 import { type Scope, scopes } from '../model/token.ts'
 import { makeToken } from '../server/auth.ts'
+import { mustExist } from '../store/sqlite/reader.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
-import { fileOf, mustExist } from './arguments.ts'
+import { fileOf } from './arguments.ts'
 import { forPeople, json, print, show, table, toLine, when } from './output.ts'
 
 /** Who may call a server on the file. It is the file's owner who says so, not the server. */

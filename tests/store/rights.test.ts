@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '../../src/model/clock.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
-import { openToRead } from '../../src/store/sqlite/doctor.ts'
+import { openToRead } from '../../src/store/sqlite/reader.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 const nobody = 65_534

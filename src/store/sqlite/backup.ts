@@ -3,9 +3,9 @@ import { dirname } from 'node:path'
 import { GopherQueueError } from '../../model/errors.ts'
 import { mustHaveFolder, storageError } from './connection.ts'
 import { realFile } from './disk.ts'
-import { openToRead } from './doctor.ts'
 import { markAsCopy } from './epoch.ts'
 import { platform } from './platform.ts'
+import { openToRead } from './reader.ts'
 import { DatabaseSync } from './sqlite.ts'
 
 /**

@@ -198,7 +198,7 @@ export function isStorageFault(error: unknown): boolean {
 export const isDamage = (error: unknown): boolean => [11, 26].includes(codeOf(error))
 
 /** READONLY, CANTOPEN */
-const isRefusal = (error: unknown): boolean =>
+export const isRefusal = (error: unknown): boolean =>
   [8, 14].includes(codeOf(error)) || (error instanceof Error && 'syscall' in error)
 
 /**

@@ -1,16 +1,15 @@
-import { appendFileSync, rmSync, statfsSync, statSync } from 'node:fs'
+import { appendFileSync, rmSync, statfsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { systemClock } from '../../model/clock.ts'
-import { GopherQueueError, isQueueError } from '../../model/errors.ts'
+import { isQueueError } from '../../model/errors.ts'
 import { audit, auditOrder } from './audit.ts'
-import { refuseStrangeWal } from './belongs.ts'
 import { isOlder, oldestEngine, storageError } from './connection.ts'
 import { Db } from './db.ts'
 import { platform } from './platform.ts'
-import { mustBeFile } from './rights.ts'
+import { mustExist, openToRead } from './reader.ts'
 import { newestSchema, version } from './schema.ts'
 import { pagesOf } from './space.ts'
-import { DatabaseSync } from './sqlite.ts'
+import type { DatabaseSync } from './sqlite.ts'
 import { inspectWal } from './wal.ts'
 
 /** What was looked at, how it is, and what to do when it is not well. */
@@ -53,27 +52,6 @@ export function examine(path: string, diskReserve: number, order: boolean): Find
     findings.push(found('contents', message, fail(isQueueError(error) ? 'as it says' : salvage)))
   }
   return findings
-}
-
-/** Opens a database so that nothing of it can change, whatever its state; not with a -wal that is not its own. */
-export function openToRead(path: string): DatabaseSync {
-  mustExist(path)
-  mustBeFile(path)
-  const db = new DatabaseSync(path, { readOnly: true, timeout: 10_000 }) // reads nothing yet
-  try {
-    refuseStrangeWal(path, inspectWal(path)?.mark ?? null)
-    return db
-  } catch (error) {
-    db.close()
-    throw error
-  }
-}
-
-function mustExist(path: string): { size: number } {
-  const there = statSync(path, { throwIfNoEntry: false })
-  if (!there)
-    throw new GopherQueueError('NOT_A_QUEUE', `There is no file ${path}. Nothing was created: correct the name.`)
-  return there
 }
 
 const mebibytes = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MiB`

@@ -35,7 +35,7 @@ export function missingRights(path: string): string | null {
   const places = [dirname(path), path, `${path}-wal`, `${path}-shm`].flatMap((place) => denied(place) ?? [])
   if (places.length === 0) return null
   const uid = process.getuid?.()
-  return `this user${uid === undefined ? '' : ` (uid ${uid})`} may not read and write ${places.join(', ')}. A command that only reads writes to these too: run it as their owner, or give this user the right to write the folder and each file of the queue in it. Nothing was changed.`
+  return `this user${uid === undefined ? '' : ` (uid ${uid})`} may not read and write ${places.join(', ')}. Run it as their owner, or give this user the right to write the folder and each file of the queue in it. Nothing was changed.`
 }
 
 function denied(place: string): string | null {

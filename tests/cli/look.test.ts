@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, cpSync, existsSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { GopherQueue } from '../../src/index.ts'
+import { temporaryFolder } from '../support/folder.ts'
+
+// Commands that only read, run by a user who may not write: another one where these tests run as root, who may all.
+
+const skip = process.platform === 'win32' // where a mode of 444 is no refusal of its folder
+
+function gopherqueue(file: string, ...args: string[]) {
+  const program = JSON.stringify(join(import.meta.dirname, '../../src/cli/program.ts'))
+  const script = `
+    process.argv = [process.argv[0], ...${JSON.stringify(['--db', file, ...args])}]
+    const { main } = await import(${program})
+    if (process.getuid() === 0) process.setuid(65534)
+    await main()`
+  const { stdout, stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    encoding: 'utf8',
+  })
+  return { stdout, stderr, status }
+}
+
+async function filled(file: string): Promise<GopherQueue> {
+  const queue = await GopherQueue.open(file)
+  for (let n = 1; n <= 3; n++) await queue.submit('mail', { n })
+  await queue.schedule('nightly', '0 3 * * *', 'mail', {})
+  return queue
+}
+
+/** Lets others read what is there, and nothing more. */
+function lock(file: string): void {
+  for (const suffix of ['', '-wal', '-shm']) if (existsSync(file + suffix)) chmodSync(file + suffix, 0o444)
+  chmodSync(dirname(file), 0o555)
+}
+
+function readsAll(file: string, ids: number[]): void {
+  const jobs = gopherqueue(file, '--json', 'jobs', '--oldest')
+  const lines = jobs.stdout.split('\n').filter((line) => line !== '')
+  assert.deepEqual(lines.map((line) => JSON.parse(line).id), ids, jobs.stderr) // biome-ignore format: short
+  assert.match(jobs.stderr, /^gopherqueue: read as it stands in \S+jobs\.db, which this user may not write\n$/)
+  assert.match(gopherqueue(file, 'why', '3').stdout, /Job 3 is ready/)
+  assert.equal(JSON.parse(gopherqueue(file, '--json', 'job', '2').stdout).payload.n, 2)
+  assert.equal(JSON.parse(gopherqueue(file, '--json', 'stats').stdout).queues[0].counts.ready, ids.length)
+  assert.match(gopherqueue(file, 'schedule', 'list').stdout, /nightly/)
+}
+
+test('commands that read need no right to write: a file that nobody has open', { skip }, async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  await (await filled(file)).close()
+  lock(file)
+  try {
+    readsAll(file, [1, 2, 3])
+    const cancel = gopherqueue(file, 'cancel', '1')
+    assert.equal(cancel.status, 1)
+    assert.match(cancel.stderr, /STORAGE_UNAVAILABLE.* may not read and write/s)
+    assert.match(gopherqueue(file, 'doctor').stdout, /contents|schema/)
+  } finally {
+    chmodSync(dirname(file), 0o700)
+  }
+})
+
+test('commands that read need no right to write: beside a writer, whose newest jobs are in the WAL', {
+  skip,
+}, async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  const queue = await filled(file)
+  try {
+    lock(file)
+    readsAll(file, [1, 2, 3])
+    await queue.submit('mail', { n: 4 })
+    readsAll(file, [1, 2, 3, 4])
+  } finally {
+    chmodSync(dirname(file), 0o700)
+    await queue.close()
+  }
+})
+
+test('without the -shm that a WAL needs, no older jobs are shown in place of the newest', { skip }, async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  const queue = await filled(file)
+  const copy = folder.file('copy.db')
+  cpSync(file, copy)
+  cpSync(`${file}-wal`, `${copy}-wal`)
+  await queue.close()
+  for (const suffix of ['', '-wal']) rmSync(file + suffix, { force: true })
+  lock(copy)
+  try {
+    const jobs = gopherqueue(copy, 'jobs')
+    assert.equal(jobs.status, 1)
+    assert.equal(jobs.stdout, '')
+    assert.match(jobs.stderr, /STORAGE_UNAVAILABLE.*newest jobs of \S+ are in \S+copy\.db-wal, which needs \S+-shm, and this user may not make it/s) // biome-ignore format: long
+  } finally {
+    chmodSync(dirname(copy), 0o700)
+  }
+})
