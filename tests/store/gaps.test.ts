@@ -29,6 +29,18 @@ test('the first transaction after a gap takes nothing, the next one does; the ti
   assert.equal(look(500), true)
 })
 
+test('a long stop after a row of short gaps is a gap of its own; one that comes again and again is not', () => {
+  const { gaps, look } = rig()
+  const after = (...all: number[]) =>
+    all.map((ms) => {
+      const may = look(ms)
+      gaps.written()
+      return may
+    })
+  assert.deepEqual(after(20_000, 2000, 2000, 2000, 2000, 20_000).at(-1), false)
+  assert.deepEqual(after(2000, 20_000, 2000, 20_000, 2000, 20_000).at(-1), true)
+})
+
 test('where each transaction follows a gap, the sixth takes leases', () => {
   const { gaps, look } = rig()
   const taking = [1, 2, 3, 4, 5, 6].map(() => {

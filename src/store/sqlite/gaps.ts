@@ -2,7 +2,7 @@ import type { Clock } from '../../model/clock.ts'
 
 /** A tick this much later than announced, or a wait this long for the write lock, is a gap, in ms. */
 const leastGap = 1000
-/** After so many transactions in a row that each followed a gap, the next one takes leases all the same. */
+/** After so many transactions in a row that each followed a gap, none of them far longer than those before, the next one takes leases all the same. */
 const mostInARow = 5
 
 /**
@@ -20,6 +20,8 @@ export class Gaps {
   #isOpen = false
   /** Transactions that followed a gap, one after the other. */
   #inARow = 0
+  /** Ms of the longest of these gaps; half as much with each transaction since. */
+  #usual = 0
 
   /** `skip` is called with the length of each gap, and its end. */
   constructor(clock: Clock, skip: (ms: number, monotonic: number) => void) {
@@ -48,12 +50,16 @@ export class Gaps {
     if (now - from <= leastGap && !isRestOfGap) return
     this.#isOpen = true
     this.#skippedTo = now
-    this.#skip(now - from, now)
+    const ms = now - from
+    if (ms > 4 * this.#usual) this.#inARow = 0 // short gaps of a slow disk do not make a long stop one of them
+    this.#usual = Math.max(this.#usual, ms)
+    this.#skip(ms, now)
   }
 
   /** After COMMIT of a write. */
   written(): void {
     this.#inARow = this.#isOpen ? this.#inARow + 1 : 0
+    this.#usual = this.#isOpen ? this.#usual / 2 : 0
     this.#isOpen = false
   }
 }
