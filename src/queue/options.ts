@@ -7,8 +7,8 @@ import { checkName, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
 import { checkNames } from '../model/names.ts'
 import { shown } from '../model/text.ts'
-import type { JobFilter, QueueSettings, Source } from '../store/store.ts'
-import type { Definition } from './definition.ts'
+import type { JobFilter, QueueSettings } from '../store/store.ts'
+import { queuesOf } from './sources.ts'
 
 /** What `GopherQueue.open` takes. */
 export interface OpenOptions {
@@ -63,7 +63,12 @@ export interface QueueOptions {
 export interface WorkOptions {
   /** Handlers that run at once, 1 to 10,000. Default 10. */
   concurrency?: number
-  /** Queues to take jobs from. Default: those that the definitions name. */
+  /**
+   * Queues to take jobs from, each for all types that have a handler here. A name that ends in * is a pattern, also for queues that
+   * come later: 'tenant-*' is each queue whose name begins with 'tenant-' (one named 'tenant-*' among them), '*' is each queue. A worker looks
+   * for new ones once a second. Of more than 100,000 pairs of a queue and a type (over a server, of more than 768 KiB of them as JSON) those in the
+   * queues that are last by name are left out, and a `warning` (QUEUES_NOT_TAKEN) says how many queues these are. Default: the queues that the definitions name.
+   */
   queues?: string[]
   /** 1 to 128 characters, shown to operators. Default: process id and a number. */
   name?: string
@@ -166,7 +171,8 @@ export function workSettings(options: WorkOptions, defaultName: string) {
   for (const signal of stopOn) oneOf(signal, catchable, 'stopOn')
   const hurried = stopOn.length > 0
   wholeNumber(concurrency, 1, 10_000, 'concurrency')
-  if (queues && !Array.isArray(queues)) throw invalid('queues must be an array of names.')
+  if (queues && !Array.isArray(queues))
+    throw invalid("queues must be an array of names and patterns, such as ['mail', 'tenant-*'].")
   if (queues?.length === 0) throw invalid('queues must name at least one queue.')
   return {
     name: checkName('worker', name),
@@ -174,13 +180,6 @@ export function workSettings(options: WorkOptions, defaultName: string) {
     stopOn,
     grace: toMs(grace ?? (hurried ? 6000 : 30_000), 'grace'),
     afterAbort: hurried ? 2000 : 10_000,
-    queues: queues && [...new Set(queues)].map((queue) => checkName('queue', queue)),
+    queues: queues && queuesOf(queues),
   }
-}
-
-/** What a worker takes jobs of: each type that has a handler, in the queues named, or in those that these types name. */
-export function sourcesOf(definitions: ReadonlyMap<string, Definition>, queues?: readonly string[]): Source[] {
-  const able = [...definitions.values()].filter(({ handler }) => handler)
-  const named = queues ?? [...new Set(able.map(({ spec }) => spec.queue))]
-  return named.flatMap((queue) => able.map(({ type }) => ({ queue, type })))
 }

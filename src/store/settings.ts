@@ -17,6 +17,23 @@ export interface QueueSettings {
   keepDead?: number | null
 }
 
+/** Which names of queues to tell. */
+export interface QueueNamesAsked {
+  /** What they begin with; '' or undefined for all. */
+  prefix?: string
+  /** The `next` of the page before. */
+  after?: string
+  /** How many of them the asker knows: while there are so many, none is told. */
+  known?: number
+}
+
+/** Names of queues in the order of their bytes; `next` is the last of them, or null when no more follow; `count` is of all that were asked for. */
+export interface QueueNames {
+  names: string[]
+  next: string | null
+  count: number
+}
+
 /** A cron line that submits a job at each tick. */
 export interface ScheduleSettings {
   name: string
