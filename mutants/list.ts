@@ -957,7 +957,7 @@ export const mutants: Mutant[] = [
   {
     name: 'endless-goodbye',
     breaks: 'waits for storage for ever when a worker stops',
-    edits: [['queue/worker.ts', 'await this.#inTime(this.#signOff())', 'await this.#signOff()']],
+    edits: [['queue/worker.ts', 'await last(this.#signOff())', 'await this.#signOff()']],
     tests: ['tests/queue/away.test.ts'],
   },
   {

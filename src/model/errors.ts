@@ -10,6 +10,7 @@ export type ErrorCode =
   | 'THREAD_GONE' // a warning: a handler's thread died in which other jobs had run before; its job goes back, uncharged
   | 'POLICY_DIFFERS' // a warning: the job was submitted with another policy than its worker's definition has
   | 'QUEUES_NOT_TAKEN' // a warning: more queues match a worker's patterns than it can take jobs of
+  | 'WAIT_STARVES' // a warning: handlers that wait for jobs hold all slots in which these could run
   | 'IDEMPOTENCY_CONFLICT' // same key, another payload
   | 'KEY_TAKEN' // a job that has not ended holds the unique key
   | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs

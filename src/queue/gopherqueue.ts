@@ -27,6 +27,7 @@ import {
 
 import { storeAt } from './place.ts'
 import { closeOn } from './signals.ts'
+import { waitInHandler } from './starving.ts'
 import type { GivenHandler } from './stored.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
 import { resultsOf, type SubmitResult, taskOf } from './task.ts'
@@ -187,7 +188,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * cancelled (`details` has state, reason and last error), WAIT_TIMEOUT, NOT_FOUND, INVALID_ARGUMENT.
    */
   async wait<Result = unknown>(id: number, options?: WaitOptions): Promise<Result> {
-    return (await waitForEnd(this.#store, this.#clock, checkId(id), options)) as Result
+    const wait = () => waitForEnd(this.#store, this.#clock, checkId(id), options) as Promise<Result>
+    return waitInHandler(this.#store, id, wait)
   }
 
   /** Ends a waiting job at once; a running one is asked to stop through its signal. Throws NOT_FOUND, INVALID_STATE. */

@@ -1,5 +1,5 @@
 import type { Clock } from '../model/clock.ts'
-import { GopherQueueError, isQueueError } from '../model/errors.ts'
+import { asQueueError, GopherQueueError, isQueueError } from '../model/errors.ts'
 import type { Fate } from '../store/store.ts'
 import type { Emit } from './events.ts'
 
@@ -36,6 +36,13 @@ export class Reports {
   async stored(): Promise<void> {
     if (this.#underWay > 0) await new Promise<void>((resolve) => (this.#onStored = resolve))
   }
+}
+
+/** What is told of a worker that has met `error` and will try again. */
+export function couldNot(worker: string, failed: string, error: unknown): GopherQueueError {
+  const { code, message, accepted, details } = asQueueError(error)
+  const says = `Worker '${worker}' could not ${failed}: it takes no new jobs, and asks again each second by itself.`
+  return new GopherQueueError(code, `${says} ${message}`, { accepted, details, cause: error })
 }
 
 /** How long storage may take to hear a worker's last word, in ms. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { toMs } from '../model/duration.ts'
-import { asQueueError, GopherQueueError, isQueueError } from '../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../model/errors.ts'
 import { checkNames } from '../model/names.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
 import { Attempt, type Surroundings } from './attempt.ts'
@@ -10,9 +10,10 @@ import type { Emit } from './events.ts'
 import { describe } from './evidence.ts'
 import { type StopOptions, type WorkOptions, workSettings } from './options.ts'
 import { Overdue } from './overdue.ts'
-import { inTime, Reports } from './reports.ts'
+import { couldNot, inTime, Reports } from './reports.ts'
 import type { Outcome } from './result.ts'
 import { Sources } from './sources.ts'
+import { Starving } from './starving.ts'
 
 /** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
 export class Worker {
@@ -51,7 +52,7 @@ export class Worker {
     definitions: ReadonlyMap<string, Definition>,
     options: WorkOptions,
     defaultName: string,
-    around: Surroundings,
+    around: Omit<Surroundings, 'starving'>,
     emit: Emit,
   ) {
     const { name, concurrency, queues, stopOn, grace, afterAbort } = workSettings(options, defaultName)
@@ -63,7 +64,9 @@ export class Worker {
     this.#sources = new Sources(definitions, queues, { worker: name, store, clock: around.clock, warn })
     this.#store = store
     this.#definitions = definitions
-    this.#around = around
+    const slots = () => concurrency - this.#overdue.slots
+    const pool = { name, sources: () => this.#sources.list, slots, handlers: this.#running }
+    this.#around = { ...around, starving: new Starving(pool, store, around.clock, warn) }
     this.#emit = emit
     this.#reports = new Reports(emit)
     this.#differences = new Differences(warn)
@@ -150,10 +153,9 @@ export class Worker {
   }
 
   #tryLater(failed: string, error: unknown, again: () => void): void {
-    const { code, message, accepted, details } = asQueueError(error)
-    if (this.#stopping || code === 'CLOSED') return
-    const says = `Worker '${this.name}' could not ${failed}: it takes no new jobs, and asks again each second by itself.`
-    this.#emit('warning', new GopherQueueError(code, `${says} ${message}`, { accepted, details, cause: error }))
+    const warning = couldNot(this.name, failed, error)
+    if (this.#stopping || warning.code === 'CLOSED') return
+    this.#emit('warning', warning)
     this.#around.clock.timer(1000, again)
   }
 
@@ -255,9 +257,11 @@ export class Worker {
   }
 
   async #stop(wait: number): Promise<void> {
+    const last = (work: Promise<void> | undefined) => inTime(this.#around.clock, this.name, work)
     this.#stopping = true
     this.#sources.stop()
-    if (this.#id === undefined) await this.#inTime(this.#registration)
+    this.#around.starving.stop()
+    if (this.#id === undefined) await last(this.#registration)
     if (this.#id !== undefined) this.#store.call('stopping', this.#id).catch(() => undefined) // else a kill counts as a crash
     this.#ask() // for no slots: replaces the request that waits
     if (wait > 0 && !this.#hurried) await this.#idle(wait)
@@ -265,7 +269,7 @@ export class Worker {
     await this.#idle(this.#patience.afterAbort)
     await this.#around.threads.close()
     try {
-      await this.#inTime(this.#signOff())
+      await last(this.#signOff())
     } finally {
       this.#signedOff = true
       for (const attempt of this.#running) attempt.lose('The worker has stopped.')
@@ -277,10 +281,6 @@ export class Worker {
     await this.#reports.stored()
     this.#signedOff = true
     if (this.#id !== undefined) await this.#store.call('unregister', this.#id) // with it goes back what still runs
-  }
-
-  #inTime(work: Promise<void> | undefined): Promise<void> {
-    return inTime(this.#around.clock, this.name, work)
   }
 
   /** Resolves when no handler runs, after `most` ms, or when a second stop is in a hurry. */
