@@ -1042,9 +1042,7 @@ export const mutants: Mutant[] = [
   {
     name: 'foreign-context',
     breaks: 'runs a job in the asynchronous context of another one',
-    edits: [
-      [handlers, 'this.#around.context(() => this.#start(onOutcome, onSettled))', 'this.#start(onOutcome, onSettled)'],
-    ],
+    edits: [[handlers, 'slot.inside(() => this.#start(onOutcome, settled))', 'this.#start(onOutcome, settled)']],
     tests: ['tests/queue/outcomes.test.ts'],
   },
   {

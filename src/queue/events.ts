@@ -12,7 +12,7 @@ import { events } from './trace.ts'
  * job's end are told after it is on disk, in the process that ran it.
  */
 export interface QueueEvents {
-  /** A handler starts. */
+  /** A handler of this process is about to start. */
   started: [job: ActiveJob]
   /** A job has succeeded; `result` is JSON text. `warning` says why that is null and not what the handler returned. */
   succeeded: [job: ActiveJob, result: string, warning: string | null]
@@ -34,7 +34,7 @@ export interface QueueEvents {
   expired: [job: Source & { id: number }]
   /** Storage became ok, degraded or failed. */
   health: [health: StoreHealth]
-  /** Something went wrong that no caller waits for. Without a listener it goes to process.emitWarning. */
+  /** Something went wrong that no caller waits for, mostly a `GopherQueueError` with its `code`. Without a listener it goes to `process.emitWarning`. */
   warning: [error: unknown]
 }
 

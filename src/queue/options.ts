@@ -17,7 +17,7 @@ export interface OpenOptions {
    * this process works, a quarter of it is set aside as a file beside the database. Default 64 MiB; 0 keeps nothing.
    */
   diskReserve?: number
-  /** What the server knows this client by, where it asks for that. */
+  /** A token of the server, as `gopherqueue token create` prints it; only for a URL whose server asks for one. Default: none. */
   token?: string
   /**
    * Where the app's own better-sqlite3 is: `import.meta.resolve('better-sqlite3')`, or `require.resolve` in CommonJS. The
@@ -40,7 +40,7 @@ export interface BetterSqlite3Connection {
 /** A connection of the app's to the queue's file: of better-sqlite3 for a queue with a `driver`, else of node:sqlite. */
 export type AppConnection = DatabaseSync | BetterSqlite3Connection
 
-/** A queue's limits; undefined leaves as it is, null takes the limit away. */
+/** What `configure` takes: limits of a queue, kept in the file. An option that is undefined stays as it is; null takes the limit away. */
 export interface QueueOptions {
   /** Jobs that may wait; more are refused with QUEUE_FULL. Default: no limit. */
   maxDepth?: number | null
@@ -86,19 +86,19 @@ export interface WorkOptions {
   grace?: Duration
 }
 
-/** How a worker stops. */
+/** What `worker.stop` and `queue.close` take. */
 export interface StopOptions {
-  /** Wait for running handlers first (default); else abort them at once. */
+  /** True: wait for running handlers, as long as `grace`. False: fire their signals at once. Default true. */
   drain?: boolean
   /** How long to wait for them before their signals fire and their jobs go back, uncharged. Default: the worker's `grace`, 30 s. */
   grace?: Duration
 }
 
-/** How long to wait for a job's end. */
+/** What `wait` takes: how long to wait for the end of a job. */
 export interface WaitOptions {
-  /** Then WAIT_TIMEOUT is thrown; the job goes on. Default: for ever. */
+  /** Longest wait, in ms or as '30s'; then `wait` throws WAIT_TIMEOUT, and the job goes on. Default: no limit. */
   timeout?: Duration
-  /** Ends the waiting: its reason is thrown, the job goes on. */
+  /** When it is aborted, `wait` throws its reason, and the job goes on. Default: none. */
   signal?: AbortSignal
 }
 

@@ -12,7 +12,7 @@ const lookEvery = 1000
 const mostSources = 100_000
 
 /** What a worker is to take jobs of: names of queues, and the beginnings of names that its patterns stand for. */
-interface Queues {
+export interface Queues {
   named: string[]
   prefixes: string[]
 }
