@@ -42,26 +42,26 @@ export type AppConnection = DatabaseSync | BetterSqlite3Connection
 
 /** What `configure` takes: limits of a queue, kept in the file. An option that is undefined stays as it is; null takes the limit away. */
 export interface QueueOptions {
-  /** Jobs that may wait; more are refused with QUEUE_FULL. Default: no limit. */
+  /** Most jobs of the queue that may wait; a submission beyond is refused with QUEUE_FULL. Default: no limit. */
   maxDepth?: number | null
   /**
-   * Jobs that may run at once, over all processes; it takes effect on what is leased from then on. A handler that goes on
+   * Most jobs of the queue that run at once, over all processes; it takes effect on what is leased from then on. A handler that goes on
    * after its timeout does not count. Default: no limit.
    */
   maxRunning?: number | null
-  /** Jobs of one type and `concurrencyKey` that may run at once. Default 1. */
+  /** Most jobs of the queue with the same type and `concurrencyKey` that run at once, over all processes: 1 to 10,000. Default 1. */
   maxRunningPerKey?: number
-  /** How long succeeded jobs are kept, of those that end from now on. Default 24 h; null for ever. */
+  /** How long succeeded jobs stay in the file after their end, in ms or as '7d'; counts for those that end from now on. Default 24 h; null keeps them for ever. */
   keepSucceeded?: Duration | null
-  /** As `keepSucceeded`, of cancelled jobs. Default 7 days. */
+  /** How long cancelled jobs stay in the file after their end, in ms or as '7d'. Default 7 days; null keeps them for ever. */
   keepCancelled?: Duration | null
-  /** As `keepSucceeded`, of dead jobs. Default for ever. */
+  /** How long dead jobs stay in the file after their end, in ms or as '30d'. Default: for ever (null). */
   keepDead?: Duration | null
 }
 
-/** What `GopherQueue.work` takes. */
+/** What `queue.work` takes. */
 export interface WorkOptions {
-  /** Handlers that run at once, 1 to 10,000. Default 10. */
+  /** Most handlers that this worker runs at once, 1 to 10,000. Default 10. */
   concurrency?: number
   /**
    * Queues to take jobs from, each for all types that have a handler here. A name that ends in * is a pattern, also for queues that
@@ -70,7 +70,7 @@ export interface WorkOptions {
    * queues that are last by name are left out, and a `warning` (QUEUES_NOT_TAKEN) says how many queues these are. Default: the queues that the definitions name.
    */
   queues?: string[]
-  /** 1 to 128 characters, shown to operators. Default: process id and a number. */
+  /** The worker's name in `stats`, job histories and the dashboard, 1 to 128 characters. Default: process id and a number, such as '4711-1'. */
   name?: string
   /**
    * Signals, such as ['SIGTERM', 'SIGINT'], at the first of which the queue closes: it takes no more jobs, waits for running handlers as
@@ -102,16 +102,16 @@ export interface WaitOptions {
   signal?: AbortSignal
 }
 
-/** What a schedule can set: the policy of its jobs, and which ticks count. */
+/** What `schedule` takes: the policy of the schedule's jobs, the time zone, and which ticks (instants of its cron line) make a job. */
 export interface ScheduleOptions extends Policy {
-  /** IANA name, such as 'Europe/Berlin'. Default 'UTC'. */
+  /** IANA name of the time zone in which the cron line is read, such as 'Europe/Berlin'. Default 'UTC'. */
   timezone?: string
   /**
-   * What ticks are worth for which no process was there (later than a minute): 'skip' none of them, 'once' (default) one
-   * job for all, 'all' a job each, 1,000 at most.
+   * What becomes of ticks that passed more than a minute ago because no process worked: 'skip' makes no job of them, 'once' (default) one
+   * job for all of them, 'all' one job each, of the newest 1,000.
    */
   missed?: 'skip' | 'once' | 'all'
-  /** 'skip': no job while that of an earlier tick has not ended. Default 'allow'. */
+  /** 'skip': a tick makes no job while the job of an earlier tick has not ended. 'allow': each tick makes one. Default 'allow'. */
   overlap?: 'allow' | 'skip'
 }
 

@@ -15,13 +15,13 @@ import type { Outcome } from './result.ts'
 import { Sources } from './sources.ts'
 import { Starving } from './starving.ts'
 
-/** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
+/** A worker, as `queue.work` starts it: takes at most `concurrency` jobs at a time, runs their handlers, and stores what they come to. */
 export class Worker {
-  /** As operators see it. */
+  /** Its name in `stats`, job histories and the dashboard. */
   readonly name: string
-  /** Handlers that run at once at most. */
+  /** Most handlers that it runs at once. */
   readonly concurrency: number
-  /** Signals at which its queue closes. */
+  /** Signals at which its queue closes, as `work` was told; empty for none. */
   readonly stopOn: readonly NodeJS.Signals[]
   readonly #store: Store
   readonly #definitions: ReadonlyMap<string, Definition>
@@ -77,17 +77,17 @@ export class Worker {
     this.#sources.look(() => this.#registerChanged())
   }
 
-  /** What it takes jobs of now: the queues that match its patterns come to it within a second of their start. */
+  /** The queues and types that it takes jobs of now. Queues that match a pattern of `queues` are among them about a second after their first job. */
   get sources(): readonly Source[] {
     return this.#sources.list
   }
 
-  /** Handlers that run now. */
+  /** How many handlers it runs now. */
   get running(): number {
     return this.#running.size
   }
 
-  /** Handlers that still run although their attempt is over: they ignored their signal. */
+  /** How many of its handlers still run although their attempt is over, as they have not heeded `context.signal`. */
   get overdue(): number {
     return this.#overdue.size
   }

@@ -50,9 +50,9 @@ export interface ScheduleSettings {
 
 /** A schedule as the file holds it. Instants are Unix ms. */
 export interface Schedule {
-  /** Unique in the file. */
+  /** Its name, by which it is paused, resumed and removed; unique in the file. */
   name: string
-  /** Five fields, or six with seconds first. */
+  /** Its cron line: five fields, or six with seconds first. */
   cron: string
   /** IANA name of the zone in which the cron line is read. */
   timezone: string
@@ -62,11 +62,11 @@ export interface Schedule {
   type: string
   /** Payload of its jobs. */
   payload: unknown
-  /** What ticks are worth for which no process was there. */
+  /** What becomes of ticks that passed while no process worked: 'skip' no job, 'once' one job for all, 'all' one each. */
   missed: 'skip' | 'once' | 'all'
-  /** Whether a tick counts while the job of an earlier one has not ended. */
+  /** 'skip': a tick makes no job while the job of an earlier tick has not ended; 'allow': each makes one. */
   overlap: 'allow' | 'skip'
-  /** No ticks until it is resumed. */
+  /** True while it is paused: it makes no jobs until `resumeSchedule`. */
   paused: boolean
   /** Its next tick, or when one that was refused is tried again. Null when the cron line has no further tick. */
   nextAt: Instant | null
