@@ -963,7 +963,7 @@ export const mutants: Mutant[] = [
   {
     name: 'endless-goodbye',
     breaks: 'waits for storage for ever when a worker stops',
-    edits: [['queue/worker.ts', 'await this.#inTime(this.#signOff())', 'await this.#signOff()']],
+    edits: [['queue/worker.ts', 'await last(this.#signOff())', 'await this.#signOff()']],
     tests: ['tests/queue/away.test.ts'],
   },
   {
@@ -1048,9 +1048,7 @@ export const mutants: Mutant[] = [
   {
     name: 'foreign-context',
     breaks: 'runs a job in the asynchronous context of another one',
-    edits: [
-      [handlers, 'this.#around.context(() => this.#start(onOutcome, onSettled))', 'this.#start(onOutcome, onSettled)'],
-    ],
+    edits: [[handlers, 'slot.inside(() => this.#start(onOutcome, settled))', 'this.#start(onOutcome, settled)']],
     tests: ['tests/queue/outcomes.test.ts'],
   },
   {

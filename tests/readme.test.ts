@@ -42,13 +42,17 @@ test('the fourth example stores an order and its job, and works it', () => {
   assert.equal(run(blocks[3]!), 'receipt for order 1\n')
 })
 
-test('the fifth example schedules, and goes on from its checkpoints', () => {
-  assert.match(run(blocks[4]!), /^nightly \d{13}\n3\n$/)
+test('the fifth example takes a queue that nobody has named before', () => {
+  assert.equal(run(blocks[4]!), 'tenant-17: May\n')
 })
 
-test('the sixth example is the module of the seventh, which counts primes in a thread', () => {
-  assert.equal(run(blocks[6]!, { 'primes.ts': blocks[5]! }), '9592\n')
-  assert.equal(blocks.length, 7, 'an example without a test')
+test('the sixth example schedules, and goes on from its checkpoints', () => {
+  assert.match(run(blocks[5]!), /^nightly \d{13}\n3\n$/)
+})
+
+test('the seventh example is the module of the eighth, which counts primes in a thread', () => {
+  assert.equal(run(blocks[7]!, { 'primes.ts': blocks[6]! }), '9592\n')
+  assert.equal(blocks.length, 8, 'an example without a test')
 })
 
 test('the types of all examples hold', () => {

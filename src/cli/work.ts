@@ -14,7 +14,7 @@ export function workCommand(root: Command): void {
     .argument('<type>', 'the jobs to take')
     .requiredOption('--exec <command>', 'given to the shell; it is killed with the worker, but on Windows')
     .option('--concurrency <n>', 'commands that run at once', whole, 10)
-    .option('--queue <name>', 'queue to take jobs from', 'default')
+    .option('--queue <name>', "queue to take jobs from, or all whose names begin so: 'tenant-*', '*'", 'default')
     .option('--grace <duration>', 'how long running commands may go on after the first signal', '30s')
     .addHelpText('after', help)
     .action(work)

@@ -6,10 +6,10 @@ import { checkNames, optionsOf } from './names.ts'
 import { shown } from './text.ts'
 
 /**
- * When to try again after a failed attempt. Delays in ms or strings.
+ * How long a job waits after a failed attempt before it is tried again. Delays are in ms, or texts such as '5m'.
  * - `constant`: always `delay`; `linear`: `delay` x attempt; `exponential`: `delay` x `factor`^(attempt - 1)
  * - `table`: the given delays in turn, the last one for all further attempts
- * - `custom`: a function registered by the worker under `name`; where none is known, the default exponential
+ * - `custom`: the function that `queue.defineBackoff(name, ...)` gives in the process that works; where none is known, the default exponential
  *
  * `max` caps the delay (default 1 h). `jitter` 0..1 spreads it by up to that part of the delay, derived from
  * (job id, attempt), so that it repeats. Default: exponential, 5 s x 2, cap 1 h, no jitter.
@@ -20,14 +20,14 @@ export type Backoff =
   | { kind: 'table'; delays: Duration[]; jitter?: number }
   | { kind: 'custom'; name: string }
 
-/** A backoff as stored: each kind with all its numbers, in ms. */
+/** A backoff as a job shows it: as `Backoff`, with each default filled in and all delays in ms. */
 export type StoredBackoff =
   | { kind: 'constant' | 'linear'; delay: number; max: number; jitter: number }
   | { kind: 'exponential'; delay: number; factor: number; max: number; jitter: number }
   | { kind: 'table'; delays: number[]; jitter: number }
   | { kind: 'custom'; name: string }
 
-/** Delay (ms or '5m') after failed attempt number `attempt` (1, 2, ...). */
+/** A function for `defineBackoff`: returns the delay (ms or '5m') after failed attempt number `attempt` (1, 2, ...), which failed with `error`. */
 export type CustomBackoff = (attempt: number, error: unknown) => Duration
 
 const hour = 3_600_000

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks'
 import { nextTick } from 'node:process'
 import { clearInterval, clearTimeout, setImmediate, setInterval, setTimeout } from 'node:timers'
 
-/** Unix milliseconds. */
+/** A point in time: milliseconds since 1970-01-01T00:00Z, as `Date.now()` gives them. */
 export type Instant = number
 
 /** Digits with a unit: '500ms', '30s', '5m', '1.5h', '7d', '2w'. A text of a variable's type `string` is checked when it is used: `text as DurationText`. */

@@ -9,6 +9,8 @@ export type ErrorCode =
   | 'INVALID_RESULT' // a warning: the job succeeded, and what its handler returned could not be kept
   | 'THREAD_GONE' // a warning: a handler's thread died in which other jobs had run before; its job goes back, uncharged
   | 'POLICY_DIFFERS' // a warning: the job was submitted with another policy than its worker's definition has
+  | 'QUEUES_NOT_TAKEN' // a warning: more queues match a worker's patterns than it can take jobs of
+  | 'WAIT_STARVES' // a warning: handlers that wait for jobs hold all slots in which these could run
   | 'IDEMPOTENCY_CONFLICT' // same key, another payload
   | 'KEY_TAKEN' // a job that has not ended holds the unique key
   | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs
@@ -139,6 +141,11 @@ brand(Postpone.prototype, brands.postpone)
 /** Shorthand for the commonest refusal: an argument out of its range. */
 export function invalid(message: string): GopherQueueError {
   return new GopherQueueError('INVALID_ARGUMENT', `${message} Nothing was changed.`)
+}
+
+/** An error as one of this package: of any other, nobody knows what it took effect. */
+export function asQueueError(error: unknown): GopherQueueError {
+  return isQueueError(error) ? error : new GopherQueueError('STORAGE_UNAVAILABLE', String(error))
 }
 
 /** There is no job with this id. */

@@ -6,12 +6,15 @@ import type { State } from './lifecycle.ts'
 import { checkNames } from './names.ts'
 import { shown } from './text.ts'
 
-/** Priority class, most urgent first: all ready jobs of one go before those of the next. */
+/** Class of a job, from the most to the least urgent: all ready jobs of a class start before those of the next class. */
 export type Priority = 'critical' | 'high' | 'normal' | 'low' | 'bulk'
 /** Most urgent first. A class's number is its place in this list. */
 export const priorities: readonly Priority[] = ['critical', 'high', 'normal', 'low', 'bulk']
 
-/** Why a job is dead: attempts used up, a permanent failure, a timeout under `onTimeout: 'dead'`, its deadline passed. */
+/**
+ * Why a job is dead. 'exhausted': its last allowed attempt failed. 'permanent': an attempt failed for good. 'timeout': an attempt took longer
+ * than its `timeout`, with `onTimeout: 'dead'`. 'expired': its `deadline` passed while it waited.
+ */
 export type DeadReason = 'exhausted' | 'permanent' | 'timeout' | 'expired'
 
 export const limits = {
@@ -40,40 +43,43 @@ export const limits = {
  * submits counts, and is stored with the job; a worker whose definition states another one tells it once, as a `warning` (POLICY_DIFFERS).
  */
 export interface Policy {
-  /** Named line of jobs. Default 'default'. */
+  /** Name of the queue that its jobs wait in, 1 to 128 characters; a queue needs no setup. Default 'default'. */
   queue?: string
-  /** Its class in the order of jobs. Default 'normal'. */
+  /** Class in the order of jobs: 'critical', 'high', 'normal', 'low' or 'bulk'. Default 'normal'. */
   priority?: Priority
   /** Attempts before the job is dead, the first one included: 1 to 1000. Default 12. */
   maxAttempts?: number
-  /** When to try again after a temporary failure. Default: exponential, 5 s x 2, at most 1 h. */
+  /** How long to wait after each failed attempt. Default: 5 s after the first, twice as long after each further one, at most 1 h. */
   backoff?: Backoff
-  /** Longest run of one attempt; then its signal fires and the attempt is over. Default 15 min. */
+  /** Longest run of one attempt, in ms or as '5m'; then `context.signal` fires, and the attempt has failed whatever the handler still does. Default 15 min. */
   timeout?: Duration
   /** What a timed-out attempt means: 'retry' (default) counts as a temporary failure, 'dead' as a permanent one. */
   onTimeout?: 'retry' | 'dead'
-  /** How long a lease lives without a heartbeat, at least 1 s. Default 30 s. */
+  /**
+   * How long a worker may be silent before its job goes to another one, in ms or as '30s', at least 1 s. Leases are renewed by themselves
+   * while the process lives, so this is not the longest run of a handler: that is `timeout`. Default 30 s.
+   */
   visibilityTimeout?: Duration
 }
 
-/** What one submission can set. */
+/** What one submission can set: the policy of its type, overruled for this job, and when and how often it may run. */
 export interface JobOptions extends Policy {
-  /** Not before this long from now. Default 0. */
+  /** The job does not start before this time (ms or '10m') has passed since its submission. Not together with `runAt`. Default 0. */
   delay?: Duration
-  /** Not before this instant (Unix ms or Date). Not together with `delay`. */
+  /** The job does not start before this instant (Unix ms or Date). Not together with `delay`. Default: at once. */
   runAt?: Instant | Date
   /**
-   * No attempt starts from then on: who still waits, for the first one or for a retry, is dead (`expired`); one that runs
-   * goes on. An instant ahead (Unix ms or Date) or a duration string from now, after `delay` or `runAt`.
+   * No attempt starts from this instant on: a job that still waits then, for its first attempt or for a retry, is dead (reason `expired`); an attempt that
+   * runs goes on. A future instant (Unix ms or Date), or a text such as '2h' from now; later than `delay` or `runAt`. Default: none.
    */
   deadline?: Instant | Date | DurationText
-  /** 1 to 256 characters: a second submission with it (same queue and type) returns the first job. */
+  /** 1 to 256 characters: a second submission with the same key (in the same queue, of the same type) stores nothing and returns the first job, also when that has ended. Default: none. */
   idempotencyKey?: string
-  /** How long the key is kept at least, after submission. Default 24 h. */
+  /** How long `idempotencyKey` is kept at least, in ms or as '7d', counted from the submission. Default 24 h. */
   idempotencyWindow?: Duration
   /**
-   * 1 to 256 characters: at most one job of it (same queue and type) waits or runs. As long as that has not ended, a second
-   * submission returns it, whatever its payload; however it ends, the key is free again.
+   * 1 to 256 characters: at most one job with this key (in the same queue, of the same type) waits or runs. While it has not ended, a second
+   * submission stores nothing and returns it, whatever the payload; when it has ended, in whichever state, the key is free again. Default: none.
    */
   uniqueKey?: string
   /**
@@ -104,17 +110,17 @@ export interface JobSpec {
   concurrencyKey: string | null
 }
 
-/** A job as anyone may read it. Instants are Unix ms; null where it does not apply. */
+/** A job as `queue.job` and `queue.jobs` read it. Instants are Unix ms, durations ms; a field is null where it does not apply. */
 export interface Job<Payload = unknown, Result = unknown> {
   /** Grows in the order of submission, with gaps; never used again. */
   id: number
-  /** The line that it waits in. */
+  /** Name of its queue. */
   queue: string
-  /** Selects the handler. */
+  /** Name of its type, which selects the handler. */
   type: string
   /** Its class in the order of jobs. */
   priority: Priority
-  /** Where in its life it is. */
+  /** 'scheduled' (waits for `runAt`), 'ready', 'running', or its end: 'succeeded', 'dead', 'cancelled'. */
   state: State
   /** As submitted; its handler gets what the schema makes of it. */
   payload: Payload
@@ -126,13 +132,13 @@ export interface Job<Payload = unknown, Result = unknown> {
   maxAttempts: number
   /** How often its handler has put it off (`Postpone`) since its submission or an operator's retry. */
   postponed: number
-  /** With all defaults filled in, in ms. */
+  /** How long it waits after each failed attempt, with all defaults filled in, in ms. */
   backoff: StoredBackoff
-  /** Longest run of one attempt, in ms. */
+  /** Longest run of one attempt, in ms; then the attempt has failed. */
   timeout: number
   /** Whether a timed-out attempt is repeated or ends the job. */
   onTimeout: 'retry' | 'dead'
-  /** How long a lease lives without a heartbeat, in ms. */
+  /** How long its worker may be silent before the job goes to another one, in ms. */
   visibilityTimeout: number
   /** When it becomes ready; only in state `scheduled`. */
   runAt: Instant | null
@@ -140,43 +146,43 @@ export interface Job<Payload = unknown, Result = unknown> {
   deadline: Instant | null
   /** When it was submitted. */
   createdAt: Instant
-  /** The tick of the schedule that submitted it; null if none did. */
+  /** The instant of the cron schedule for which it was submitted (Unix ms); null for a job of no schedule. */
   tick: Instant | null
   /** When its latest attempt started. */
   startedAt: Instant | null
   /** When it ended; only in a terminal state. */
   finishedAt: Instant | null
-  /** When its worker loses it unless it renews the lease; only in state `running`. */
+  /** Until when its worker holds it unless the lease is renewed, as happens by itself (Unix ms); null unless `running`. */
   leaseExpiresAt: Instant | null
   /** Name of the worker of its latest attempt. */
   worker: string | null
-  /** Beside how many other jobs of one process it may run, since its process was lost beside others; null for any number. */
+  /** The most other jobs beside which it may run in one process: limited after a process was lost that ran it beside others, to find out which of them ends processes. Null: no limit. */
   company: number | null
-  /** When it was asked to stop while running. */
+  /** When `cancel` asked its running handler to stop (Unix ms); null if nobody did. */
   cancelRequestedAt: Instant | null
-  /** As its handler last told, 0 to 100 percent. */
+  /** What its handler last told with `context.progress`, 0 to 100 percent; null if it told nothing. */
   progress: { percent: number; message: string | null } | null
   /** What its handler returned; only in state `succeeded`. */
   result: Result | null
   /** Why `result` is null although the handler returned something; mostly null. */
   warning: string | null
-  /** Only in state `dead`. */
+  /** Why it is dead; null in each other state. */
   reason: DeadReason | null
-  /** As submitted. */
+  /** The `idempotencyKey` of its submission, or null. */
   idempotencyKey: string | null
-  /** As submitted. */
+  /** The `uniqueKey` of its submission, or null. */
   uniqueKey: string | null
-  /** As submitted. */
+  /** The `concurrencyKey` of its submission, or null. */
   concurrencyKey: string | null
 }
 
-/** What a handler threw, or what took its attempt from it. Each text is cut at 8 KiB, and says so. */
+/** What a handler threw, or what ended its attempt (a timeout, a lost worker). Each text longer than 8 KiB is cut, which its end says. */
 export interface JobError {
-  /** The error's own; 'NonError' for another thrown value, 'Timeout' or 'LeaseLost' for what was no fault of the handler's. */
+  /** `name` of the error that was thrown; 'NonError' for a thrown value that is no error, 'Timeout' and 'LeaseLost' when no error was thrown. */
   name: string
-  /** The error's own; of another thrown value what `util.inspect` says. */
+  /** `message` of the error; of a thrown value that is no error the text that `util.inspect` gives. */
   message: string
-  /** With those of its causes, and of an AggregateError's errors; null where there is none. */
+  /** `stack` of the error, of its causes and of the errors of an AggregateError; null where there is none. */
   stack: string | null
 }
 
@@ -186,15 +192,15 @@ export interface Attempt {
   attempt: number
   /** Name of the worker that ran it. */
   worker: string | null
-  /** When it was leased: before its handler ran. */
+  /** When the worker got the job (Unix ms), just before its handler started. */
   startedAt: Instant
-  /** Null while it runs. */
+  /** When it ended (Unix ms); null while it runs. */
   finishedAt: Instant | null
-  /** 'lost': the worker was gone or did not renew its lease. */
+  /** How it ended; 'running' for one that has not, 'lost' when its worker was gone or did not renew its lease. */
   outcome: 'running' | 'succeeded' | 'failed' | 'timeout' | 'lost' | 'cancelled'
-  /** Null for the running and the successful one. */
+  /** Why it failed; null for an attempt that runs or has succeeded. */
   error: JobError | null
-  /** Of a lost one: who else ran in its process then, the first 100 by name; null where the loss is no evidence. */
+  /** Of a lost attempt: how many other jobs ran in its process then, and the first 100 of them; null for all others, and for a loss that says nothing of its job, as after a power cut. */
   beside: { others: number; jobs: { id: number; type: string }[] } | null
 }
 

@@ -12,6 +12,7 @@ import { contextOf } from './context.ts'
 import { type ActiveJob, type Definition, validated } from './definition.ts'
 import { describe, inWords } from './evidence.ts'
 import { type Outcome, type Result, resultOf } from './result.ts'
+import type { Slot, Starving } from './starving.ts'
 import { goesBack, type Threads } from './threads.ts'
 import { endSpan, processing } from './trace.ts'
 
@@ -20,6 +21,7 @@ export interface Surroundings {
   customBackoffs: ReadonlyMap<string, CustomBackoff>
   store: Pick<Store, 'call'>
   threads: Threads
+  starving: Starving
   /** Runs something in the asynchronous context in which the worker was made: not in that of a job whose end led here. */
   context: <T>(run: () => T) => T
 }
@@ -38,6 +40,7 @@ export class Attempt {
   #releasing = false
   #onOutcome: ((outcome: Outcome) => void) | undefined
   #span: Span | undefined
+  #slot: Slot | undefined
   #flush: (() => void) | undefined
   /** Runs something in the asynchronous context of this attempt. */
   #inside: Surroundings['context'] = (run) => run()
@@ -69,9 +72,22 @@ export class Attempt {
     this.#around = around
   }
 
+  /** Jobs whose end its handler waits for now. */
+  get waits(): number[] | undefined {
+    return this.#slot?.waits
+  }
+
   /** Starts the handler. `onOutcome` is called once; `onSettled` when the handler is over, which may be later. */
   start(onOutcome: (outcome: Outcome) => void, onSettled: () => void): void {
-    this.#around.context(() => this.#start(onOutcome, onSettled))
+    const { starving, context } = this.#around
+    const slot = starving.take(context)
+    this.#slot = slot
+    const settled = () => {
+      this.#slot = undefined
+      starving.give(slot)
+      onSettled()
+    }
+    slot.inside(() => this.#start(onOutcome, settled))
   }
 
   #start(onOutcome: (outcome: Outcome) => void, onSettled: () => void): void {
@@ -110,7 +126,8 @@ export class Attempt {
         this.#endAfter(lost)
         return
       }
-      const error = new Error(`The attempt ran longer than its timeout of ${this.leased.timeout} ms.`)
+      const waited = this.waits?.length ? ` Its handler waited for the end of job ${this.waits[0]}.` : ''
+      const error = new Error(`The attempt ran longer than its timeout of ${this.leased.timeout} ms.${waited}`)
       error.name = 'Timeout'
       this.#decide(this.#failed(error, 'timeout'))
       this.#abort(error)

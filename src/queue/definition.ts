@@ -12,35 +12,35 @@ export interface ActiveJob<Payload = unknown> {
   id: number
   /** The name under which its handler was defined. */
   type: string
-  /** The line that it came from. */
+  /** Name of the queue that it came from. */
   queue: string
   /** Its class in the order of jobs. */
   priority: Priority
-  /** As the schema's output, where the definition has one. */
+  /** The payload as JSON gives it back; where the definition has a schema, that schema's output. */
   payload: Payload
   /** 1 for the first attempt. It counts starts, and may exceed `maxAttempts`: a loss beside other jobs is not charged. */
   attempt: number
-  /** Attempts in a budget, the first one included. */
+  /** How many attempts it has before it is dead, the first one included. */
   maxAttempts: number
-  /** Attempts that remain after this one. */
+  /** How many attempts remain after this one; 0 for the last. */
   attemptsLeft: number
   /** What an earlier attempt left with `context.checkpoint`, or null. */
   checkpoint: unknown
-  /** When it was submitted. */
+  /** When it was submitted (Unix ms). */
   createdAt: Instant
   /** The tick of the schedule that submitted it (Unix ms): what it is for, however late it runs. Null if none did. */
   tick: Instant | null
-  /** When this attempt was leased. */
+  /** When this attempt began (Unix ms). */
   startedAt: Instant
-  /** By when an attempt had to start, or null. */
+  /** The instant from which on no attempt starts (Unix ms), or null. */
   deadline: Instant | null
 }
 
-/** What a handler can use besides its job. */
+/** The second argument of a handler: what it can use besides its job. */
 export interface Context {
   /** Fires when the attempt is over from outside: timeout, cancellation, lost lease, shutdown. `signal.reason` says which. */
   readonly signal: AbortSignal
-  /** Extends the lease and resolves when that is on disk. Rarely needed: leases are renewed by themselves. Throws LEASE_LOST. */
+  /** Renews the right to run this job for another `visibilityTimeout` and resolves when that is on disk. Rarely needed: it is renewed by itself. Throws LEASE_LOST when the attempt is over. */
   heartbeat(): Promise<void>
   /** Tells people how far the job is, 0 to 100 percent: the latest is stored with the next transaction, at no cost. Throws INVALID_ARGUMENT. */
   progress(percent: number, message?: string): void

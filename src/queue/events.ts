@@ -12,19 +12,19 @@ import { events } from './trace.ts'
  * job's end are told after it is on disk, in the process that ran it.
  */
 export interface QueueEvents {
-  /** A handler starts. */
+  /** A handler of this process is about to start. */
   started: [job: ActiveJob]
   /** A job has succeeded; `result` is JSON text. `warning` says why that is null and not what the handler returned. */
   succeeded: [job: ActiveJob, result: string, warning: string | null]
-  /** A failed attempt. It is repeated at `fate.runAt`, unless `job.deadline` comes first: then the job is dead (`expired`). */
+  /** An attempt has failed; the job is tried again at `fate.runAt`, unless `job.deadline` comes first: then the job is dead (`expired`). */
   retrying: [job: ActiveJob, error: JobError, fate: Fate]
   /** A handler put its job off (`Postpone`): it is tried again at `fate.runAt`, unless `job.deadline` comes first. */
   postponed: [job: ActiveJob, fate: Fate]
-  /** A job's last failure: `fate.reason` says why it is not repeated. */
+  /** An attempt has failed, and the job is dead: `fate.reason` says why it is not tried again. */
   dead: [job: ActiveJob, error: JobError, fate: Fate]
-  /** A job was asked to stop while it ran, and did. */
+  /** A job was cancelled while it ran, and its handler has stopped. */
   cancelled: [job: ActiveJob, error: JobError, fate: Fate]
-  /** A job was given back uncharged at shutdown. */
+  /** A running job went back to the queue because its worker stopped; the attempt does not count. */
   released: [job: ActiveJob]
   /** The attempt was taken from its handler, or what it came to is refused, as its lease is over. Told once of an attempt. */
   leaseLost: [job: ActiveJob]
@@ -34,7 +34,7 @@ export interface QueueEvents {
   expired: [job: Source & { id: number }]
   /** Storage became ok, degraded or failed. */
   health: [health: StoreHealth]
-  /** Something went wrong that no caller waits for. Without a listener it goes to process.emitWarning. */
+  /** Something went wrong that no caller waits for, mostly a `GopherQueueError` with its `code`. Without a listener it goes to `process.emitWarning`. */
   warning: [error: unknown]
 }
 

@@ -27,6 +27,7 @@ import {
 
 import { storeAt } from './place.ts'
 import { closeOn } from './signals.ts'
+import { waitInHandler } from './starving.ts'
 import type { GivenHandler } from './stored.ts'
 import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
 import { resultsOf, type SubmitResult, taskOf } from './task.ts'
@@ -187,7 +188,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * cancelled (`details` has state, reason and last error), WAIT_TIMEOUT, NOT_FOUND, INVALID_ARGUMENT.
    */
   async wait<Result = unknown>(id: number, options?: WaitOptions): Promise<Result> {
-    return (await waitForEnd(this.#store, this.#clock, checkId(id), options)) as Result
+    const wait = () => waitForEnd(this.#store, this.#clock, checkId(id), options) as Promise<Result>
+    return waitInHandler(this.#store, id, wait)
   }
 
   /** Ends a waiting job at once; a running one is asked to stop through its signal. Throws NOT_FOUND, INVALID_STATE. */
@@ -211,34 +213,34 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   }
 
   /**
-   * `cancel` for each job of a filter (`{}`: all) that it fits: how many. In steps, none of which holds others up; not one
-   * transaction, so an error says how many were changed before it. Throws INVALID_ARGUMENT.
+   * Cancels each job of a filter (`{}`: all) that has not ended; resolves with how many. Works in short steps, which hold nobody up; not one
+   * transaction, so an error says how many jobs were changed before it. Throws INVALID_ARGUMENT.
    */
   async cancelAll(filter: JobsFilter): Promise<number> {
     return changeAll(this.#store, 'cancel', filter)
   }
 
-  /** `retry` for each job of a filter that it fits: how many. Otherwise as `cancelAll`. */
+  /** Retries each dead or cancelled job of a filter (`{}`: all), in steps as `cancelAll`; resolves with how many. Throws INVALID_ARGUMENT. */
   async retryAll(filter: JobsFilter): Promise<number> {
     return changeAll(this.#store, 'retry', filter)
   }
 
-  /** `runNow` for each job of a filter that it fits: how many. Otherwise as `cancelAll`. */
+  /** Makes each job of a filter (`{}`: all) ready that waits for its time, in steps as `cancelAll`; resolves with how many. Throws INVALID_ARGUMENT. */
   async runAllNow(filter: JobsFilter): Promise<number> {
     return changeAll(this.#store, 'runNow', filter)
   }
 
-  /** `remove` for each job of a filter that it fits: how many. Otherwise as `cancelAll`. */
+  /** Deletes each ended job of a filter (`{}`: all) and its history, in steps as `cancelAll`; resolves with how many. Throws INVALID_ARGUMENT. */
   async removeAll(filter: JobsFilter): Promise<number> {
     return changeAll(this.#store, 'remove', filter)
   }
 
-  /** Lets no process lease more jobs of a queue; those that run go on, submissions are taken. Throws INVALID_ARGUMENT. */
+  /** Pauses a queue (default: 'default') for all processes, until `resume`: no more of its jobs start, those that run go on, and submissions are taken. Throws INVALID_ARGUMENT. */
   async pause(queue = 'default'): Promise<void> {
     await this.#store.call('setQueue', { queue: checkName('queue', queue), paused: true })
   }
 
-  /** Ends a pause. Throws INVALID_ARGUMENT. */
+  /** Ends the pause of a queue: its jobs are leased again. Default: the queue 'default'. Throws INVALID_ARGUMENT. */
   async resume(queue = 'default'): Promise<void> {
     await this.#store.call('setQueue', { queue: checkName('queue', queue), paused: false })
   }
@@ -248,7 +250,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     await this.#store.call('setQueue', queueSettings(queue, options))
   }
 
-  /** Counts of jobs by queue and state, and who works. */
+  /** Counts of jobs by queue and state, workers, and jobs that nobody takes, as of now; the cost does not grow with the number of jobs. */
   async stats(): Promise<Stats> {
     return this.#store.call('stats', null)
   }

@@ -15,9 +15,9 @@ import type { Task } from './task.ts'
 
 /** A type of job that several programs share, made by `jobType`: its name, its policy and its payload's schema. */
 export interface JobType<Input = unknown, Output = Input, Result = unknown> {
-  /** Selects the handler. */
+  /** Name of the type, which selects the handler. */
   readonly type: string
-  /** Policy and schema, as given to `jobType`. */
+  /** The policy of its jobs and its payload's schema, as given to `jobType`. */
   readonly options: JobTypeOptions & { readonly payload?: StandardSchemaV1 | undefined }
   /** For the compiler alone, never there at run time: what is submitted, what the handler gets, and what it returns. */
   readonly types?: { input: Input; output: Output; result: Result }
@@ -47,7 +47,7 @@ export function jobType(type: string, options: JobType['options'] = {}): JobType
   return Object.freeze({ type, options: Object.freeze(own) })
 }
 
-/** The ways to call `define`. */
+/** The ways to call `queue.define`: each names a type of job and returns a `Task`, by which jobs of it are submitted. */
 export interface Define {
   /**
    * Defines a type that `jobType` made: without a handler in programs that only submit, with one in those that work. A queue

@@ -7,8 +7,8 @@ import { checkName, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
 import { checkNames } from '../model/names.ts'
 import { shown } from '../model/text.ts'
-import type { JobFilter, QueueSettings, Source } from '../store/store.ts'
-import type { Definition } from './definition.ts'
+import type { JobFilter, QueueSettings } from '../store/store.ts'
+import { queuesOf } from './sources.ts'
 
 /** What `GopherQueue.open` takes. */
 export interface OpenOptions {
@@ -17,7 +17,7 @@ export interface OpenOptions {
    * this process works, a quarter of it is set aside as a file beside the database. Default 64 MiB; 0 keeps nothing.
    */
   diskReserve?: number
-  /** What the server knows this client by, where it asks for that. */
+  /** A token of the server, as `gopherqueue token create` prints it; only for a URL whose server asks for one. Default: none. */
   token?: string
   /**
    * Where the app's own better-sqlite3 is: `import.meta.resolve('better-sqlite3')`, or `require.resolve` in CommonJS. The
@@ -40,32 +40,37 @@ export interface BetterSqlite3Connection {
 /** A connection of the app's to the queue's file: of better-sqlite3 for a queue with a `driver`, else of node:sqlite. */
 export type AppConnection = DatabaseSync | BetterSqlite3Connection
 
-/** A queue's limits; undefined leaves as it is, null takes the limit away. */
+/** What `configure` takes: limits of a queue, kept in the file. An option that is undefined stays as it is; null takes the limit away. */
 export interface QueueOptions {
-  /** Jobs that may wait; more are refused with QUEUE_FULL. Default: no limit. */
+  /** Most jobs of the queue that may wait; a submission beyond is refused with QUEUE_FULL. Default: no limit. */
   maxDepth?: number | null
   /**
-   * Jobs that may run at once, over all processes; it takes effect on what is leased from then on. A handler that goes on
+   * Most jobs of the queue that run at once, over all processes; it takes effect on what is leased from then on. A handler that goes on
    * after its timeout does not count. Default: no limit.
    */
   maxRunning?: number | null
-  /** Jobs of one type and `concurrencyKey` that may run at once. Default 1. */
+  /** Most jobs of the queue with the same type and `concurrencyKey` that run at once, over all processes: 1 to 10,000. Default 1. */
   maxRunningPerKey?: number
-  /** How long succeeded jobs are kept, of those that end from now on. Default 24 h; null for ever. */
+  /** How long succeeded jobs stay in the file after their end, in ms or as '7d'; counts for those that end from now on. Default 24 h; null keeps them for ever. */
   keepSucceeded?: Duration | null
-  /** As `keepSucceeded`, of cancelled jobs. Default 7 days. */
+  /** How long cancelled jobs stay in the file after their end, in ms or as '7d'. Default 7 days; null keeps them for ever. */
   keepCancelled?: Duration | null
-  /** As `keepSucceeded`, of dead jobs. Default for ever. */
+  /** How long dead jobs stay in the file after their end, in ms or as '30d'. Default: for ever (null). */
   keepDead?: Duration | null
 }
 
-/** What `GopherQueue.work` takes. */
+/** What `queue.work` takes. */
 export interface WorkOptions {
-  /** Handlers that run at once, 1 to 10,000. Default 10. */
+  /** Most handlers that this worker runs at once, 1 to 10,000. Default 10. */
   concurrency?: number
-  /** Queues to take jobs from. Default: those that the definitions name. */
+  /**
+   * Queues to take jobs from, each for all types that have a handler here. A name that ends in * is a pattern, also for queues that
+   * come later: 'tenant-*' is each queue whose name begins with 'tenant-' (one named 'tenant-*' among them), '*' is each queue. A worker looks
+   * for new ones once a second. Of more than 100,000 pairs of a queue and a type (over a server, of more than 768 KiB of them as JSON) those in the
+   * queues that are last by name are left out, and a `warning` (QUEUES_NOT_TAKEN) says how many queues these are. Default: the queues that the definitions name.
+   */
   queues?: string[]
-  /** 1 to 128 characters, shown to operators. Default: process id and a number. */
+  /** The worker's name in `stats`, job histories and the dashboard, 1 to 128 characters. Default: process id and a number, such as '4711-1'. */
   name?: string
   /**
    * Signals, such as ['SIGTERM', 'SIGINT'], at the first of which the queue closes: it takes no more jobs, waits for running handlers as
@@ -81,32 +86,32 @@ export interface WorkOptions {
   grace?: Duration
 }
 
-/** How a worker stops. */
+/** What `worker.stop` and `queue.close` take. */
 export interface StopOptions {
-  /** Wait for running handlers first (default); else abort them at once. */
+  /** True: wait for running handlers, as long as `grace`. False: fire their signals at once. Default true. */
   drain?: boolean
   /** How long to wait for them before their signals fire and their jobs go back, uncharged. Default: the worker's `grace`, 30 s. */
   grace?: Duration
 }
 
-/** How long to wait for a job's end. */
+/** What `wait` takes: how long to wait for the end of a job. */
 export interface WaitOptions {
-  /** Then WAIT_TIMEOUT is thrown; the job goes on. Default: for ever. */
+  /** Longest wait, in ms or as '30s'; then `wait` throws WAIT_TIMEOUT, and the job goes on. Default: no limit. */
   timeout?: Duration
-  /** Ends the waiting: its reason is thrown, the job goes on. */
+  /** When it is aborted, `wait` throws its reason, and the job goes on. Default: none. */
   signal?: AbortSignal
 }
 
-/** What a schedule can set: the policy of its jobs, and which ticks count. */
+/** What `schedule` takes: the policy of the schedule's jobs, the time zone, and which ticks (instants of its cron line) make a job. */
 export interface ScheduleOptions extends Policy {
-  /** IANA name, such as 'Europe/Berlin'. Default 'UTC'. */
+  /** IANA name of the time zone in which the cron line is read, such as 'Europe/Berlin'. Default 'UTC'. */
   timezone?: string
   /**
-   * What ticks are worth for which no process was there (later than a minute): 'skip' none of them, 'once' (default) one
-   * job for all, 'all' a job each, 1,000 at most.
+   * What becomes of ticks that passed more than a minute ago because no process worked: 'skip' makes no job of them, 'once' (default) one
+   * job for all of them, 'all' one job each, of the newest 1,000.
    */
   missed?: 'skip' | 'once' | 'all'
-  /** 'skip': no job while that of an earlier tick has not ended. Default 'allow'. */
+  /** 'skip': a tick makes no job while the job of an earlier tick has not ended. 'allow': each tick makes one. Default 'allow'. */
   overlap?: 'allow' | 'skip'
 }
 
@@ -166,7 +171,8 @@ export function workSettings(options: WorkOptions, defaultName: string) {
   for (const signal of stopOn) oneOf(signal, catchable, 'stopOn')
   const hurried = stopOn.length > 0
   wholeNumber(concurrency, 1, 10_000, 'concurrency')
-  if (queues && !Array.isArray(queues)) throw invalid('queues must be an array of names.')
+  if (queues && !Array.isArray(queues))
+    throw invalid("queues must be an array of names and patterns, such as ['mail', 'tenant-*'].")
   if (queues?.length === 0) throw invalid('queues must name at least one queue.')
   return {
     name: checkName('worker', name),
@@ -174,13 +180,6 @@ export function workSettings(options: WorkOptions, defaultName: string) {
     stopOn,
     grace: toMs(grace ?? (hurried ? 6000 : 30_000), 'grace'),
     afterAbort: hurried ? 2000 : 10_000,
-    queues: queues && [...new Set(queues)].map((queue) => checkName('queue', queue)),
+    queues: queues && queuesOf(queues),
   }
-}
-
-/** What a worker takes jobs of: each type that has a handler, in the queues named, or in those that these types name. */
-export function sourcesOf(definitions: ReadonlyMap<string, Definition>, queues?: readonly string[]): Source[] {
-  const able = [...definitions.values()].filter(({ handler }) => handler)
-  const named = queues ?? [...new Set(able.map(({ spec }) => spec.queue))]
-  return named.flatMap((queue) => able.map(({ type }) => ({ queue, type })))
 }

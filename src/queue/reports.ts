@@ -1,5 +1,5 @@
 import type { Clock } from '../model/clock.ts'
-import { GopherQueueError, isQueueError } from '../model/errors.ts'
+import { asQueueError, GopherQueueError, isQueueError } from '../model/errors.ts'
 import type { Fate } from '../store/store.ts'
 import type { Emit } from './events.ts'
 
@@ -38,14 +38,24 @@ export class Reports {
   }
 }
 
-/** Storage that is away may never come back: then the leases end by themselves. Throws STORAGE_UNAVAILABLE after `ms`. */
-export function inTime(clock: Clock, ms: number, worker: string, work: Promise<void> | undefined): Promise<void> {
+/** What is told of a worker that has met `error` and will try again. */
+export function couldNot(worker: string, failed: string, error: unknown): GopherQueueError {
+  const { code, message, accepted, details } = asQueueError(error)
+  const says = `Worker '${worker}' could not ${failed}: it takes no new jobs, and asks again each second by itself.`
+  return new GopherQueueError(code, `${says} ${message}`, { accepted, details, cause: error })
+}
+
+/** How long storage may take to hear a worker's last word, in ms. */
+const lastWord = 10_000
+
+/** Storage that is away may never come back: then the leases end by themselves. Throws STORAGE_UNAVAILABLE after `lastWord`. */
+export function inTime(clock: Clock, worker: string, work: Promise<void> | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
-    const stopTimer = clock.timer(ms, () =>
+    const stopTimer = clock.timer(lastWord, () =>
       reject(
         new GopherQueueError(
           'STORAGE_UNAVAILABLE',
-          `Worker '${worker}' has stopped, but storage did not answer for ${ms / 1000} s. Whether its last outcomes are stored is not known: jobs without one run again when their leases are over.`,
+          `Worker '${worker}' has stopped, but storage did not answer for ${lastWord / 1000} s. Whether its last outcomes are stored is not known: jobs without one run again when their leases are over.`,
           { accepted: 'unknown' },
         ),
       ),

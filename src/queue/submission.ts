@@ -16,7 +16,7 @@ import type { ScheduleSettings, Submission } from '../store/store.ts'
 import { type Definition, validated, validatedNow } from './definition.ts'
 import type { ScheduleOptions } from './options.ts'
 
-/** Options for all jobs of a bulk, or a function that gives each its own. */
+/** Options of `submitMany`: one object for all jobs, or a function of a payload and its index that returns the options of that job. */
 export type BulkOptions<Payload> = JobOptions | ((payload: Payload, index: number) => JobOptions)
 
 /**

@@ -26,7 +26,7 @@ export function resultsOf({ ids, duplicates, states, replayed }: Submitted): Sub
 
 /** A defined type of job: submits payloads that fit it. */
 export interface Task<Payload, Result> {
-  /** As defined. */
+  /** Name of the type, as defined. */
   readonly type: string
   /**
    * Stores a job; resolves when it is on disk. Options overrule the type's policy for this job. Throws INVALID_ARGUMENT,

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { toMs } from '../model/duration.ts'
-import { GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../model/errors.ts'
 import { checkNames } from '../model/names.ts'
 import type { Fate, LeasedJob, Source, Store } from '../store/store.ts'
 import { Attempt, type Surroundings } from './attempt.ts'
@@ -8,26 +8,25 @@ import type { Definition } from './definition.ts'
 import { Differences } from './differences.ts'
 import type { Emit } from './events.ts'
 import { describe } from './evidence.ts'
-import { type StopOptions, sourcesOf, type WorkOptions, workSettings } from './options.ts'
+import { type StopOptions, type WorkOptions, workSettings } from './options.ts'
 import { Overdue } from './overdue.ts'
-import { inTime, Reports } from './reports.ts'
+import { couldNot, inTime, Reports } from './reports.ts'
 import type { Outcome } from './result.ts'
+import { Sources } from './sources.ts'
+import { Starving } from './starving.ts'
 
-const lastWord = 10_000 // ms that storage may take to hear it
-
-/** A pool of slots: leases at most as many jobs as are free, runs their handlers, reports what they come to. */
+/** A worker, as `queue.work` starts it: takes at most `concurrency` jobs at a time, runs their handlers, and stores what they come to. */
 export class Worker {
-  /** As operators see it. */
+  /** Its name in `stats`, job histories and the dashboard. */
   readonly name: string
-  /** Handlers that run at once at most. */
+  /** Most handlers that it runs at once. */
   readonly concurrency: number
-  /** Signals at which its queue closes. */
+  /** Signals at which its queue closes, as `work` was told; empty for none. */
   readonly stopOn: readonly NodeJS.Signals[]
   readonly #store: Store
   readonly #definitions: ReadonlyMap<string, Definition>
   readonly #patience: { grace: number; afterAbort: number }
-  readonly #queues: readonly string[] | undefined
-  #sources: Source[]
+  readonly #sources: Sources
   #changing = false
   readonly #around: Surroundings
   readonly #emit: Emit
@@ -53,7 +52,7 @@ export class Worker {
     definitions: ReadonlyMap<string, Definition>,
     options: WorkOptions,
     defaultName: string,
-    around: Surroundings,
+    around: Omit<Surroundings, 'starving'>,
     emit: Emit,
   ) {
     const { name, concurrency, queues, stopOn, grace, afterAbort } = workSettings(options, defaultName)
@@ -61,33 +60,34 @@ export class Worker {
     this.concurrency = concurrency
     this.stopOn = stopOn
     this.#patience = { grace, afterAbort }
-    this.#queues = queues
-    this.#sources = sourcesOf(definitions, queues)
-    if (this.#sources.length === 0)
-      throw invalid('No definition has a handler: there is nothing this worker could run.')
+    const warn = (warning: GopherQueueError) => emit('warning', warning)
+    this.#sources = new Sources(definitions, queues, { worker: name, store, clock: around.clock, warn })
     this.#store = store
     this.#definitions = definitions
-    this.#around = around
+    const slots = () => concurrency - this.#overdue.slots
+    const pool = { name, sources: () => this.#sources.list, slots, handlers: this.#running }
+    this.#around = { ...around, starving: new Starving(pool, store, around.clock, warn) }
     this.#emit = emit
     this.#reports = new Reports(emit)
-    this.#differences = new Differences((warning) => emit('warning', warning))
+    this.#differences = new Differences(warn)
     this.#overdue = new Overdue(around.clock, () => {
       if (!this.#stopping) this.#ask()
     })
     this.#register()
+    this.#sources.look(() => this.#registerChanged())
   }
 
-  /** What it takes jobs of. */
+  /** The queues and types that it takes jobs of now. Queues that match a pattern of `queues` are among them about a second after their first job. */
   get sources(): readonly Source[] {
-    return this.#sources
+    return this.#sources.list
   }
 
-  /** Handlers that run now. */
+  /** How many handlers it runs now. */
   get running(): number {
     return this.#running.size
   }
 
-  /** Handlers that still run although their attempt is over: they ignored their signal. */
+  /** How many of its handlers still run although their attempt is over, as they have not heeded `context.signal`. */
   get overdue(): number {
     return this.#overdue.size
   }
@@ -120,7 +120,11 @@ export class Worker {
 
   /** Takes jobs of what its queue defines by now, also in the rows that operators see. @internal */
   definitionsChanged(): void {
-    this.#sources = sourcesOf(this.#definitions, this.#queues)
+    this.#sources.update()
+    this.#registerChanged()
+  }
+
+  #registerChanged(): void {
     if (this.#changing) return // one registration for all that a program defines at once
     this.#changing = true
     void this.#registration?.then(() => {
@@ -132,7 +136,7 @@ export class Worker {
   #register(): void {
     const { name, concurrency } = this
     const known = this.#id === undefined ? {} : { known: this.#id }
-    const registration = { name, sources: this.#sources, slots: concurrency, request: this.#request, ...known }
+    const registration = { name, sources: this.#sources.list, slots: concurrency, request: this.#request, ...known }
     this.#registration = this.#store.call('register', registration).then(
       (id) => {
         this.#id = id
@@ -144,25 +148,24 @@ export class Worker {
 
   /** Somebody has signed it off, or the file is another one; of several requests the last does it. */
   #registerAgain(): void {
+    this.#sources.forget()
     if (this.#asking === 0 && !this.#stopping) this.#register()
   }
 
   #tryLater(failed: string, error: unknown, again: () => void): void {
-    const { code, message, accepted, details } = isQueueError(error)
-      ? error
-      : new GopherQueueError('STORAGE_UNAVAILABLE', String(error))
-    if (this.#stopping || code === 'CLOSED') return
-    const says = `Worker '${this.name}' could not ${failed}: it takes no new jobs, and asks again each second by itself.`
-    this.#emit('warning', new GopherQueueError(code, `${says} ${message}`, { accepted, details, cause: error }))
+    const warning = couldNot(this.name, failed, error)
+    if (this.#stopping || warning.code === 'CLOSED') return
+    this.#emit('warning', warning)
     this.#around.clock.timer(1000, again)
   }
 
   /** Leaves one request with the store, unless all slots are taken. A new one replaces it. */
   #ask(): void {
     const slots = this.#stopping ? 0 : this.concurrency - this.#overdue.slots
-    if (this.#id === undefined || (this.#running.size >= slots && !this.#stopping)) return
+    const sources = this.#sources.list
+    if (this.#id === undefined || sources.length === 0 || (this.#running.size >= slots && !this.#stopping)) return
     this.#asking++
-    this.#store.call('lease', { worker: this.#id, sources: this.#sources, slots, exclude: [] }).then(
+    this.#store.call('lease', { worker: this.#id, sources, slots, exclude: [] }).then(
       (jobs) => {
         this.#asking--
         for (const job of jobs) this.#start(job)
@@ -254,8 +257,11 @@ export class Worker {
   }
 
   async #stop(wait: number): Promise<void> {
+    const last = (work: Promise<void> | undefined) => inTime(this.#around.clock, this.name, work)
     this.#stopping = true
-    if (this.#id === undefined) await this.#inTime(this.#registration)
+    this.#sources.stop()
+    this.#around.starving.stop()
+    if (this.#id === undefined) await last(this.#registration)
     if (this.#id !== undefined) this.#store.call('stopping', this.#id).catch(() => undefined) // else a kill counts as a crash
     this.#ask() // for no slots: replaces the request that waits
     if (wait > 0 && !this.#hurried) await this.#idle(wait)
@@ -263,7 +269,7 @@ export class Worker {
     await this.#idle(this.#patience.afterAbort)
     await this.#around.threads.close()
     try {
-      await this.#inTime(this.#signOff())
+      await last(this.#signOff())
     } finally {
       this.#signedOff = true
       for (const attempt of this.#running) attempt.lose('The worker has stopped.')
@@ -275,10 +281,6 @@ export class Worker {
     await this.#reports.stored()
     this.#signedOff = true
     if (this.#id !== undefined) await this.#store.call('unregister', this.#id) // with it goes back what still runs
-  }
-
-  #inTime(work: Promise<void> | undefined): Promise<void> {
-    return inTime(this.#around.clock, lastWord, this.name, work)
   }
 
   /** Resolves when no handler runs, after `most` ms, or when a second stop is in a hurry. */

@@ -29,11 +29,11 @@ export interface Submitted {
   replayed?: true
 }
 
-/** One line of jobs: those of one queue and one type. */
+/** A queue and a type: what a worker takes jobs of. */
 export interface Source {
-  /** Its queue. */
+  /** Name of the queue. */
   queue: string
-  /** Its type. */
+  /** Name of the type. */
   type: string
 }
 
@@ -108,37 +108,37 @@ export interface Progress {
   message: string | null
 }
 
-/** What an event made of a job. */
+/** What became of a job by a call or by the end of an attempt. */
 export interface Fate {
-  /** Where it is now; `running` if it was only asked to stop. */
+  /** Its state now; after `cancel` of a running job still `running`, as its handler has only been asked to stop. */
   state: State
-  /** When its next attempt is due (Unix ms), in state `scheduled`. */
+  /** When its next attempt is due (Unix ms); null unless `scheduled`. */
   runAt: Instant | null
-  /** Why it is dead, in state `dead`. */
+  /** Why it is dead; null in each other state. */
   reason: DeadReason | null
 }
 
-/** Which jobs to list: those that fit all that is given. */
+/** Which jobs to list: those that meet each condition that is given; `{}` is all. */
 export interface JobFilter {
-  /** Default: any. */
+  /** Only jobs in this state. Default: any. */
   state?: State
-  /** Default: any. */
+  /** Only jobs of this queue. Default: any. */
   queue?: string
-  /** Default: any. */
+  /** Only jobs of this type. Default: any. */
   type?: string
-  /** In its payload or one of its keys, whatever the case. Default: any. */
+  /** Only jobs whose payload (as JSON) or one of whose keys contains this text, in upper or lower case. Default: any. */
   text?: string
-  /** Of the group of errors that `deadLetters` names so: its latest attempt failed with one of those. Default: any. */
+  /** Only jobs whose latest attempt failed with an error of this group, as `GET /v1/dead-letters` and the dashboard name it. Default: any. */
   error?: string
-  /** Submitted then or later (Unix ms), by the order of ids. Default: any. */
+  /** Only jobs submitted at this instant or later (Unix ms). Default: any. */
   since?: Instant
-  /** Submitted before (Unix ms), by the order of ids. Default: any. */
+  /** Only jobs submitted before this instant (Unix ms). Default: any. */
   until?: Instant
-  /** Newest first by default. */
+  /** In which order of submission. Default 'newest' first. */
   order?: 'oldest' | 'newest'
   /** Most jobs in the page: 1 to 1000, default 100. */
   limit?: number
-  /** The `next` of the page before. */
+  /** `next` of the page before, to go on from there. Default: the first page. */
   cursor?: number | null
 }
 

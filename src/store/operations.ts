@@ -164,6 +164,19 @@ export const operations = {
     summary: 'Pause, resume or limit a queue; what is not named stays',
     ...{ body: (of) => of.QueueInput, response: nothing },
   }),
+  /** In the order of names. None when there are as many as `known`: queues are never deleted. */
+  queueNames: row<settings.QueueNamesAsked, settings.QueueNames>()({
+    ...{ kind: 'read', ends: null, at: 'GET /v1/queue-names', scope: 'work', patience: 'brief' },
+    summary:
+      'Names of the queues that begin with `prefix`, 10,000 at most. Go on with `after` = `next` until it is null',
+    query: (of) => of.NamesAsked,
+    response: ({ object, list, string, int, maybe }) =>
+      object({
+        names: list(string()),
+        next: maybe(string({ description: 'The last of these names; null when there are no more' })),
+        count: int({ description: 'All that begin so' }),
+      }),
+  }),
   schedules: row<null, settings.Schedule[]>()({
     ...{ kind: 'read', ends: null, at: 'GET /v1/schedules', scope: 'read', patience: 'brief' },
     ...{ summary: 'All schedules', response: ({ object, list, Schedule }) => object({ schedules: list(Schedule) }) },

@@ -123,6 +123,12 @@ const Filter = closed({
   ...{ limit: may(int({ minimum: 1, maximum: 1000, description: 'Default 100' })), cursor },
 })
 
+const NamesAsked = closed({
+  prefix: may(string({ description: "What the names begin with. Default '': all queues" })),
+  after: may(string({ description: 'The `next` of the page before' })),
+  known: wholeNumber('How many the asker knows: while there are so many, no name is told. Default 0'),
+})
+
 const Submitted = object({
   id,
   duplicate: bool({ description: 'Nothing was stored: the idempotency or unique key has a job, this one' }),
@@ -238,7 +244,7 @@ const tally = object(
 export const schemas = {
   ...{ list, bool, int, nothing, number, may, object, string, any, texts, maybe, closed },
   ...{ id, instant, duration, token, ofJob, ofName, ofWorker, waitMs, cursor, next, tally },
-  ...{ JobInput, Bulk, ScheduleInput, QueueInput, WorkerInput, LeaseInput, Filter },
+  ...{ JobInput, Bulk, ScheduleInput, QueueInput, WorkerInput, LeaseInput, Filter, NamesAsked },
   ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, DeadGroup, Fate, Queue, Stats, Schedule },
   ...{ Health, AuditEntry, Sample, Problem },
 }

@@ -17,6 +17,23 @@ export interface QueueSettings {
   keepDead?: number | null
 }
 
+/** Which names of queues to tell. */
+export interface QueueNamesAsked {
+  /** What they begin with; '' or undefined for all. */
+  prefix?: string
+  /** The `next` of the page before. */
+  after?: string
+  /** How many of them the asker knows: while there are so many, none is told. */
+  known?: number
+}
+
+/** Names of queues in the order of their bytes; `next` is the last of them, or null when no more follow; `count` is of all that were asked for. */
+export interface QueueNames {
+  names: string[]
+  next: string | null
+  count: number
+}
+
 /** A cron line that submits a job at each tick. */
 export interface ScheduleSettings {
   name: string
@@ -33,9 +50,9 @@ export interface ScheduleSettings {
 
 /** A schedule as the file holds it. Instants are Unix ms. */
 export interface Schedule {
-  /** Unique in the file. */
+  /** Its name, by which it is paused, resumed and removed; unique in the file. */
   name: string
-  /** Five fields, or six with seconds first. */
+  /** Its cron line: five fields, or six with seconds first. */
   cron: string
   /** IANA name of the zone in which the cron line is read. */
   timezone: string
@@ -45,11 +62,11 @@ export interface Schedule {
   type: string
   /** Payload of its jobs. */
   payload: unknown
-  /** What ticks are worth for which no process was there. */
+  /** What becomes of ticks that passed while no process worked: 'skip' no job, 'once' one job for all, 'all' one each. */
   missed: 'skip' | 'once' | 'all'
-  /** Whether a tick counts while the job of an earlier one has not ended. */
+  /** 'skip': a tick makes no job while the job of an earlier tick has not ended; 'allow': each makes one. */
   overlap: 'allow' | 'skip'
-  /** No ticks until it is resumed. */
+  /** True while it is paused: it makes no jobs until `resumeSchedule`. */
   paused: boolean
   /** Its next tick, or when one that was refused is tried again. Null when the cron line has no further tick. */
   nextAt: Instant | null

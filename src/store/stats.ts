@@ -21,29 +21,29 @@ export interface Totals {
 
 /** One queue in numbers. */
 export interface QueueStats {
-  /** Its name. */
+  /** Name of the queue. */
   queue: string
-  /** No more of its jobs are leased. */
+  /** True while it is paused: none of its jobs start until `resume`. */
   paused: boolean
-  /** Jobs that may wait, or null for no limit. */
+  /** Most jobs that may wait, or null for no limit. */
   maxDepth: number | null
-  /** Jobs that may run at once, or null for no limit. */
+  /** Most jobs that run at once, over all processes, or null for no limit. */
   maxRunning: number | null
-  /** Jobs of one type and concurrency key that may run at once. */
+  /** Most jobs of one type and `concurrencyKey` that run at once, over all processes. */
   maxRunningPerKey: number
-  /** Its jobs that are kept in the file, by state. */
+  /** How many of its jobs are in the file now, by state; ended jobs are deleted after a time. */
   counts: Record<State, number>
-  /** Grow for ever: their differences are rates. */
+  /** What has happened in it since the file was made; these numbers only grow, so two readings give a rate. */
   totals: Totals
 }
 
 /** What a worker says of itself when it starts. */
 export interface WorkerRegistration {
-  /** As given, or process id and a number. */
+  /** The worker's name, as given to `work`, or process id and a number. */
   name: string
-  /** What it takes jobs of. */
+  /** The queues and types that it takes jobs of. */
   sources: Source[]
-  /** Handlers that it runs at once at most. */
+  /** Most handlers that it runs at once. */
   slots: number
   /** Its host, if it is reached over the network: then nobody here renews its leases. */
   remote?: string
@@ -89,19 +89,19 @@ export interface FileStats {
   diskFreeBytes: number
 }
 
-/** What waits and who works, as of one instant. Its cost does not grow with the number of jobs. */
+/** What `queue.stats` resolves with: counts, workers and waiting times at one instant. The cost does not grow with the number of jobs. */
 export interface Stats {
-  /** By name. */
+  /** All queues that have had a job or a setting, in the order of their names. */
   queues: QueueStats[]
-  /** Those that have not signed off, also when their process is gone. */
+  /** All workers that have not stopped in order, also those whose process is gone (`alive: false`). */
   workers: Worker[]
-  /** Types with ready jobs that no live worker handles. */
+  /** Queues and types that have ready jobs and no live worker. */
   unhandled: Source[]
   /** Ms since the oldest ready job was submitted; null when none is ready. */
   oldestReadyMs: number | null
   /** The same for each class of each queue and type that has ready jobs, none of them blocked by its concurrency key. */
   waiting: (Source & { priority: Priority; oldestReadyMs: number })[]
-  /** Null in memory. */
+  /** Sizes of the file, in bytes; null for a queue in memory. */
   file: FileStats | null
 }
 

@@ -64,6 +64,8 @@ export interface Store {
    */
   submitIn?(connection: unknown, submission: Submission): Submitted
   onEvent(listener: (event: StoreEvent) => void): void
+  /** Most bytes of the JSON of a worker's sources, where a request carries them over a network; undefined where none does. */
+  readonly mostSourceBytes?: number
   /** As last heard of; `health` events tell of each change. */
   readonly health: StoreHealth
   close(): Promise<void>

@@ -19,9 +19,9 @@ import { transcribe } from './transcript.ts'
 export interface TestQueueOptions {
   /** The instant at which the test starts (Unix ms or Date). Default 2030-01-01T00:00Z, a Tuesday. */
   now?: Instant | Date
-  /** Handlers that run at once where the app has not called `work`. Default 10. */
+  /** Most handlers that `drain` and `advance` run at once, for an app that has not called `work`. Default 10. */
   concurrency?: number
-  /** Real time that `drain` and `advance` give handlers that do not wait for virtual time. Default 4 s. */
+  /** How long (ms or '10s', of real time) `drain` and `advance` wait for a handler that does real I/O before they throw. Default 4 s. */
   patience?: Duration
 }
 

@@ -42,6 +42,7 @@ const allowed = {
   progress: ['work'],
   checkpoint: ['work'],
   queues: ['read'],
+  queueNames: ['work'],
   setQueue: [],
   schedules: ['read'],
   setSchedule: [],

@@ -40,6 +40,8 @@ export class HttpStore implements Store {
   readonly #workers: RemoteWorkers
   /** The end of a lease request that was taken back: what is asked after it must not overtake it. */
   #retracted: Promise<unknown> | undefined
+  /** A request may have 1 MiB, and 10,000 tokens besides. */
+  readonly mostSourceBytes = 768 * 1024
   health: StoreHealth = { status: 'ok', causes: [], works: { submit: true, lease: true, complete: true } }
 
   private constructor(client: Client, clock: Clock) {

@@ -6,7 +6,7 @@ import type { Db } from './db.ts'
 import { mustBeOf } from './delivery.ts'
 import { settled } from './losses.ts'
 import { cancel, many, remove, retry, runNow, setQueue } from './operator.ts'
-import { attempts, job, jobs, stats } from './queries.ts'
+import { attempts, job, jobs, queueNames, stats } from './queries.ts'
 import { register } from './registration.ts'
 import type { Reply, Request } from './request.ts'
 import { pauseSchedule, removeSchedule, runSchedule, schedules, setSchedule } from './schedules.ts'
@@ -28,7 +28,7 @@ type Run = {
 const run: Run = {
   ...{ submit, deadLetters, many, job, jobs, attempts, why, cancel, retry, runNow, remove, register, unregister },
   ...{ stopping },
-  ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue },
+  ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue, queueNames },
   ...{ schedules, setSchedule, pauseSchedule, removeSchedule, runSchedule },
   ...{ stats, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },
 }

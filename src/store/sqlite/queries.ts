@@ -2,7 +2,7 @@ import { parseBackoff } from '../../model/backoff.ts'
 import { type Attempt, type Job, type JobError, priorities } from '../../model/job.ts'
 import { fromJson } from '../../model/json.ts'
 import type { State } from '../../model/lifecycle.ts'
-import type { JobFilter, JobPage, QueueStats, Source, Stats, Totals, Worker } from '../store.ts'
+import type { Input, JobFilter, JobPage, Output, QueueStats, Source, Stats, Totals, Worker } from '../store.ts'
 import { firstWithin } from './budget.ts'
 import { totalsOf } from './counts.ts'
 import type { Db } from './db.ts'
@@ -161,6 +161,27 @@ export function workers(db: Db): Worker[] {
     alive: isWorking(db, row),
     running: running.get(row.id) ?? 0,
   }))
+}
+
+const namesPerPage = 10_000
+/** Sorts behind each rest of a name, which has 128 characters at most. */
+const lastRest = '\u{10FFFF}'.repeat(64)
+
+/** A range of the table's key. To count 20,000 rows takes 1 ms, to read their names 14: an idle worker asks each second. */
+export function queueNames(db: Db, { prefix = '', after = '', known = 0 }: Input<'queueNames'>): Output<'queueNames'> {
+  const range = [prefix, `${prefix}${lastRest}`] as const
+  const { count } = db.get<{ count: number }>(
+    `SELECT COUNT(*) AS count FROM gq_queues WHERE name BETWEEN ?1 AND ?2`,
+    ...range,
+  )!
+  if (count === known) return { names: [], next: null, count }
+  const rows = db.arrays(
+    `SELECT name FROM gq_queues WHERE name BETWEEN ?1 AND ?2 AND name > ?3 ORDER BY name LIMIT ${namesPerPage}`,
+    ...range,
+    after,
+  )
+  const names = rows.map(([name]) => name as string)
+  return { names, next: names.length < namesPerPage ? null : names.at(-1)!, count }
 }
 
 /** Counts come from the queues' own counters: the cost does not depend on how many jobs there are. */
