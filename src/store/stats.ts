@@ -31,6 +31,8 @@ export interface QueueStats {
   maxRunning: number | null
   /** Jobs of one type and concurrency key that may run at once. */
   maxRunningPerKey: number
+  /** At most `max` of its jobs start in any `per` ms; null for no limit. */
+  rate: { max: number; per: number } | null
   /** Its jobs that are kept in the file, by state. */
   counts: Record<State, number>
   /** Grow for ever: their differences are rates. */
