@@ -1,4 +1,5 @@
 import type { Instant } from './clock.ts'
+import { formatMs } from './duration.ts'
 
 // How many jobs of a queue with a rate may start, and when there is room again.
 
@@ -7,6 +8,9 @@ export interface Rate {
   max: number
   per: number
 }
+
+/** As people read it. */
+export const rateText = ({ max, per }: Rate): string => `${max} in ${per % 1000 === 0 ? formatMs(per) : `${per}ms`}`
 
 /** Starts that count from one instant on. */
 export interface Starts {

@@ -3,7 +3,7 @@ import { overdueFor } from './company.ts'
 import { mostPostponed, notAdmitted } from './decide.ts'
 import { formatMs } from './duration.ts'
 import { type Job, priorities } from './job.ts'
-import type { Rate } from './rate.ts'
+import { type Rate, rateText } from './rate.ts'
 
 // One sentence that says why a job is not running, or what became of it, and what happens next: from facts that a store reads.
 
@@ -160,7 +160,7 @@ function hurdle({ id, queue, type, concurrencyKey }: Job, facts: Hurdles, now: I
   if (facts.waitsForPlace)
     return `Job ${id} is ready and waits for others with its concurrency key '${concurrencyKey}': of type '${type}' in queue '${queue}' at most ${facts.maxRunningPerKey} of a key run at once; it is let in when its turn in the key comes.`
   if (facts.usedUp !== null)
-    return `Job ${id} is ready, but queue '${queue}' has used up its rate of ${facts.usedUp.max} starts in ${formatMs(facts.usedUp.per)}; it may run from ${instantText(facts.usedUp.again, now)} on, when it is the first in line.`
+    return `Job ${id} is ready, but queue '${queue}' has used up its rate of ${rateText(facts.usedUp)}; it may run from ${instantText(facts.usedUp.again, now)} on, when it is the first in line.`
   return `Job ${id} is ready, but queue '${queue}' runs ${facts.running} jobs and may run ${facts.maxRunning} at once; it runs when one of them has ended and it is the first in line.`
 }
 

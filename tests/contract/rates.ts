@@ -22,7 +22,7 @@ export function rates({ holds, holdsOverTime, holdsTogether }: Suite): void {
       await at.settle()
       assert.deepEqual(ids(waiting.jobs), [2])
       assert.deepEqual(ids(await at.lease(two, { queues: ['default', 'free'] })), [5])
-      assert.match(await at.store.call('why', 3), /'default' has used up its rate of 3 starts in 1d; it may run from/)
+      assert.match(await at.store.call('why', 3), /'default' has used up its rate of 3 in 1d; it may run from/)
       const { queues } = await at.store.call('stats', null)
       assert.deepEqual(
         queues.map(({ queue, rate }) => [queue, rate]),

@@ -58,7 +58,7 @@ const hurdles: [Partial<Hurdles>, string][] = [
     { waitsForPlace: true, running: 2 },
     "others with its concurrency key 'k': of type 't' in queue 'q' at most 1 of a key",
   ],
-  [{ running: 2, usedUp: { max: 100, per: 60_000, again: now + 500 } }, "queue 'q' has used up its rate of 100 starts in 1m; it may run from 2026-01-01T00:00:00.500Z (in 500ms) on"], // biome-ignore format: long
+  [{ running: 2, usedUp: { max: 100, per: 60_000, again: now + 500 } }, "queue 'q' has used up its rate of 100 in 1m; it may run from 2026-01-01T00:00:00.500Z (in 500ms) on"], // biome-ignore format: long
   [{ running: 2 }, "queue 'q' runs 2 jobs and may run 2 at once"],
 ]
 
