@@ -87,20 +87,12 @@ async function stats(queue: GopherQueue): Promise<void> {
     const { bytes, freeBytes, walBytes } = all.file ?? { bytes: 0, freeBytes: 0, walBytes: 0 }
     table(['FILE BYTES', 'FREE IN IT', 'WAL BYTES'], [[`${bytes}`, `${freeBytes}`, `${walBytes}`]], 'file')
     const queueRows = all.queues.map(({ queue: name, paused, maxDepth, maxRunning, rate, counts }) => [
-      ...[
-        name,
-        paused ? 'paused' : 'open',
-        `${maxDepth ?? 'none'}`,
-        `${maxRunning ?? 'none'}`,
-        rate ? rateText(rate) : 'none',
-      ],
+      ...[name, paused ? 'paused' : 'open', `${maxDepth ?? 'none'}`, `${maxRunning ?? 'none'}`],
+      rate ? rateText(rate) : 'none',
       ...states.map((state) => `${counts[state]}`),
     ])
-    table(
-      ['QUEUE', 'STATE', 'LIMIT', 'AT ONCE', 'RATE', ...states.map((state) => state.toUpperCase())],
-      queueRows,
-      'queue',
-    )
+    const heads = ['QUEUE', 'STATE', 'LIMIT', 'AT ONCE', 'RATE', ...states.map((state) => state.toUpperCase())]
+    table(heads, queueRows, 'queue')
     const workerRows = all.workers.map(({ name, alive, host, pid, running, slots, startedAt, sources }) => [
       ...[name, alive ? 'alive' : 'gone', host, `${pid ?? 'none'}`, `${running}/${slots}`, when(startedAt)],
       sources.map((source) => `${source.queue}:${source.type}`).join(' '),

@@ -29,44 +29,11 @@ export interface QueueRow {
 type Limit = number | null
 type Counts = [scheduled: number, ready: number, running: number, succeeded: number, dead: number, cancelled: number]
 type Sums = [submitted: number, succeeded: number, failed: number, dead: number, cancelled: number]
-type Columns = [
-  paused: number,
-  depth: Limit,
-  running: Limit,
-  perKey: number,
-  Limit,
-  Limit,
-  Limit,
-  max: Limit,
-  per: Limit,
-  freeAt: Limit,
-  ...Counts,
-  ...Sums,
-]
+type Limits = [depth: Limit, running: Limit, perKey: number, Limit, Limit, Limit, max: Limit, per: Limit, freeAt: Limit]
+type Columns = [paused: number, ...Limits, ...Counts, ...Sums]
 /** Of a queue that was never heard of: as the defaults of gq_queues. */
-const unheardOf: Columns = [
-  0,
-  null,
-  null,
-  1,
-  86_400_000,
-  604_800_000,
-  null,
-  null,
-  null,
-  null,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-]
+const limitless: Limits = [null, null, 1, 86_400_000, 604_800_000, null, null, null, null]
+const unheardOf: Columns = [0, ...limitless, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 
 export const selectCounts = `SELECT paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead,
     rate_max, rate_per, rate_free_at, scheduled, ready, running, succeeded, dead, cancelled,
