@@ -20,6 +20,7 @@ const delivery = 'store/sqlite/delivery.ts'
 const disk = 'store/sqlite/disk.ts'
 const leases = 'store/sqlite/leases.ts'
 const operator = 'store/sqlite/operator.ts'
+const rate = 'store/sqlite/rate.ts'
 const receipts = 'store/sqlite/receipts.ts'
 const reaper = 'store/sqlite/reaper.ts'
 const reclaim = 'store/sqlite/reclaim.ts'
@@ -626,6 +627,30 @@ export const mutants: Mutant[] = [
     name: 'place-unheard',
     breaks: 'leaves waiting workers asleep when a job of a queue at its maxRunning ends',
     edits: [[db, "if (from === 'running' && row.max_running !== null) this.resumed.add(queue)", '']],
+    tests: contract,
+  },
+  {
+    name: 'rate-unheeded',
+    breaks: 'starts more jobs of a queue than its rate, when several ask at once',
+    edits: [[rate, 'row.startsLeft = row.startsLeft! - starts', 'row.startsLeft = row.startsLeft! - 0']],
+    tests: contract,
+  },
+  {
+    name: 'rate-fixed',
+    breaks: 'lets twice the rate start around an edge of the period',
+    edits: [['model/rate.ts', 'return Math.ceil(now / grain) * grain', 'return Math.floor(now / grain) * grain']],
+    tests: ['tests/model/rate.test.ts'],
+  },
+  {
+    name: 'rate-unheard',
+    breaks: 'leaves waiting workers asleep when a rate has room again',
+    edits: [[reaper, '  freeRates(db)\n', '']],
+    tests: contract,
+  },
+  {
+    name: 'rate-clock',
+    breaks: 'keeps a queue waiting for as long as the wall clock was set back',
+    edits: [[rate, 'if (ahead !== null) {', 'if (ahead === -1) {']],
     tests: contract,
   },
   {

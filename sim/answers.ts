@@ -7,6 +7,7 @@ import type { Snapshot } from './file.ts'
 import type { Ledger } from './ledger.ts'
 import { ended as hasEnded, hasPlace, type Row } from './model.ts'
 import type { Overdue } from './overdue.ts'
+import { Rates } from './rates.ts'
 import { nameOf } from './tenures.ts'
 
 const outcomes = new Set(['succeed', 'fail', 'release', 'unregister'])
@@ -25,6 +26,7 @@ export class Answers {
   readonly #keys = new Map<string, Key>()
   readonly #ledger: Ledger
   readonly #overdue: Overdue
+  readonly #rates = new Rates()
   /** Nobody knows which keys were used. */
   #isRestored = false
 
@@ -34,6 +36,7 @@ export class Answers {
   }
 
   check(call: Call, before: Snapshot, after: Snapshot): void {
+    this.#rates.begin(call, before, after)
     const asked = new Map(call.asked.map((request) => [request.seq, request]))
     for (const reply of call.replies) {
       const request = asked.get(reply.seq)
@@ -55,6 +58,7 @@ export class Answers {
 
   restored(): void {
     this.#keys.clear()
+    this.#rates.forget()
     this.#told.clear() // tokens of another file fit nothing in this one
     this.#isRestored = true
   }
@@ -118,11 +122,12 @@ export class Answers {
   #leased(
     request: LeaseRequest,
     jobs: LeasedJob[],
-    { elapsed, ended }: Call,
+    call: Call,
     before: Snapshot,
     after: Snapshot,
     story: () => unknown,
   ): void {
+    const { elapsed, ended } = call
     const { worker, sources, slots, exclude } = request
     for (const { id, token, attempt } of jobs) {
       const row = after.jobs.get(id)
@@ -134,6 +139,7 @@ export class Answers {
       must(after.queues.get(row!.queue)!.paused === 0, 'a paused queue gives nothing', story)
     }
     if (jobs.length === 0) return
+    this.#rates.told(jobs, call, after)
     const running = [...after.jobs.values()].filter((row) => row.state === 'running')
     for (const { id } of jobs) {
       const { queue, type, concurrency } = after.jobs.get(id)!
@@ -157,7 +163,8 @@ export class Answers {
       const ready = row.state === 'ready' || isRipe(row)
       if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || overdue.has(row.id)) continue
       if (row.deadline !== null && row.deadline <= last.startedAt!) continue // the next look finds it expired
-      const { paused, maxRunning, perKey } = after.queues.get(row.queue)!
+      const { paused, maxRunning, perKey, freeAt } = after.queues.get(row.queue)!
+      if (freeAt !== null && row.queue !== last.queue) continue // its rate is used up, though it came first
       if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue
       const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)
       // A process that drains for a job of limited company lets higher classes wait, so that it has room at last: it starts

@@ -366,6 +366,7 @@ export class Checker {
         if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))
           must(
             queues.get(job.queue)!.paused === 1 ||
+              queues.get(job.queue)!.freeAt !== null || // that it has room again, the end of the run tells
               !hasPlace(job, jobs.values(), queues.get(job.queue)!.maxRunning, queues.get(job.queue)!.perKey) ||
               exclude.includes(job.id) ||
               overdue.has(job.id) ||

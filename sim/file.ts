@@ -13,6 +13,10 @@ export interface Queue extends Record<State, number> {
   maxDepth: number | null
   maxRunning: number | null
   perKey: number
+  rateMax: number | null
+  ratePer: number | null
+  /** When its rate, which is used up, has room again. */
+  freeAt: number | null
   keepSucceeded: number | null
   keepCancelled: number | null
   keepDead: number | null
@@ -76,7 +80,7 @@ export class File {
     )
     this.#queues = this.#db.prepare(
       `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
-         keep_dead AS keepDead, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
+         keep_dead AS keepDead, rate_max AS rateMax, rate_per AS ratePer, rate_free_at AS freeAt, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
     this.#overdue = this.#db.prepare(
       `SELECT w.id AS worker, value ->> 'id' AS id, value ->> 'token' AS token, value ->> 'since' AS since

@@ -120,11 +120,16 @@ export function anySchedule(random: Random): ScheduleSettings {
 
 export function anySettings(random: Random): QueueSettings {
   const queue = random.pick(['a', 'b'])
-  const what = random.weighted({ pause: 2, resume: 4, depth: 1, running: 2, keep: 2 })
+  const what = random.weighted({ pause: 2, resume: 4, depth: 1, running: 2, rate: 2, keep: 2 })
   if (what === 'pause' || what === 'resume') return { queue, paused: what === 'pause' }
   if (what === 'depth') return { queue, maxDepth: random.pick([3, 20, null]) }
   if (what === 'running')
     return { queue, maxRunning: random.pick([1, 3, null, null]), maxRunningPerKey: random.pick([1, 2]) }
+  if (what === 'rate')
+    return {
+      queue,
+      rate: random.pick([{ max: 1, per: 1000 }, { max: 3, per: 10_000 }, { max: 7, per: 60_000 }, null, null]),
+    }
   return {
     queue,
     keepSucceeded: random.pick([1000, 60_000, null]),

@@ -31,7 +31,12 @@ test('webhooks: sent again when the receiver says so, and taken once', () => {
   const printed = run(blocks[2]!)
   assert.equal(printed[0], 'the receiver/ answered 503')
   assert.deepEqual(printed.slice(1).sort(), ['202', 'paid: {"order":17}'])
-  assert.equal(blocks.length, 3, 'a recipe without a test')
+})
+
+test('a rate: two of three mails, and why the third waits', () => {
+  const used = "Job 3 is ready, but queue 'mail' has used up its rate of 2 in 1h"
+  assert.deepEqual(run(blocks[3]!), ['to ada', 'to bob', used])
+  assert.equal(blocks.length, 4, 'a recipe without a test')
 })
 
 test('the types of all recipes hold', () => {

@@ -79,6 +79,9 @@ test('a sound file is salvaged whole, with what its WAL holds', async () => {
   using folder = temporaryFolder()
   const path = folder.file('jobs.db')
   await fill(path, 500)
+  const file = new DatabaseSync(path)
+  file.exec(`INSERT INTO gq_starts VALUES ('default', 1, 3)`)
+  file.close()
   leaveWal(folder.file('live.db'), 10)
   for (const [source, jobs] of [
     [path, 500 + 50],
@@ -98,6 +101,8 @@ test('a sound file is salvaged whole, with what its WAL holds', async () => {
     [...Object.keys(salvage(path, `${path}.third`, systemClock).saved), 'gq_meta', 'gq_requests', 'gq_workers'].sort(),
     tables.map(({ name }) => name),
   )
+  const starts = 'SELECT * FROM gq_starts'
+  assert.deepEqual(rowsOf(`${path}.new`, starts), rowsOf(path, starts))
   const plan = planRecovery(`${path}.new`, systemClock)
   assert.deepEqual(plan.map(({ attempt, fate }) => [attempt, fate.state]), Array(5).fill([1, 'ready'])) // biome-ignore format: short
   const sequence = `SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'`

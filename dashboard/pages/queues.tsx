@@ -16,7 +16,16 @@ export function Queues({ may }: PageProps) {
           <Table
             label="Queues"
             empty="No queue yet. One begins with its first job."
-            heads={['Queue', 'State', '#Waiting', '+Most waiting', '+Running', '+Most running', ...(may ? [''] : [])]}
+            heads={[
+              'Queue',
+              'State',
+              '#Waiting',
+              '+Most waiting',
+              '+Running',
+              '+Most running',
+              '+Rate',
+              ...(may ? [''] : []),
+            ]}
             rows={queues.map((queue) => [
               queue.queue,
               <a href={`#/jobs?queue=${encodeURIComponent(queue.queue)}`}>{queue.queue}</a>,
@@ -25,6 +34,7 @@ export function Queues({ may }: PageProps) {
               limit(queue.maxDepth),
               number(queue.counts.running),
               limit(queue.maxRunning),
+              queue.rate ? `${number(queue.rate.max)} in ${queue.rate.per / 1000} s` : limit(null),
               ...(may
                 ? [
                     <span class="actions">
@@ -63,8 +73,11 @@ function Limits({ queue, close }: { queue: Queue; close: () => void }) {
   const [error, setError] = useState<CallError>()
   const save = (event: SubmitEvent) => {
     event.preventDefault()
-    const fields = [...new FormData(event.currentTarget as HTMLFormElement)]
-    const limits = Object.fromEntries(fields.map(([name, value]) => [name, value === '' ? null : Number(value)]))
+    const fields = new FormData(event.currentTarget as HTMLFormElement)
+    const given = (name: string) => (fields.get(name) === '' ? null : Number(fields.get(name)))
+    const [max, seconds] = [given('max'), given('seconds')]
+    const rate = max === null && seconds === null ? null : { max, per: seconds === null ? null : seconds * 1000 }
+    const limits = { maxDepth: given('maxDepth'), maxRunning: given('maxRunning'), rate }
     send<'setQueue'>('PATCH', path(queue), limits).then(close, setError)
   }
   return (
@@ -88,6 +101,20 @@ function Limits({ queue, close }: { queue: Queue; close: () => void }) {
             min={1}
             defaultValue={`${queue.maxRunning ?? ''}`}
             placeholder="no limit"
+          />
+        </label>
+        <label>
+          Jobs that may start in a period
+          <input name="max" type="number" min={1} defaultValue={`${queue.rate?.max ?? ''}`} placeholder="no limit" />
+        </label>
+        <label>
+          Seconds of that period
+          <input
+            name="seconds"
+            type="number"
+            min={0.001}
+            step="any"
+            defaultValue={queue.rate ? `${queue.rate.per / 1000}` : ''}
           />
         </label>
       </form>

@@ -6,6 +6,7 @@ import { formatMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import type { Attempt, Job } from '../model/job.ts'
 import { isTerminal, states } from '../model/lifecycle.ts'
+import { rateText } from '../model/rate.ts'
 import { escaped } from '../model/text.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import { look, whole } from './arguments.ts'
@@ -85,11 +86,13 @@ async function stats(queue: GopherQueue): Promise<void> {
       else table([], [[code, message]], 'cause')
     const { bytes, freeBytes, walBytes } = all.file ?? { bytes: 0, freeBytes: 0, walBytes: 0 }
     table(['FILE BYTES', 'FREE IN IT', 'WAL BYTES'], [[`${bytes}`, `${freeBytes}`, `${walBytes}`]], 'file')
-    const queueRows = all.queues.map(({ queue: name, paused, maxDepth, maxRunning, counts }) => [
+    const queueRows = all.queues.map(({ queue: name, paused, maxDepth, maxRunning, rate, counts }) => [
       ...[name, paused ? 'paused' : 'open', `${maxDepth ?? 'none'}`, `${maxRunning ?? 'none'}`],
+      rate ? rateText(rate) : 'none',
       ...states.map((state) => `${counts[state]}`),
     ])
-    table(['QUEUE', 'STATE', 'LIMIT', 'AT ONCE', ...states.map((state) => state.toUpperCase())], queueRows, 'queue')
+    const heads = ['QUEUE', 'STATE', 'LIMIT', 'AT ONCE', 'RATE', ...states.map((state) => state.toUpperCase())]
+    table(heads, queueRows, 'queue')
     const workerRows = all.workers.map(({ name, alive, host, pid, running, slots, startedAt, sources }) => [
       ...[name, alive ? 'alive' : 'gone', host, `${pid ?? 'none'}`, `${running}/${slots}`, when(startedAt)],
       sources.map((source) => `${source.queue}:${source.type}`).join(' '),

@@ -31,6 +31,8 @@ const otherWords: Record<string, string> = {
   base: 'delay',
   maxDelay: 'max',
   limit: 'max',
+  limiter: 'rate',
+  duration: 'per',
 }
 
 /** What a misspelt name was to be, or all that there are. */

@@ -3,6 +3,7 @@ import { overdueFor } from './company.ts'
 import { mostPostponed, notAdmitted } from './decide.ts'
 import { formatMs } from './duration.ts'
 import { type Job, priorities } from './job.ts'
+import { type Rate, rateText } from './rate.ts'
 
 // One sentence that says why a job is not running, or what became of it, and what happens next: from facts that a store reads.
 
@@ -26,6 +27,8 @@ export interface Hurdles {
   running: number
   maxRunning: number | null
   maxRunningPerKey: number
+  /** Its queue's rate if that is used up, and when there is room again. */
+  usedUp: (Rate & { again: Instant }) | null
   /** Live workers that handle its type. */
   workers: number
   /** Slots of these that are free. */
@@ -48,6 +51,7 @@ export const waitsForItsTurn = (facts: Hurdles): boolean =>
   !facts.paused &&
   facts.workers > 0 &&
   !facts.waitsForPlace &&
+  facts.usedUp === null &&
   (facts.maxRunning === null || facts.running < facts.maxRunning)
 
 /** Of a job that is not ready. `isPaused`: its queue is. */
@@ -106,7 +110,7 @@ export function whyReady(
   now: Instant,
 ): string {
   const sentences = [
-    turn ? behind(job, facts, turn, now) : hurdle(job, facts),
+    turn ? behind(job, facts, turn, now) : hurdle(job, facts, now),
     lossOf(last),
     companyOf(job),
     deadlineOf(job, now),
@@ -147,7 +151,7 @@ function companyOf({ company }: Job): string | null {
 const deadlineOf = ({ deadline }: Job, now: Instant): string | null =>
   deadline === null ? null : `Its deadline is ${instantText(deadline, now)}: no attempt starts from then on, and it ends dead (expired).` // biome-ignore format: one line
 
-function hurdle({ id, queue, type, concurrencyKey }: Job, facts: Hurdles): string {
+function hurdle({ id, queue, type, concurrencyKey }: Job, facts: Hurdles, now: Instant): string {
   if (!facts.isAdmitted)
     return `Job ${id} was inserted with plain SQL and is not admitted yet: the next transaction of any process that works on this file takes it in.`
   if (facts.paused) return `Job ${id} is ready, but queue '${queue}' is paused; it runs after a resume.`
@@ -155,6 +159,8 @@ function hurdle({ id, queue, type, concurrencyKey }: Job, facts: Hurdles): strin
     return `Job ${id} is ready, but no live worker handles type '${type}' of queue '${queue}'; it runs when one starts.`
   if (facts.waitsForPlace)
     return `Job ${id} is ready and waits for others with its concurrency key '${concurrencyKey}': of type '${type}' in queue '${queue}' at most ${facts.maxRunningPerKey} of a key run at once; it is let in when its turn in the key comes.`
+  if (facts.usedUp !== null)
+    return `Job ${id} is ready, but queue '${queue}' has used up its rate of ${rateText(facts.usedUp)}; it may run from ${instantText(facts.usedUp.again, now)} on, when it is the first in line.`
   return `Job ${id} is ready, but queue '${queue}' runs ${facts.running} jobs and may run ${facts.maxRunning} at once; it runs when one of them has ended and it is the first in line.`
 }
 

@@ -6,6 +6,7 @@ import { invalid } from '../model/errors.ts'
 import { checkName, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
 import { checkNames } from '../model/names.ts'
+import type { Rate } from '../model/rate.ts'
 import { shown } from '../model/text.ts'
 import type { JobFilter, QueueSettings } from '../store/store.ts'
 import { queuesOf } from './sources.ts'
@@ -51,6 +52,12 @@ export interface QueueOptions {
   maxRunning?: number | null
   /** Most jobs of the queue with the same type and `concurrencyKey` that run at once, over all processes: 1 to 10,000. Default 1. */
   maxRunningPerKey?: number
+  /**
+   * At most `max` of its jobs start in any interval of `per`, over all processes: as for a provider that takes 100 mails a
+   * minute. Each attempt is a start, also one that is given back. `max`: 1 to 1,000,000; `per`: 1 ms to 1 day. A start
+   * may count up to a thousandth of `per` longer. Of a wall clock that is set forward, the limit knows nothing. Default: no limit.
+   */
+  rate?: { max: number; per: Duration } | null
   /** How long succeeded jobs stay in the file after their end, in ms or as '7d'; counts for those that end from now on. Default 24 h; null keeps them for ever. */
   keepSucceeded?: Duration | null
   /** How long cancelled jobs stay in the file after their end, in ms or as '7d'. Default 7 days; null keeps them for ever. */
@@ -145,8 +152,8 @@ export function checkFilter(filter: JobFilter, without: readonly string[] = []):
 
 export function queueSettings(queue: string, options: QueueOptions): QueueSettings {
   const kept = ['keepSucceeded', 'keepCancelled', 'keepDead'] as const
-  checkNames('queue option', options, ['maxDepth', 'maxRunning', 'maxRunningPerKey', ...kept])
-  const { maxDepth, maxRunning, maxRunningPerKey, ...keep } = options
+  checkNames('queue option', options, ['maxDepth', 'maxRunning', 'maxRunningPerKey', 'rate', ...kept])
+  const { maxDepth, maxRunning, maxRunningPerKey, rate, ...keep } = options
   const settings: QueueSettings = { queue: checkName('queue', queue) }
   if (maxDepth !== undefined)
     settings.maxDepth = maxDepth === null ? null : wholeNumber(maxDepth, 1, 2 ** 31, 'maxDepth')
@@ -154,11 +161,17 @@ export function queueSettings(queue: string, options: QueueOptions): QueueSettin
     settings.maxRunning = maxRunning === null ? null : wholeNumber(maxRunning, 1, 2 ** 31, 'maxRunning')
   if (maxRunningPerKey !== undefined)
     settings.maxRunningPerKey = wholeNumber(maxRunningPerKey, 1, 10_000, 'maxRunningPerKey')
+  if (rate !== undefined) settings.rate = rate === null ? null : checkedRate(rate)
   for (const name of kept) {
     const value = keep[name]
     if (value !== undefined) settings[name] = value === null ? null : toMs(value, name)
   }
   return settings
+}
+
+function checkedRate(rate: NonNullable<QueueOptions['rate']>): Rate {
+  checkNames('rate option', rate, ['max', 'per'])
+  return { max: wholeNumber(rate.max, 1, 1_000_000, 'rate.max'), per: wholeNumber(toMs(rate.per, 'rate.per'), 1, 86_400_000, 'rate.per, in ms,') } // biome-ignore format: one line
 }
 
 const catchable = Object.keys(constants.signals).filter((name) => !/^SIG(KILL|STOP)$/.test(name)) as NodeJS.Signals[]

@@ -85,6 +85,7 @@ const ScheduleInput = closed({
 })
 const QueueInput = closed({
   ...{ paused: may(bool()), maxDepth: may(maybe(int())), maxRunning: may(maybe(int())), maxRunningPerKey: may(int()) },
+  rate: may(maybe(closed({ max: int(), per: duration }, 'At most `max` starts in any interval of `per`'))),
   ...each(may(maybe(duration)), 'keepSucceeded', 'keepCancelled', 'keepDead'),
 })
 const source = closed({ queue: name('Queue'), type })
@@ -188,7 +189,7 @@ const counts = object(each(int(), ...states) as Record<State, ReturnType<typeof 
 const Queue = object(
   {
     ...{ queue: string(), paused: bool(), maxDepth: maybe(int()), maxRunning: maybe(int()) },
-    ...{ maxRunningPerKey: int(), counts },
+    ...{ maxRunningPerKey: int(), rate: maybe(object({ max: int(), per: int() })), counts },
     totals: object(each(int(), 'submitted', 'succeeded', 'failed', 'dead', 'cancelled')),
   },
   { title: 'Queue' },

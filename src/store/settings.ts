@@ -1,6 +1,7 @@
 import type { Instant } from '../model/clock.ts'
 import type { ErrorCode } from '../model/errors.ts'
 import type { JobSpec } from '../model/job.ts'
+import type { Rate } from '../model/rate.ts'
 import type { Scope } from '../model/token.ts'
 
 // What operators set: limits of queues, schedules, tokens; and the log of what they did.
@@ -15,6 +16,7 @@ export interface QueueSettings {
   keepSucceeded?: number | null
   keepCancelled?: number | null
   keepDead?: number | null
+  rate?: Rate | null
 }
 
 /** Which names of queues to tell. */

@@ -31,6 +31,8 @@ export interface QueueStats {
   maxRunning: number | null
   /** Most jobs of one type and `concurrencyKey` that run at once, over all processes. */
   maxRunningPerKey: number
+  /** At most `max` of its jobs start in any `per` ms; null for no limit. */
+  rate: { max: number; per: number } | null
   /** How many of its jobs are in the file now, by state; ended jobs are deleted after a time. */
   counts: Record<State, number>
   /** What has happened in it since the file was made; these numbers only grow, so two readings give a rate. */

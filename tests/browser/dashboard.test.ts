@@ -136,11 +136,14 @@ describe('dashboard', { skip }, () => {
     await row(page, 'bulk').getByText('open').waitFor()
     await press(page, 'Limits of queue bulk')
     await page.getByLabel('Jobs that may wait').fill('500')
+    await page.getByLabel('Jobs that may start in a period').fill('100')
+    await page.getByLabel('Seconds of that period').fill('60')
     await press(page, 'Save')
     await row(page, 'bulk').getByText('500').waitFor()
     const { queues } = await desk.queue.stats()
-    const { maxDepth, maxRunning, paused } = queues.find(({ queue }) => queue === 'bulk')!
-    assert.deepEqual([maxDepth, maxRunning, paused], [500, null, false])
+    await row(page, 'bulk').getByText('100 in 60 s').waitFor()
+    const { maxDepth, maxRunning, paused, rate } = queues.find(({ queue }) => queue === 'bulk')!
+    assert.deepEqual([maxDepth, maxRunning, paused, rate], [500, null, false, { max: 100, per: 60_000 }])
   })
 
   test('schedules: their ticks, run now, paused', async () => {

@@ -7,6 +7,7 @@ import { keys } from './keys.ts'
 import { leases } from './leases.ts'
 import { limits } from './limits.ts'
 import { order } from './order.ts'
+import { rates } from './rates.ts'
 import { reads } from './reads.ts'
 import { retention } from './retention.ts'
 import { search } from './search.ts'
@@ -41,7 +42,20 @@ export function contract(
     holdsTogether: remote ? () => undefined : holds,
   }
   describe(name, () => {
-    for (const part of [transitions, order, leases, company, attempts, keys, limits, batches, retention, reads, search])
+    for (const part of [
+      transitions,
+      order,
+      leases,
+      company,
+      attempts,
+      keys,
+      limits,
+      rates,
+      batches,
+      retention,
+      reads,
+      search,
+    ])
       describe(part.name, () => part(suite))
   })
 }

@@ -72,3 +72,34 @@ for (let seed = 1; seed <= 6; seed++)
     file.close()
     for (const engine of engines) await engine.close()
   })
+
+for (const types of [1, 100])
+  test(`of two processes on a file, each lets its worker of ${types} lines have what a rate has left`, async () => {
+    using folder = temporaryFolder()
+    const clock = new VirtualClock()
+    const engines = [0, 1].map(() => new EngineStore(folder.file('jobs.db'), clock))
+    const both = engines.map((store) => new Subject({ store, time: store, close: () => store.close() }))
+    const [here, there] = both as [Subject, Subject]
+    const sources = Array.from({ length: types }, (_, i) => ({ queue: 'default', type: `t${i}` }))
+    await here.store.call('setQueue', { queue: 'default', rate: { max: 3, per: 1000 } })
+    await here.submitMany({ type: 't0' }, Array(10).fill(0))
+    const workers = [await here.worker(2, sources), await there.worker(2, sources)]
+    const ask = () => both.map((at, i) => at.ask(workers[i]!, { types: sources.map(({ type }) => type), slots: 2 }))
+    const settle = async () => {
+      for (const at of both) await at.settle()
+    }
+    const counts = (asked: ReturnType<typeof ask>) => asked.map(({ jobs }) => jobs?.length)
+    const asked = ask()
+    await settle()
+    assert.deepEqual(counts(asked), [2, 1])
+    for (const [i, { jobs }] of asked.entries()) for (const job of jobs!) await both[i]!.succeed(job)
+    const again = ask()
+    await settle()
+    assert.deepEqual(counts(again), [undefined, undefined])
+    clock.advance(1000)
+    engines[1]!.tick() // the one makes room known, and the other hears of it by the file alone
+    engines[0]!.tick()
+    await settle()
+    assert.deepEqual(counts(again), [1, 2])
+    for (const engine of engines) await engine.close()
+  })

@@ -115,6 +115,14 @@ test('values outside their range are refused', () => {
   assert.throws(() => insert(db, 'gq_jobs', job('ready', { created_at: 'today' })), /cannot store TEXT/)
   for (const change of [{ paused: 2 }, { max_depth: 0 }, { ready: -1 }, { running: -1 }, { dead: -1 }])
     assert.throws(() => insert(db, 'gq_queues', { name: 'q', ...change }), refused, JSON.stringify(change))
+  for (const change of [
+    { rate_max: 1 },
+    { rate_per: 1 },
+    { rate_max: 0, rate_per: 1 },
+    { rate_max: 1, rate_per: 86_400_001 },
+  ])
+    assert.throws(() => insert(db, 'gq_queues', { name: 'q', ...change }), refused, JSON.stringify(change))
+  assert.throws(() => insert(db, 'gq_starts', { queue: 'q', at: 1, starts: 0 }), refused)
   insert(db, 'gq_jobs', job('ready'))
   const attempt = { job_id: 1, attempt: 1, started_at: 1, finished_at: 2, outcome: 'failed' }
   assert.throws(() => insert(db, 'gq_attempts', { ...attempt, outcome: 'odd' }), refused)
@@ -146,6 +154,7 @@ test('migrating again changes nothing, and a newer file is refused untouched', (
 const frozen = {
   '001.ts': '1a3648c0b0ae376448cfc7e1e46e6216ec537c89755d8e2b905327f4834c3d18',
   '002.ts': '390089b0b9823b51b1a15b79d3b0ee92a1199d037638343481d76090734e6c79',
+  '003.ts': 'd727c349619a1f2cd3172ec8df7db08d8ab0a1fd2e6e76ba615417e66541db52',
 }
 
 test('migrations are frozen: their text is what it was, and no constant of the program is part of it', async () => {

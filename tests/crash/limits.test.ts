@@ -91,6 +91,34 @@ test('three processes, some of them killed, never run more of a queue and of a k
   assert.ok(lost > 0, 'no kill cut anything off')
 })
 
+test('three processes, some of them killed, never start more of a queue in a period than its rate', async (t) => {
+  const folder = folderFor(t)
+  const file = join(folder, 'jobs.db')
+  const [max, per] = [30, 500]
+  const queue = await GopherQueue.open(file)
+  await queue.configure('default', { rate: { max, per } })
+  await queue.submitMany('work', Array(300).fill(0))
+  await queue.submitMany('flaky', Array(60).fill(0), () => ({ backoff: { kind: 'constant', delay: 1 } }))
+  await queue.close()
+  const { hire } = team(t, folder, 40)
+  const workers = ['0', '1', '2'].map(hire)
+  for (const name of ['3', '4']) {
+    await workers.at(-1)!.working()
+    await workers.splice(0, 1)[0]!.kill()
+    workers.push(hire(name))
+  }
+  await drained(file, 60)
+  for (const worker of workers) await worker.stop()
+
+  // Each start as the file has it, in the transaction of its lease: of the last attempt in the job, of others in its history.
+  const db = lookInto(file)
+  const all = `SELECT started_at AS at FROM gq_jobs UNION ALL SELECT started_at FROM gq_attempts ORDER BY at`
+  const starts = db.prepare(all).all().map(({ at }) => Number(at)) // biome-ignore format: one line
+  db.close()
+  for (const [i, at] of starts.entries()) assert.ok(i < max || at - starts[i - max]! >= per, `start ${i} at ${at}`)
+  assert.ok(starts.length >= 420, `${starts.length} starts`)
+})
+
 test('the place of a killed worker’s job in its key is taken over within a second', async (t) => {
   const folder = folderFor(t)
   const queue = await GopherQueue.open(join(folder, 'jobs.db'))

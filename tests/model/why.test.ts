@@ -48,7 +48,7 @@ for (const [change, last, part] of ends)
     assert.ok(sentence.includes(part), sentence)
   })
 
-const clear: Hurdles = { isAdmitted: true, waitsForPlace: false, paused: false, running: 1, maxRunning: 2, maxRunningPerKey: 1, workers: 2, free: 3 } // biome-ignore format: a table
+const clear: Hurdles = { isAdmitted: true, waitsForPlace: false, paused: false, running: 1, maxRunning: 2, maxRunningPerKey: 1, usedUp: null, workers: 2, free: 3 } // biome-ignore format: a table
 /** The first of them that holds is told. */
 const hurdles: [Partial<Hurdles>, string][] = [
   [{ isAdmitted: false, paused: true }, 'was inserted with plain SQL and is not admitted yet'],
@@ -58,6 +58,7 @@ const hurdles: [Partial<Hurdles>, string][] = [
     { waitsForPlace: true, running: 2 },
     "others with its concurrency key 'k': of type 't' in queue 'q' at most 1 of a key",
   ],
+  [{ running: 2, usedUp: { max: 100, per: 60_000, again: now + 500 } }, "queue 'q' has used up its rate of 100 in 1m; it may run from 2026-01-01T00:00:00.500Z (in 500ms) on"], // biome-ignore format: long
   [{ running: 2 }, "queue 'q' runs 2 jobs and may run 2 at once"],
 ]
 

@@ -170,6 +170,24 @@ test('a filter or a limit of a queue that cannot be is INVALID_ARGUMENT', async 
   await assert.rejects(queue.configure('q', { maxDepth: 0 }), { code: 'INVALID_ARGUMENT' })
   await assert.rejects(queue.configure('q', { keepDead: 'long' as '1s' }), { code: 'INVALID_ARGUMENT' })
   await assert.rejects(queue.configure('q', { depth: 3 } as object), { code: 'INVALID_ARGUMENT' })
+  const rates: [rate: object | number | string, message: RegExp][] = [
+    [{ max: 0, per: '1m' }, /rate\.max must be a whole number from 1 to 1000000; got 0/],
+    [{ max: 1.5, per: '1m' }, /rate\.max/],
+    [{ max: 1_000_001, per: '1m' }, /rate\.max/],
+    [{ max: 1 }, /rate\.per/],
+    [{ per: '1m' }, /rate\.max/],
+    [{ max: 1, per: 0 }, /rate\.per, in ms, must be a whole number from 1 to 86400000; got 0/],
+    [{ max: 1, per: '25h' }, /rate\.per/],
+    [{ max: 1, per: 'minute' }, /rate\.per must be milliseconds or a string/],
+    [{ max: 1, duration: 1000 }, /no rate option 'duration'\. Did you mean 'per'\?/],
+    [100, /rate option/],
+    ['', /rate option/],
+  ]
+  for (const [rate, message] of rates)
+    await assert.rejects(queue.configure('q', { rate } as object), { code: 'INVALID_ARGUMENT', message }, `${message}`)
+  assert.deepEqual((await queue.stats()).queues, [])
+  await queue.configure('q', { rate: { max: 100, per: '1m' } })
+  assert.deepEqual((await queue.stats()).queues[0]!.rate, { max: 100, per: 60_000 })
   await assert.rejects(queue.pause(''), { code: 'INVALID_ARGUMENT' })
   for (const file of ['', 'postgres://host/db', 7 as unknown as string])
     await assert.rejects(GopherQueue.open(file), { code: 'INVALID_ARGUMENT' })

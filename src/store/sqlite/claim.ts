@@ -3,11 +3,11 @@ import { timeoutGrace } from '../../model/loss.ts'
 import type { LeasedJob, LeaseRequest, Source } from '../store.ts'
 import { firstWithin } from './budget.ts'
 import type { Company, Gate } from './company.ts'
-import { roomIn } from './counts.ts'
 import type { Db } from './db.ts'
 import type { Asker } from './delivery.ts'
 import type { Claim, Lines } from './lines.ts'
 import { takesJobs } from './losses.ts'
+import { roomNow, started } from './rate.ts'
 
 /**
  * The first ready jobs by (priority class, id), each with its attempt counted and a lease: on disk before anyone sees them.
@@ -26,7 +26,7 @@ export function lease(
   const { gate, ...heeded } = company.ask(db, worker, asker, exclude)
   const room = new Map<string, number>()
   const roomOf: Room = (queue) => {
-    const known = room.get(queue) ?? roomIn(db.queue(queue))
+    const known = room.get(queue) ?? roomNow(db, queue)
     room.set(queue, known)
     return known
   }
@@ -43,7 +43,9 @@ export function lease(
   if (!heldBack) for (const source of empty) onEmpty(source)
   if (taken.length > 0) {
     if (asker.isBack === 1) takesJobs(db, worker)
-    return take(db, worker, taken, ask)
+    const jobs = take(db, worker, taken, ask)
+    for (const queue of room.keys()) started(db, queue, jobs)
+    return jobs
   }
   return heldBack ? null : []
 }

@@ -1,9 +1,9 @@
 import { drains, gateOf, overdueFor, type Verdict, type Candidate as Weighed } from '../../model/company.ts'
 import type { Source } from '../store.ts'
-import { roomIn } from './counts.ts'
 import type { Db } from './db.ts'
 import type { Asker } from './delivery.ts'
 import type { Overdue } from './losses.ts'
+import { roomNow } from './rate.ts'
 
 // How many jobs a process may hold, when some of them may run beside a limited number of others only.
 
@@ -142,7 +142,7 @@ export class Company {
        WHERE id = ?1 AND state = 'ready' AND blocked = 0 AND company IS NOT NULL AND (deadline IS NULL OR deadline > ?2)`,
       ...[heldBack.id, db.now],
     )
-    if (ready && !excluded.has(heldBack.id) && roomIn(db.queue(heldBack.source.queue)) > 0) {
+    if (ready && !excluded.has(heldBack.id) && roomNow(db, heldBack.source.queue) > 0) {
       // The worker that found it may no longer wait: then the worker that asks now may run it.
       const worker = [heldBack.worker, asker].find((one) => this.#waits(one, heldBack.source))
       return worker === undefined ? null : Object.assign(heldBack, ready, { worker })

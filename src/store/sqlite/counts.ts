@@ -13,6 +13,12 @@ export interface QueueRow {
   keep_succeeded: number | null
   keep_cancelled: number | null
   keep_dead: number | null
+  rate_max: number | null
+  rate_per: number | null
+  /** When a rate that is used up has room again. */
+  rate_free_at: number | null
+  /** What its rate has left, once this transaction has looked. */
+  startsLeft: number | null
   counts: Record<State, number>
   /** Since the file was made. */
   totals: Totals
@@ -23,12 +29,14 @@ export interface QueueRow {
 type Limit = number | null
 type Counts = [scheduled: number, ready: number, running: number, succeeded: number, dead: number, cancelled: number]
 type Sums = [submitted: number, succeeded: number, failed: number, dead: number, cancelled: number]
-type Columns = [paused: number, depth: Limit, running: Limit, perKey: number, Limit, Limit, Limit, ...Counts, ...Sums]
+type Limits = [depth: Limit, running: Limit, perKey: number, Limit, Limit, Limit, max: Limit, per: Limit, freeAt: Limit]
+type Columns = [paused: number, ...Limits, ...Counts, ...Sums]
 /** Of a queue that was never heard of: as the defaults of gq_queues. */
-const unheardOf: Columns = [0, null, null, 1, 86_400_000, 604_800_000, null, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+const limitless: Limits = [null, null, 1, 86_400_000, 604_800_000, null, null, null, null]
+const unheardOf: Columns = [0, ...limitless, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 
 export const selectCounts = `SELECT paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead,
-    scheduled, ready, running, succeeded, dead, cancelled,
+    rate_max, rate_per, rate_free_at, scheduled, ready, running, succeeded, dead, cancelled,
     all_submitted, all_succeeded, all_failed, all_dead, all_cancelled
   FROM gq_queues WHERE name = ?1`
 
@@ -37,12 +45,14 @@ export function countsOf(name: string, found: unknown[] = unheardOf): QueueRow {
   const columns = found as Columns
   // By place: to take an object of SQLite's apart by names took 10 us, and 50 us in code that is not hot.
   const [paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead] = columns
+  const [, , , , , , , rate_max, rate_per, rate_free_at] = columns
   const limits = { paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead }
-  const [scheduled, ready, running, succeeded, dead, cancelled] = columns.slice(7) as Counts
-  const [submitted, ...ended] = columns.slice(13) as Sums
+  const [scheduled, ready, running, succeeded, dead, cancelled] = columns.slice(10) as Counts
+  const [submitted, ...ended] = columns.slice(16) as Sums
   return {
     name,
     ...limits,
+    ...{ rate_max, rate_per, rate_free_at, startsLeft: null },
     counts: { scheduled, ready, running, succeeded, dead, cancelled },
     totals: { submitted, succeeded: ended[0], failed: ended[1], dead: ended[2], cancelled: ended[3] },
     moves: 0,
@@ -78,7 +88,7 @@ export function count(row: QueueRow, from: State | null, to: State | null, count
 export const totalsOf = `json_object('submitted', all_submitted, 'succeeded', all_succeeded, 'failed', all_failed,
   'dead', all_dead, 'cancelled', all_cancelled)`
 
-/** How many more jobs of a queue may run, over all processes. */
+/** How many more jobs of a queue may run beside those that run, over all processes. */
 export function roomIn({ paused, max_running, counts }: QueueRow): number {
   return paused ? 0 : Math.max(0, (max_running ?? Number.MAX_SAFE_INTEGER) - counts.running)
 }

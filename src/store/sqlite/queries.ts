@@ -6,6 +6,7 @@ import type { Input, JobFilter, JobPage, Output, QueueStats, Source, Stats, Tota
 import { firstWithin } from './budget.ts'
 import { totalsOf } from './counts.ts'
 import type { Db } from './db.ts'
+import { isUsedUp } from './rate.ts'
 import { pick } from './search.ts'
 import { fileStats } from './space.ts'
 import { isWorking, type WorkerRow } from './workers.ts'
@@ -87,8 +88,8 @@ export function mayLease(db: Db, { queue, type }: Source): boolean {
   const row = db.get(
     `SELECT 1 FROM gq_jobs
      WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2
-       AND NOT EXISTS (SELECT 1 FROM gq_queues WHERE name = ?1 AND (paused = 1 OR running >= max_running)) LIMIT 1`,
-    ...[queue, type],
+       AND NOT EXISTS (SELECT 1 FROM gq_queues WHERE name = ?1 AND (paused = 1 OR running >= max_running OR ${isUsedUp('?3')})) LIMIT 1`,
+    ...[queue, type, db.clock.now()],
   )
   return row !== undefined
 }
@@ -187,20 +188,26 @@ export function queueNames(db: Db, { prefix = '', after = '', known = 0 }: Input
 /** Counts come from the queues' own counters: the cost does not depend on how many jobs there are. */
 export function stats(db: Db): Stats {
   const rows = db.all<
-    Omit<QueueStats, 'paused' | 'counts' | 'totals'> & { paused: number; totals: string } & Record<State, number>
+    Omit<QueueStats, 'paused' | 'rate' | 'counts' | 'totals'> & {
+      paused: number
+      rate: string
+      totals: string
+    } & Record<State, number>
   >(
     `SELECT name AS queue, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS maxRunningPerKey,
+            CASE WHEN rate_max IS NULL THEN 'null' ELSE json_object('max', rate_max, 'per', rate_per) END AS rate,
             scheduled, ready, running, succeeded, dead, cancelled,
             ${totalsOf} AS totals
      FROM gq_queues ORDER BY name`,
   )
-  const queues = rows.map(({ queue, paused, maxDepth, maxRunning, maxRunningPerKey, totals, ...counts }) => {
+  const queues = rows.map(({ queue, paused, maxDepth, maxRunning, maxRunningPerKey, rate, totals, ...counts }) => {
     return {
       queue,
       paused: paused === 1,
       maxDepth,
       maxRunning,
       maxRunningPerKey,
+      rate: JSON.parse(rate) as QueueStats['rate'],
       counts,
       totals: JSON.parse(totals) as Totals,
     }
@@ -242,7 +249,7 @@ function addNew(db: Db, queues: QueueStats[]): void {
 /** A queue that has no row yet. */
 function unknownQueue(db: Db, queue: string): QueueStats {
   const { max_running_per_key: maxRunningPerKey, counts, totals } = db.queue(queue)
-  return { queue, paused: false, maxDepth: null, maxRunning: null, maxRunningPerKey, counts, totals }
+  return { queue, paused: false, maxDepth: null, maxRunning: null, maxRunningPerKey, rate: null, counts, totals }
 }
 
 /** Each (queue, type, class) that has ready jobs, by hopping over index gq_jobs_ready from one to the next. */

@@ -6,6 +6,7 @@ import { write } from './decided.ts'
 import type { Early } from './delays.ts'
 import { deleteJob } from './operator.ts'
 import { type Placed, settle, settlingDue } from './places.ts'
+import { freeRates, ratesDue } from './rate.ts'
 import { keepReceipt } from './receipts.ts'
 import { findOver, reclaimDeadWorkers, reclaimOver, reclaimRanOut } from './reclaim.ts'
 import { chunk, inSteps, stepMs } from './steps.ts'
@@ -170,6 +171,7 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, mayTake, ope
     findOver(db, terms, monotonic)
   }
   makeDueReady(db) // also what was just taken back: a second look would have nothing left to do
+  freeRates(db)
   const settling = settle(db, db.clock.monotonic() + stepMs)
   const behind = prune(db) || settling || renewing
   const { host } = db.processes.me
@@ -196,6 +198,7 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1 AND blocked < 2 AND finished_at IS NOT NULL)
        OR ${schedulesDue}
        OR ${settlingDue}
+       OR EXISTS (${ratesDue})
        OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
        OR EXISTS (SELECT 1 FROM gq_requests WHERE expires_at <= ?1)
        OR EXISTS (SELECT 1 FROM gq_workers WHERE ended_at <= ?1 - 7 * 86400000)
@@ -206,11 +209,12 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
   return row!.due === 1 || anyGone
 }
 
-/** The next instant at which a scheduled job is due, a deadline passes or a schedule ticks; infinity when none does. */
+/** The next instant at which a scheduled job is due, a deadline passes, a rate has room or a schedule ticks; infinity when none does. */
 export function nextDue(db: Db): number {
-  const { at, deadline } = db.get<{ at: number | null; deadline: number | null }>(
+  const { at, deadline, room } = db.get<Record<'at' | 'deadline' | 'room', number | null>>(
     `SELECT (SELECT MIN(run_at) FROM gq_jobs WHERE state = 'scheduled' AND blocked < 2) AS at,
-            (SELECT MIN(deadline) FROM gq_jobs WHERE ${mayExpire}) AS deadline`,
+            (SELECT MIN(deadline) FROM gq_jobs WHERE ${mayExpire}) AS deadline,
+            (SELECT MIN(rate_free_at) FROM gq_queues WHERE rate_free_at IS NOT NULL) AS room`,
   )!
-  return Math.min(...[at, deadline, nextTick(db)].map((instant) => instant ?? Number.POSITIVE_INFINITY))
+  return Math.min(...[at, deadline, room, nextTick(db)].map((instant) => instant ?? Number.POSITIVE_INFINITY))
 }

@@ -77,6 +77,7 @@ class Transfer {
     this.#moveQueues()
     const last = this.#moveJobs()
     this.#countQueues()
+    this.#moveStarts()
     this.#moveAttempts()
     this.#moveLosses()
     this.#moveKeys()
@@ -88,7 +89,7 @@ class Transfer {
       'SELECT id FROM known WHERE id BETWEEN 1 AND ?1 AND id NOT IN (SELECT id FROM main.gq_jobs) ORDER BY id'
     this.#report.lostJobs = this.#rows(lost, last).map(({ id }) => Number(id))
     this.#rows(`UPDATE main.sqlite_sequence SET seq = MAX(?1, (${newestNumber})) WHERE name = 'gq_jobs'`, last)
-    for (const table of ['jobs', 'attempts', 'losses', 'schedules', 'queues', 'keys', 'tokens', 'audit'])
+    for (const table of ['jobs', 'attempts', 'losses', 'schedules', 'queues', 'starts', 'keys', 'tokens', 'audit'])
       saved[`gq_${table}`] = Number(this.#rows(`SELECT COUNT(*) AS rows FROM main.gq_${table}`)[0]!.rows)
     const check = this.#db.prepare('PRAGMA bad.integrity_check(100)')
     const failure = this.#failure(() => {
@@ -166,6 +167,12 @@ class Transfer {
     const settings = this.#columns('gq_queues').filter((name) => !(states as readonly string[]).includes(name))
     this.#learn('gq_queues', `INSERT INTO main.gq_queues (${settings}) SELECT ${settings} FROM bad.gq_queues`)
     this.#db.exec('CREATE TEMP TABLE settled AS SELECT name FROM main.gq_queues')
+  }
+
+  /** Without them, a queue could start at once as many again as its rate allows. An older version has none. */
+  #moveStarts(): void {
+    if (this.#columns('gq_starts').length > 0)
+      this.#learn('gq_starts', 'INSERT INTO main.gq_starts SELECT * FROM bad.gq_starts WHERE true')
   }
 
   #countQueues(): void {

@@ -5,6 +5,7 @@ import { countedAhead, type Hurdles, type LastAttempt, type Turn, waitsForItsTur
 import type { Worker } from '../store.ts'
 import type { Db } from './db.ts'
 import { job as find, workers } from './queries.ts'
+import { rateOf } from './rate.ts'
 
 /** One sentence that says why a job is not running, or what became of it, and what happens next. */
 export function why(db: Db, id: number): string {
@@ -23,7 +24,8 @@ export function why(db: Db, id: number): string {
 
 function hurdlesOf(db: Db, { id, queue }: Job, able: Worker[]): Hurdles {
   const { blocked } = db.get<{ blocked: number }>(`SELECT blocked FROM gq_jobs WHERE id = ?1`, id)!
-  const { paused, max_running, max_running_per_key, counts } = db.queue(queue)
+  const row = db.queue(queue)
+  const { paused, max_running, max_running_per_key, rate_free_at: again, counts } = row
   return {
     isAdmitted: blocked !== 2,
     waitsForPlace: blocked === 1,
@@ -31,6 +33,7 @@ function hurdlesOf(db: Db, { id, queue }: Job, able: Worker[]): Hurdles {
     running: counts.running,
     maxRunning: max_running,
     maxRunningPerKey: max_running_per_key,
+    usedUp: again !== null && again > db.now ? { ...rateOf(row)!, again } : null,
     workers: able.length,
     free: able.reduce((sum, { slots, running }) => sum + slots - running, 0),
   }
