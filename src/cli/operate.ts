@@ -115,7 +115,7 @@ async function fitting(queue: GopherQueue, { event }: Deed, filter: JobsFilter):
 }
 
 /** A misspelt name would be paused with success, while the queue that was meant goes on. */
-async function mustBeThere(queue: GopherQueue, line: string): Promise<void> {
+export async function mustBeThere(queue: GopherQueue, line: string): Promise<void> {
   const { queues } = await queue.stats()
   if (queues.some((known) => known.queue === line)) return
   const names = queues.slice(0, 10).map((known) => `'${known.queue}'`)

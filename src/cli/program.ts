@@ -8,6 +8,7 @@ import { inspectCommands } from './inspect.ts'
 import { maintainCommands } from './maintain.ts'
 import { operateCommands } from './operate.ts'
 import { errorsOf, report, show, table } from './output.ts'
+import { queueCommand } from './queue.ts'
 import { recoverCommands } from './recover.ts'
 import { scheduleCommand } from './schedule.ts'
 import { serveCommand } from './serve.ts'
@@ -74,6 +75,7 @@ function program(): Command {
     tokenCommand,
     inspectCommands,
     operateCommands,
+    queueCommand,
     doctorCommand,
     recoverCommands,
     scheduleCommand,

@@ -182,3 +182,26 @@ test('a backup into a folder that is missing says so', async (t) => {
     /NOT_A_QUEUE: The folder .*no does not exist\. Make it first, or correct the path; nothing was created/,
   )
 })
+
+test('queue set sets what is named and leaves the rest, none takes a limit away; what is wrong changes nothing', async (t) => {
+  const bench = new Bench(t)
+  await bench.run('submit', 'a', '1', '--queue', 'mail')
+  const set = (...args: string[]) => bench.run('queue', 'set', ...args)
+  assert.equal((await set('mail', '--rate', '100/1m', '--max-running', '5', '--max-depth', '9')).code, 0)
+  assert.equal((await set('mail', '--max-depth', 'none', '--keep-dead', '30d')).code, 0)
+  for (const [args, code, said] of [
+    [['mail'], 2, /Name what to set/],
+    [['mail', '--rate', 'fast'], 2, /Give a rate such as 100\/1m/],
+    [['mail', '--rate', '0/1m'], 2, /rate\.max must be a whole number from 1/],
+    [['mail', '--max-running', '-1'], 2, /INVALID_ARGUMENT/],
+    [['mial', '--max-running', '1'], 1, /There is no queue 'mial'/],
+  ] as const) {
+    const refused = await set(...args)
+    assert.deepEqual([refused.code, refused.stdout], [code, ''], refused.stderr)
+    assert.match(refused.stderr, said)
+  }
+  const { stdout } = await bench.run('queue', '--json')
+  assert.deepEqual(JSON.parse(stdout), { queue: 'mail', paused: false, maxDepth: null, maxRunning: 5, maxRunningPerKey: 1, rate: { max: 100, per: 60_000 } }) // biome-ignore format: long
+  assert.match((await bench.run('queue')).stdout, /^mail\topen\tnone\t5\t1\t100 in 1m\n$/)
+  assert.equal((await set('later', '--max-running', '1', '--create')).code, 0)
+})
