@@ -10,7 +10,7 @@ import { type Server, serve } from './apps.ts'
 // What docs/bundlers.md says of Next.js and Nest, with the packed package: the blocks of the page are the files of the apps.
 
 const page = readFileSync(join(import.meta.dirname, '../../docs/bundlers.md'), 'utf8')
-const packages = ['next@16.4.6', 'react@19.3.1', 'react-dom@19.3.1', '@nestjs/core@12.5.1', '@nestjs/common@12.5.1', '@nestjs/platform-express@12.5.1', 'reflect-metadata@0.2.2', 'rxjs@7.8.2', 'typescript@6.0.3', '@types/node@24.19.4'] // biome-ignore format: one line
+const packages = ['next@16.4.6', 'react@19.3.1', 'react-dom@19.3.1', '@nestjs/core@12.5.1', '@nestjs/common@12.5.1', '@nestjs/platform-express@12.5.1', 'reflect-metadata@0.2.2', 'rxjs@7.8.2', 'typescript@6.0.3', '@types/node@24.19.4', '@types/react@19.3.3', '@types/better-sqlite3@9.6.0', 'better-sqlite3@13.2.0', '@nestjs/testing@12.1.1'] // biome-ignore format: one line
 const { folder, project } = packedProject('module', ...packages)
 after(() => folder[Symbol.dispose]())
 
@@ -28,16 +28,21 @@ function write(at: string, files: Record<string, string>): void {
   }
 }
 
-const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1' }
+const { NODE_TEST_CONTEXT: _, ...inherited } = process.env // else a runner of tests in the project reports to ours
+const env = { ...inherited, NEXT_TELEMETRY_DISABLED: '1' }
 const tool = (cwd: string, name: string, ...args: string[]) =>
   execFileSync(process.execPath, [join(project, 'node_modules', name), ...args], { cwd, env, stdio: 'pipe' })
 
 const nextFiles = filesOf('Next.js')
+const ownFile = filesOf('Next.js, with better-sqlite3')
+const external = `serverExternalPackages: ['gopherqueue']`
+
+const tsconfig = JSON.stringify({ compilerOptions: { strict: true }, exclude: ['node_modules', 'nest-*'] })
 
 /** Builds the app of the page for `output: 'standalone'`; answers a copy that has nothing of the project around it. */
-function standalone(name: string, options: string, ...args: string[]): string {
+function standalone(name: string, options: string, files: typeof nextFiles, ...args: string[]): string {
   const config = `export default { output: 'standalone', outputFileTracingRoot: import.meta.dirname, ${options} }`
-  write(project, { ...nextFiles, 'next.config.mjs': config })
+  write(project, { ...nextFiles, ...files, 'next.config.mjs': config, 'tsconfig.json': tsconfig })
   rmSync(join(project, '.next'), { recursive: true, force: true })
   tool(project, 'next/dist/bin/next', 'build', ...args)
   cpSync(join(project, '.next/standalone'), folder.file(name), { recursive: true })
@@ -59,10 +64,10 @@ async function works(at: string): Promise<void> {
   assert.equal((await queue.stats()).workers.length, 1)
 }
 
-test('Next.js with Turbopack, standalone', () => works(standalone('turbopack', '')))
+test('Next.js with Turbopack, standalone', () => works(standalone('turbopack', '', {})))
 
 test('Next.js with --webpack is refused, and says what to write', async () => {
-  const at = standalone('webpack', '', '--webpack')
+  const at = standalone('webpack', '', {}, '--webpack')
   await using server = await serve(at, 'server.js')
   await server.said(/STORAGE_UNAVAILABLE/)
   assert.match(server.output(), /The storage thread could not start .*serverExternalPackages: \['gopherqueue'\] in next\.config/) // biome-ignore format: one line
@@ -70,7 +75,14 @@ test('Next.js with --webpack is refused, and says what to write', async () => {
 })
 
 test('Next.js with --webpack and serverExternalPackages, standalone', () =>
-  works(standalone('external', `serverExternalPackages: ['gopherqueue']`, '--webpack')))
+  works(standalone('external', external, {}, '--webpack')))
+
+test('Next.js with Turbopack and the driver, standalone', () => works(standalone('driver', external, ownFile)))
+
+test('Next.js with Turbopack and the driver is refused in the bundle, and says what to write', async () => {
+  await using server = await serve(standalone('bundled-driver', '', ownFile), 'server.js')
+  await server.said(/The driver file:\S+ cannot be loaded: .*keep gopherqueue out of the bundle/)
+})
 
 test('Next.js in development: a module that is loaded again opens nothing again', async () => {
   write(project, { ...nextFiles, 'next.config.mjs': 'export default {}' })
@@ -81,7 +93,7 @@ test('Next.js in development: a module that is loaded again opens nothing again'
     assert.ok(nextFiles[name]!.includes(from))
     return { [name]: nextFiles[name]!.replace(from, to) }
   }
-  write(project, { ...edited('queue.js', 'hello', 'bye'), ...edited('app/greet/route.js', '202', '201') })
+  write(project, { ...edited('queue.ts', 'hello', 'bye'), ...edited('app/greet/route.ts', '202', '201') })
   let response = await greet(server, 'gopher')
   while (response.status !== 201) response = await greet(server, 'gopher')
   await using queue = await GopherQueue.open(join(project, 'jobs.db'))
@@ -102,6 +114,12 @@ function nest(type: 'module' | 'commonjs', name: string, task: string): string {
   tool(at, 'typescript/bin/tsc', '-p', '.')
   return at
 }
+
+test('Nest: the test of the page passes', () => {
+  const at = nest('module', 'spec', '')
+  const printed = execFileSync(process.execPath, ['--test', '--test-reporter=tap', 'dist/mails.spec.js'], { cwd: at, env, encoding: 'utf8' }) // biome-ignore format: one line
+  assert.match(printed, /^# pass 1$/m)
+})
 
 /** Sends SIGTERM while a job runs; answers the job, its attempts, and how the app ended. */
 async function ended(at: string) {
