@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
-import { setTimeout } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 /** An app that submits a job, works it and prints its result, or the error of `open`. */
 export function workingApp(format: 'esm' | 'cjs'): string {
@@ -33,7 +33,7 @@ export interface Server extends AsyncDisposable {
   output(): string
   /** Resolves when it has printed such a text; throws when it ends without. */
   said(text: RegExp): Promise<void>
-  /** Sends SIGTERM; answers the signal or exit code it ended with. */
+  /** Sends SIGTERM, and SIGKILL 30 s later; answers the signal or exit code it ended with. */
   stop(): Promise<string | number>
 }
 
@@ -57,7 +57,9 @@ export async function serve(cwd: string, ...args: string[]): Promise<Server> {
   const gone = () => new Error(`The app ended with ${end}: ${output}`)
   const stop = async () => {
     child.kill('SIGTERM')
+    const patience = setTimeout(() => child.kill('SIGKILL'), 30_000) // an app that does not end must not hang its test
     while (end === undefined) await once(heard, 'more')
+    clearTimeout(patience)
     return end
   }
   const said = async (text: RegExp) => {
@@ -72,7 +74,7 @@ export async function serve(cwd: string, ...args: string[]): Promise<Server> {
       socket.end()
     })
   while (!(await listens())) {
-    await setTimeout(50)
+    await sleep(50)
     if (end !== undefined) throw gone()
   }
   const url = `http://127.0.0.1:${port}`
