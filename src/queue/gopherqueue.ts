@@ -120,7 +120,10 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    */
   submitWith(connection: AppConnection, type: string, payload: unknown, options?: JobOptions): SubmitResult {
     const submission = makeSubmissionNow(type, this.#definitions.get(type), payload, options)
-    if (!this.#store.submitIn) throw invalid('This queue is not in a file: no transaction of the app covers it.')
+    if (!this.#store.submitIn)
+      throw invalid(
+        'This queue is not in a file: no transaction of the app covers it. submitWith needs GopherQueue.open on the file of the connection, also in tests.',
+      )
     return resultsOf(publishing(type, submission, (it) => this.#store.submitIn!(connection, it), 'traceSync'))[0]!
   }
 

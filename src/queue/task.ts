@@ -25,7 +25,7 @@ export function resultsOf({ ids, duplicates, states, replayed }: Submitted): Sub
 }
 
 /** A defined type of job: submits payloads that fit it. */
-export interface Task<Payload, Result> {
+export interface Task<Payload, Result = unknown> {
   /** Name of the type, as defined. */
   readonly type: string
   /**

@@ -9,7 +9,7 @@ import { run, workingApp } from './apps.ts'
 // What docs/bundlers.md says of each bundler, framework and test runner, done with the packed package: minutes, and a
 // registry. `npm run test:ecosystem` runs it.
 
-const packages = ['tsup@9.0.0', 'typescript@5.9.3', 'webpack@5.113.0', 'webpack-cli@7.3.1', 'vite@8.3.8', 'rollup@4.68.8', '@rollup/plugin-node-resolve@16.0.3', '@rollup/plugin-commonjs@29.0.3', '@rollup/plugin-json@6.1.0', 'jest@30.5.2', 'vitest@5.1.2', 'node20@npm:node@20', 'node22@npm:node@22'] // biome-ignore format: one line
+const packages = ['tsup@9.0.0', 'typescript@5.9.3', 'webpack@5.113.0', 'webpack-cli@7.3.1', 'vite@8.3.8', 'rollup@4.68.8', '@rollup/plugin-node-resolve@16.0.3', '@rollup/plugin-commonjs@29.0.3', '@rollup/plugin-json@6.1.0', 'jest@30.5.2', 'vitest@5.1.2', 'node20@npm:node@20.18.1', 'node22@npm:node@22'] // biome-ignore format: one line
 const { folder, project } = packedProject('commonjs', ...packages)
 after(() => folder[Symbol.dispose]())
 
