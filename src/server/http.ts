@@ -126,11 +126,60 @@ function checking(part: string, schema: TSchema | undefined, isText: boolean): C
   const compiled = Compile(schema)
   return (value) => {
     if (isText) mustBeDigits(part, schema as Shape, value as Record<string, unknown>)
+    else mustBeFew(part, schema as Shape, value)
     const given = isText ? Value.Convert(schema, value) : value
     if (compiled.Check(given)) return given
-    const [first] = compiled.Errors(given)
-    throw invalid(`${part}${first?.instancePath ?? ''} ${first ? wrong(first) : 'is not as described'}.`)
+    const { at, few } = narrowed(given, (some) => compiled.Check(some))
+    const [first] = compiled.Errors(few)
+    const path = (first?.instancePath ?? '').replace(/^(\/\w+\/)0(?=\/|$)/, (_, list) => `${list}${at}`)
+    throw invalid(`${part}${path} ${first ? wrong(first) : 'is not as described'}.`)
   }
+}
+
+/** Most members of an object that a schema describes: more than any names. */
+const mostMembers = 64
+
+/** Counts are looked at before a schema is: that takes minutes for a million items, and stops the event loop. */
+function mustBeFew(
+  path: string,
+  { properties, patternProperties, items, anyOf, maxItems = limits.bulkJobs }: Shape,
+  value: unknown,
+): void {
+  if (typeof value !== 'object' || value === null) return
+  if (Array.isArray(value)) {
+    if (!items) return
+    if (value.length > maxItems) throw tooMany(path, `${maxItems} items`)
+    for (const item of value) mustBeFew(path, items, item)
+    return
+  }
+  if (!properties && !patternProperties && !anyOf) return
+  let members = 0
+  for (const _ in value) if (++members > mostMembers) throw tooMany(path, `${mostMembers} members`)
+  for (const name in properties)
+    mustBeFew(`${path}/${name}`, properties[name]!, (value as Record<string, unknown>)[name])
+  for (const one of anyOf ?? []) mustBeFew(path, one, value)
+}
+
+const tooMany = (path: string, most: string) =>
+  new Refusal(413, 'PAYLOAD_TOO_LARGE', `${path} has more than ${most}, the most that is taken there. Nothing was stored.`) // biome-ignore format: long
+
+/** Of a value that is wrong, one with at most one item in each list that is wrong too: to name what is wrong takes long for many. */
+function narrowed(given: unknown, isRight: (value: unknown) => boolean): { at: number; few: unknown } {
+  let at = 0
+  let few = given
+  for (const [name, list] of Object.entries(given ?? {})) {
+    if (!Array.isArray(list)) continue
+    let [from, to] = [0, list.length]
+    const some = (end: number) => ({ ...(few as object), [name]: list.slice(from, end) })
+    while (to - from > 1) {
+      const middle = Math.floor((from + to) / 2)
+      if (isRight(some(middle))) from = middle
+      else to = middle
+    }
+    few = some(to)
+    at = from
+  }
+  return { at, few }
 }
 
 /** Names the values that are taken, and says of a misspelt member that there is none of its name. */
@@ -148,110 +197,12 @@ function mustBeDigits(part: string, { properties = {} }: Shape, values: Record<s
   }
 }
 
-/** The JSON of a body, or the jobs of NDJSON as the body of a bulk; undefined for none. */
-export async function bodyOf(request: IncomingMessage, most: number): Promise<unknown> {
-  const header = (request.headers['content-type'] ?? '').toLowerCase()
-  const type = header.split(';')[0]!.trim()
-  if (/;\s*charset(?!="?utf-?8"?\s*(;|$))/.test(header))
-    throw invalid('A body is UTF-8: the header Content-Type must name no other charset.')
-  if (type === 'application/x-ndjson') return { jobs: await linesOf(request, Math.min(most, limits.bulkBytes)) }
-  if (type === '' && !hasBody(request)) return undefined
-  if (type !== 'application/json') throw invalid('The header Content-Type must be application/json.')
-  let text = ''
-  await read(request, most, (piece) => {
-    text += piece
-  })
-  if (text === '') throw invalid('The body is empty, but Content-Type is application/json.')
-  try {
-    return JSON.parse(text)
-  } catch {
-    throw invalid('The body is not valid JSON, but Content-Type is application/json.')
-  }
-}
-
-/** Makes text of pieces of bytes, and of no piece their end. Without `fatal`, two idempotency keys could become one. */
-function decoding(what: string): (piece?: Buffer) => string {
-  const decoder = new TextDecoder('utf-8', { fatal: true })
-  return (piece) => {
-    try {
-      return decoder.decode(piece, { stream: piece !== undefined })
-    } catch {
-      throw invalid(`The ${what} has bytes that are not UTF-8, so nothing of the request was accepted: send UTF-8.`)
-    }
-  }
-}
-
-/** The header Idempotency-Key, or null. Node reads headers as Latin-1: the key would be another one than in a body. Throws INVALID_ARGUMENT. */
-export function keyOf({ headers }: IncomingMessage): string | null {
-  const given = headers['idempotency-key']
-  if (given === undefined) return null
-  const decode = decoding('header Idempotency-Key')
-  const key = decode(Buffer.from(String(given), 'latin1')) + decode()
-  if (key.length < 1 || key.length > limits.keyLength)
-    throw invalid(`The header Idempotency-Key must have 1 to ${limits.keyLength} characters.`)
-  return key
-}
-
-const hasBody = ({ headers }: IncomingMessage): boolean =>
-  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
-
-/** Hands over the text of a body as it arrives, and throws PAYLOAD_TOO_LARGE when it is too much: the connection is closed then. */
-async function read(request: IncomingMessage, most: number, take: (text: string) => void): Promise<void> {
-  const decode = decoding('body')
-  let left = most - Number(request.headers['content-length'] ?? 0)
-  if (left >= 0) {
-    left = most
-    // Without the option, an early end would destroy the connection before its answer.
-    for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      left -= piece.length
-      if (left < 0) break
-      take(decode(piece))
-    }
-  }
-  if (left < 0)
-    throw new Refusal(
-      413,
-      'PAYLOAD_TOO_LARGE',
-      `The body has more than ${most} bytes, the most that is taken here. Nothing was stored.`,
-    )
-  take(decode())
-}
-
-/** Jobs, one a line. */
-async function linesOf(request: IncomingMessage, most: number): Promise<unknown[]> {
-  const jobs: unknown[] = []
-  let rest = ''
-  const take = (line: string) => {
-    if (line.trim() === '') return
-    if (jobs.length >= limits.bulkJobs)
-      throw new Refusal(413, 'PAYLOAD_TOO_LARGE', `A bulk takes at most ${limits.bulkJobs} jobs. Nothing was stored: divide it.`) // biome-ignore format: long
-    jobs.push(parsed(line, jobs.length + 1))
-  }
-  await read(request, most, (piece) => {
-    // Only what is new is looked through: a long line would be looked through again with each piece.
-    const [first = '', ...others] = piece.split('\n')
-    rest += first
-    for (const line of others) {
-      take(rest)
-      rest = line
-    }
-  })
-  take(rest)
-  return jobs
-}
-
-function parsed(line: string, number: number): unknown {
-  try {
-    return JSON.parse(line)
-  } catch (error) {
-    throw invalid(`Line ${number} is not JSON: ${(error as Error).message}.`)
-  }
-}
-
 interface Shape {
   type?: string
   properties?: Record<string, Shape>
+  patternProperties?: Record<string, Shape>
   items?: Shape
+  maxItems?: number
   anyOf?: Shape[]
 }
 type Shaped = (value: unknown) => unknown

@@ -4,10 +4,11 @@ import { GopherQueueError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import { api, type Call, type Endpoint } from '../store/http/api.ts'
 import type { Tokens } from './auth.ts'
+import { bodyOf, jobBytes, keyOf } from './body.ts'
 import type { Drain } from './drain.ts'
 import { guard, securityHeaders } from './guard.ts'
 import type { Handlers, Incoming } from './handlers.ts'
-import { bodyOf, type Exchange, keyOf, type Routes, sendJson, shaping, splitUrl } from './http.ts'
+import { type Exchange, type Routes, sendJson, shaping, splitUrl } from './http.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { problem } from './problem.ts'
@@ -25,9 +26,6 @@ export interface Parts {
 
 let requests = 0
 
-/** Bodies of one job: its payload and what goes with it. */
-const bodyBytes = limits.payloadBytes + 64 * 1024
-
 /** The whole way of a request. */
 export async function answer(parts: Parts, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const { method = '', url = '' } = request
@@ -43,7 +41,7 @@ export async function answer(parts: Parts, request: IncomingMessage, response: S
     if (!found) throw new GopherQueueError('NOT_FOUND', `There is no ${method} ${url.slice(0, 200)}.`)
     exchange.params = found.params(found.values)
     exchange.query = found.query(query)
-    if (found.body) exchange.body = found.body(await bodyOf(request, found.route.mostBytes ?? bodyBytes))
+    if (found.body) exchange.body = found.body(await bodyOf(request, found.route.mostBytes ?? jobBytes))
     await found.route.handle(exchange)
   } catch (error) {
     answerProblem(parts, error, exchange)
@@ -66,7 +64,7 @@ export function addCalls(parts: Parts, handlers: Handlers): void {
     const { method, url: path, scope, params, query, body, response, status = 200, large }: Endpoint = api[call]
     const handler = handlers[call] as Handlers['submit']
     const shape = shaping(response)
-    const mostBytes = large ? limits.bulkBytes + bodyBytes : bodyBytes
+    const mostBytes = large ? limits.bulkBytes + jobBytes : jobBytes
     const handle = async (exchange: Exchange) => {
       const answer = (await handler(incoming(parts, exchange) as Incoming<'submit'>)) ?? null
       const { id: reqId, who, params } = exchange
