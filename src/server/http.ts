@@ -7,6 +7,7 @@ import { invalid } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import type { Scope } from '../model/token.ts'
 import { Refusal } from './problem.ts'
+import type { Readers } from './readers.ts'
 
 // HTTP as far as the server needs it: a tree of routes, bodies with limits, and checks by schema.
 
@@ -233,13 +234,20 @@ const unlessNull =
   (value) =>
     value === null ? null : shape(value)
 
-/** Answers with a value as JSON. */
+/** Answers with a small value as JSON. */
 export function sendJson(response: ServerResponse, status: number, value: unknown, type = 'application/json'): void {
   send(response, status, `${type}; charset=utf-8`, JSON.stringify(value))
 }
 
-/** Answers with a text or bytes of a content type. */
-export function send(response: ServerResponse, status: number, type: string, body: string | Buffer): void {
+/** Answers with a text or bytes of a content type. With `readers` for what may be large, and was made for this answer. */
+export function send(
+  response: ServerResponse,
+  status: number,
+  type: string,
+  body: string | Buffer,
+  readers?: Readers,
+): void {
   response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) })
-  response.end(body)
+  if (readers) readers.send(response, body)
+  else response.end(body)
 }

@@ -8,10 +8,11 @@ import { bodyOf, jobBytes, keyOf } from './body.ts'
 import type { Drain } from './drain.ts'
 import { guard, securityHeaders } from './guard.ts'
 import type { Handlers, Incoming } from './handlers.ts'
-import { type Exchange, type Routes, sendJson, shaping, splitUrl } from './http.ts'
+import { type Exchange, type Routes, send, sendJson, shaping, splitUrl } from './http.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { problem } from './problem.ts'
+import type { Readers } from './readers.ts'
 
 /** What a server answers requests with. */
 export interface Parts {
@@ -19,6 +20,7 @@ export interface Parts {
   tokens: Tokens
   routes: Routes
   drain: Drain
+  readers: Readers
   metrics: Metrics
   logger: Log
   clock: Clock
@@ -29,6 +31,9 @@ let requests = 0
 /** The whole way of a request. */
 export async function answer(parts: Parts, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const { method = '', url = '' } = request
+  const turn = parts.readers.turn(request, response)
+  if (turn) await turn
+  if (request.socket.destroyed) return // nobody would hear what became of it
   const id = `req-${(++requests).toString(36)}`
   for (const [header, value] of Object.entries(securityHeaders)) response.setHeader(header, value)
   const exchange: Exchange = { request, response, id, who: '', params: {}, query: {}, body: undefined }
@@ -65,12 +70,15 @@ export function addCalls(parts: Parts, handlers: Handlers): void {
     const handler = handlers[call] as Handlers['submit']
     const shape = shaping(response)
     const mostBytes = large ? limits.bulkBytes + jobBytes : jobBytes
+    const isRead = method === 'GET' && scope === 'read' && call !== 'wait'
     const handle = async (exchange: Exchange) => {
-      const answer = (await handler(incoming(parts, exchange) as Incoming<'submit'>)) ?? null
+      const ask = async () => (await handler(incoming(parts, exchange) as Incoming<'submit'>)) ?? null
+      const answer = await (isRead ? parts.readers.read(ask) : ask())
       const { id: reqId, who, params } = exchange
       if (scope === 'admin' && method !== 'GET')
         parts.logger.info('audit', { reqId, who, action: call, target: Object.values(params as object)[0] })
-      sendJson(exchange.response, status, answer === null ? null : shape(answer))
+      const text = JSON.stringify(answer === null ? null : shape(answer))
+      send(exchange.response, status, 'application/json; charset=utf-8', text, parts.readers)
     }
     parts.routes.add({ method, path, scope, params, query, body, mostBytes, handle })
   }

@@ -18,6 +18,7 @@ import { Hub } from './hub.ts'
 import { Log } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { openapi } from './openapi.ts'
+import { Readers } from './readers.ts'
 import { addCalls, answer, type Parts } from './requests.ts'
 import { built, serveStatic } from './static.ts'
 import { readPair, type TlsFiles } from './tls.ts'
@@ -52,6 +53,8 @@ export interface Server {
   url: string
   /** Requests that wait for something to happen: long polls and listeners. */
   readonly waiting: number
+  /** Bytes of answers that their clients have not read yet. */
+  readonly unread: number
   /** Reads the certificate and key again, for connections from now on. Keeps those it has when they cannot be used. */
   reload(): void
   /** Answers what waits, finishes what was begun, and closes the store. */
@@ -76,12 +79,11 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   const logger = new Log(logLevel, log, clock)
   const hub = new Hub(clock.now())
   const drain = new Drain(mostWaiting, clock)
-  const watchdog = new Watchdog(store, clock, patience, (readiness) =>
-    logger.warn('readiness changed', { ...readiness }),
-  )
+  const watchdog = new Watchdog(store, clock, patience, (now) => logger.warn('readiness changed', { ...now }))
   const metrics = new Metrics(store, clock, hub, watchdog, version)
   const history = new History(store, clock, hub)
-  const parts: Parts = { host, tokens, routes: new Routes(), drain, metrics, logger, clock }
+  const readers = new Readers(clock)
+  const parts: Parts = { host, tokens, routes: new Routes(), drain, readers, metrics, logger, clock }
   addCalls(parts, makeHandlers(store, clock, hub, history))
   parts.routes.add({ method: 'GET', path: '/v1/events', scope: ['read', 'work'], handle: events(hub, drain) })
   addOthers(parts, watchdog, version, options.dashboard)
@@ -104,6 +106,9 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     get waiting() {
       return drain.ends.size
     },
+    get unread() {
+      return readers.bytes
+    },
     reload() {
       if (!tls) return
       try {
@@ -125,9 +130,10 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
 }
 
 /** What is no call of the API: documents, probes and pages. */
-function addOthers({ routes, metrics }: Parts, watchdog: Watchdog, version: string, dashboard?: string): void {
+function addOthers({ routes, metrics, readers }: Parts, watchdog: Watchdog, version: string, dashboard?: string): void {
   const add = (path: string, scope: Route['scope'], type: string, text: () => string | Promise<string>) => {
-    const handle = async ({ response }: Exchange) => send(response, 200, `${type}; charset=utf-8`, await text())
+    const handle = async ({ response }: Exchange) =>
+      send(response, 200, `${type}; charset=utf-8`, await text(), readers)
     routes.add({ method: 'GET', path, scope, handle })
   }
   add('/openapi.json', 'any', 'application/json', () => JSON.stringify(openapi(version)))
