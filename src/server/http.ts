@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type ParsedUrlQuery, parse as parseQuery } from 'node:querystring'
-import type { TSchema } from 'typebox'
+import { type TSchema, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Value } from 'typebox/value'
 import { invalid } from '../model/errors.ts'
@@ -60,6 +60,8 @@ const longest = limits.nameLength * 9
 
 const newPlace = (): Place => ({ children: new Map(), routes: new Map() })
 
+const nothing = Type.Object({}, { additionalProperties: false })
+
 /** All routes, by the segments of their paths. */
 export class Routes {
   readonly #root = newPlace()
@@ -80,13 +82,13 @@ export class Routes {
     place.routes.set(route.method, {
       route,
       params: checking('params', params, true),
-      query: checking('querystring', query, true),
+      query: checking('querystring', query ?? (route.path.startsWith('/v1/') ? nothing : undefined), true),
       body: body ? checking('body', body, false) : null,
     })
   }
 
-  /** Null where there is none. Throws INVALID_ARGUMENT for a path that is not encoded as it should be. */
-  find(method: string, path: string): Found | null {
+  /** Null where there is none, and the methods that are taken where it is another. Throws INVALID_ARGUMENT for a path that is not encoded as it should be. */
+  find(method: string, path: string): Found | { allowed: string[] } | null {
     const values: Record<string, string> = {}
     let place: Place | undefined = this.#root
     for (const segment of segmentsOf(path)) {
@@ -99,7 +101,9 @@ export class Routes {
       if (!place) return null
     }
     const found = place.routes.get(method) ?? (method === 'HEAD' ? place.routes.get('GET') : undefined)
-    return found ? { ...found, values } : null
+    if (found) return { ...found, values }
+    const allowed = [...place.routes.keys()].flatMap((known) => (known === 'GET' ? ['GET', 'HEAD'] : known))
+    return allowed.length > 0 ? { allowed } : null
   }
 }
 
@@ -143,9 +147,11 @@ const mostMembers = 64
 /** Counts are looked at before a schema is: that takes minutes for a million items, and stops the event loop. */
 function mustBeFew(
   path: string,
-  { properties, patternProperties, items, anyOf, maxItems = limits.bulkJobs }: Shape,
+  { properties, patternProperties, items, anyOf, pattern, maxItems = limits.bulkJobs }: Shape,
   value: unknown,
 ): void {
+  if (pattern !== undefined && typeof value === 'string' && !value.isWellFormed())
+    throw invalid(`${path} has half of a surrogate pair, which UTF-8 does not have: another name would be stored.`)
   if (typeof value !== 'object' || value === null) return
   if (Array.isArray(value)) {
     if (!items) return
@@ -204,6 +210,7 @@ interface Shape {
   patternProperties?: Record<string, Shape>
   items?: Shape
   maxItems?: number
+  pattern?: string
   anyOf?: Shape[]
 }
 type Shaped = (value: unknown) => unknown

@@ -11,7 +11,7 @@ import type { Handlers, Incoming } from './handlers.ts'
 import { type Exchange, type Routes, send, sendJson, shaping, splitUrl } from './http.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { problem } from './problem.ts'
+import { problem, Refusal } from './problem.ts'
 import type { Readers } from './readers.ts'
 
 /** What a server answers requests with. */
@@ -42,7 +42,17 @@ export async function answer(parts: Parts, request: IncomingMessage, response: S
     parts.drain.mustBeOpen()
     const { path, query } = splitUrl(url)
     const found = parts.routes.find(method, path)
-    exchange.who = await guard(request, found?.route.scope ?? 'any', parts)
+    exchange.who = await guard(request, found && 'route' in found ? found.route.scope : 'any', parts)
+    mustBeExpected(request)
+    if (found && 'allowed' in found) {
+      const allowed = found.allowed.join(', ')
+      response.setHeader('allow', allowed)
+      throw new Refusal(
+        405,
+        'INVALID_ARGUMENT',
+        `${path.slice(0, 200)} takes ${allowed}, not ${method}. Nothing was changed.`,
+      )
+    }
     if (!found) throw new GopherQueueError('NOT_FOUND', `There is no ${method} ${url.slice(0, 200)}.`)
     exchange.params = found.params(found.values)
     exchange.query = found.query(query)
@@ -51,6 +61,12 @@ export async function answer(parts: Parts, request: IncomingMessage, response: S
   } catch (error) {
     answerProblem(parts, error, exchange)
   }
+}
+
+/** What a client asks of a server before it sends its body: there is one thing that servers do. */
+function mustBeExpected({ headers: { expect } }: IncomingMessage): void {
+  if (expect !== undefined && !/^100-continue$/i.test(expect))
+    throw new Refusal(417, 'INVALID_ARGUMENT', `The header Expect may be 100-continue alone. Nothing was changed.`)
 }
 
 function logRequest({ logger, clock }: Parts, { id: reqId, request, response }: Exchange): void {

@@ -9,7 +9,7 @@ import { GopherQueueError } from '../model/errors.ts'
 import type { Store } from '../store/store.ts'
 import { Tokens } from './auth.ts'
 import { Drain } from './drain.ts'
-import { events } from './events.ts'
+import { EventsQuery, eventScopes, events } from './events.ts'
 import { isLoopback, refuseConnection } from './guard.ts'
 import { makeHandlers } from './handlers.ts'
 import { History } from './history.ts'
@@ -85,7 +85,13 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   const readers = new Readers(clock)
   const parts: Parts = { host, tokens, routes: new Routes(), drain, readers, metrics, logger, clock }
   addCalls(parts, makeHandlers(store, clock, hub, history))
-  parts.routes.add({ method: 'GET', path: '/v1/events', scope: ['read', 'work'], handle: events(hub, drain) })
+  parts.routes.add({
+    method: 'GET',
+    path: '/v1/events',
+    scope: eventScopes,
+    query: EventsQuery,
+    handle: events(hub, parts),
+  })
   addOthers(parts, watchdog, version, options.dashboard)
   const listeners = await listen(parts, options).catch((error) => {
     history.stop() // or its timer would keep the process alive
@@ -166,6 +172,7 @@ async function listen(parts: Parts, options: ServeOptions): Promise<HttpServer[]
     const listener = tls ? createTlsServer({ ...settings, ...readPair(tls) }, answers) : createServer(settings, answers)
     listener.maxConnections = mostConnections
     listener.on('clientError', refuseConnection)
+    listener.on('checkExpectation', answers) // refused there, as a problem document
     const [first] = listeners
     const wanted = first ? (first.address() as AddressInfo).port : port
     try {
