@@ -5,7 +5,7 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { AddressInfo } from 'node:net'
 import { type Static, Type } from 'typebox'
 import { type Clock, systemClock } from '../model/clock.ts'
-import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
 import type { Store } from '../store/store.ts'
 import { Tokens } from './auth.ts'
 import { Drain } from './drain.ts'
@@ -178,7 +178,7 @@ async function listen(parts: Parts, options: ServeOptions): Promise<HttpServer[]
     try {
       await once(listener.listen({ host: address, port: wanted }), 'listening')
     } catch (error) {
-      if (!first) throw error
+      if (!first) throw notFree(error as NodeJS.ErrnoException, address, wanted)
       continue // such as ::1 on a machine without IPv6
     }
     listeners.push(listener)
@@ -186,3 +186,8 @@ async function listen(parts: Parts, options: ServeOptions): Promise<HttpServer[]
   }
   return listeners
 }
+
+const notFree = (error: NodeJS.ErrnoException, address: string, port: number): Error =>
+  error.code === 'EADDRINUSE'
+    ? invalid(`Port ${port} of ${address} is taken by another program: choose one with --port, or end that program.`)
+    : error

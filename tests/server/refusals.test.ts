@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
+import { serve } from '../../src/server/server.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { raw, serving } from './support.ts'
 
@@ -101,4 +102,10 @@ test('a stream of events ends when its token is revoked', async (t) => {
   clock.advance(5000)
   await once(other.socket, 'data')
   other.socket.destroy()
+})
+
+test('a port that is taken is refused with a code, and says so', async (t) => {
+  const at = await serving(t, quiet)
+  const { port } = new URL(at.server.url)
+  await assert.rejects(serve(at.store, { port: Number(port), ...quiet }), { code: 'INVALID_ARGUMENT', message: new RegExp(`Port ${port} of 127.0.0.1 is taken`) }) // biome-ignore format: long
 })
