@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks'
 import { nextTick } from 'node:process'
-import { clearInterval, clearTimeout, setImmediate, setInterval, setTimeout } from 'node:timers'
+import { clearTimeout, setImmediate, setTimeout } from 'node:timers'
 
 /** A point in time: milliseconds since 1970-01-01T00:00Z, as `Date.now()` gives them. */
 export type Instant = number
@@ -36,12 +36,6 @@ export const inNextTurn = (callback: () => void): void => void setImmediate(call
 
 /** When what runs now has returned. Real also under the fake timers of a test. */
 export const afterThis = (callback: () => void): void => nextTick(callback)
-
-/** Calls `callback` every `ms`; returns a function that ends it. Real also under the fake timers of a test. */
-export function every(ms: number, callback: () => void): () => void {
-  const handle = setInterval(callback, ms)
-  return () => clearInterval(handle)
-}
 
 const longestTimer = 2 ** 31 - 1 // setTimeout fires at once for anything longer
 

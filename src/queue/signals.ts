@@ -2,7 +2,7 @@ import { constants } from 'node:os'
 import { systemClock } from '../model/clock.ts'
 
 /** A terminal sends one Ctrl-C to npm and to its child, and npm passes it on: what comes so soon is the same one. In ms. */
-const sameSignal = 500
+const sameSignal = 1000
 
 const own = new WeakSet<(name: NodeJS.Signals) => void>()
 

@@ -3,12 +3,13 @@ import type { Clock, Instant } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import { priorities } from '../model/job.ts'
-import { fromJson, toJson } from '../model/json.ts'
+import { fromJson } from '../model/json.ts'
 import { cut, describe } from '../queue/evidence.ts'
 import type { Answer, Report, ReportKind, Told } from '../store/http/calls.ts'
 import { type Numbered, numberedBy, textOf } from '../store/http/numbers.ts'
 import { operations } from '../store/operations.ts'
 import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Store } from '../store/store.ts'
+import { jsonOf } from './body.ts'
 import type { Hub } from './hub.ts'
 
 interface Ended extends Lease {
@@ -124,7 +125,7 @@ const told: Partial<Record<ReportKind | 'postpone', string>> = { succeed: 'succe
 /** What reports say, in the store's words. */
 const inputs: { [K in ReportKind]: (lease: Lease, told: Told<K>) => Input<K> } = {
   succeed: (lease, { result, warning }) => ({
-    ...{ lease, result: toJson('result', result) },
+    ...{ lease, result: jsonOf('result', result) },
     ...(warning != null && { warning: cut(warning) }),
   }),
   fail(lease, { kind = 'temporary', error, retryAfter, goesOn = false }) {
@@ -138,7 +139,7 @@ const inputs: { [K in ReportKind]: (lease: Lease, told: Told<K>) => Input<K> } =
   settled: (lease) => lease,
   heartbeat: (lease) => lease,
   progress: (lease, { percent, message }) => ({ lease, percent, message: message == null ? null : cut(message) }),
-  checkpoint: (lease, { state }) => ({ lease, state: toJson('checkpoint', state) }),
+  checkpoint: (lease, { state }) => ({ lease, state: jsonOf('checkpoint', state) }),
 }
 
 /** A leased job as a worker on the network gets it. */

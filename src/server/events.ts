@@ -1,13 +1,49 @@
-import { every } from '../model/clock.ts'
-import type { Drain } from './drain.ts'
+import { Type } from 'typebox'
+import { invalid } from '../model/errors.ts'
 import type { Exchange } from './http.ts'
 import type { Hub, Told } from './hub.ts'
+import type { Parts } from './requests.ts'
+
+/** Of a token for events. */
+export const eventScopes = ['read', 'work'] as const
+
+const names = [
+  ...[
+    'submitted',
+    'started',
+    'succeeded',
+    'retrying',
+    'postponed',
+    'dead',
+    'cancelled',
+    'released',
+    'leaseLost',
+    'ready',
+  ],
+  ...['cancelRequested', 'reclaimed', 'expired', 'tickLost', 'health', 'changed', 'ping', 'missed'],
+]
+export const EventsQuery = Type.Object({ events: Type.Optional(Type.String()) }, { additionalProperties: false })
+
+/** How often a stream says that it lives, and ends if its token was revoked, in ms. */
+const beatEvery = 5000
+
+/** Throws INVALID_ARGUMENT: a listener for a misspelt event would wait for ever. */
+function chosen(wanted: string | undefined): Set<string> | null {
+  if (wanted === undefined) return null
+  const only = wanted.split(',')
+  const unknown = only.find((name) => !names.includes(name))
+  if (unknown !== undefined)
+    throw invalid(
+      `There is no event '${unknown.slice(0, 40)}': use some of ${names.join(',')}, or leave 'events' out for all.`,
+    )
+  return new Set(only)
+}
 
 /** Server-sent events; with Last-Event-ID from where the client was. `?events=a,b` tells only those. */
-export function events(hub: Hub, drain: Drain) {
+export function events(hub: Hub, { drain, clock, tokens }: Pick<Parts, 'drain' | 'clock' | 'tokens'>) {
   return ({ request, response: raw, query }: Exchange): void => {
     const { events: wanted } = query as { events?: string }
-    const only = wanted === undefined ? null : new Set(wanted.split(','))
+    const only = chosen(wanted)
     const last = request.headers['last-event-id']
     drain.mustHaveRoom()
     raw.writeHead(200, { 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' })
@@ -21,8 +57,13 @@ export function events(hub: Hub, drain: Drain) {
     raw.write(': welcome\n\n')
     const { complete, stop } = hub.listen(last === undefined ? null : Number(last), write)
     if (!complete) raw.write('event: missed\ndata: {}\n\n')
-    const stopBeat = every(15_000, () => raw.write(': beat\n\n'))
     const end = () => raw.end()
+    const beat = () => {
+      raw.write(': beat\n\n')
+      stopBeat = clock.timer(beatEvery, beat)
+      tokens.check(request.headers.authorization, eventScopes).catch(end)
+    }
+    let stopBeat = clock.timer(beatEvery, beat)
     drain.ends.add(end)
     raw.once('close', () => {
       stop()

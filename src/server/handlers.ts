@@ -3,7 +3,6 @@ import type { Clock } from '../model/clock.ts'
 import { nextTimes } from '../model/cron.ts'
 import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
 import { type Job, type JobOptions, type JobSpec, jobSpec, limits } from '../model/job.ts'
-import { toJson } from '../model/json.ts'
 import { isTerminal } from '../model/lifecycle.ts'
 import { scopes } from '../model/token.ts'
 import { healthOf } from '../queue/health.ts'
@@ -27,6 +26,7 @@ import {
 import { type Numbered, numberedBy, textOf } from '../store/http/numbers.ts'
 import type { Input, LeaseRequest, Operation, Output, Source, Store } from '../store/store.ts'
 import { Attempts, publicJob } from './attempts.ts'
+import { jsonOf } from './body.ts'
 import type { History } from './history.ts'
 import type { Hub } from './hub.ts'
 import { problem } from './problem.ts'
@@ -104,7 +104,7 @@ function submissions(store: Store, hub: Hub) {
         )
       const { ids, states } = await store.call('submit', {
         specs: specs.of(type, options as JobOptions),
-        payloads: [toJson('payload', payload)],
+        payloads: [jsonOf('payload', payload)],
         keys: own === null ? null : [own],
         trace: trace ? JSON.stringify(trace) : null,
       })
@@ -114,7 +114,7 @@ function submissions(store: Store, hub: Hub) {
     },
     async submitMany({ body: { common = {}, jobs, trace }, key }) {
       const all = jobs.map((job) => ({ ...common, ...job }))
-      const texts = all.map(({ payload }, i) => toJson('payload', payload, ` at index ${i}`))
+      const texts = all.map(({ payload }, i) => jsonOf('payload', payload, ` at index ${i}`))
       if (texts.reduce((sum, text) => sum + text.length, 0) > limits.bulkBytes)
         throw new GopherQueueError('PAYLOAD_TOO_LARGE', `A bulk takes at most ${limits.bulkBytes} bytes of payloads. Nothing was stored: divide it.`) // biome-ignore format: long
       const own = all.map(({ type, payload: _, idempotencyKey: __, ...options }) => {

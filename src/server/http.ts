@@ -1,12 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type ParsedUrlQuery, parse as parseQuery } from 'node:querystring'
-import type { TSchema } from 'typebox'
+import { type TSchema, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Value } from 'typebox/value'
 import { invalid } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import type { Scope } from '../model/token.ts'
 import { Refusal } from './problem.ts'
+import type { Readers } from './readers.ts'
 
 // HTTP as far as the server needs it: a tree of routes, bodies with limits, and checks by schema.
 
@@ -59,6 +60,8 @@ const longest = limits.nameLength * 9
 
 const newPlace = (): Place => ({ children: new Map(), routes: new Map() })
 
+const nothing = Type.Object({}, { additionalProperties: false })
+
 /** All routes, by the segments of their paths. */
 export class Routes {
   readonly #root = newPlace()
@@ -79,13 +82,13 @@ export class Routes {
     place.routes.set(route.method, {
       route,
       params: checking('params', params, true),
-      query: checking('querystring', query, true),
+      query: checking('querystring', query ?? (route.path.startsWith('/v1/') ? nothing : undefined), true),
       body: body ? checking('body', body, false) : null,
     })
   }
 
-  /** Null where there is none. Throws INVALID_ARGUMENT for a path that is not encoded as it should be. */
-  find(method: string, path: string): Found | null {
+  /** Null where there is none, and the methods that are taken where it is another. Throws INVALID_ARGUMENT for a path that is not encoded as it should be. */
+  find(method: string, path: string): Found | { allowed: string[] } | null {
     const values: Record<string, string> = {}
     let place: Place | undefined = this.#root
     for (const segment of segmentsOf(path)) {
@@ -98,7 +101,9 @@ export class Routes {
       if (!place) return null
     }
     const found = place.routes.get(method) ?? (method === 'HEAD' ? place.routes.get('GET') : undefined)
-    return found ? { ...found, values } : null
+    if (found) return { ...found, values }
+    const allowed = [...place.routes.keys()].flatMap((known) => (known === 'GET' ? ['GET', 'HEAD'] : known))
+    return allowed.length > 0 ? { allowed } : null
   }
 }
 
@@ -126,11 +131,62 @@ function checking(part: string, schema: TSchema | undefined, isText: boolean): C
   const compiled = Compile(schema)
   return (value) => {
     if (isText) mustBeDigits(part, schema as Shape, value as Record<string, unknown>)
+    else mustBeFew(part, schema as Shape, value)
     const given = isText ? Value.Convert(schema, value) : value
     if (compiled.Check(given)) return given
-    const [first] = compiled.Errors(given)
-    throw invalid(`${part}${first?.instancePath ?? ''} ${first ? wrong(first) : 'is not as described'}.`)
+    const { at, few } = narrowed(given, (some) => compiled.Check(some))
+    const [first] = compiled.Errors(few)
+    const path = (first?.instancePath ?? '').replace(/^(\/\w+\/)0(?=\/|$)/, (_, list) => `${list}${at}`)
+    throw invalid(`${part}${path} ${first ? wrong(first) : 'is not as described'}.`)
   }
+}
+
+/** Most members of an object that a schema describes: more than any names. */
+const mostMembers = 64
+
+/** Counts are looked at before a schema is: that takes minutes for a million items, and stops the event loop. */
+function mustBeFew(
+  path: string,
+  { properties, patternProperties, items, anyOf, pattern, maxItems = limits.bulkJobs }: Shape,
+  value: unknown,
+): void {
+  if (pattern !== undefined && typeof value === 'string' && !value.isWellFormed())
+    throw invalid(`${path} has half of a surrogate pair, which UTF-8 does not have: another name would be stored.`)
+  if (typeof value !== 'object' || value === null) return
+  if (Array.isArray(value)) {
+    if (!items) return
+    if (value.length > maxItems) throw tooMany(path, `${maxItems} items`)
+    for (const item of value) mustBeFew(path, items, item)
+    return
+  }
+  if (!properties && !patternProperties && !anyOf) return
+  let members = 0
+  for (const _ in value) if (++members > mostMembers) throw tooMany(path, `${mostMembers} members`)
+  for (const name in properties)
+    mustBeFew(`${path}/${name}`, properties[name]!, (value as Record<string, unknown>)[name])
+  for (const one of anyOf ?? []) mustBeFew(path, one, value)
+}
+
+const tooMany = (path: string, most: string) =>
+  new Refusal(413, 'PAYLOAD_TOO_LARGE', `${path} has more than ${most}, the most that is taken there. Nothing was stored.`) // biome-ignore format: long
+
+/** Of a value that is wrong, one with at most one item in each list that is wrong too: to name what is wrong takes long for many. */
+function narrowed(given: unknown, isRight: (value: unknown) => boolean): { at: number; few: unknown } {
+  let at = 0
+  let few = given
+  for (const [name, list] of Object.entries(given ?? {})) {
+    if (!Array.isArray(list)) continue
+    let [from, to] = [0, list.length]
+    const some = (end: number) => ({ ...(few as object), [name]: list.slice(from, end) })
+    while (to - from > 1) {
+      const middle = Math.floor((from + to) / 2)
+      if (isRight(some(middle))) from = middle
+      else to = middle
+    }
+    few = some(to)
+    at = from
+  }
+  return { at, few }
 }
 
 /** Names the values that are taken, and says of a misspelt member that there is none of its name. */
@@ -148,110 +204,13 @@ function mustBeDigits(part: string, { properties = {} }: Shape, values: Record<s
   }
 }
 
-/** The JSON of a body, or the jobs of NDJSON as the body of a bulk; undefined for none. */
-export async function bodyOf(request: IncomingMessage, most: number): Promise<unknown> {
-  const header = (request.headers['content-type'] ?? '').toLowerCase()
-  const type = header.split(';')[0]!.trim()
-  if (/;\s*charset(?!="?utf-?8"?\s*(;|$))/.test(header))
-    throw invalid('A body is UTF-8: the header Content-Type must name no other charset.')
-  if (type === 'application/x-ndjson') return { jobs: await linesOf(request, Math.min(most, limits.bulkBytes)) }
-  if (type === '' && !hasBody(request)) return undefined
-  if (type !== 'application/json') throw invalid('The header Content-Type must be application/json.')
-  let text = ''
-  await read(request, most, (piece) => {
-    text += piece
-  })
-  if (text === '') throw invalid('The body is empty, but Content-Type is application/json.')
-  try {
-    return JSON.parse(text)
-  } catch {
-    throw invalid('The body is not valid JSON, but Content-Type is application/json.')
-  }
-}
-
-/** Makes text of pieces of bytes, and of no piece their end. Without `fatal`, two idempotency keys could become one. */
-function decoding(what: string): (piece?: Buffer) => string {
-  const decoder = new TextDecoder('utf-8', { fatal: true })
-  return (piece) => {
-    try {
-      return decoder.decode(piece, { stream: piece !== undefined })
-    } catch {
-      throw invalid(`The ${what} has bytes that are not UTF-8, so nothing of the request was accepted: send UTF-8.`)
-    }
-  }
-}
-
-/** The header Idempotency-Key, or null. Node reads headers as Latin-1: the key would be another one than in a body. Throws INVALID_ARGUMENT. */
-export function keyOf({ headers }: IncomingMessage): string | null {
-  const given = headers['idempotency-key']
-  if (given === undefined) return null
-  const decode = decoding('header Idempotency-Key')
-  const key = decode(Buffer.from(String(given), 'latin1')) + decode()
-  if (key.length < 1 || key.length > limits.keyLength)
-    throw invalid(`The header Idempotency-Key must have 1 to ${limits.keyLength} characters.`)
-  return key
-}
-
-const hasBody = ({ headers }: IncomingMessage): boolean =>
-  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
-
-/** Hands over the text of a body as it arrives, and throws PAYLOAD_TOO_LARGE when it is too much: the connection is closed then. */
-async function read(request: IncomingMessage, most: number, take: (text: string) => void): Promise<void> {
-  const decode = decoding('body')
-  let left = most - Number(request.headers['content-length'] ?? 0)
-  if (left >= 0) {
-    left = most
-    // Without the option, an early end would destroy the connection before its answer.
-    for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      left -= piece.length
-      if (left < 0) break
-      take(decode(piece))
-    }
-  }
-  if (left < 0)
-    throw new Refusal(
-      413,
-      'PAYLOAD_TOO_LARGE',
-      `The body has more than ${most} bytes, the most that is taken here. Nothing was stored.`,
-    )
-  take(decode())
-}
-
-/** Jobs, one a line. */
-async function linesOf(request: IncomingMessage, most: number): Promise<unknown[]> {
-  const jobs: unknown[] = []
-  let rest = ''
-  const take = (line: string) => {
-    if (line.trim() === '') return
-    if (jobs.length >= limits.bulkJobs)
-      throw new Refusal(413, 'PAYLOAD_TOO_LARGE', `A bulk takes at most ${limits.bulkJobs} jobs. Nothing was stored: divide it.`) // biome-ignore format: long
-    jobs.push(parsed(line, jobs.length + 1))
-  }
-  await read(request, most, (piece) => {
-    // Only what is new is looked through: a long line would be looked through again with each piece.
-    const [first = '', ...others] = piece.split('\n')
-    rest += first
-    for (const line of others) {
-      take(rest)
-      rest = line
-    }
-  })
-  take(rest)
-  return jobs
-}
-
-function parsed(line: string, number: number): unknown {
-  try {
-    return JSON.parse(line)
-  } catch (error) {
-    throw invalid(`Line ${number} is not JSON: ${(error as Error).message}.`)
-  }
-}
-
 interface Shape {
   type?: string
   properties?: Record<string, Shape>
+  patternProperties?: Record<string, Shape>
   items?: Shape
+  maxItems?: number
+  pattern?: string
   anyOf?: Shape[]
 }
 type Shaped = (value: unknown) => unknown
@@ -282,13 +241,20 @@ const unlessNull =
   (value) =>
     value === null ? null : shape(value)
 
-/** Answers with a value as JSON. */
+/** Answers with a small value as JSON. */
 export function sendJson(response: ServerResponse, status: number, value: unknown, type = 'application/json'): void {
   send(response, status, `${type}; charset=utf-8`, JSON.stringify(value))
 }
 
-/** Answers with a text or bytes of a content type. */
-export function send(response: ServerResponse, status: number, type: string, body: string | Buffer): void {
+/** Answers with a text or bytes of a content type. With `readers` for what may be large, and was made for this answer. */
+export function send(
+  response: ServerResponse,
+  status: number,
+  type: string,
+  body: string | Buffer,
+  readers?: Readers,
+): void {
   response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) })
-  response.end(body)
+  if (readers) readers.send(response, body)
+  else response.end(body)
 }

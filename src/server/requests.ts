@@ -4,13 +4,15 @@ import { GopherQueueError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import { api, type Call, type Endpoint } from '../store/http/api.ts'
 import type { Tokens } from './auth.ts'
+import { bodyOf, jobBytes, keyOf } from './body.ts'
 import type { Drain } from './drain.ts'
 import { guard, securityHeaders } from './guard.ts'
 import type { Handlers, Incoming } from './handlers.ts'
-import { bodyOf, type Exchange, keyOf, type Routes, sendJson, shaping, splitUrl } from './http.ts'
+import { type Exchange, type Routes, send, sendJson, shaping, splitUrl } from './http.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { problem } from './problem.ts'
+import { problem, Refusal } from './problem.ts'
+import type { Readers } from './readers.ts'
 
 /** What a server answers requests with. */
 export interface Parts {
@@ -18,6 +20,7 @@ export interface Parts {
   tokens: Tokens
   routes: Routes
   drain: Drain
+  readers: Readers
   metrics: Metrics
   logger: Log
   clock: Clock
@@ -25,12 +28,12 @@ export interface Parts {
 
 let requests = 0
 
-/** Bodies of one job: its payload and what goes with it. */
-const bodyBytes = limits.payloadBytes + 64 * 1024
-
 /** The whole way of a request. */
 export async function answer(parts: Parts, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const { method = '', url = '' } = request
+  const turn = parts.readers.turn(request, response)
+  if (turn) await turn
+  if (request.socket.destroyed) return // nobody would hear what became of it
   const id = `req-${(++requests).toString(36)}`
   for (const [header, value] of Object.entries(securityHeaders)) response.setHeader(header, value)
   const exchange: Exchange = { request, response, id, who: '', params: {}, query: {}, body: undefined }
@@ -39,15 +42,31 @@ export async function answer(parts: Parts, request: IncomingMessage, response: S
     parts.drain.mustBeOpen()
     const { path, query } = splitUrl(url)
     const found = parts.routes.find(method, path)
-    exchange.who = await guard(request, found?.route.scope ?? 'any', parts)
+    exchange.who = await guard(request, found && 'route' in found ? found.route.scope : 'any', parts)
+    mustBeExpected(request)
+    if (found && 'allowed' in found) {
+      const allowed = found.allowed.join(', ')
+      response.setHeader('allow', allowed)
+      throw new Refusal(
+        405,
+        'INVALID_ARGUMENT',
+        `${path.slice(0, 200)} takes ${allowed}, not ${method}. Nothing was changed.`,
+      )
+    }
     if (!found) throw new GopherQueueError('NOT_FOUND', `There is no ${method} ${url.slice(0, 200)}.`)
     exchange.params = found.params(found.values)
     exchange.query = found.query(query)
-    if (found.body) exchange.body = found.body(await bodyOf(request, found.route.mostBytes ?? bodyBytes))
+    if (found.body) exchange.body = found.body(await bodyOf(request, found.route.mostBytes ?? jobBytes))
     await found.route.handle(exchange)
   } catch (error) {
     answerProblem(parts, error, exchange)
   }
+}
+
+/** What a client asks of a server before it sends its body: there is one thing that servers do. */
+function mustBeExpected({ headers: { expect } }: IncomingMessage): void {
+  if (expect !== undefined && !/^100-continue$/i.test(expect))
+    throw new Refusal(417, 'INVALID_ARGUMENT', `The header Expect may be 100-continue alone. Nothing was changed.`)
 }
 
 function logRequest({ logger, clock }: Parts, { id: reqId, request, response }: Exchange): void {
@@ -66,13 +85,16 @@ export function addCalls(parts: Parts, handlers: Handlers): void {
     const { method, url: path, scope, params, query, body, response, status = 200, large }: Endpoint = api[call]
     const handler = handlers[call] as Handlers['submit']
     const shape = shaping(response)
-    const mostBytes = large ? limits.bulkBytes + bodyBytes : bodyBytes
+    const mostBytes = large ? limits.bulkBytes + jobBytes : jobBytes
+    const isRead = method === 'GET' && scope === 'read' && call !== 'wait'
     const handle = async (exchange: Exchange) => {
-      const answer = (await handler(incoming(parts, exchange) as Incoming<'submit'>)) ?? null
+      const ask = async () => (await handler(incoming(parts, exchange) as Incoming<'submit'>)) ?? null
+      const answer = await (isRead ? parts.readers.read(ask) : ask())
       const { id: reqId, who, params } = exchange
       if (scope === 'admin' && method !== 'GET')
         parts.logger.info('audit', { reqId, who, action: call, target: Object.values(params as object)[0] })
-      sendJson(exchange.response, status, answer === null ? null : shape(answer))
+      const text = JSON.stringify(answer === null ? null : shape(answer))
+      send(exchange.response, status, 'application/json; charset=utf-8', text, parts.readers)
     }
     parts.routes.add({ method, path, scope, params, query, body, mostBytes, handle })
   }

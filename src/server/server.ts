@@ -5,11 +5,11 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { AddressInfo } from 'node:net'
 import { type Static, Type } from 'typebox'
 import { type Clock, systemClock } from '../model/clock.ts'
-import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
 import type { Store } from '../store/store.ts'
 import { Tokens } from './auth.ts'
 import { Drain } from './drain.ts'
-import { events } from './events.ts'
+import { EventsQuery, eventScopes, events } from './events.ts'
 import { isLoopback, refuseConnection } from './guard.ts'
 import { makeHandlers } from './handlers.ts'
 import { History } from './history.ts'
@@ -18,6 +18,7 @@ import { Hub } from './hub.ts'
 import { Log } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { openapi } from './openapi.ts'
+import { Readers } from './readers.ts'
 import { addCalls, answer, type Parts } from './requests.ts'
 import { built, serveStatic } from './static.ts'
 import { readPair, type TlsFiles } from './tls.ts'
@@ -52,6 +53,8 @@ export interface Server {
   url: string
   /** Requests that wait for something to happen: long polls and listeners. */
   readonly waiting: number
+  /** Bytes of answers that their clients have not read yet. */
+  readonly unread: number
   /** Reads the certificate and key again, for connections from now on. Keeps those it has when they cannot be used. */
   reload(): void
   /** Answers what waits, finishes what was begun, and closes the store. */
@@ -76,14 +79,19 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   const logger = new Log(logLevel, log, clock)
   const hub = new Hub(clock.now())
   const drain = new Drain(mostWaiting, clock)
-  const watchdog = new Watchdog(store, clock, patience, (readiness) =>
-    logger.warn('readiness changed', { ...readiness }),
-  )
+  const watchdog = new Watchdog(store, clock, patience, (now) => logger.warn('readiness changed', { ...now }))
   const metrics = new Metrics(store, clock, hub, watchdog, version)
   const history = new History(store, clock, hub)
-  const parts: Parts = { host, tokens, routes: new Routes(), drain, metrics, logger, clock }
+  const readers = new Readers(clock)
+  const parts: Parts = { host, tokens, routes: new Routes(), drain, readers, metrics, logger, clock }
   addCalls(parts, makeHandlers(store, clock, hub, history))
-  parts.routes.add({ method: 'GET', path: '/v1/events', scope: ['read', 'work'], handle: events(hub, drain) })
+  parts.routes.add({
+    method: 'GET',
+    path: '/v1/events',
+    scope: eventScopes,
+    query: EventsQuery,
+    handle: events(hub, parts),
+  })
   addOthers(parts, watchdog, version, options.dashboard)
   const listeners = await listen(parts, options).catch((error) => {
     history.stop() // or its timer would keep the process alive
@@ -103,6 +111,9 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     url,
     get waiting() {
       return drain.ends.size
+    },
+    get unread() {
+      return readers.bytes
     },
     reload() {
       if (!tls) return
@@ -125,9 +136,10 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
 }
 
 /** What is no call of the API: documents, probes and pages. */
-function addOthers({ routes, metrics }: Parts, watchdog: Watchdog, version: string, dashboard?: string): void {
+function addOthers({ routes, metrics, readers }: Parts, watchdog: Watchdog, version: string, dashboard?: string): void {
   const add = (path: string, scope: Route['scope'], type: string, text: () => string | Promise<string>) => {
-    const handle = async ({ response }: Exchange) => send(response, 200, `${type}; charset=utf-8`, await text())
+    const handle = async ({ response }: Exchange) =>
+      send(response, 200, `${type}; charset=utf-8`, await text(), readers)
     routes.add({ method: 'GET', path, scope, handle })
   }
   add('/openapi.json', 'any', 'application/json', () => JSON.stringify(openapi(version)))
@@ -160,12 +172,13 @@ async function listen(parts: Parts, options: ServeOptions): Promise<HttpServer[]
     const listener = tls ? createTlsServer({ ...settings, ...readPair(tls) }, answers) : createServer(settings, answers)
     listener.maxConnections = mostConnections
     listener.on('clientError', refuseConnection)
+    listener.on('checkExpectation', answers) // refused there, as a problem document
     const [first] = listeners
     const wanted = first ? (first.address() as AddressInfo).port : port
     try {
       await once(listener.listen({ host: address, port: wanted }), 'listening')
     } catch (error) {
-      if (!first) throw error
+      if (!first) throw notFree(error as NodeJS.ErrnoException, address, wanted)
       continue // such as ::1 on a machine without IPv6
     }
     listeners.push(listener)
@@ -173,3 +186,8 @@ async function listen(parts: Parts, options: ServeOptions): Promise<HttpServer[]
   }
   return listeners
 }
+
+const notFree = (error: NodeJS.ErrnoException, address: string, port: number): Error =>
+  error.code === 'EADDRINUSE'
+    ? invalid(`Port ${port} of ${address} is taken by another program: choose one with --port, or end that program.`)
+    : error

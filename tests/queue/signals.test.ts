@@ -61,7 +61,7 @@ test('a second signal ends the process at once, and its job goes back uncharged'
   const { child, folder, job } = await working(t, 'ignores')
   process.kill(child.pid, 'SIGTERM')
   await stopping(folder)
-  await pause(1000) // what comes within half a second of the first counts as the same signal
+  await pause(1500) // what comes within a second of the first counts as the same signal
   process.kill(child.pid, 'SIGTERM')
   assert.equal(await child.ended, 143)
   await using _ = await GopherQueue.open(join(folder, 'jobs.db')) // which takes back what a process that is gone has held

@@ -84,7 +84,7 @@ export async function ask(base: string, method: string, path: string, given: Giv
   const [response] = await once(sent, 'response')
   let all = ''
   for await (const chunk of response.setEncoding('utf8')) all += chunk
-  const json = /json/.test(response.headers['content-type']) ? JSON.parse(all) : null
+  const json = all !== '' && /json/.test(response.headers['content-type']) ? JSON.parse(all) : null
   return { status: response.statusCode, headers: response.headers, text: all, json }
 }
 

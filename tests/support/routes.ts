@@ -9,7 +9,8 @@ export async function serveRoutes(add: (routes: Routes) => void): Promise<{ url:
   add(routes)
   const server = createServer((request, response) => {
     const found = routes.find(request.method!, splitUrl(request.url!).path)
-    if (found) void found.route.handle({ request, response, id: '', who: '', params: {}, query: {}, body: undefined })
+    if (found && 'route' in found)
+      void found.route.handle({ request, response, id: '', who: '', params: {}, query: {}, body: undefined })
     else response.writeHead(404).end()
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')

@@ -1,12 +1,13 @@
 import type { Db } from './db.ts'
 
-/** Most bytes of the texts of one lease or page: on the network it is one text, which must not grow beyond what V8 takes. */
-const most = 16 * 1024 * 1024
-/** So few jobs, of a payload and a result each, are always within it. */
-const few = 7
+/** Most bytes of the texts of one answer: on the network it is one text, which must not grow beyond what V8 takes, and many may wait for readers that do not read. `few` jobs, of two such texts each, are always within it. */
+export const budgets = {
+  lease: { columns: ['payload', 'checkpoint'], most: 16 * 1024 * 1024, few: 7 },
+  page: { columns: ['payload', 'result'], most: 4 * 1024 * 1024, few: 2 },
+}
 
-/** The first of these jobs, as many as one answer carries, at least one. `columns`: the texts that go along. */
-export function firstWithin(db: Db, ids: number[], columns: string[]): number[] {
+/** The first of these jobs, as many as one answer carries, at least one. */
+export function firstWithin(db: Db, ids: number[], { columns, most, few }: (typeof budgets)['page']): number[] {
   if (ids.length <= few) return ids
   const bytes = columns.map((column) => `IFNULL(octet_length(${column}), 0)`).join(' + ')
   const these = `FROM gq_jobs WHERE id IN (SELECT value FROM json_each(?1))`

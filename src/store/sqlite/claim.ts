@@ -1,7 +1,7 @@
 import { lifecycle } from '../../model/lifecycle.ts'
 import { timeoutGrace } from '../../model/loss.ts'
 import type { LeasedJob, LeaseRequest, Source } from '../store.ts'
-import { firstWithin } from './budget.ts'
+import { budgets, firstWithin } from './budget.ts'
 import type { Company, Gate } from './company.ts'
 import type { Db } from './db.ts'
 import type { Asker } from './delivery.ts'
@@ -37,7 +37,7 @@ export function lease(
     roomOf,
     took: (queue) => room.set(queue, roomOf(queue) - 1),
   })
-  const taken = firstWithin(db, chosen.taken, ['payload', 'checkpoint'])
+  const taken = firstWithin(db, chosen.taken, budgets.lease)
   const heldBack = chosen.heldBack || taken.length < chosen.taken.length
   const empty = claim.end(new Set(taken))
   if (!heldBack) for (const source of empty) onEmpty(source)

@@ -3,7 +3,7 @@ import { type Attempt, type Job, type JobError, priorities } from '../../model/j
 import { fromJson } from '../../model/json.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { Input, JobFilter, JobPage, Output, QueueStats, Source, Stats, Totals, Worker } from '../store.ts'
-import { firstWithin } from './budget.ts'
+import { budgets, firstWithin } from './budget.ts'
 import { totalsOf } from './counts.ts'
 import type { Db } from './db.ts'
 import { isUsedUp } from './rate.ts'
@@ -109,7 +109,7 @@ export function runningOf(
 /** One page of jobs by id, from the end or the start. */
 export function jobs(db: Db, filter: JobFilter): JobPage {
   const { ids: found, next } = pick(db, filter)
-  const ids = firstWithin(db, found, ['payload', 'result'])
+  const ids = firstWithin(db, found, budgets.page)
   const rows = db.all<JobRow>(`${selectJob} WHERE j.id IN (SELECT value FROM json_each(?1))`, JSON.stringify(ids))
   const jobs = new Map(rows.map((row) => [row.id, toJob(row)]))
   return { jobs: ids.map((id) => jobs.get(id)!), next: ids.length < found.length ? ids.at(-1)! : next }
