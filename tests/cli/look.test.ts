@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { chmodSync, cpSync, existsSync, rmSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, cpSync, existsSync, readdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
@@ -57,7 +58,8 @@ test('commands that read need no right to write: a file that nobody has open', {
     const cancel = gopherqueue(file, 'cancel', '1')
     assert.equal(cancel.status, 1)
     assert.match(cancel.stderr, /STORAGE_UNAVAILABLE.* may not read and write/s)
-    assert.match(gopherqueue(file, 'doctor').stdout, /contents|schema/)
+    const doctor = gopherqueue(file, 'doctor')
+    assert.deepEqual([doctor.status, /^warn\tfsync\tnot measured/m.test(doctor.stdout)], [0, true], doctor.stdout)
   } finally {
     chmodSync(dirname(file), 0o700)
   }
@@ -97,5 +99,54 @@ test('without the -shm that a WAL needs, no older jobs are shown in place of the
     assert.match(jobs.stderr, /STORAGE_UNAVAILABLE.*newest jobs of \S+ are in \S+copy\.db-wal, which needs \S+-shm, and this user may not make it/s) // biome-ignore format: long
   } finally {
     chmodSync(dirname(copy), 0o700)
+  }
+})
+
+test('a read leaves nothing that its owner could not open beside the file, whoever may write the folder', {
+  skip,
+}, async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  await (await filled(file)).close()
+  chmodSync(file, 0o444)
+  chmodSync(dirname(file), 0o777)
+  if (process.getuid?.() !== 0) return // the owner may write its own
+  readsAll(file, [1, 2, 3])
+  gopherqueue(file, 'doctor')
+  assert.deepEqual(readdirSync(dirname(file)).filter((name) => /wal|shm/.test(name)), []) // biome-ignore format: short
+})
+
+test('what others write after the file was opened without its WAL is read, not mixed with what was there', {
+  skip,
+}, async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  await (await filled(file)).close()
+  lock(file)
+  const reader = JSON.stringify(join(import.meta.dirname, '../../src/store/sqlite/reader.ts'))
+  const script = `
+    const { Reader } = await import(${reader})
+    if (process.getuid() === 0) process.setuid(65534)
+    const reader = new Reader(${JSON.stringify(file)})
+    for await (const _ of process.stdin) console.log((await reader.call('jobs', {})).jobs.length)`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const counted = async () => {
+    child.stdin.write('count')
+    const [said] = await once(child.stdout, 'data')
+    return Number(said)
+  }
+  try {
+    assert.equal(await counted(), 3)
+    chmodSync(dirname(file), 0o755)
+    chmodSync(file, 0o644)
+    const queue = await GopherQueue.open(file)
+    await queue.submitMany('mail', [4, 5])
+    await queue.close()
+    lock(file)
+    assert.equal(await counted(), 5)
+  } finally {
+    child.stdin.end()
+    await once(child, 'close')
+    chmodSync(dirname(file), 0o700)
   }
 })

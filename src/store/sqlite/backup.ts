@@ -5,7 +5,7 @@ import { mustHaveFolder, storageError } from './connection.ts'
 import { realFile } from './disk.ts'
 import { markAsCopy } from './epoch.ts'
 import { platform } from './platform.ts'
-import { openToRead } from './reader.ts'
+import { disturbed, isOfOneMoment, openToRead } from './reader.ts'
 import { DatabaseSync } from './sqlite.ts'
 
 /**
@@ -61,6 +61,7 @@ const refusal = (name: string, why: string, or = '') =>
 function copy(path: string, into: string): void {
   using source = openToRead(path)
   source.prepare('VACUUM INTO ?').run(into)
+  if (!isOfOneMoment(source)) throw disturbed(path)
   using made = new DatabaseSync(into)
   markAsCopy(made)
   const found = made.prepare('PRAGMA integrity_check(1)').get()!.integrity_check

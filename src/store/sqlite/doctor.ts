@@ -6,7 +6,8 @@ import { audit, auditOrder } from './audit.ts'
 import { isOlder, oldestEngine, storageError } from './connection.ts'
 import { Db } from './db.ts'
 import { platform } from './platform.ts'
-import { mustExist, openToRead } from './reader.ts'
+import { disturbed, isOfOneMoment, mustExist, openToRead } from './reader.ts'
+import { missingRights } from './rights.ts'
 import { newestSchema, version } from './schema.ts'
 import { pagesOf } from './space.ts'
 import type { DatabaseSync } from './sqlite.ts'
@@ -31,17 +32,21 @@ const salvage = `keep the file and its -wal; restore a backup, or 'gopherqueue r
 
 /** Looks at the file and at what lies under it, and changes neither. `order`: also proves the order of all first leases. */
 export function examine(path: string, diskReserve: number, order: boolean): Finding[] {
-  const { size } = mustExist(path)
-  const file = `${resolve(path)}, ${mebibytes(size)}`
-  const findings = [
-    found('file', file),
-    placeOf(dirname(path)),
-    spaceOf(dirname(path), diskReserve),
-    syncOf(path),
-    walOf(path),
-  ]
+  mustExist(path)
+  const look = () => contentsOf(path, order)
+  const [file, ...contents] = look() ??
+    look() ??
+    look() ?? [found('contents', disturbed(path).message, warn('as it says'))]
+  return [file!, placeOf(dirname(path)), spaceOf(dirname(path), diskReserve), syncOf(path), walOf(path), ...contents]
+}
+
+/** The file and what is in it; null when somebody began to write it while it was read without locks. */
+function contentsOf(path: string, order: boolean): Finding[] | null {
+  const file = `${resolve(path)}, ${mebibytes(mustExist(path).size)}`
+  const findings = [found('file', file)]
+  let db: DatabaseSync | undefined
   try {
-    using db = openToRead(path)
+    db = openToRead(path)
     db.exec('BEGIN') // all that follows sees the same instant
     findings[0] = found('file', `${file}, ${freeOf(db)}`)
     const schema = schemaOf(db)
@@ -51,7 +56,9 @@ export function examine(path: string, diskReserve: number, order: boolean): Find
     const { message } = storageError(error, 'It cannot be read', 'no', path)
     findings.push(found('contents', message, fail(isQueueError(error) ? 'as it says' : salvage)))
   }
-  return findings
+  const sound = db === undefined || isOfOneMoment(db)
+  db?.close()
+  return sound ? findings : null
 }
 
 const mebibytes = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
@@ -87,6 +94,12 @@ function syncOf(path: string): Finding {
       times.push(systemClock.monotonic() - start)
     }
   } catch (error) {
+    if (missingRights(path) !== null)
+      return found(
+        'fsync',
+        'not measured',
+        warn('this user may write no file beside the database: run it as the owner'),
+      )
     const advice = 'it must be possible to write and sync files beside the database'
     return found('fsync', (error as Error).message, fail(advice))
   } finally {

@@ -119,7 +119,7 @@ export function settle(db: Db, end: number): boolean {
 }
 
 /** Changes of a step that are made whatever the clock says: a queue with few keys is settled at once on any machine. */
-const fewest = 20
+const fewest = 8
 
 /** Settles the keys after one; answers the last that is settled when the step is over, null when all are. */
 function settleKeys(db: Db, queue: string, from: Key, end: number): Key | null {
