@@ -12,11 +12,13 @@ export function queueCommand(root: Command): void {
   group.command('list', { isDefault: true }).description('all queues, with their limits').action(look(list))
   group
     .command('set')
-    .description("set limits of a queue, and how long it keeps ended jobs; what is not named stays, 'none' is no limit")
+    .description(
+      "set limits of a queue, and how long it keeps ended jobs; what is not named stays, 'none' takes a limit away",
+    )
     .argument('<queue>', 'name of the queue')
     .option('--max-depth <n>', 'most jobs that wait; more are refused', limit)
     .option('--max-running <n>', 'most jobs that run at once, over all processes', limit)
-    .option('--max-running-per-key <n>', 'most jobs of a type and concurrency key that run at once', whole)
+    .option('--max-running-per-key <n>', 'most jobs of a type and concurrency key that run at once: a number', whole)
     .option('--rate <max/per>', 'most starts in any such interval, over all processes, such as 100/1m', rate)
     .option('--keep-succeeded <duration>', 'how long succeeded jobs stay, such as 7d; none: for ever')
     .option('--keep-cancelled <duration>', 'the same of cancelled jobs')

@@ -192,7 +192,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    */
   async wait<Result = unknown>(id: number, options?: WaitOptions): Promise<Result> {
     const wait = () => waitForEnd(this.#store, this.#clock, checkId(id), options) as Promise<Result>
-    return waitInHandler(this.#store, id, wait)
+    const endsByItself = options?.timeout !== undefined || options?.signal !== undefined
+    return endsByItself ? wait() : waitInHandler(this.#store, id, wait)
   }
 
   /** Ends a waiting job at once; a running one is asked to stop through its signal. Throws NOT_FOUND, INVALID_STATE. */

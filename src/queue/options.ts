@@ -55,7 +55,8 @@ export interface QueueOptions {
   /**
    * At most `max` of its jobs start in any interval of `per`, over all processes: as for a provider that takes 100 mails a
    * minute. Each attempt is a start, also one that is given back. `max`: 1 to 1,000,000; `per`: 1 ms to 1 day. A start
-   * may count up to a thousandth of `per` longer. Of a wall clock that is set forward, the limit knows nothing. Default: no limit.
+   * may count up to a thousandth of `per` longer. Of a wall clock that is set forward, the limit knows nothing, nor of
+   * starts from before it was taken away and set again. Default: no limit.
    */
   rate?: { max: number; per: Duration } | null
   /** How long succeeded jobs stay in the file after their end, in ms or as '7d'; counts for those that end from now on. Default 24 h; null keeps them for ever. */

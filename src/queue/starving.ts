@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Clock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
+import type { Job } from '../model/job.ts'
 import { isTerminal } from '../model/lifecycle.ts'
 import type { Source, Store } from '../store/store.ts'
 
@@ -24,7 +25,7 @@ interface Pool {
   readonly sources: () => readonly Source[]
   /** How many slots no overdue handler holds. */
   readonly slots: () => number
-  readonly handlers: ReadonlySet<Pick<Slot, 'waits'>>
+  readonly handlers: ReadonlySet<Pick<Slot, 'waits'> & { lease: { id: number } }>
 }
 
 /** The slot whose handler a piece of code belongs to. */
@@ -47,8 +48,9 @@ export async function waitInHandler<T>(store: Store, id: number, wait: () => Pro
 
 /**
  * Tells once of a type that handlers which wait for its jobs hold all slots in which these could run: nothing fails then, and
- * nothing goes on until a timeout. False alarms cost trust, so a look has to find that no job awaited here runs, that each is
- * of this worker's sources, and that no other worker takes it; where another one does, twice that it has no free slot.
+ * nothing goes on until a timeout. False alarms cost trust, so a look has to find that no job awaited here runs but in these
+ * very slots, that each is of this worker's sources, and that no other live worker takes it. A wait with a timeout or a
+ * signal ends by itself. What limits or a paused queue keep from starting, and workers that wait for each other, are not told.
  */
 export class Starving {
   readonly store: Store
@@ -84,7 +86,7 @@ export class Starving {
 
   /** A handler begins to wait. */
   begins(): void {
-    if (!this.#stopTimer && this.#allWait()) this.#lookIn(looks.first, false)
+    if (!this.#stopTimer && this.#allWait()) this.#lookIn(looks.first)
   }
 
   stop(): void {
@@ -99,48 +101,40 @@ export class Starving {
     return true
   }
 
-  /** `again`: a look before has found the same. */
-  #lookIn(ms: number, again: boolean): void {
+  #lookIn(ms: number): void {
     this.#stopTimer = this.#clock.timer(ms, () => {
+      const goOn = () => {
+        this.#stopTimer = undefined
+        if (this.#allWait()) this.#lookIn(looks.later)
+      }
       if (this.#allWait())
-        this.#look(again).then(
-          (found) => this.#goOn(found),
-          () => this.#goOn(false), // storage is away: health and the next look tell
-        )
+        this.#look().then(goOn, goOn) // storage may be away: health tells, and the next look
       else this.#stopTimer = undefined
     })
   }
 
-  #goOn(found: boolean): void {
-    this.#stopTimer = undefined
-    if (this.#allWait()) this.#lookIn(looks.later, found)
-  }
-
-  /** Whether nobody seems to have a slot for what is awaited. */
-  async #look(again: boolean): Promise<boolean> {
-    const ids = new Set([...this.#pool.handlers].flatMap(({ waits }) => waits ?? []))
+  async #look(): Promise<void> {
+    const { handlers, sources } = this.#pool
+    const ids = new Set([...handlers].flatMap(({ waits }) => waits ?? []))
     const jobs = await Promise.all([...ids].slice(0, mostRead).map((id) => this.store.call('job', id)))
-    const isOurs = (job: Source) =>
-      this.#pool.sources().some(({ queue, type }) => queue === job.queue && type === job.type)
-    for (const job of jobs) if (!job || isTerminal(job.state) || job.state === 'running' || !isOurs(job)) return false
-    const first = jobs[0]!
+    const isOurs = (job: Source) => sources().some(({ queue, type }) => queue === job.queue && type === job.type)
+    const held = new Set([...handlers].map(({ lease }) => lease.id))
+    for (const job of jobs)
+      if (!job || isTerminal(job.state) || (job.state === 'running' && !held.has(job.id)) || !isOurs(job)) return
+    const first = jobs.find((job) => job!.state !== 'running') ?? jobs[0]!
     const { workers } = await this.store.call('stats', null)
     const able = workers.filter(
       ({ alive, sources }) => alive && sources.some(({ queue, type }) => queue === first.queue && type === first.type),
     )
-    if (able.some(({ running, slots }) => running < slots)) return false
-    if ((able.length <= 1 || again) && this.#allWait()) this.#tell(first, able.length > 1)
-    return true
+    if (able.length <= 1 && this.#allWait()) this.#tell(first)
   }
 
-  #tell({ id, queue, type }: Source & { id: number }, othersFull: boolean): void {
+  #tell({ id, queue, type, state }: Job): void {
     if (this.#told.has(type)) return
     this.#told.add(type)
     const { name, slots } = this.#pool
-    const others = othersFull
-      ? ', and the other workers that take such jobs have no free slot'
-      : ', and no other worker takes such jobs'
-    const message = `Job ${id} of type '${type}' (queue '${queue}') cannot start: all ${slots()} slots of worker '${name}' are held by handlers that wait for other jobs, this one among them${others}. No job is lost: the handlers hold their leases until their waits or attempts time out, and may meet the same again when they are tried again. Give the worker a higher concurrency than handlers that wait, give '${type}' a queue and a worker of its own, or let the handler submit the job and end. This is said once for each type.`
+    const what = state === 'running' ? 'cannot end' : 'cannot start'
+    const message = `Job ${id} of type '${type}' (queue '${queue}') ${what}: handlers that wait for other jobs hold every slot of worker '${name}' (${slots()}), and no other worker takes such jobs. No job is lost: the handlers hold their leases until their waits or attempts time out, and may meet the same again when they are tried again. Give the worker a higher concurrency than handlers that wait, give '${type}' a queue and a worker of its own, or let the handler submit the job and end. This is said once for each type.`
     this.#warn(
       new GopherQueueError('WAIT_STARVES', message, { accepted: 'yes', details: { job: id, type, worker: name } }),
     )
