@@ -118,13 +118,13 @@ export function settle(db: Db, end: number): boolean {
   }
 }
 
-/** Changes of a step that are made whatever the clock says: a queue with few keys is settled at once on any machine. */
-const fewest = 8
+/** Keys and rows that a step settles whatever the clock says: a queue with few of them is settled at once on any machine. */
+const fewest = 20
 
 /** Settles the keys after one; answers the last that is settled when the step is over, null when all are. */
 function settleKeys(db: Db, queue: string, from: Key, end: number): Key | null {
-  let changes = 0
-  const over = (): boolean => ++changes > fewest && db.clock.monotonic() >= end
+  let settled = 0
+  const over = (): boolean => settled > fewest && db.clock.monotonic() >= end
   for (let at = from; ; ) {
     // index gq_jobs_placed: a key of which jobs wait has others that hold its places
     const next = db.get<Key>(
@@ -135,14 +135,18 @@ function settleKeys(db: Db, queue: string, from: Key, end: number): Key | null {
       ...[queue, at.type, at.key],
     )
     if (!next) return null
-    while (settleSome(db, queue, next)) if (over()) return at
+    for (let changed = rows; changed === rows; ) {
+      if (over()) return at
+      changed = settleSome(db, queue, next)
+      settled += 1 + changed
+    }
     at = next
     if (over()) return at
   }
 }
 
-/** Gives or takes some places of one key; false when it has as many as it may. */
-function settleSome(db: Db, queue: string, { type, key }: Key): boolean {
+/** Gives or takes some places of one key; answers how many. When these are fewer than `rows`, it has as many as it may. */
+function settleSome(db: Db, queue: string, { type, key }: Key): number {
   const owed = placesOwed(limitOf(db, queue), heldOf(db, queue, type, key), rows)
   if (owed > 0) {
     const given = db.run(
@@ -152,14 +156,13 @@ function settleSome(db: Db, queue: string, { type, key }: Key): boolean {
       ...[queue, type, key, db.nextSequence(), owed],
     )
     db.readied.add(line(queue, type))
-    return given === rows
+    return given
   }
-  if (owed === 0) return false
-  const taken = db.run(
+  if (owed === 0) return 0
+  return db.run(
     `UPDATE gq_jobs SET blocked = 1
      WHERE id IN (
        SELECT id FROM gq_jobs WHERE ${placed} AND state = 'ready' ORDER BY priority DESC, id DESC LIMIT +?4)`,
     ...[queue, type, key, -owed],
   )
-  return taken === rows
 }
