@@ -42,14 +42,6 @@ export function fileOf(command: Command): string {
   return db
 }
 
-/** As `action`, of a command that only reads: it needs no right to write the file. */
-export function look<Given extends unknown[]>(act: (queue: GopherQueue, ...given: Given) => Promise<unknown>) {
-  return async (...given: [...Given, ...unknown[]]): Promise<void> => {
-    await using queue = await openToLook(given.at(-1) as Command)
-    await act(queue, ...(given as unknown as Given))
-  }
-}
-
 async function openToLook(command: Command): Promise<GopherQueue> {
   const file = serverOf(command).url ? null : fileOf(command)
   if (file === null || missingRights(file) === null) return await open(command, 'refuse')
@@ -58,10 +50,17 @@ async function openToLook(command: Command): Promise<GopherQueue> {
   return queue
 }
 
+type Act<Given extends unknown[]> = (queue: GopherQueue, ...given: Given) => Promise<unknown>
+
 /** The action of a command on an existing file. Commander calls it with the arguments, then the options and the command. */
-export function action<Given extends unknown[]>(act: (queue: GopherQueue, ...given: Given) => Promise<unknown>) {
+export const action = <Given extends unknown[]>(act: Act<Given>) => onQueue((command) => open(command, 'refuse'), act)
+
+/** As `action`, of a command that only reads: it needs no right to write the file. */
+export const look = <Given extends unknown[]>(act: Act<Given>) => onQueue(openToLook, act)
+
+function onQueue<Given extends unknown[]>(opened: (command: Command) => Promise<GopherQueue>, act: Act<Given>) {
   return async (...given: [...Given, ...unknown[]]): Promise<void> => {
-    await using queue = await open(given.at(-1) as Command, 'refuse')
+    await using queue = await opened(given.at(-1) as Command)
     await act(queue, ...(given as unknown as Given))
   }
 }
