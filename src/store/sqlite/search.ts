@@ -5,7 +5,7 @@ import type { Db } from './db.ts'
 
 const lookMs = 20
 /** Rows looked at between two looks at the clock; payloads are read too where a text is wanted, and may be large. */
-const rowsAtOnce = { plain: 2000, text: 100, dead: 500 }
+const rowsAtOnce = { plain: 2000, text: 100, dead: 2000 }
 /** The same where the look holds the write lock. */
 const inWrite = { lookMs: 2, plain: 500, text: 5 }
 const mostGroups = 500
