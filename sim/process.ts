@@ -106,8 +106,9 @@ export class SimulatedProcess {
   #lockedAfterGap = false
   /** Of its transactions in a row, how many may have followed a gap. */
   #gapsInARow = 0
-  /** Ms that have passed since the last of them while it could do nothing. */
+  /** Ms that have passed since the last of them while it could do nothing, and before that: a gap within one also opens the next. */
   #unplanned = 0
+  #unplannedBefore = 0
   readonly #machine: Machine
   #engine: Engine | undefined
   #db: FaultyDb | undefined
@@ -160,7 +161,8 @@ export class SimulatedProcess {
       between: (sql: string) => this.#machine.between(this.pid, sql),
       began: () => {
         this.#lockedAt.push(this.#moment)
-        this.#gapsInARow = this.afterGap || this.#unplanned > 1000 ? this.#gapsInARow + 1 : 0
+        this.#gapsInARow = this.afterGap || this.#unplanned + this.#unplannedBefore > 1000 ? this.#gapsInARow + 1 : 0
+        this.#unplannedBefore = this.#unplanned
         this.#unplanned = 0
         this.#lockedAfterGap ||= this.afterGap && this.#gapsInARow <= mostGapsInARow
         this.afterGap = false
