@@ -153,7 +153,7 @@ describe('dashboard', { skip }, () => {
     assert.equal(await row(page, 'nightly').locator('time').count(), 4)
     await press(page, 'Run now: nightly')
     await confirm(page, 'Run now')
-    const link = row(page, 'nightly').getByRole('link')
+    const link = row(page, 'nightly').getByRole('link', { name: /^\d+$/ })
     const id = Number(await link.textContent())
     assert.deepEqual((await desk.queue.job(id))?.payload, { for: 'ops' })
     await press(page, 'Pause schedule nightly')
