@@ -31,4 +31,5 @@ async function types(queue: GopherQueue, { since, type }: { since: string; type?
   })
 }
 
-const times = ({ p50, p95, max }: Durations): string[] => [p50, p95, max].map((ms) => (ms === null ? '-' : formatMs(ms)))
+const times = ({ p50, p95, max }: Durations): string[] =>
+  [p50, p95, max].map((ms) => (ms === null ? '-' : formatMs(ms)))

@@ -48,11 +48,14 @@ export function spread(into: Spread, ms: number): void {
   into.max = Math.max(into.max, ms)
 }
 
+export const sumOf = (some: number[], more: number[]): number[] =>
+  (some.length < more.length ? more : some).map((_, i) => (some[i] ?? 0) + (more[i] ?? 0))
+
 /** Adds what happened in another interval. */
 export function addTo(into: Happened, other: Happened): void {
   for (const name of ['submitted', 'succeeded', 'failed', 'retried', 'dead'] as const) into[name] += other[name]
   for (const name of ['waits', 'runs'] as const) {
-    for (const [i, count] of other[name].counts.entries()) into[name].counts[i] = (into[name].counts[i] ?? 0) + count
+    into[name].counts = sumOf(into[name].counts, other[name].counts)
     into[name].max = Math.max(into[name].max, other[name].max)
   }
 }
@@ -80,17 +83,18 @@ export function durations({ counts, max }: Spread): Durations {
   return { count, p50: quantile(0.5), p95: quantile(0.95), max }
 }
 
-/** JSON of counts: pairs of the bucket's place and its count, without those of 0. */
-export const packed = ({ counts }: Spread): string => JSON.stringify(counts.flatMap((count, i) => (count > 0 ? [i, count] : []))) // biome-ignore format: long
+/** JSON of a spread's counts: pairs of the bucket's place and its count, without those of 0. */
+export const packed = (counts: number[]): string =>
+  JSON.stringify(counts.flatMap((count, i) => (count > 0 ? [i, count] : [])))
 
-export function unpacked(json: string, max: number): Spread {
+export function unpacked(json: string): number[] {
   const pairs = JSON.parse(json) as number[]
   const counts: number[] = []
   for (let i = 0; i < pairs.length; i += 2) {
     while (counts.length <= pairs[i]!) counts.push(0)
     counts[pairs[i]!] = pairs[i + 1]!
   }
-  return { counts, max }
+  return counts
 }
 
 /** An hour of a type. */

@@ -240,7 +240,10 @@ const AuditEntry = object({
 })
 const spread = object(
   { counts: list(int()), max: int() },
-  { description: 'Durations: how many are at most 1, 2, 5, 10, 20, 50 ms and so on and above the bound before; the longest' },
+  {
+    description:
+      'Durations: how many are at most 1, 2, 5, 10, 20, 50 ms and so on and above the bound before; the longest',
+  },
 )
 const happened = each(int(), 'submitted', 'succeeded', 'failed', 'retried', 'dead')
 const Hour = object({

@@ -37,15 +37,21 @@ export const selectRunning = `SELECT ${ending}, j.visibility_timeout AS visibili
 export const runningJob = (db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): EndingJob | undefined =>
   db.get<EndingJob>(selectLeased, id, token)
 
+interface Written extends Placed {
+  token?: number | null
+  /** When it was due: it is ready since then, however late that was found. */
+  dueAt?: Instant | null
+}
+
 /** Writes a decision; `number` gives an event's number to those that need one. */
-export function write(db: Db, job: Placed & { token?: number | null }, decision: Decision, number?: number): Fate {
+export function write(db: Db, job: Written, decision: Decision, number?: number): Fate {
   const { id, queue, type } = job
   const { from, record: attempt, tells, isNumbered } = decision
   const changes: Changes & Stored = decision.changes
   const { state, runAt = null, reason = null } = changes
   if (isTerminal(state)) changes.pruneAt = pruneAt(db, queue, state)
   else if (isTerminal(from)) changes.pruneAt = null
-  if (state === 'ready') changes.readyAt = db.now
+  if (state === 'ready') changes.readyAt = Math.min(db.now, job.dueAt ?? db.now)
   if (isNumbered) changes.readySeq = number ?? db.nextSequence()
   if (attempt) record(db, job, attempt, isWaiting(state))
   update(db, id, changes)

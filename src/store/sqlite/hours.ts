@@ -1,5 +1,14 @@
 import type { Instant } from '../../model/clock.ts'
-import { addTo, type Happened, hourMs, hoursKept, nothingHappened, packed, spread, unpacked } from '../../model/hours.ts'
+import {
+  type Happened,
+  hourMs,
+  hoursKept,
+  nothingHappened,
+  packed,
+  spread,
+  sumOf,
+  unpacked,
+} from '../../model/hours.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { Input, Lease, LeasedJob, Output } from '../store.ts'
 import type { Db } from './db.ts'
@@ -20,7 +29,15 @@ const columns = 'submitted, succeeded, failed, retried, dead, waits, runs, wait_
 
 function fromRow(row: unknown[]): Happened {
   const [submitted, succeeded, failed, retried, dead, waits, runs, waitMax, runMax] = row as Row
-  return { submitted, succeeded, failed, retried, dead, waits: unpacked(waits, waitMax), runs: unpacked(runs, runMax) }
+  return {
+    submitted,
+    succeeded,
+    failed,
+    retried,
+    dead,
+    waits: { counts: unpacked(waits), max: waitMax },
+    runs: { counts: unpacked(runs), max: runMax },
+  }
 }
 
 /** What the running transaction adds to the present hour. */
@@ -73,21 +90,34 @@ export class Hours {
   write(db: Db): void {
     const hour = Math.floor(db.now / hourMs)
     for (const [type, happened] of this.#types) {
-      let name = type
-      let row = rowOf(db, hour, type)
-      if (!row && db.get<{ types: number }>(countTypes, hour)!.types >= mostTypes) {
-        name = others
-        row = rowOf(db, hour, others)
-      }
-      if (row) addTo(happened, row)
-      else db.run(forget, hour - hoursKept / hourMs)
-      const { submitted, succeeded, failed, retried, dead, waits, runs } = happened
-      db.run(
-        `INSERT OR REPLACE INTO gq_hours (hour, type, ${columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
-        ...[hour, name, submitted, succeeded, failed, retried, dead, packed(waits), packed(runs), waits.max, runs.max],
-      )
+      if (add(db, hour, type, happened)) continue
+      const types = db.get<{ types: number }>(countTypes, hour)!.types
+      if (types >= mostTypes && add(db, hour, others, happened)) continue
+      db.run(forget, hour - hoursKept / hourMs)
+      db.run(insert, hour, types >= mostTypes ? others : type)
+      add(db, hour, types >= mostTypes ? others : type, happened)
     }
   }
+}
+
+const insert = `INSERT INTO gq_hours (hour, type, ${columns}) VALUES (?1, ?2, 0, 0, 0, 0, 0, '[]', '[]', 0, 0)`
+const update = `UPDATE gq_hours SET submitted = submitted + ?3, succeeded = succeeded + ?4, failed = failed + ?5,
+    retried = retried + ?6, dead = dead + ?7, waits = COALESCE(?8, waits), runs = COALESCE(?9, runs),
+    wait_max = MAX(wait_max, ?10), run_max = MAX(run_max, ?11)
+  WHERE hour = ?1 AND type = ?2`
+
+/** Adds to the row of a type; false when it has none. */
+function add(db: Db, hour: number, type: string, { waits, runs, ...counts }: Happened): boolean {
+  const { submitted, succeeded, failed, retried, dead } = counts
+  const texts: (string | null)[] = [null, null]
+  if (waits.counts.length > 0 || runs.counts.length > 0) {
+    const row = db.arrays('SELECT waits, runs FROM gq_hours WHERE hour = ?1 AND type = ?2', hour, type)[0]
+    if (!row) return false
+    for (const [i, { counts }] of [waits, runs].entries())
+      if (counts.length > 0) texts[i] = packed(sumOf(unpacked(row[i] as string), counts))
+  }
+  const values = [submitted, succeeded, failed, retried, dead, ...texts, waits.max, runs.max]
+  return db.run(update, hour, type, ...values) > 0
 }
 
 const countTypes = `SELECT COUNT(*) AS types FROM gq_hours WHERE hour = ?1`
@@ -96,11 +126,6 @@ const forget = `DELETE FROM gq_hours WHERE hour = (SELECT MIN(hour) FROM gq_hour
 
 const startOf = (db: Db, id: number): Instant =>
   db.get<{ at: Instant }>(`SELECT started_at AS at FROM gq_jobs WHERE id = ?1`, id)!.at
-
-function rowOf(db: Db, hour: number, type: string): Happened | undefined {
-  const row = db.arrays(`SELECT ${columns} FROM gq_hours WHERE hour = ?1 AND type = ?2`, hour, type)[0]
-  return row && fromRow(row)
-}
 
 /** The hours from `since` on, the earliest first: whole hours, as many as one answer carries. */
 export function hours(db: Db, { since, until, type }: Input<'hours'>): Output<'hours'> {
