@@ -43,7 +43,7 @@ export type {
 export type { GivenHandler, Keeping, Lost, NoJson, Storable, Stored, StoredPart } from './queue/stored.ts'
 export type { BulkOptions } from './queue/submission.ts'
 export type { SubmitResult, Task } from './queue/task.ts'
-export type { TypeStats, TypesOptions, TypesReport } from './queue/types.ts'
+export type { Counted, TypeStats, TypesOptions, TypesReport } from './queue/types.ts'
 export type { Worker } from './queue/worker.ts'
 export type {
   Fate,

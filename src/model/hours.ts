@@ -39,13 +39,18 @@ export const nothingHappened = (): Happened => ({
   ...{ waits: { counts: [], max: 0 }, runs: { counts: [], max: 0 } },
 })
 
-/** Counts one duration of `ms`. */
-export function spread(into: Spread, ms: number): void {
+/** Counts one duration of `ms`; returns what takes it back. */
+export function spread(into: Spread, ms: number): () => void {
+  const { max } = into
   let i = 0
   while (i < bounds.length && ms > bounds[i]!) i++
   while (into.counts.length <= i) into.counts.push(0)
   into.counts[i]!++
-  into.max = Math.max(into.max, ms)
+  into.max = Math.max(max, ms)
+  return () => {
+    into.counts[i]!--
+    into.max = max
+  }
 }
 
 export const sumOf = (some: number[], more: number[]): number[] =>
@@ -60,11 +65,15 @@ export function addTo(into: Happened, other: Happened): void {
   }
 }
 
-/** Durations in short, in ms; null of none. `max` is exact; `p50` and `p95` are estimates within the 1-2-5 steps in which they are counted. */
+/** Durations in short. */
 export interface Durations {
+  /** How many. */
   count: number
+  /** Half of them took at most so long, in ms: an estimate, since they are counted in steps of 1, 2, 5, 10, 20 ms and so on. Null of none. */
   p50: number | null
+  /** 95 % of them took at most so long, in ms: an estimate as `p50`. Null of none. */
   p95: number | null
+  /** The longest, in ms. Null of none. */
   max: number | null
 }
 

@@ -4,7 +4,19 @@ import { checkName, wholeNumber } from '../model/job.ts'
 import { checkNames } from '../model/names.ts'
 import type { Output, Store } from '../store/store.ts'
 
-type Counted = Pick<Happened, 'submitted' | 'succeeded' | 'failed' | 'retried' | 'dead'>
+/** What happened in an interval, by the events' own counts. */
+export interface Counted {
+  /** Jobs stored. */
+  submitted: number
+  /** Jobs that ended well. */
+  succeeded: number
+  /** Attempts that failed: a throw, a timeout, a lost lease. */
+  failed: number
+  /** Of these, those after which their job is tried again. */
+  retried: number
+  /** Jobs that died. */
+  dead: number
+}
 
 /** One type in an interval. */
 export interface TypeStats extends Counted {

@@ -1,5 +1,5 @@
-import { type Clock, systemClock } from '../../src/model/clock.ts'
 import assert from 'node:assert/strict'
+import { type Clock, systemClock } from '../../src/model/clock.ts'
 import type { ErrorCode } from '../../src/model/errors.ts'
 import { type Job, type JobOptions, jobSpec } from '../../src/model/job.ts'
 import { type State, states } from '../../src/model/lifecycle.ts'

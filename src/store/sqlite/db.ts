@@ -4,7 +4,7 @@ import { type State, states } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent } from '../store.ts'
 import { count, countsOf, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
-import { Hours } from './hours.ts'
+import { Hours } from './happened.ts'
 import { type Processes, systemProcesses } from './processes.ts'
 import { type Connection, nodeSqlite, type Sqlite, type Statement } from './sqlite.ts'
 
