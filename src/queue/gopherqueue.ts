@@ -33,6 +33,7 @@ import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } fro
 import { resultsOf, type SubmitResult, taskOf } from './task.ts'
 import { mustNotBeInThread, Threads } from './threads.ts'
 import { publishing } from './trace.ts'
+import { checkTypesOptions, type TypesOptions, type TypesReport, typesReport } from './types.ts'
 import { waitForEnd, wholePage } from './wait.ts'
 import { Worker } from './worker.ts'
 
@@ -257,6 +258,11 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   /** Counts of jobs by queue and state, workers, and jobs that nobody takes, as of now; the cost does not grow with the number of jobs. */
   async stats(): Promise<Stats> {
     return this.#store.call('stats', null)
+  }
+
+  /** What happened to each type's jobs since an instant, with waiting and running times, kept in the file for 8 days. Throws INVALID_ARGUMENT. */
+  async types(options: TypesOptions = {}): Promise<TypesReport> {
+    return typesReport(this.#store, this.#clock, checkTypesOptions(options))
   }
 
   /** One sentence that says why a job is not running, or what became of it, and what happens next. Throws INVALID_ARGUMENT. */

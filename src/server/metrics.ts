@@ -42,7 +42,7 @@ export class Metrics {
   )
   readonly #jobs = this.#gauge('jobs', 'Jobs in the file.', 'queue', 'state')
   readonly #paused = this.#gauge('queue_paused', '1 while none of its jobs are leased.', 'queue')
-  readonly #oldest = this.#gauge('oldest_ready_age_seconds', 'Since the oldest ready job was submitted; 0 if none is ready.') // biome-ignore format: long
+  readonly #oldest = this.#gauge('oldest_ready_age_seconds', 'For how long the oldest ready job of a queue that is not paused is ready; 0 if none is.') // biome-ignore format: long
   readonly #unhandled = this.#gauge('unhandled_types', 'Types with ready jobs that no live worker handles.')
   readonly #workers = this.#gauge('workers', 'Live workers of any process.')
   readonly #slots = this.#gauge('worker_slots', 'Jobs that all live workers may hold at once.')

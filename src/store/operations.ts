@@ -205,6 +205,14 @@ export const operations = {
     ...{ kind: 'read', ends: null, at: 'GET /v1/stats', scope: 'read', patience: 'brief' },
     ...{ summary: 'Counts, workers, and types that nobody handles', response: (of) => of.Stats },
   }),
+  /** The earliest first; whole hours, 1,000 rows or a few more. */
+  hours: row<settings.HoursAsked, settings.HoursPage>()({
+    ...{ kind: 'read', ends: null, at: 'GET /v1/hours', scope: 'read', patience: 'brief' },
+    summary:
+      'What happened to the jobs of each type, by the hour, for 8 days. Go on with `since` = `next` until it is null',
+    query: (of) => of.HoursAsked,
+    response: ({ object, list, Hour, next }) => object({ hours: list(Hour), next }),
+  }),
   /** Answers when a transaction has held the write lock: it proves that this store is not stuck. Writes nothing. */
   vitals: row<null, Vitals>()({
     ...{ kind: 'memory', ends: null, at: 'GET /v1/vitals', scope: 'read', patience: 'brief' },

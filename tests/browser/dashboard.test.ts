@@ -6,6 +6,7 @@ import { gzipSync } from 'node:zlib'
 import axe from 'axe-core'
 import type { Page } from 'playwright-core'
 import { type Backoff, PermanentError } from '../../src/index.ts'
+import { lookInto } from '../crash/processes.ts'
 import { Desk, skip } from './support.ts'
 
 // The page as an operator uses it: a real browser, server, file and worker. Whatever it waits for is something to be seen.
@@ -126,6 +127,21 @@ describe('dashboard', { skip }, () => {
     await worker.stop()
   })
 
+  test('types: each count is the one that SQL gives', async () => {
+    const page = await desk.show('#/types')
+    await see(page, /^Since/)
+    using db = lookInto(desk.folder.file('jobs.db'))
+    const all = db.prepare('SELECT type, SUM(submitted) AS submitted, SUM(succeeded) AS succeeded, SUM(failed) AS failed, SUM(retried) AS retried, SUM(dead) AS dead FROM gq_hours GROUP BY type').all() // biome-ignore format: long
+    assert.ok(all.length >= 4)
+    for (const { type, ...counts } of all) {
+      const cells = await page.getByRole('row').filter({ has: page.getByRole('link', { name: `${type}`, exact: true }) }).getByRole('cell').allInnerTexts() // biome-ignore format: long
+      assert.deepEqual(cells.slice(1, 6).map((text) => Number(text.replaceAll(',', ''))), Object.values(counts), `${type}`) // biome-ignore format: long
+    }
+    await press(page, '1 week')
+    await press(page, 'run time')
+    await row(page, 'mail').waitFor()
+  })
+
   test('queues: paused, resumed, limited', async () => {
     const page = await desk.show('#/queues')
     await press(page, 'Pause queue bulk')
@@ -216,7 +232,17 @@ describe('dashboard', { skip }, () => {
 
   test('each page at both widths and in both themes: nothing that axe finds, nothing that sticks out', async () => {
     const [dead] = (await desk.queue.jobs({ state: 'dead' })).jobs
-    const hashes = ['#/', '#/jobs', `#/job/${dead!.id}`, '#/dead', '#/queues', '#/schedules', '#/workers', '#/storage']
+    const hashes = [
+      '#/',
+      '#/jobs',
+      `#/job/${dead!.id}`,
+      '#/dead',
+      '#/queues',
+      '#/schedules',
+      '#/workers',
+      '#/storage',
+      '#/types',
+    ]
     for (const theme of ['light', 'dark'] as const)
       for (const width of [360, 1440]) {
         const page = await desk.show('', { width, theme })

@@ -21,6 +21,8 @@ const allowed = {
   jobs: ['read'],
   job: ['read'],
   deadLetters: ['read'],
+  hours: ['read'],
+  types: ['read'],
   many: [],
   attempts: ['read'],
   why: ['read'],

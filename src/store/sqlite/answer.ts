@@ -4,6 +4,7 @@ import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import { mustBeOf } from './delivery.ts'
+import { hours } from './hours.ts'
 import { settled } from './losses.ts'
 import { cancel, many, remove, retry, runNow, setQueue } from './operator.ts'
 import { attempts, job, jobs, queueNames, stats } from './queries.ts'
@@ -30,7 +31,7 @@ const run: Run = {
   ...{ stopping },
   ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue, queueNames },
   ...{ schedules, setSchedule, pauseSchedule, removeSchedule, runSchedule },
-  ...{ stats, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },
+  ...{ stats, hours, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },
 }
 
 const named = (...kinds: string[]) => Object.entries(operations).filter(([, { kind }]) => kinds.includes(kind))

@@ -16,11 +16,13 @@ const success = `UPDATE gq_jobs
   WHERE id = ?1 AND state = 'running' AND lease_token = ?3 AND queue = ?2`
 
 /** Ends a running job well. */
-export function succeed(db: Db, { lease: { id, queue, type, token }, result, warning = null }: Input<'succeed'>): Fate {
+export function succeed(db: Db, { lease, result, warning = null }: Input<'succeed'>): Fate {
+  const { id, queue, type, token } = lease
   const values = [id, queue, token, result, db.now, db.queue(queue).keep_succeeded, warning]
   const changes = db.run(success, ...values)
   if (changes === 0) return receipt(db, { id, token })
   db.moved(queue, type, 'running', lifecycle.running.succeed)
+  db.hours.succeeded(db, lease)
   leaveUnread(db, id, queue, type)
   db.ended.push(id)
   return succeeded

@@ -21,8 +21,9 @@ import { workersGone } from './workers.ts'
 const historyChunk = 20
 export const pruneEvery = 5
 
-type Waiting = Placed & { state: 'scheduled' | 'ready'; leaseSeq: number | null }
-const selectWaiting = 'SELECT id, queue, type, priority, concurrency_key, state, lease_seq AS leaseSeq FROM gq_jobs'
+type Waiting = Placed & { state: 'scheduled' | 'ready'; leaseSeq: number | null; dueAt: number | null }
+const selectWaiting =
+  'SELECT id, queue, type, priority, concurrency_key, state, lease_seq AS leaseSeq, run_at AS dueAt FROM gq_jobs'
 const mayExpire = `deadline IS NOT NULL AND state IN ('scheduled', 'ready') AND blocked < 2`
 
 /** Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant. */
