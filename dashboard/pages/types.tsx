@@ -7,7 +7,7 @@ import { Loaded, number, span, Table, Time } from '../parts.tsx'
 type TypeStats = Answer<'types'>['types'][number]
 
 const hour = 3_600_000
-const ranges = [['Last hours', 1], ['1 day', 24], ['1 week', 7 * 24]] as const // biome-ignore format: a table
+const ranges = [['Last hour', 1], ['1 day', 24], ['1 week', 7 * 24]] as const // biome-ignore format: a table
 const orders: Record<string, (type: TypeStats) => number> = {
   attempts: ({ succeeded, failed }) => succeeded + failed,
   failures: ({ failed }) => failed,
@@ -56,7 +56,7 @@ export function Types(_: PageProps) {
               />
             </div>
             <p class="dim">
-              Since <Time at={since} />, in whole hours. p95 is estimated from a histogram; all else is exact.
+              Since <Time at={since} />, in whole hours. p50 and p95 are estimates; all else is exact.
             </p>
             <Table
               label="Types"
