@@ -92,18 +92,15 @@ export function durations({ counts, max }: Spread): Durations {
   return { count, p50: quantile(0.5), p95: quantile(0.95), max }
 }
 
-/** JSON of a spread's counts: pairs of the bucket's place and its count, without those of 0. */
-export const packed = (counts: number[]): string =>
-  JSON.stringify(counts.flatMap((count, i) => (count > 0 ? [i, count] : [])))
+/** JSON of a spread's counts: the place of the first bucket that is not empty, then the counts from there on. */
+export function packed(counts: number[]): string {
+  const first = counts.findIndex((count) => count > 0)
+  return JSON.stringify(first < 0 ? [] : [first, ...counts.slice(first)])
+}
 
 export function unpacked(json: string): number[] {
-  const pairs = JSON.parse(json) as number[]
-  const counts: number[] = []
-  for (let i = 0; i < pairs.length; i += 2) {
-    while (counts.length <= pairs[i]!) counts.push(0)
-    counts[pairs[i]!] = pairs[i + 1]!
-  }
-  return counts
+  const [first = 0, ...counts] = JSON.parse(json) as number[]
+  return [...Array<number>(first).fill(0), ...counts]
 }
 
 /** An hour of a type. */

@@ -14,7 +14,7 @@ export const sql = `-- When it became ready, unless it was when it was stored: t
      failed    INTEGER NOT NULL,
      retried   INTEGER NOT NULL,
      dead      INTEGER NOT NULL,
-     -- Histograms: pairs of a bucket's place and its count. Bounds in ms: 1, 2, 5, 10, 20, 50 and so on.
+     -- Histograms: the place of the first bucket that is not empty, then the counts from there on. Upper bounds in ms: 1, 2, 5, 10 and so on.
      waits     TEXT    NOT NULL CHECK (json_valid(waits)),
      runs      TEXT    NOT NULL CHECK (json_valid(runs)),
      wait_max  INTEGER NOT NULL,
