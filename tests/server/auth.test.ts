@@ -21,6 +21,7 @@ const allowed = {
   jobs: ['read'],
   job: ['read'],
   deadLetters: ['read'],
+  failing: ['read'],
   many: [],
   attempts: ['read'],
   why: ['read'],

@@ -2,6 +2,7 @@ import type { SQLInputValue } from 'node:sqlite'
 import type { Clock, Instant } from '../../model/clock.ts'
 import { type State, states } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent } from '../store.ts'
+import { Causes } from './causes.ts'
 import { count, countsOf, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
 import { type Processes, systemProcesses } from './processes.ts'
@@ -60,6 +61,7 @@ export class Db {
   change: number | null = null
   readonly clock: Clock
   readonly processes: Processes
+  readonly causes = new Causes(this)
   #statements = new Map<string, Statement>()
   #queues = new Map<string, QueueRow>()
   /** Names the file. Read with each new connection: a file that was put in the place of another has another. */
@@ -84,6 +86,7 @@ export class Db {
     // To clear one that is empty allocates its table anew, in each transaction.
     for (const some of [this.#queues, this.readied, this.waiting, this.resumed, this.delayed])
       if (some.size > 0) some.clear()
+    this.causes.begin()
     this.freed = false
     this.soonest = Number.POSITIVE_INFINITY
     this.ended = []
@@ -113,6 +116,7 @@ export class Db {
       for (const state of states) row.counts[state] = Math.max(0, row.counts[state])
       this.run(upsertCounts, ...valuesOf(row), this.nextChange())
     }
+    this.causes.write()
   }
 
   /**
@@ -170,13 +174,18 @@ export class Db {
       this.ended.length = ended
       this.waiting.clear()
       this.events.length = events
-      for (const undo of this.#undo) undo()
+      for (const undo of this.#undo.reverse()) undo()
       // A row that this operation made is gone again: forget those that hold no other operation's counts.
       for (const [name, row] of this.#queues) if (row.moves === 0) this.#queues.delete(name)
       throw error
     } finally {
       this.#undo = null
     }
+  }
+
+  /** What takes back something that is counted in memory, if the operation in `atomic` fails. */
+  undone(undo: () => void): void {
+    this.#undo?.push(undo)
   }
 
   /** Counts `jobs` jobs out of one state and into another; null is outside the queue. */

@@ -3,13 +3,17 @@ import type { Changes, Decision, Recorded, Running } from '../../model/decide.ts
 import { isTerminal, type Terminal } from '../../model/lifecycle.ts'
 import type { Holding } from '../../model/loss.ts'
 import type { Fate, Lease } from '../store.ts'
+import { type Caused, causeAfter } from './causes.ts'
 import type { Db } from './db.ts'
 import { enter, leave, type Placed } from './places.ts'
 
 // The rows that the core decides about, and what it decided, written: this file knows columns, and no rule.
 
+/** What every decision needs to know of its job. */
+export type Changing = Placed & Caused
+
 /** A running job, as the end of its attempt needs it. */
-export interface EndingJob extends Placed, Running {
+export interface EndingJob extends Changing, Running {
   token: number
   workerId: number
 }
@@ -22,7 +26,7 @@ export interface RunningJob extends EndingJob, Holding {
 
 const ending = `j.id, j.queue, j.type, j.priority, j.concurrency_key, j.attempt, j.budget_from AS budgetFrom,
   j.max_attempts AS maxAttempts, j.backoff, j.timeout, j.on_timeout AS onTimeout, j.started_at AS startedAt, j.lease_token AS token,
-  j.company, j.losses, j.undelivered, j.postponed, j.deadline, j.cancel_requested_at AS cancelRequestedAt, j.worker_id AS workerId, w.name AS worker`
+  j.cause, j.company, j.losses, j.undelivered, j.postponed, j.deadline, j.cancel_requested_at AS cancelRequestedAt, j.worker_id AS workerId, w.name AS worker`
 const running = 'gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id'
 
 /** Without what only the reaper needs: a column costs 0.15 µs. */
@@ -37,13 +41,15 @@ export const runningJob = (db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): 
   db.get<EndingJob>(selectLeased, id, token)
 
 /** Writes a decision; `number` gives an event's number to those that need one. */
-export function write(db: Db, job: Placed & { token?: number | null }, decision: Decision, number?: number): Fate {
+export function write(db: Db, job: Changing & { token?: number | null }, decision: Decision, number?: number): Fate {
   const { id, queue, type } = job
   const { from, record: attempt, tells, isNumbered } = decision
   const changes: Changes & Stored = decision.changes
   const { state, runAt = null, reason = null } = changes
   if (isTerminal(state)) changes.pruneAt = pruneAt(db, queue, state)
   else if (isTerminal(from)) changes.pruneAt = null
+  const cause = causeAfter(db, job, decision)
+  if (cause !== job.cause) changes.cause = cause
   if (isNumbered) changes.readySeq = number ?? db.nextSequence()
   if (attempt) record(db, id, queue, attempt)
   update(db, id, changes)
@@ -67,6 +73,7 @@ export function write(db: Db, job: Placed & { token?: number | null }, decision:
 /** What the store adds to a decision. */
 interface Stored {
   pruneAt?: number | null
+  cause?: number | null
   readySeq?: number
 }
 
@@ -80,7 +87,7 @@ const columnOf = {
   state: 'state', attempt: 'attempt', budgetFrom: 'budget_from', runAt: 'run_at', deadline: 'deadline', reason: 'reason',
   company: 'company', losses: 'losses', undelivered: 'undelivered', postponed: 'postponed', cancelRequestedAt: 'cancel_requested_at',
   workerId: 'worker_id', startedAt: 'started_at', leaseToken: 'lease_token', leaseExpiresAt: 'lease_expires_at',
-  finishedAt: 'finished_at', pruneAt: 'prune_at', readySeq: 'ready_seq', idempotencyKey: 'idempotency_key',
+  finishedAt: 'finished_at', pruneAt: 'prune_at', readySeq: 'ready_seq', idempotencyKey: 'idempotency_key', cause: 'cause',
 } satisfies Record<keyof (Changes & Stored), string>
 const fields = Object.keys(columnOf) as (keyof typeof columnOf)[]
 
