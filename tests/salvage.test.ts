@@ -99,7 +99,13 @@ test('a sound file is salvaged whole, with what its WAL holds', async () => {
   assert.deepEqual(unaccounted(path, `${path}.new`, salvage(path, `${path}.other`, systemClock)), { silent: [], altered: [] }) // biome-ignore format: short
   const tables = rowsOf(path, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'gq%' ORDER BY name`)
   assert.deepEqual(
-    [...Object.keys(salvage(path, `${path}.third`, systemClock).saved), 'gq_causes', 'gq_meta', 'gq_requests', 'gq_workers'].sort(),
+    [
+      ...Object.keys(salvage(path, `${path}.third`, systemClock).saved),
+      'gq_causes',
+      'gq_meta',
+      'gq_requests',
+      'gq_workers',
+    ].sort(),
     tables.map(({ name }) => name),
   )
   const starts = 'SELECT * FROM gq_starts'

@@ -42,8 +42,6 @@ export interface Recorded {
   token: number | null
   /** The loss of its process. */
   lossId: number | null
-  /** It counts towards `maxAttempts`. */
-  isCharged: boolean
 }
 
 export interface Decision {
@@ -114,11 +112,9 @@ function recorded(
   error: JobError,
   token: number | null,
   lossId: number | null,
-  isCharged: boolean,
 ): Recorded {
   const { attempt, worker, startedAt, cancelRequestedAt } = job
-  const outcome = cancelRequestedAt === null ? end : 'cancelled'
-  return { attempt, worker, startedAt, outcome, error, token, lossId, isCharged }
+  return { attempt, worker, startedAt, outcome: cancelRequestedAt === null ? end : 'cancelled', error, token, lossId }
 }
 
 /** An attempt failed, or ran out of time: again later, dead, or cancelled if that was asked for. `token`: its holder says so. */
@@ -128,7 +124,7 @@ export function failed(
   now: Instant,
   token: number | null,
 ): Decision {
-  const record = recorded(job, kind === 'timeout' ? 'timeout' : 'failed', error, token, null, true)
+  const record = recorded(job, kind === 'timeout' ? 'timeout' : 'failed', error, token, null)
   // What its losses limited is over, also of a job that ends: an operator may retry it.
   const changes = { ...afterFailure(job, kind, retryAfter, now), company: null, losses: 0 }
   return { from: 'running', changes, record }
@@ -179,8 +175,7 @@ export function lost(job: Running, { error, others, lossId, isUnheard }: Lost, n
   const after = afterLoss(known, isUnheard ? null : others)
   const { company, losses } = after
   const changes = { ...afterLost(job, after, now), company, losses, undelivered: job.undelivered + Number(isUnheard) }
-  const record = recorded(job, 'lost', error, null, lossId, after.charged)
-  return { from: 'running', changes, record, tells: 'reclaimed' }
+  return { from: 'running', changes, record: recorded(job, 'lost', error, null, lossId), tells: 'reclaimed' }
 }
 
 function afterLost(job: Running, { becomes, charged }: ReturnType<typeof afterLoss>, now: Instant): Changes {
@@ -201,7 +196,7 @@ export function released(job: Running, now: Instant, token: number | null, unrec
   return {
     from: 'running',
     changes: { ...aborted(now), undelivered },
-    record: recorded(job, 'lost', givenBack, token, null, false),
+    record: recorded(job, 'lost', givenBack, token, null),
   }
 }
 
@@ -246,9 +241,11 @@ export const notAdmitted = 'NotAdmitted'
 /** Inserted with plain SQL as no job may be. The history has the reason, as of an attempt; its idempotency key is another's. */
 export function refused(state: Waiting, message: string, now: Instant): Decision {
   const error = { name: notAdmitted, message, stack: null }
-  const changes = { ...ended(lifecycle[state].refuse, 'permanent', now), attempt: 1, idempotencyKey: null }
-  const nobody = { worker: null, token: null, lossId: null }
-  return { from: state, changes, record: { ...nobody, attempt: 1, startedAt: now, outcome: 'failed', error, isCharged: true } } // biome-ignore format: one line
+  return {
+    from: state,
+    changes: { ...ended(lifecycle[state].refuse, 'permanent', now), attempt: 1, idempotencyKey: null },
+    record: { attempt: 1, worker: null, startedAt: now, outcome: 'failed', error, token: null, lossId: null },
+  }
 }
 
 /** A person cancels it: at once what is not running; a running one is asked to stop. Null where that does not fit. */

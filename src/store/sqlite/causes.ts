@@ -1,5 +1,5 @@
 import { causeOf, mostCauses, otherCause, ruleVersion } from '../../model/cause.ts'
-import type { Decision } from '../../model/decide.ts'
+import type { Decision, Running } from '../../model/decide.ts'
 import type { DeadReason } from '../../model/job.ts'
 import { isTerminal, type State } from '../../model/lifecycle.ts'
 import type { Db } from './db.ts'
@@ -45,7 +45,7 @@ export class Causes {
     const after = to && this.#of(job, to.dead, to.cause)
     if (before) this.#count(before, -1, before.lastAt)
     if (after) this.#count(after, 1, Math.max(after.lastAt, to!.at))
-    return after && after.id
+    return after?.id ?? null
   }
 
   /** Writes back what was counted. A row that jobs still name stays, so that they are found miscounted and not under another's. */
@@ -122,15 +122,20 @@ export class Causes {
 
 const isUnused = 'NOT EXISTS (SELECT 1 FROM gq_jobs WHERE cause = gq_causes.id AND cause IS NOT NULL)'
 
+/** Of a job whose attempt ends. */
+type Tries = Pick<Running, 'attempt' | 'budgetFrom'>
+
 /** Which row counts a job after an event: every decision about a job passes here. */
-export function causeAfter(db: Db, job: Caused, { from, changes, record }: Decision): number | null {
+export function causeAfter(db: Db, job: Caused & Partial<Tries>, { from, changes, record }: Decision): number | null {
   const { state, reason = null } = changes
   if (isTerminal(from) || state === 'cancelled') return job.cause === null ? null : db.causes.move(job, null)
   if (state === 'dead') {
     const cause = record ? causeOf(record.error, null) : lastCause(db, job.id, reason)
     return db.causes.move(job, { dead: true, cause, at: db.now })
   }
-  if (!record || (!record.isCharged && job.cause === null)) return job.cause
+  if (!record) return job.cause
+  const { attempt = 0, budgetFrom = 0 } = { ...job, ...changes }
+  if (attempt <= budgetFrom) return job.cause // it was not charged, nor was any before it
   return db.causes.move(job, { dead: false, cause: causeOf(record.error, null), at: db.now })
 }
 
