@@ -107,9 +107,9 @@ const variable: [RegExp, string | ((...groups: string[]) => string)][] = [
   [/\barn:[^\s"',;)]+/g, '#'],
   [/[^\s<>"'(),:;=@]{1,64}@[\w.-]*\w/g, '#'],
   [/(\/tmp|\/var\/folders)\/[^\s"'`,;:)]+/g, '$1/#'],
-  [times, '#'],
   [/(^|[^\w.])(?:\d{1,3}\.){3}\d{1,3}(?::(\d{1,5}))?(?![\w.]*\d)/g, (_, before, port) => `${before}#${portOf(port)}`],
   [/(^|[^\w:]):{2}1:(\d{4,5})\b/g, (_, before, port) => `${before}#${portOf(port)}`],
+  [times, '#'],
   [/(^|[^\w:])(?=[\da-f:]*\d)(?:[\da-f]{0,4}:){2,8}[\da-f]{0,4}(?![\w:])/gi, '$1#'],
   [
     /(\b(?:to|at|host|server|connect|E[A-Z]{4,}|EAI_AGAIN) [\w.-]*[A-Za-z][\w.-]*):(\d{2,5})\b/g,
