@@ -25,6 +25,7 @@ export function inspectCommands(root: Command): void {
       '--cause <cause>',
       'only jobs that are dead of this cause, or fail of it now, as `dead` and `failing` name it',
     )
+    .option('--failing', 'only jobs that fail now, their last attempt having failed')
     .option('--limit <n>', 'most jobs shown, 1 to 1000', whole, 100)
     .option('--cursor <id>', 'go on after this job', whole)
     .option('--oldest', 'oldest first')

@@ -49,6 +49,7 @@ export function operateCommands(root: Command): void {
       .option('--type <type>', 'jobs of this type')
       .option('--text <text>', 'jobs with this in their payload or a key')
       .option('--cause <cause>', 'jobs that are dead of this cause, or fail of it now, as `dead` and `failing` name it')
+      .option('--failing', 'jobs that fail now, their last attempt having failed')
       .option('--since <instant>', 'submitted then or later', instant)
       .option('--until <instant>', 'submitted before', instant)
       .option('--limit <n>', 'of a filter, the newest n that it fits: to try some first', whole)

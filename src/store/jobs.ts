@@ -130,6 +130,8 @@ export interface JobFilter {
   text?: string
   /** Only jobs that are dead of this cause, or fail of it now, as `deadLetters` and `failing` name it. Default: any. */
   cause?: string
+  /** True: only jobs that fail now, their last attempt having failed. Default false: any. */
+  failing?: boolean
   /** Only jobs submitted at this instant or later (Unix ms). Default: any. */
   since?: Instant
   /** Only jobs submitted before this instant (Unix ms). Default: any. */

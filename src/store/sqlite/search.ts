@@ -16,7 +16,19 @@ export function pick(
   filter: JobFilter,
   within: 'read' | 'write' = 'read',
 ): { ids: number[]; next: number | null } {
-  const { state, queue, type, text, cause, since, until, order = 'newest', limit = 100, cursor } = filter
+  const {
+    state,
+    queue,
+    type,
+    text,
+    cause,
+    failing = false,
+    since,
+    until,
+    order = 'newest',
+    limit = 100,
+    cursor,
+  } = filter
   // The few states have indexes of their own (gq_jobs_ended, gq_jobs_running); the planner takes one when the query
   // says the very words of the index.
   const few =
@@ -32,7 +44,7 @@ export function pick(
   if (cursor != null) [low, high] = newest ? [low, Math.min(high, cursor - 1)] : [Math.max(low, cursor + 1), high]
   const bounds = within === 'write' ? inWrite : { lookMs, ...rowsAtOnce }
   const size = text === undefined ? bounds.plain : bounds.text
-  const causes = cause === undefined ? null : rowsOf(db, { ...filter, cause })
+  const causes = cause === undefined && !failing ? null : rowsOf(db, filter)
   const like = text === undefined ? null : `%${text.replace(/[\\%_]/g, '\\$&')}%`
   const end = db.clock.monotonic() + bounds.lookMs
   const ids: number[] = []
@@ -93,11 +105,12 @@ interface Looked {
 const look = (db: Db, ids: string, far: string, low: number, high: number): Looked =>
   db.get<Looked>(`SELECT ${far}(id) AS last, COUNT(*) AS looked, NULL AS of FROM (${ids})`, low, high)!
 
-/** The rows of gq_causes that count the jobs of a cause. */
-function rowsOf(db: Db, { cause, queue, type, state }: JobFilter & { cause: string }): number[] {
+/** The rows of gq_causes that count the jobs of a cause, or all that fail now. */
+function rowsOf(db: Db, { cause, failing, queue, type, state }: JobFilter): number[] {
+  const dead = failing ? 0 : state === undefined ? null : Number(state === 'dead')
   const rows = db.all<{ id: number }>(
-    `SELECT id FROM gq_causes WHERE cause = ?1 AND (?2 IS NULL OR queue = ?2) AND (?3 IS NULL OR type = ?3) AND (?4 IS NULL OR dead = ?4)`,
-    ...[cause, queue ?? null, type ?? null, state === undefined ? null : Number(state === 'dead')],
+    `SELECT id FROM gq_causes WHERE (?1 IS NULL OR cause = ?1) AND (?2 IS NULL OR queue = ?2) AND (?3 IS NULL OR type = ?3) AND (?4 IS NULL OR dead = ?4)`,
+    ...[cause ?? null, queue ?? null, type ?? null, dead],
   )
   return rows.map(({ id }) => id)
 }
