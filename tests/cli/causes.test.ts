@@ -54,7 +54,8 @@ test('dead and failing: counted by cause, retried by it, some first', async (t) 
   assert.deepEqual([bad.code, bad.stdout], [2, ''])
 })
 
-const script = { skip: spawnSync('script', ['--version']).error ? 'script(1) of util-linux is not installed' : false }
+const recorder = 'script'
+const script = { skip: spawnSync(recorder, ['--version']).error ? 'script(1) of util-linux is not installed' : false }
 
 test('a cause is whole at 80 and at 160 columns, with its count', script, async (t) => {
   const bench = new Bench(t)
@@ -62,7 +63,7 @@ test('a cause is whole at 80 and at 160 columns, with its count', script, async 
   for (const columns of [80, 160]) {
     const command = `stty cols ${columns} rows 40; '${process.execPath}' '${main}' dead`
     const env = { ...process.env, TERM: 'xterm-256color', NO_COLOR: '1', GOPHERQUEUE_DB: bench.file }
-    const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { env, encoding: 'utf8' })
+    const { stdout } = spawnSync(recorder, ['-qec', command, '/dev/null'], { env, encoding: 'utf8' })
     const lines = stripVTControlCharacters(stdout).replaceAll('\r\n', '\n').trimEnd().split('\n')
     if (columns === 160) assert.match(lines[1]!, new RegExp(`^ *12 +receipt +shop +.* ago +${refused}$`))
     else assert.deepEqual([/^ *12 +receipt in shop, .* ago$/.test(lines[0]!), lines[1]!.trim()], [true, refused])

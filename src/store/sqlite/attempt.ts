@@ -2,7 +2,8 @@ import { failed, postponed, released } from '../../model/decide.ts'
 import { lifecycle } from '../../model/lifecycle.ts'
 import { timeoutGrace } from '../../model/loss.ts'
 import type { Failure, Fate, Input, Lease } from '../store.ts'
-import { type Caused, leaveCause } from './causes.ts'
+import type { Caused } from './cause-rows.ts'
+import { leaveCause } from './causes.ts'
 import type { Db } from './db.ts'
 import { runningJob, write } from './decided.ts'
 import { goesOn, showsLife } from './losses.ts'
@@ -18,7 +19,7 @@ const success = `UPDATE gq_jobs
 
 /** One that has failed before is counted among those that fail. */
 const selectFailing = `SELECT id, queue, type, cause FROM gq_jobs
-  WHERE id = ?1 AND state = 'running' AND lease_token = ?3 AND queue = ?2 AND cause IS NOT NULL`
+  WHERE id = ?1 AND queue = ?2 AND state = 'running' AND lease_token = ?3 AND cause IS NOT NULL`
 
 /** Ends a running job well. */
 export function succeed(db: Db, { lease: { id, queue, type, token }, result, warning = null }: Input<'succeed'>): Fate {

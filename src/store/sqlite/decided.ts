@@ -3,7 +3,8 @@ import type { Changes, Decision, Recorded, Running } from '../../model/decide.ts
 import { isTerminal, type Terminal } from '../../model/lifecycle.ts'
 import type { Holding } from '../../model/loss.ts'
 import type { Fate, Lease } from '../store.ts'
-import { type Caused, causeAfter } from './causes.ts'
+import type { Caused } from './cause-rows.ts'
+import { causeAfter } from './causes.ts'
 import type { Db } from './db.ts'
 import { enter, leave, type Placed } from './places.ts'
 
