@@ -1,7 +1,7 @@
 import { render } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { type CallError, connect, get, isLive, token, updates, useData } from './api.ts'
-import { Dead } from './pages/dead.tsx'
+import { Dead, Failing } from './pages/dead.tsx'
 import { JobPage } from './pages/job.tsx'
 import { Jobs } from './pages/jobs.tsx'
 import { Overview } from './pages/overview.tsx'
@@ -22,6 +22,7 @@ export interface PageProps {
 const pages: Record<string, [string, (props: PageProps) => preact.JSX.Element]> = {
   '': ['Overview', Overview],
   jobs: ['Jobs', Jobs],
+  failing: ['Failing now', Failing],
   dead: ['Dead letters', Dead],
   types: ['Types', Types],
   queues: ['Queues', Queues],

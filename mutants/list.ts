@@ -107,8 +107,20 @@ export const mutants: Mutant[] = [
   {
     name: 'counted-for-nothing',
     breaks: 'counts jobs of a bulk that was refused',
-    edits: [[db, 'for (const undo of this.#undo) undo()', '']],
+    edits: [[db, 'for (const undo of this.#undo.reverse()) undo()', '']],
     tests: contract,
+  },
+  {
+    name: 'success-still-fails',
+    breaks: 'counts a job as failing that has succeeded since',
+    edits: [[attempt, '      leaveCause(db, failing)\n', '']],
+    tests: contract,
+  },
+  {
+    name: 'two-causes',
+    breaks: 'leaves a job counted under the cause that it had before',
+    edits: [['store/sqlite/cause-rows.ts', 'if (before) this.#count(before, -1, before.lastAt)', '']],
+    tests: ['tests/sim.test.ts'],
   },
   {
     name: 'one-spoils-all',

@@ -88,6 +88,7 @@ export class Checker {
     if (after !== before) {
       this.#counters(after)
       this.#hours.look(this.#file.total(), this.#file.hours(), call.now)
+      this.#causes()
       this.#newIds(before, after)
       this.#uniqueKeys(after)
       const changed = [...after.jobs.values()].filter((row) => !same(before.jobs.get(row.id), row))
@@ -135,6 +136,15 @@ export class Checker {
         counts.delete(`${queue.name} ${state}`)
       }
     must(counts.size === 0, 'each queue with jobs has counters', () => [...counts.keys()])
+  }
+
+  /** Dead jobs and those that fail now are counted under the causes that their histories tell, each once. */
+  #causes(): void {
+    const said = this.#file.saidCauses()
+    const equal = (counted: Map<string, number>, rule: string) =>
+      must(`${[...said].sort()}` === `${[...counted].sort()}`, rule, () => [[...said], [...counted]])
+    equal(this.#file.causes(true), 'counts of causes equal the jobs that refer to them')
+    if (!this.#file.counting) equal(this.#file.causes(false), 'counts of causes equal what the histories tell')
   }
 
   /** Every tick that `missed` keeps is taken once. */

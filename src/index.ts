@@ -29,7 +29,7 @@ export type {
 export type { QueueEvents } from './queue/events.ts'
 export { GopherQueue } from './queue/gopherqueue.ts'
 export { type Define, type JobType, jobType } from './queue/jobtype.ts'
-export type { JobsFilter } from './queue/many.ts'
+export type { JobsFilter, ManyOptions } from './queue/many.ts'
 export type {
   AppConnection,
   BetterSqlite3Connection,
@@ -46,6 +46,9 @@ export type { SubmitResult, Task } from './queue/task.ts'
 export type { Counted, TypeStats, TypesOptions, TypesReport } from './queue/types.ts'
 export type { Worker } from './queue/worker.ts'
 export type {
+  Cause,
+  CauseFilter,
+  CausePage,
   Fate,
   FileStats,
   JobFilter,

@@ -3,6 +3,7 @@ import { type Answer, get, now, type Stats, useData } from '../api.ts'
 import { Chart } from '../chart.tsx'
 import type { PageProps } from '../main.tsx'
 import { Facts, Loaded, number, State, span, Table, Time } from '../parts.tsx'
+import { CauseTable } from './dead.tsx'
 
 type Sample = Answer<'history'>['samples'][number]
 
@@ -29,6 +30,7 @@ export function Overview(_: PageProps) {
   const stats = useData('stats', () => get<'stats'>('stats'))
   const health = useData('health', () => get<'health'>('health'))
   const history = useHistory()
+  const failing = useData('failing', () => get<'failing'>('failing', { limit: 3 }))
   const [minutes, setMinutes] = useState(15)
   return (
     <>
@@ -52,6 +54,14 @@ export function Overview(_: PageProps) {
         )}
       </Loaded>
       <Loaded data={stats}>{(value) => <Numbers stats={value} />}</Loaded>
+      {failing.value && failing.value.causes.length > 0 && (
+        <section>
+          <h2>
+            <a href="#/failing">Failing now</a>
+          </h2>
+          <CauseTable label="Failing now" empty="" of={{ failing: 'true' }} causes={failing.value.causes} />
+        </section>
+      )}
       <Loaded data={history}>
         {(all) => {
           const shown = all.filter(({ at }) => at > now() - minutes * 60_000)

@@ -6,24 +6,15 @@ import { type Clock, systemClock } from '../model/clock.ts'
 import { invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
 
-import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts'
+import type { CauseFilter, CausePage, Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts' // biome-ignore format: one line
 import type { Definition } from './definition.ts'
 import { emitterOf, type QueueEvents, tellOf } from './events.ts'
 
 import { healthOf } from './health.ts'
 import { type Define, definitionOf, type Given, type JobType } from './jobtype.ts'
-import { changeAll, type JobsFilter } from './many.ts'
-import {
-  type AppConnection,
-  checkFilter,
-  type OpenOptions,
-  type QueueOptions,
-  queueSettings,
-  type ScheduleOptions,
-  type StopOptions,
-  type WaitOptions,
-  type WorkOptions,
-} from './options.ts'
+import { changeAll, type JobsFilter, type ManyOptions } from './many.ts'
+import type { ScheduleOptions, StopOptions, WaitOptions, WorkOptions } from './options.ts'
+import { type AppConnection, checkCauses, checkFilter, type OpenOptions, type QueueOptions, queueSettings } from './options.ts' // biome-ignore format: one line
 
 import { storeAt } from './place.ts'
 import { closeOn } from './signals.ts'
@@ -182,6 +173,22 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return wholePage(this.#store, checkFilter(filter))
   }
 
+  /**
+   * How many jobs are dead, by the cause of their last error, those of most jobs first. Exact, and its cost does not grow with the
+   * number of jobs. `retryAll({ cause })` and `jobs({ cause })` take what it names. Throws INVALID_ARGUMENT.
+   */
+  async deadLetters(filter: CauseFilter = {}): Promise<CausePage> {
+    return this.#store.call('deadLetters', checkCauses(filter))
+  }
+
+  /**
+   * The same of jobs that fail now: their last attempt failed, ran out of time or was lost and charged, and they have not ended
+   * since. An outage is seen here long before jobs die of it. Throws INVALID_ARGUMENT.
+   */
+  async failing(filter: CauseFilter = {}): Promise<CausePage> {
+    return this.#store.call('failing', checkCauses(filter))
+  }
+
   /** Every attempt of a job, oldest first; empty for a job that is not there. Throws INVALID_ARGUMENT. */
   async history(id: number): Promise<Attempt[]> {
     return this.#store.call('attempts', checkId(id))
@@ -221,23 +228,23 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * Cancels each job of a filter (`{}`: all) that has not ended; resolves with how many. Works in short steps, which hold nobody up; not one
    * transaction, so an error says how many jobs were changed before it. Throws INVALID_ARGUMENT.
    */
-  async cancelAll(filter: JobsFilter): Promise<number> {
-    return changeAll(this.#store, 'cancel', filter)
+  async cancelAll(filter: JobsFilter, options?: ManyOptions): Promise<number> {
+    return changeAll(this.#store, 'cancel', filter, options)
   }
 
   /** Retries each dead or cancelled job of a filter (`{}`: all), in steps as `cancelAll`; resolves with how many. Throws INVALID_ARGUMENT. */
-  async retryAll(filter: JobsFilter): Promise<number> {
-    return changeAll(this.#store, 'retry', filter)
+  async retryAll(filter: JobsFilter, options?: ManyOptions): Promise<number> {
+    return changeAll(this.#store, 'retry', filter, options)
   }
 
   /** Makes each job of a filter (`{}`: all) ready that waits for its time, in steps as `cancelAll`; resolves with how many. Throws INVALID_ARGUMENT. */
-  async runAllNow(filter: JobsFilter): Promise<number> {
-    return changeAll(this.#store, 'runNow', filter)
+  async runAllNow(filter: JobsFilter, options?: ManyOptions): Promise<number> {
+    return changeAll(this.#store, 'runNow', filter, options)
   }
 
   /** Deletes each ended job of a filter (`{}`: all) and its history, in steps as `cancelAll`; resolves with how many. Throws INVALID_ARGUMENT. */
-  async removeAll(filter: JobsFilter): Promise<number> {
-    return changeAll(this.#store, 'remove', filter)
+  async removeAll(filter: JobsFilter, options?: ManyOptions): Promise<number> {
+    return changeAll(this.#store, 'remove', filter, options)
   }
 
   /** Pauses a queue (default: 'default') for all processes, until `resume`: no more of its jobs start, those that run go on, and submissions are taken. Throws INVALID_ARGUMENT. */

@@ -145,7 +145,6 @@ function reads(store: Store, clock: Clock, history: History) {
   return {
     jobs: async ({ query }) => store.call('jobs', checkFilter(query)),
     job: async ({ params: { id } }) => found(store, id),
-    deadLetters: async ({ query: { cursor = null } }) => store.call('deadLetters', cursor),
     async attempts({ params: { id } }) {
       const job = await found(store, id)
       return {

@@ -118,10 +118,17 @@ const LeaseInput = closed({
 const Filter = closed({
   ...{ state: may(texts(states)), queue: may(string()), type: may(string()), order: may(texts(['oldest', 'newest'])) },
   text: may(string({ minLength: 1, maxLength: 256, description: 'In the payload or a key, whatever the case' })),
-  error: may(string({ description: 'Of the group of dead letters that is named so' })),
+  cause: may(string({ description: 'Dead of it, or failing of it now, as `deadLetters` and `failing` name it' })),
+  failing: may(bool({ description: 'true: only jobs that fail now' })),
   since: wholeNumber('Submitted then or later, Unix ms'),
   until: wholeNumber('Submitted before, Unix ms'),
   ...{ limit: may(int({ minimum: 1, maximum: 1000, description: 'Default 100' })), cursor },
+})
+
+const CauseFilter = closed({
+  ...{ queue: may(string()), type: may(string()) },
+  limit: may(int({ minimum: 1, maximum: 200, description: 'Default 200' })),
+  cursor: may(string({ pattern: '^\\d{1,16}\\.\\d{1,16}$', description: 'The `next` of the page before' })),
 })
 
 const NamesAsked = closed({
@@ -158,6 +165,7 @@ const Job = object(
     tick: maybe(int({ description: 'Of the schedule that submitted it, Unix ms' })),
     ...each(maybe(instant), 'startedAt', 'finishedAt', 'leaseExpiresAt'),
     ...{ worker: maybe(string()), company: maybe(int()), cancelRequestedAt: maybe(instant) },
+    lastError: maybe(string({ description: 'Its name and the first line of its message, at most 200 characters' })),
     progress: maybe(object({ percent: number(), message: maybe(string()) })),
     ...{
       result: any(),
@@ -186,9 +194,16 @@ const Attempt = object(
   },
   { title: 'Attempt' },
 )
-const DeadGroup = object({
-  ...{ queue: string(), type: string(), error: string({ description: 'For the filter `error`' }), count: int() },
-  ...{ newest: id, oldest: id, lastAt: instant },
+const Causes = object({
+  causes: list(
+    object({
+      ...{ queue: string(), type: string(), cause: string({ description: 'For the filter `cause`' }), count: int() },
+      ...{ newest: id, oldest: id, lastAt: instant },
+    }),
+    { description: 'Of most jobs first' },
+  ),
+  counting: bool({ description: 'Jobs of an older file are still being counted: counts are too low until then' }),
+  next: maybe(string({ description: 'Cursor of the next page, null after the last' })),
 })
 const Fate = object({ state: texts(states), runAt: maybe(instant), reason: maybe(string()) }, { title: 'Fate' })
 const counts = object(each(int(), ...states) as Record<State, ReturnType<typeof int>>)
@@ -267,7 +282,18 @@ const tally = object(
 export const schemas = {
   ...{ list, bool, int, nothing, number, may, object, string, any, texts, maybe, closed },
   ...{ id, instant, duration, token, ofJob, ofName, ofWorker, waitMs, cursor, next, tally },
-  ...{ JobInput, Bulk, ScheduleInput, QueueInput, WorkerInput, LeaseInput, Filter, NamesAsked, HoursAsked },
-  ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, DeadGroup, Fate, Queue, Stats, Schedule },
+  ...{
+    JobInput,
+    Bulk,
+    ScheduleInput,
+    QueueInput,
+    WorkerInput,
+    LeaseInput,
+    Filter,
+    CauseFilter,
+    NamesAsked,
+    HoursAsked,
+  },
+  ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, Causes, Fate, Queue, Stats, Schedule },
   ...{ Health, AuditEntry, Hour, TypeStats, HourCounts, Sample, Problem },
 }

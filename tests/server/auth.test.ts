@@ -23,6 +23,7 @@ const allowed = {
   deadLetters: ['read'],
   hours: ['read'],
   types: ['read'],
+  failing: ['read'],
   many: [],
   attempts: ['read'],
   why: ['read'],

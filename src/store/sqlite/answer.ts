@@ -1,6 +1,7 @@
 import { isQueueError } from '../../model/errors.ts'
 import { type Input, type Operation, type Output, operations } from '../operations.ts'
 import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
+import { deadLetters, failing } from './caused.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import { mustBeOf } from './delivery.ts'
@@ -11,7 +12,6 @@ import { attempts, job, jobs, queueNames, stats } from './queries.ts'
 import { register } from './registration.ts'
 import type { Reply, Request } from './request.ts'
 import { pauseSchedule, removeSchedule, runSchedule, schedules, setSchedule } from './schedules.ts'
-import { deadLetters } from './search.ts'
 import { alikeFrom, submit } from './submit.ts'
 import { auditLog, createToken, record, revokeToken, tokens, tokenUsed } from './tokens.ts'
 import { why } from './why.ts'
@@ -27,7 +27,22 @@ type Run = {
 }
 /** One that has no function does not compile. */
 const run: Run = {
-  ...{ submit, deadLetters, many, job, jobs, attempts, why, cancel, retry, runNow, remove, register, unregister },
+  ...{
+    submit,
+    deadLetters,
+    failing,
+    many,
+    job,
+    jobs,
+    attempts,
+    why,
+    cancel,
+    retry,
+    runNow,
+    remove,
+    register,
+    unregister,
+  },
   ...{ stopping },
   ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue, queueNames },
   ...{ schedules, setSchedule, pauseSchedule, removeSchedule, runSchedule },

@@ -2,6 +2,7 @@ import type { SQLInputValue } from 'node:sqlite'
 import type { Clock, Instant } from '../../model/clock.ts'
 import { type State, states } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent } from '../store.ts'
+import { Causes } from './cause-rows.ts'
 import { count, countsOf, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
 import { Hours } from './happened.ts'
@@ -63,6 +64,7 @@ export class Db {
   readonly hours = new Hours()
   readonly clock: Clock
   readonly processes: Processes
+  readonly causes = new Causes(this)
   #statements = new Map<string, Statement>()
   #queues = new Map<string, QueueRow>()
   /** Names the file. Read with each new connection: a file that was put in the place of another has another. */
@@ -88,6 +90,7 @@ export class Db {
     for (const some of [this.#queues, this.readied, this.waiting, this.resumed, this.delayed])
       if (some.size > 0) some.clear()
     this.hours.clear()
+    this.causes.begin()
     this.freed = false
     this.soonest = Number.POSITIVE_INFINITY
     this.ended = []
@@ -118,6 +121,7 @@ export class Db {
       this.run(upsertCounts, ...valuesOf(row), this.nextChange())
     }
     this.hours.write(this)
+    this.causes.write()
   }
 
   /**
@@ -175,13 +179,18 @@ export class Db {
       this.ended.length = ended
       this.waiting.clear()
       this.events.length = events
-      for (const undo of this.#undo) undo()
+      for (const undo of this.#undo.reverse()) undo()
       // A row that this operation made is gone again: forget those that hold no other operation's counts.
       for (const [name, row] of this.#queues) if (row.moves === 0) this.#queues.delete(name)
       throw error
     } finally {
       this.#undo = null
     }
+  }
+
+  /** What takes back something that is counted in memory, if the operation in `atomic` fails. */
+  undone(undo: () => void): void {
+    this.#undo?.push(undo)
   }
 
   /** Counts `jobs` jobs out of one state and into another; null is outside the queue. */

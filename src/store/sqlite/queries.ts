@@ -1,4 +1,5 @@
 import { parseBackoff } from '../../model/backoff.ts'
+import { shortError } from '../../model/cause.ts'
 import { type Attempt, type Job, type JobError, priorities } from '../../model/job.ts'
 import { fromJson } from '../../model/json.ts'
 import type { State } from '../../model/lifecycle.ts'
@@ -14,7 +15,9 @@ import { isWorking, type WorkerRow } from './workers.ts'
 const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts, j.postponed,
     j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
     j.created_at AS createdAt, j.tick, j.started_at AS startedAt, j.finished_at AS finishedAt, j.lease_expires_at AS leaseExpiresAt,
-    w.name AS worker, j.company, j.cancel_requested_at AS cancelRequestedAt,
+    w.name AS worker, j.company, CASE WHEN j.state <> 'succeeded' THEN (
+      SELECT json_array(error_name, substr(error_message, 1, 2000)) FROM gq_attempts WHERE job_id = j.id ORDER BY attempt DESC LIMIT 1
+    ) END AS lastError, j.cancel_requested_at AS cancelRequestedAt,
     j.progress AS percent, j.progress_message AS message, j.result, j.warning, j.reason, j.idempotency_key AS idempotencyKey,
     j.unique_key AS uniqueKey, j.concurrency_key AS concurrencyKey
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
@@ -47,8 +50,14 @@ function toJob({ budget_from, payload, result, backoff, priority, percent, messa
     backoff: parseBackoff(backoff),
     progress: percent === null ? null : { percent, message },
     result: result === null ? null : readable(result),
+    lastError: rest.lastError === null ? null : errorOf(rest.lastError),
     attemptsLeft: Math.max(0, rest.maxAttempts - (rest.attempt - budget_from)),
   }
+}
+
+function errorOf(json: string): string {
+  const [name, message] = JSON.parse(json) as (string | null)[]
+  return shortError({ name: name ?? '', message: message ?? '' })
 }
 
 export function job(db: Db, id: number): Job | null {

@@ -113,6 +113,7 @@ class Transfer {
     this.#report.unreadable = this.#copy('gq_jobs', last)
     // The jobs that held the places of a key may be lost: who may start is found out by the first transactions on the file.
     this.#db.exec(admitAnew)
+    this.#db.exec(countCausesAnew)
     if (said === 0 && newest === 0) this.#report.unreadable.push([last + 1, highest])
     return last
   }
@@ -273,6 +274,10 @@ const admitAnew = `
     WHERE concurrency_key IS NOT NULL AND state = 'ready' AND blocked < 2 GROUP BY queue)
   WHERE name = queue;
   UPDATE main.gq_jobs SET blocked = 2 WHERE concurrency_key IS NOT NULL AND state = 'ready'`
+/** By the first process that works on the new file: gq_causes is not carried over. */
+const countCausesAnew = `
+  UPDATE main.gq_jobs SET cause = NULL WHERE cause IS NOT NULL;
+  INSERT OR REPLACE INTO main.gq_meta (key, value) VALUES ('causes', '0')`
 const keysMadeAnew = `INSERT OR IGNORE INTO main.gq_keys (queue, type, key, job_id, digest, expires_at)
   SELECT queue, type, idempotency_key, id, digest(payload), created_at + ${idempotencyWindow} FROM main.gq_jobs j
   WHERE idempotency_key IS NOT NULL AND NOT EXISTS (
