@@ -1,3 +1,4 @@
+import { hostname, userInfo } from 'node:os'
 import { type Command, InvalidArgumentError } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
@@ -40,6 +41,19 @@ export function fileOf(command: Command): string {
       'Name the queue: --db FILE or GOPHERQUEUE_DB=FILE, --url URL or GOPHERQUEUE_URL=URL.',
     )
   return db
+}
+
+/** Who acts on a file, for its audit log. */
+export function who(): string {
+  return `cli:${userName()}@${hostname()}`
+}
+
+function userName(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return `${process.getuid?.()}` // a container's user need not have a name
+  }
 }
 
 async function openToLook(command: Command): Promise<GopherQueue> {

@@ -3,8 +3,9 @@ import type { Command } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { backup } from '../store/sqlite/backup.ts'
 import { planRecovery } from '../store/sqlite/recover.ts'
+import { restore } from '../store/sqlite/restore.ts'
 import { type Salvage, salvage } from '../store/sqlite/salvage.ts'
-import { fileOf } from './arguments.ts'
+import { fileOf, who } from './arguments.ts'
 import { forPeople, print, safe, show, table } from './output.ts'
 
 /** What to do before and after the file is damaged. */
@@ -14,11 +15,28 @@ export function recoverCommands(root: Command): void {
     .description('write the whole queue, as of one instant, into a new file; everything else goes on meanwhile')
     .argument('<file>', 'the file to make')
     .option('--force', 'replace a file that is there')
-    .addHelpText('after', restore)
+    .addHelpText('after', "\n'gopherqueue restore FILE' puts it in the place of the queue's file.")
     .action((file: string, { force }: { force?: true }, command: Command) => {
       backup(fileOf(command), file, force === true)
       const { size } = statSync(file)
       show({ file, bytes: size }, () => print(forPeople ? `${safe(file)} is whole and on disk (${size} bytes).` : file))
+    })
+  root
+    .command('restore')
+    .description("put a copy of a backup in the place of the queue's file; what is there is kept under another name")
+    .argument('<backup>', 'the backup; it stays as it is')
+    .addHelpText('after', '\nStop all processes of the queue first: it refuses while any has the file open.')
+    .action((backup: string, _: unknown, command: Command) => {
+      const restored = restore(backup, fileOf(command), who())
+      const { file, kept, jobs } = restored
+      const before = kept === null ? '' : ` What was there is ${safe(kept)}.`
+      show({ from: backup, ...restored }, () =>
+        print(
+          forPeople
+            ? `${safe(file)} is the backup now, with ${jobs} jobs.${before}`
+            : `${file}\t${jobs}\t${kept ?? ''}`,
+        ),
+      )
     })
   root
     .command('recover')
@@ -35,10 +53,6 @@ export function recoverCommands(root: Command): void {
       else tell(salvage(fileOf(command), into, systemClock), into)
     })
 }
-
-const restore = `
-To restore: stop all processes of the queue, move its file, its -wal and its -shm away (all three: an old -wal spoils
-the restored file), and copy the backup into the file's place.`
 
 function showPlan(file: string): void {
   const orphans = planRecovery(file, systemClock)

@@ -1,11 +1,10 @@
-import { userInfo } from 'node:os'
 import { type Command, InvalidArgumentError } from 'commander'
 import { checkName } from '../model/job.ts'
 import { type Scope, scopes } from '../model/token.ts'
 import { makeToken } from '../server/auth.ts'
 import { mustExist } from '../store/sqlite/reader.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
-import { fileOf } from './arguments.ts'
+import { fileOf, who } from './arguments.ts'
 import { forPeople, json, print, show, table, toLine, when } from './output.ts'
 
 /** Who may call a server on the file. It is the file's owner who says so, not the server. */
@@ -24,14 +23,6 @@ export function tokenCommand(root: Command): void {
     .description('refuse a token for ever; a running server does within a second')
     .argument('<name>', 'as it was created')
     .action(revoke)
-}
-
-function who(): string {
-  try {
-    return `cli:${userInfo().username}`
-  } catch {
-    return `cli:${process.getuid?.()}` // a container's user need not have a name
-  }
 }
 
 async function create(name: string, { scope }: { scope: Scope[] }, command: Command): Promise<void> {
