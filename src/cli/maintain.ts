@@ -17,6 +17,7 @@ export function maintainCommands(root: Command): void {
     .requiredOption('--older-than <duration>', 'since their end, such as 0s or 30d')
     .option('--queue <name>', 'only jobs of this queue')
     .option('--type <type>', 'only jobs of this type')
+    .option('--dry-run', 'delete nothing: say how many would be deleted')
     .action(action(prune))
   root
     .command('bench')
@@ -25,22 +26,30 @@ export function maintainCommands(root: Command): void {
     .action(bench)
 }
 
-type Choice = { state: 'succeeded' | 'dead' | 'cancelled'; olderThan: string; queue?: string; type?: string }
+type Choice = {
+  state: 'succeeded' | 'dead' | 'cancelled'
+  olderThan: string
+  queue?: string
+  type?: string
+  dryRun?: boolean
+}
 
-async function prune(queue: GopherQueue, { olderThan, ...filter }: Choice): Promise<void> {
+async function prune(queue: GopherQueue, { olderThan, dryRun = false, ...filter }: Choice): Promise<void> {
   const before = systemClock.now() - toMs(olderThan, '--older-than')
   let removed = 0
   for (let cursor: number | null = 0; cursor !== null; ) {
     const page = await queue.jobs({ ...filter, order: 'oldest', limit: 1000, cursor })
     const old = page.jobs.filter(({ finishedAt }) => finishedAt !== null && finishedAt <= before)
-    for (const { status, reason } of (await Promise.allSettled(
-      old.map(({ id }) => queue.remove(id)),
-    )) as PromiseRejectedResult[])
-      if (status !== 'rejected') removed++
-      else if (!(isQueueError(reason) && /NOT_FOUND|INVALID_STATE/.test(reason.code))) throw reason // another was first
+    if (dryRun) removed += old.length
+    else
+      for (const { status, reason } of (await Promise.allSettled(
+        old.map(({ id }) => queue.remove(id)),
+      )) as PromiseRejectedResult[])
+        if (status !== 'rejected') removed++
+        else if (!(isQueueError(reason) && /NOT_FOUND|INVALID_STATE/.test(reason.code))) throw reason // another was first
     cursor = page.next
   }
-  show({ removed }, () => print(`${removed} removed`))
+  show({ removed, ...(dryRun && { dryRun }) }, () => print(`${removed} ${dryRun ? 'would be removed' : 'removed'}`))
 }
 
 /** Each beside the others on the same disk; who wants a raw limit and other queues beside it runs the repository's bench. */

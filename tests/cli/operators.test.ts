@@ -39,7 +39,10 @@ test('what acts on jobs takes ids or a filter, and a dry run changes nothing', a
     const { code, stdout, stderr } = await bench.run(...args)
     return code === 0 ? stdout : `${code}: ${stderr}`
   }
-  assert.equal(await run('run-now', '--type', 'mail', '--dry-run'), '3 jobs would be changed\n')
+  assert.equal(
+    await run('run-now', '--type', 'mail', '--dry-run'),
+    '3 jobs would be changed\njob\t3\tscheduled\tready\tmail\tdefault\njob\t2\tscheduled\tready\tmail\tdefault\njob\t1\tscheduled\tready\tmail\tdefault\n',
+  )
   assert.equal(await run('run-now', `${later[0]!.id}`, '--dry-run'), `${later[0]!.id}\tready\t(dry run)\n`)
   assert.equal(await counts(), '4 0 0 0 0 0')
   assert.equal(await run('run-now', `${later[0]!.id}`), `${later[0]!.id}\tready\n`)
@@ -55,6 +58,29 @@ test('what acts on jobs takes ids or a filter, and a dry run changes nothing', a
   assert.equal(await counts(), '0 1 0 0 0 0')
   for (const args of [['cancel'], ['cancel', '1', '--all'], ['rm', '1', '--type', 'mail'], ['rm', '--dry-run']])
     assert.match(await run(...args), /^2: gopherqueue: INVALID_ARGUMENT: Name the jobs by their ids, or by a filter/)
+})
+
+test('a dry run counts what the real one changes: states that fit, and unique keys that are free', async (t) => {
+  const bench = new Bench(t)
+  const queue = await bench.open()
+  for (const key of ['a', 'a', 'b', 'b%', null]) {
+    const { id } = await queue.submit('mail', 1, key === null ? {} : { uniqueKey: key })
+    await queue.cancel(id)
+  }
+  await queue.submit('mail', 2, { uniqueKey: 'b' })
+  await queue.submit('mail', 'a', { uniqueKey: 'ab' }) // has the text, and another key
+  const counted = async (...args: string[]) => JSON.parse((await bench.run(...args, '--json')).stdout)
+  const dry = await counted('retry', '--type', 'mail', '--dry-run')
+  assert.deepEqual([dry.changed, dry.sample.map(({ id }: { id: number }) => id)], [3, [5, 4, 2]])
+  assert.deepEqual(dry.sample[0], { id: 5, state: 'cancelled', to: 'ready', type: 'mail', queue: 'default' })
+  assert.deepEqual(await counted('retry', '--type', 'mail'), { changed: 3, dryRun: false })
+  await queue.submitMany('bulk', Array(2500).fill(null))
+  const { changed, sample } = await counted('cancel', '--type', 'bulk', '--dry-run')
+  assert.deepEqual([changed, sample.length], [2500, 10])
+  assert.equal((await counted('cancel', '--type', 'bulk')).changed, 2500)
+  const prune = ['prune', '--state', 'cancelled', '--older-than', '0s', '--type', 'bulk']
+  assert.deepEqual(await counted(...prune, '--dry-run'), { removed: 2500, dryRun: true })
+  assert.deepEqual(await counted(...prune), { removed: 2500 })
 })
 
 test('the times of retries are known before anything fails, and are those at which it is retried', async (t) => {
@@ -161,14 +187,15 @@ test('pause and resume refuse a queue that is not there, and take it with --crea
     assert.deepEqual([code, stdout], [1, ''])
     assert.match(
       stderr,
-      /NOT_FOUND: There is no queue 'mial'; there are 'mail'\. Nothing was changed: correct the name, or --create\./,
+      /NOT_FOUND: There is no queue 'mial'; did you mean 'mail'\? Nothing was changed: correct the name, or --create\./,
     )
+    assert.match((await bench.run(act)).stderr, /There is no queue 'default'; there are 'mail'\. Nothing was changed/)
   }
   const queue = await bench.open()
   assert.deepEqual((await queue.stats()).queues.map((known) => [known.queue, known.paused]), [['mail', false]]) // biome-ignore format: short
   assert.equal((await bench.run('pause', 'mial', '--create')).code, 0)
   assert.equal((await bench.run('pause', 'mail')).code, 0)
-  assert.equal((await bench.run('pause')).code, 0)
+  assert.equal((await bench.run('pause', '--create')).code, 0)
   assert.deepEqual((await queue.stats()).queues.map((known) => known.paused), [true, true, true]) // biome-ignore format: short
 })
 
