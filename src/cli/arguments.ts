@@ -64,6 +64,11 @@ async function openToLook(command: Command): Promise<GopherQueue> {
   return queue
 }
 
+/** What names are completed from: it never creates, brings forward or waits for anything. */
+export async function nameReader(command: Command): Promise<GopherQueue> {
+  return serverOf(command).url ? open(command, 'refuse') : new GopherQueue(new Reader(fileOf(command)))
+}
+
 type Act<Given extends unknown[]> = (queue: GopherQueue, ...given: Given) => Promise<unknown>
 
 /** The action of a command on an existing file. Commander calls it with the arguments, then the options and the command. */

@@ -11,7 +11,7 @@ import type { Handlers, Incoming } from './handlers.ts'
 import { type Exchange, type Routes, send, sendJson, shaping, splitUrl } from './http.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { problem, Refusal } from './problem.ts'
+import { passes, problem, Refusal } from './problem.ts'
 import type { Readers } from './readers.ts'
 
 /** What a server answers requests with. */
@@ -130,7 +130,7 @@ function answerProblem({ logger, metrics }: Parts, error: unknown, { id, request
   metrics.refused(told.code)
   if (told.status >= 500) logger.error(told.code, { reqId: id, err: error })
   if (response.headersSent) return void response.destroy()
-  if (told.status === 503 || told.status === 429) response.setHeader('retry-after', '1')
+  if (passes.has(told.code)) response.setHeader('retry-after', '1')
   if (told.status === 401) response.setHeader('www-authenticate', 'Bearer')
   if (!request.complete) response.setHeader('connection', 'close') // what is left of the body is not read
   sendJson(response, told.status, told, 'application/problem+json')
