@@ -3,8 +3,11 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
+import { storeAt } from '../queue/place.ts'
+import { isAudited } from '../store/operations.ts'
 import { mustExist, Reader } from '../store/sqlite/reader.ts'
 import { missingRights } from '../store/sqlite/rights.ts'
+import type { Store } from '../store/store.ts'
 
 /** Opens the server that --url names, or the file of --db. Only commands that bring jobs or wait for them create it: others would by a typo. */
 export async function open(command: Command, absent: 'create' | 'refuse'): Promise<GopherQueue> {
@@ -16,7 +19,20 @@ export async function open(command: Command, absent: 'create' | 'refuse'): Promi
   }
   const db = fileOf(command)
   if (absent === 'refuse' && !db.includes('://')) mustExist(db)
-  return GopherQueue.open(db)
+  return new GopherQueue(signed(await storeAt(db, {})))
+}
+
+/** A store whose audit log names this user for what an operator does. */
+function signed(store: Store): Store {
+  const call: Store['call'] = (operation, input, signal, by, epoch) =>
+    store.call(operation, input, signal, by ?? (isAudited(operation) ? who() : undefined), epoch)
+  return new Proxy(store, {
+    get: (_, name) => {
+      if (name === 'call') return call
+      const value: unknown = Reflect.get(store, name, store)
+      return typeof value === 'function' ? value.bind(store) : value
+    },
+  })
 }
 
 /** The server that --url names, or the environment when no --db stands against it. */

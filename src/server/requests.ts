@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '../model/clock.ts'
-import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import { api, type Call, type Endpoint } from '../store/http/api.ts'
 import type { Tokens } from './auth.ts'
@@ -128,7 +128,7 @@ function answerProblem({ logger, metrics }: Parts, error: unknown, { id, request
     return void logger.debug('client hung up', { reqId: id })
   const told = problem(error, id)
   metrics.refused(told.code)
-  if (told.status >= 500) logger.error(told.code, { reqId: id, err: error })
+  if (told.status >= 500) logger.repeated('error', told.code, isQueueError(error) ? '' : String(error).slice(0, 200), { reqId: id, err: error }) // biome-ignore format: one line
   if (response.headersSent) return void response.destroy()
   if (passes.has(told.code)) response.setHeader('retry-after', '1')
   if (told.status === 401) response.setHeader('www-authenticate', 'Bearer')
