@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs'
 import type { Command } from 'commander'
 import { systemClock } from '../model/clock.ts'
-import { backup } from '../store/sqlite/backup.ts'
+import { backup, noteBackup } from '../store/sqlite/backup.ts'
 import { planRecovery } from '../store/sqlite/recover.ts'
 import { restore } from '../store/sqlite/restore.ts'
 import { type Salvage, salvage } from '../store/sqlite/salvage.ts'
@@ -18,6 +18,7 @@ export function recoverCommands(root: Command): void {
     .addHelpText('after', "\n'gopherqueue restore FILE' puts it in the place of the queue's file.")
     .action((file: string, { force }: { force?: true }, command: Command) => {
       backup(fileOf(command), file, force === true)
+      note(fileOf(command), file)
       const { size } = statSync(file)
       show({ file, bytes: size }, () => print(forPeople ? `${safe(file)} is whole and on disk (${size} bytes).` : file))
     })
@@ -52,6 +53,17 @@ export function recoverCommands(root: Command): void {
       if (into === undefined) showPlan(fileOf(command))
       else tell(salvage(fileOf(command), into, systemClock), into)
     })
+}
+
+/** The backup is there, whatever becomes of this. */
+function note(path: string, file: string): void {
+  try {
+    noteBackup(path, file, who(), systemClock.now())
+  } catch (error) {
+    process.stderr.write(
+      `gopherqueue: ${safe(file)} is made, but ${safe(path)} does not say so: ${safe((error as Error).message)}\n`,
+    )
+  }
 }
 
 function showPlan(file: string): void {

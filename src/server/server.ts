@@ -101,6 +101,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     history.stop() // or its timer would keep the process alive
     throw error
   })
+  metrics.certificate(tls ? readPair(tls).endsAt : null)
   watchdog.start()
   const { address, family, port } = listeners[0]!.address() as AddressInfo
   const url = `${tls ? 'https' : 'http'}://${family === 'IPv6' ? `[${address}]` : address}:${port}`
@@ -122,8 +123,9 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     reload() {
       if (!tls) return
       try {
-        const pair = readPair(tls)
+        const { endsAt, ...pair } = readPair(tls)
         for (const listener of listeners as TlsServer[]) listener.setSecureContext(pair)
+        metrics.certificate(endsAt)
         logger.info('certificate read again')
       } catch (error) {
         logger.error('the certificate from before stays', { err: error })
