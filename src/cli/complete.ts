@@ -138,7 +138,12 @@ export function fish(root: Command): string {
       ...options.map((option) => optionLine(option, seen)),
     ]
   })
-  return [fishNames, ...root.options.map((option) => optionLine(option)), ...lines].join('\n')
+  return [
+    fishNames,
+    ...root.options.map((option) => optionLine(option)),
+    ...lines,
+    'complete -c gq -w gopherqueue',
+  ].join('\n')
 }
 
 const fishNames = `function __gopherqueue_names

@@ -120,17 +120,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     get unread() {
       return readers.bytes
     },
-    reload() {
-      if (!tls) return
-      try {
-        const { endsAt, ...pair } = readPair(tls)
-        for (const listener of listeners as TlsServer[]) listener.setSecureContext(pair)
-        metrics.certificate(endsAt)
-        logger.info('certificate read again')
-      } catch (error) {
-        logger.error('the certificate from before stays', { err: error })
-      }
-    },
+    reload: () => tls && readAgain(tls, listeners as TlsServer[], parts),
     async close() {
       await drain.close()
       watchdog.stop()
@@ -139,6 +129,17 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       logger.close()
       logger.info('stopped')
     },
+  }
+}
+
+function readAgain(tls: TlsFiles, listeners: TlsServer[], { metrics, logger }: Parts): void {
+  try {
+    const { endsAt, ...pair } = readPair(tls)
+    for (const listener of listeners) listener.setSecureContext(pair)
+    metrics.certificate(endsAt)
+    logger.info('certificate read again')
+  } catch (error) {
+    logger.error('the certificate from before stays', { err: error })
   }
 }
 
