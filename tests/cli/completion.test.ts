@@ -3,6 +3,9 @@ import { spawnSync } from 'node:child_process'
 import { chmodSync, readdirSync, writeFileSync } from 'node:fs'
 import { delimiter } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { GopherQueue } from '../../src/queue/gopherqueue.ts'
+import { serve } from '../../src/server/server.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { Bench, main } from './support.ts'
 
 const odd = '$(touch pwned) `touch pwned`;x'
@@ -95,4 +98,15 @@ test('a server that does not answer, and a file that is none, cost a second and 
   writeFileSync(`${bench.folder}/text`, 'not a queue')
   for (const place of [['--url', 'http://127.0.0.1:9'], ['--db', 'text'], ['--db', 'none'], []])
     assert.deepEqual(await bench.run(...place, 'complete-names', 'queue', ''), { code: 0, stdout: '', stderr: '' })
+})
+
+test('names come from a server too', async (t) => {
+  const bench = new Bench(t)
+  const store = await SqliteStore.open(':memory:', { tends: true })
+  const server = await serve(store, { port: 0, logLevel: 'silent' })
+  t.after(() => server.close())
+  await using queue = new GopherQueue(store)
+  await queue.submit('mail', 1, { queue: 'post' })
+  assert.equal((await bench.run('--url', server.url, 'complete-names', 'queue', 'p')).stdout, 'post\n')
+  assert.equal((await bench.run('--url', server.url, 'complete-names', 'type')).stdout, 'mail\n')
 })

@@ -4,7 +4,7 @@ import type { Instant } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { mustHaveFolder, storageError } from './connection.ts'
 import { realFile } from './disk.ts'
-import { markAsCopy } from './epoch.ts'
+import { hasQueue, markAsCopy } from './epoch.ts'
 import { platform } from './platform.ts'
 import { disturbed, isOfOneMoment, openToRead } from './reader.ts'
 import { missingRights } from './rights.ts'
@@ -63,6 +63,7 @@ const refusal = (name: string, why: string, or = '') =>
 export function noteBackup(path: string, into: string, who: string, now: Instant): void {
   if (missingRights(path) !== null) return
   using db = new DatabaseSync(path, { timeout: 10_000 })
+  if (!hasQueue(db)) return
   db.exec('PRAGMA synchronous = FULL; BEGIN IMMEDIATE')
   db.prepare(`INSERT OR REPLACE INTO gq_meta (key, value) VALUES ('backup_at', ?1)`).run(String(now))
   db.prepare(`INSERT INTO gq_audit (at, who, action, target) VALUES (?1, ?2, 'backup', ?3)`).run(now, who, into)
