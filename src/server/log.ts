@@ -20,6 +20,7 @@ export class Log {
   readonly #clock: Clock
   readonly #host = hostname()
   readonly #repeats = new Map<string, Repeat>()
+  #isClosed = false
 
   /** Throws INVALID_ARGUMENT for a level that does not exist. */
   constructor(level: string, write: (line: string) => void, clock: Clock) {
@@ -56,6 +57,7 @@ export class Log {
    */
   repeated(level: Level, msg: string, kind: string, fields: Fields = {}): void {
     if (!this.tells(level)) return
+    if (this.#isClosed) return void this.tell(level, msg, fields) // a timer would keep the process
     const of = `${msg} ${kind}`
     const key = this.#repeats.has(of) || this.#repeats.size < mostKinds ? of : 'other'
     const before = this.#repeats.get(key)
@@ -81,8 +83,9 @@ export class Log {
     if (count > 0) this.tell(level, msg, { ...fields, ...('err' in fields && { err: brief(fields.err) }), count })
   }
 
-  /** Writes the counts that are left; nothing is to be told afterwards. */
+  /** Writes the counts that are left, and counts no more. */
   close(): void {
+    this.#isClosed = true
     for (const repeat of this.#repeats.values()) {
       repeat.stop()
       this.#tellCount(repeat)

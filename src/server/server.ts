@@ -99,6 +99,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   addOthers(parts, watchdog, version, options.dashboard)
   const listeners = await listen(parts, options).catch((error) => {
     history.stop() // or its timer would keep the process alive
+    logger.close()
     throw error
   })
   metrics.certificate(tls ? readPair(tls).endsAt : null)

@@ -44,6 +44,8 @@ test('what was counted is told at the end; kinds that clients invent are bounded
   const [first, last] = written.slice(-2)
   assert.match(String(first!.err!.stack), /log\.test/)
   assert.deepEqual([last!.count, last!.err], [2, { type: 'TypeError', message: 'a bug' }])
+  log.repeated('error', 'failed', 'y', { err: new TypeError('late') }) // such as what a closing store tells
+  assert.equal(written.at(-1)!.msg, 'failed')
   assert.equal(clock.untilTimer, Number.POSITIVE_INFINITY, 'nothing is left that would keep the process')
 })
 
