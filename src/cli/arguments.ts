@@ -9,8 +9,8 @@ import { mustExist, Reader } from '../store/sqlite/reader.ts'
 import { missingRights } from '../store/sqlite/rights.ts'
 import type { Store } from '../store/store.ts'
 
-/** Opens the server that --url names, or the file of --db. Only commands that bring jobs or wait for them create it: others would by a typo. */
-export async function open(command: Command, absent: 'create' | 'refuse'): Promise<GopherQueue> {
+/** Opens the server that --url names, or the file of --db. Only commands that bring jobs or wait for them create it: others would by a typo. `audits`: each of an operator's doings is an entry of the file's audit log. */
+export async function open(command: Command, absent: 'create' | 'refuse', audits = true): Promise<GopherQueue> {
   const { url, token } = serverOf(command)
   if (url) {
     const tell = () => process.stderr.isTTY && process.stderr.write(`waiting for the server at ${url}\n`)
@@ -19,7 +19,8 @@ export async function open(command: Command, absent: 'create' | 'refuse'): Promi
   }
   const db = fileOf(command)
   if (absent === 'refuse' && !db.includes('://')) mustExist(db)
-  return new GopherQueue(signed(await storeAt(db, {})))
+  const store = await storeAt(db, {})
+  return new GopherQueue(audits ? signed(store) : store)
 }
 
 /** A store whose audit log names this user for what an operator does. */
@@ -36,7 +37,7 @@ function signed(store: Store): Store {
 }
 
 /** The server that --url names, or the environment when no --db stands against it. */
-function serverOf(command: Command): { url?: string; token?: string } {
+export function serverOf(command: Command): { url?: string; token?: string } {
   const { url } = command.optsWithGlobals<{ url?: string }>()
   const [db, by] = ['db', 'url'].map((name) => command.getOptionValueSourceWithGlobals(name))
   if (!url || (by === 'env' && db === 'cli')) return {}
@@ -72,7 +73,8 @@ function userName(): string {
   }
 }
 
-async function openToLook(command: Command): Promise<GopherQueue> {
+/** Opens it for a command that only reads. */
+export async function openToLook(command: Command): Promise<GopherQueue> {
   const file = serverOf(command).url ? null : fileOf(command)
   if (file === null || missingRights(file) === null) return await open(command, 'refuse')
   const queue = new GopherQueue(new Reader(file))

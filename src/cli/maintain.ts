@@ -5,7 +5,8 @@ import { systemClock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { isQueueError } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
-import { action, fileOf, whole } from './arguments.ts'
+import { note } from '../store/sqlite/record.ts'
+import { fileOf, open, openToLook, serverOf, who, whole } from './arguments.ts'
 import { print, show } from './output.ts'
 
 /** What an operator does to a file as a whole. */
@@ -18,7 +19,7 @@ export function maintainCommands(root: Command): void {
     .option('--queue <name>', 'only jobs of this queue')
     .option('--type <type>', 'only jobs of this type')
     .option('--dry-run', 'delete nothing: say how many would be deleted')
-    .action(action(prune))
+    .action(pruneAndTell)
   root
     .command('bench')
     .description('measure submissions and work on the disk of --db, in a file of its own beside it')
@@ -34,7 +35,17 @@ type Choice = {
   dryRun?: boolean
 }
 
-async function prune(queue: GopherQueue, { olderThan, dryRun = false, ...filter }: Choice): Promise<void> {
+/** One entry of the audit log for all of them; a server writes its own. */
+async function pruneAndTell(choice: Choice, command: Command): Promise<void> {
+  const removed = await prune(choice, command)
+  const { dryRun = false, ...filter } = choice
+  show({ removed, ...(dryRun && { dryRun }) }, () => print(`${removed} ${dryRun ? 'would be removed' : 'removed'}`))
+  if (removed === 0 || dryRun || serverOf(command).url) return
+  note(fileOf(command), { who: who(), action: 'prune', target: 'jobs', details: { filter, changed: removed } }, systemClock.now()) // biome-ignore format: long
+}
+
+async function prune({ olderThan, dryRun = false, ...filter }: Choice, command: Command): Promise<number> {
+  await using queue = dryRun ? await openToLook(command) : await open(command, 'refuse', false)
   const before = systemClock.now() - toMs(olderThan, '--older-than')
   let removed = 0
   for (let cursor: number | null = 0; cursor !== null; ) {
@@ -49,7 +60,7 @@ async function prune(queue: GopherQueue, { olderThan, dryRun = false, ...filter 
         else if (!(isQueueError(reason) && /NOT_FOUND|INVALID_STATE/.test(reason.code))) throw reason // another was first
     cursor = page.next
   }
-  show({ removed, ...(dryRun && { dryRun }) }, () => print(`${removed} ${dryRun ? 'would be removed' : 'removed'}`))
+  return removed
 }
 
 /** Each beside the others on the same disk; who wants a raw limit and other queues beside it runs the repository's bench. */

@@ -1,7 +1,8 @@
 import { statSync } from 'node:fs'
 import type { Command } from 'commander'
 import { systemClock } from '../model/clock.ts'
-import { backup, noteBackup } from '../store/sqlite/backup.ts'
+import { backup } from '../store/sqlite/backup.ts'
+import { note } from '../store/sqlite/record.ts'
 import { planRecovery } from '../store/sqlite/recover.ts'
 import { restore } from '../store/sqlite/restore.ts'
 import { type Salvage, salvage } from '../store/sqlite/salvage.ts'
@@ -18,8 +19,8 @@ export function recoverCommands(root: Command): void {
     .addHelpText('after', "\n'gopherqueue restore FILE' puts it in the place of the queue's file.")
     .action((file: string, { force }: { force?: true }, command: Command) => {
       backup(fileOf(command), file, force === true)
-      note(fileOf(command), file)
       const { size } = statSync(file)
+      tellFile(fileOf(command), file, size)
       show({ file, bytes: size }, () => print(forPeople ? `${safe(file)} is whole and on disk (${size} bytes).` : file))
     })
   root
@@ -56,9 +57,9 @@ export function recoverCommands(root: Command): void {
 }
 
 /** The backup is there, whatever becomes of this. */
-function note(path: string, file: string): void {
+function tellFile(path: string, file: string, bytes: number): void {
   try {
-    noteBackup(path, file, who(), systemClock.now())
+    note(path, { who: who(), action: 'backup', target: file, details: { bytes } }, systemClock.now())
   } catch (error) {
     process.stderr.write(
       `gopherqueue: ${safe(file)} is made, but ${safe(path)} does not say so: ${safe((error as Error).message)}\n`,

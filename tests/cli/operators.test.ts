@@ -6,6 +6,7 @@ import { rowsOf, screen } from '../../src/cli/top.ts'
 import { PermanentError } from '../../src/index.ts'
 import { retryTimes } from '../../src/model/backoff.ts'
 import { testQueue } from '../../src/testing/index.ts'
+import { rowsOf as rowsIn } from '../support/filled.ts'
 import { Bench } from './support.ts'
 
 test('schedules are listed, looked ahead, paused, resumed and removed; what is not there is said so', async (t) => {
@@ -81,6 +82,9 @@ test('a dry run counts what the real one changes: states that fit, and unique ke
   const prune = ['prune', '--state', 'cancelled', '--older-than', '0s', '--type', 'bulk']
   assert.deepEqual(await counted(...prune, '--dry-run'), { removed: 2500, dryRun: true })
   assert.deepEqual(await counted(...prune), { removed: 2500 })
+  const entries = rowsIn(bench.file, `SELECT details FROM gq_audit WHERE action IN ('prune', 'remove')`)
+  const filter = { state: 'cancelled', olderThan: '0s', type: 'bulk' }
+  assert.deepEqual(entries.map(({ details }) => JSON.parse(String(details))), [{ filter, changed: 2500 }]) // biome-ignore format: short
 })
 
 test('the times of retries are known before anything fails, and are those at which it is retried', async (t) => {

@@ -35,7 +35,7 @@ before(async () => {
     'error',
   ]
   server = new Child(process.execPath, args)
-  url = new URL(await until('it serves', 20, () => / at (http:\S+)/.exec(server.output)?.[1]))
+  url = new URL(await until('it serves', 20, () => / at (http:\S+)/.exec(server.complaints)?.[1]))
   for (let n = 0; n < 20; n++) await ask('POST', '/v1/jobs', {}, JSON.stringify({ type: 't', payload: n }))
 })
 after(async () => {

@@ -7,7 +7,8 @@ import { Hub } from '../../src/server/hub.ts'
 import { Metrics } from '../../src/server/metrics.ts'
 import { serve } from '../../src/server/server.ts'
 import { Watchdog } from '../../src/server/watchdog.ts'
-import { backup, noteBackup } from '../../src/store/sqlite/backup.ts'
+import { backup } from '../../src/store/sqlite/backup.ts'
+import { note } from '../../src/store/sqlite/record.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { lookInto } from '../crash/processes.ts'
@@ -164,7 +165,7 @@ test('metrics of what goes wrong slowly: disk, backup, certificate, ticks, full 
   metrics.certificate(5000)
   assert.equal(await sampled('gopherqueue_tls_certificate_expiry_timestamp_seconds'), '5')
   backup(file, folder.file('b.db'), false)
-  noteBackup(file, folder.file('b.db'), 'cli:x', 7000)
+  note(file, { who: 'cli:x', action: 'backup', target: 'b.db', details: null }, 7000)
   assert.equal(await sampled('gopherqueue_last_backup_timestamp_seconds'), '7')
   const queue = new GopherQueue(store)
   t.after(() => queue.close())

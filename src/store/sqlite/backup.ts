@@ -1,13 +1,11 @@
 import { existsSync, renameSync, rmSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
-import type { Instant } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { mustHaveFolder, storageError } from './connection.ts'
 import { realFile } from './disk.ts'
-import { hasQueue, markAsCopy } from './epoch.ts'
+import { markAsCopy } from './epoch.ts'
 import { platform } from './platform.ts'
 import { disturbed, isOfOneMoment, openToRead } from './reader.ts'
-import { missingRights } from './rights.ts'
 import { DatabaseSync } from './sqlite.ts'
 
 /**
@@ -58,17 +56,6 @@ function found(name: string) {
 
 const refusal = (name: string, why: string, or = '') =>
   new GopherQueueError('INVALID_ARGUMENT', `${name} ${why}. Nothing was written: name another file${or}.`)
-
-/** Writes into the file when, and by whom, a backup of it was made, so that one that is too old can be told. Not for who may only read. */
-export function noteBackup(path: string, into: string, who: string, now: Instant): void {
-  if (missingRights(path) !== null) return
-  using db = new DatabaseSync(path, { timeout: 10_000 })
-  if (!hasQueue(db)) return
-  db.exec('PRAGMA synchronous = FULL; BEGIN IMMEDIATE')
-  db.prepare(`INSERT OR REPLACE INTO gq_meta (key, value) VALUES ('backup_at', ?1)`).run(String(now))
-  db.prepare(`INSERT INTO gq_audit (at, who, action, target) VALUES (?1, ?2, 'backup', ?3)`).run(now, who, into)
-  db.exec('COMMIT')
-}
 
 /** A backup that nobody has read is a hope. */
 export function copy(path: string, into: string): void {

@@ -1,6 +1,10 @@
+import type { Instant } from '../../model/clock.ts'
 import type { Input, Operation, QueueSettings, ScheduleSettings } from '../store.ts'
 import type { Db } from './db.ts'
+import { hasQueue } from './epoch.ts'
 import { rateOf } from './rate.ts'
+import { missingRights } from './rights.ts'
+import { DatabaseSync } from './sqlite.ts'
 
 // The audit log: who did what, to which jobs, and what was there before.
 
@@ -89,4 +93,24 @@ function wentOn(db: Db, who: string, { filter }: Input<'many'>, details: Record<
   const all = { ...details, changed: known.changed + (details.changed as number) }
   db.run(`UPDATE gq_audit SET at = ?2, details = ?3 WHERE id = ?1`, last.id, db.now, JSON.stringify(all))
   return true
+}
+
+/** What was done to a file as a whole, while no store of this process has it open. */
+interface Note {
+  who: string
+  action: 'backup' | 'prune'
+  target: string
+  details: unknown
+}
+
+/** Writes that down, and of a backup its time, so that one that is too old can be told. Not for who may only read the file. */
+export function note(path: string, { who, action, target, details }: Note, now: Instant): void {
+  if (missingRights(path) !== null) return
+  using db = new DatabaseSync(path, { timeout: 10_000 })
+  if (!hasQueue(db)) return
+  db.exec('PRAGMA synchronous = FULL; BEGIN IMMEDIATE')
+  if (action === 'backup')
+    db.prepare(`INSERT OR REPLACE INTO gq_meta (key, value) VALUES ('backup_at', ?1)`).run(String(now))
+  db.prepare(`INSERT INTO gq_audit (at, who, action, target, details) VALUES (?1, ?2, ?3, ?4, ?5)`).run(now, who, action, target, JSON.stringify(details)) // biome-ignore format: long
+  db.exec('COMMIT')
 }
