@@ -16,7 +16,6 @@ import {
   type Call,
   calls,
   inputOf,
-  isAudited,
   isReport,
   type Params,
   type Plain,
@@ -25,6 +24,7 @@ import {
   type ReportKind,
 } from '../store/http/calls.ts'
 import { type Numbered, numberedBy, textOf } from '../store/http/numbers.ts'
+import { isAudited } from '../store/operations.ts'
 import type { Input, LeaseRequest, Operation, Output, Source, Store } from '../store/store.ts'
 import { Attempts, publicJob } from './attempts.ts'
 import { jsonOf } from './body.ts'

@@ -236,6 +236,12 @@ export const operations = {
   }),
 }
 
+/** What an operator changes is written into the audit log. */
+export const isAudited = (operation: Operation): boolean => {
+  const { kind, ...said } = operations[operation]
+  return kind !== 'read' && 'scope' in said && said.scope === 'admin'
+}
+
 export type Operation = keyof typeof operations
 type Does<K extends Operation> = NonNullable<(typeof operations)[K]['does']>
 export type Input<K extends Operation> = Parameters<Does<K>>[0]

@@ -228,7 +228,7 @@ const Stats = object({
   file: maybe(
     object({
       ...each(int(), 'bytes', 'freeBytes', 'walBytes'),
-      ...{ shrinks: bool(), reserveBytes: int(), diskFreeBytes: int() },
+      ...{ shrinks: bool(), reserveBytes: int(), diskFreeBytes: int(), backupAt: maybe(instant) },
     }),
   ),
 })

@@ -110,8 +110,11 @@ export interface NewToken {
   scopes: Scope[]
   /** SHA-256, in hex. */
   hash: string
+  /** From when on it is refused. Default null: never. */
+  expiresAt?: Instant | null
 }
 export interface Token extends NewToken {
+  expiresAt: Instant | null
   createdAt: Instant
   /** To the minute. */
   lastUsedAt: Instant | null
@@ -122,13 +125,16 @@ export interface Token extends NewToken {
 export interface AuditEntry {
   id: number
   at: Instant
-  /** 'token:NAME', 'loopback' on a server without tokens, 'cli:USER' on the file itself. */
+  /** 'token:NAME', 'loopback' on a server without tokens, 'cli:USER@HOST' on the file itself. */
   who: string
   /** The operation. */
   action: string
   /** Id of the job, or name of the queue, schedule or token. */
   target: string
-  /** What else was asked, without payloads. */
+  /**
+   * `before` and `after`: what was there and what it became, of limits, states, schedules, tokens; of many jobs `event`, `filter`
+   * and `changed`, how many they were. Without payloads.
+   */
   details: unknown
 }
 export interface AuditPage {

@@ -89,6 +89,8 @@ export interface FileStats {
   reserveBytes: number
   /** Free on its disk, besides what is set aside. */
   diskFreeBytes: number
+  /** When `gopherqueue backup` last made a backup of it, in Unix ms; null if it never did. */
+  backupAt: Instant | null
 }
 
 /** What `queue.stats` resolves with: counts, workers and waiting times at one instant. The cost does not grow with the number of jobs. */

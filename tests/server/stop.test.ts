@@ -13,7 +13,7 @@ import { Child, folderFor, lookInto, start, until } from '../crash/processes.ts'
 async function served(t: TestContext, file: string, port = '0'): Promise<{ server: Child; url: string }> {
   const server = new Child(process.execPath, [main, '--db', file, 'serve', '--port', port, '--log-level', 'warn'])
   t.after(() => server.kill())
-  const url = await until('it serves', 20, () => / at (http:\S+)/.exec(server.output)?.[1])
+  const url = await until('it serves', 20, () => / at (http:\S+)/.exec(server.complaints)?.[1])
   return { server, url }
 }
 

@@ -98,12 +98,6 @@ export const calls = Object.fromEntries(Object.entries(all).filter(([, { at }]) 
 export const isReport = (call: Call | Operation): call is ReportKind =>
   call in operations && 'fields' in operations[call as Operation]
 
-/** What an operator changes is written into the audit log. */
-export const isAudited = (operation: Operation): boolean => {
-  const { kind, ...said } = operations[operation]
-  return kind !== 'read' && 'scope' in said && said.scope === 'admin'
-}
-
 /** What the path of a call names; undefined when it names nothing. */
 const namedBy = (call: Call): string | undefined => /:(\w+)/.exec(calls[call].at)?.[1]
 

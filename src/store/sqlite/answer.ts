@@ -9,11 +9,12 @@ import { hours } from './hours.ts'
 import { settled } from './losses.ts'
 import { cancel, many, remove, retry, runNow, setQueue } from './operator.ts'
 import { attempts, job, jobs, queueNames, stats } from './queries.ts'
+import { found, record } from './record.ts'
 import { register } from './registration.ts'
 import type { Reply, Request } from './request.ts'
 import { pauseSchedule, removeSchedule, runSchedule, schedules, setSchedule } from './schedules.ts'
 import { alikeFrom, submit } from './submit.ts'
-import { auditLog, createToken, record, revokeToken, tokens, tokenUsed } from './tokens.ts'
+import { auditLog, createToken, revokeToken, tokens, tokenUsed } from './tokens.ts'
 import { why } from './why.ts'
 import { stopping, unregister } from './workers.ts'
 
@@ -80,8 +81,9 @@ function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
 function answer(db: Db, { seq, operation, input, who, epoch }: Request): Reply {
   try {
     if (epoch !== undefined) mustBeOf(db, epoch, operation as Operation)
+    const before = who === undefined ? null : found(db, operation as Operation, input)
     const value = (run[operation as keyof Run] as (db: Db, input: unknown) => unknown)(db, input)
-    if (who !== undefined) record(db, who, operation as Operation, input)
+    if (who !== undefined) record(db, who, operation as Operation, input, before, value)
     return { seq, value }
   } catch (error) {
     if (isQueueError(error)) return { seq, error }

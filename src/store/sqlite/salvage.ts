@@ -12,7 +12,7 @@ import { connect, isDamage, isSqlite, isStorageFault, storageError } from './con
 import { first, foldedCopy, mendContents, type Row } from './damaged.ts'
 import { Db } from './db.ts'
 import { systemProcesses } from './processes.ts'
-import { mostEntries } from './tokens.ts'
+import { mostEntries } from './record.ts'
 
 /** What a salvage could read, and what it could not. */
 export interface Salvage {
