@@ -119,6 +119,16 @@ function Actions({ job: { id, state, cancelRequestedAt } }: { job: Job }) {
           Asked to stop <Time at={cancelRequestedAt} />.
         </span>
       )}
+      {cancelRequestedAt !== null && state === 'running' && (
+        <Act
+          danger
+          act={() => send<'endLease'>('POST', `jobs/${id}/end-lease`)}
+          label={`End the lease of job ${id} now`}
+          confirm="The job ends cancelled at once. Its handler may still run; what it reports is refused."
+        >
+          End the lease now
+        </Act>
+      )}
       {ended && (
         <Act
           danger

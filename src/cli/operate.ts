@@ -36,6 +36,10 @@ const deeds = {
   },
 } as const
 type Deed = (typeof deeds)[keyof typeof deeds]
+const givingUp = {
+  ...deeds.cancel,
+  one: async (queue: GopherQueue, id: number) => (await queue.cancel(id, { endLease: true })).state,
+}
 type Chosen = JobsFilter & ManyOptions & { all?: boolean; dryRun?: boolean }
 
 /** What operators do to jobs and queues. */
@@ -60,6 +64,11 @@ export function operateCommands(root: Command): void {
         const opened = chosen.dryRun ? look : action
         return opened((queue) => act(queue, deed, wanted ?? [], chosen))(command)
       })
+  root
+    .command('end-lease')
+    .description('end running jobs, cancelled, that were asked to stop and do not; their handlers may still run')
+    .argument('<id...>', 'job ids', ids)
+    .action(action((queue, wanted: number[]) => eachOf(queue, givingUp, wanted, false)))
   oneQueue('pause', 'start no more jobs of a queue; running ones go on')
   oneQueue('resume', 'let a paused queue go on')
 

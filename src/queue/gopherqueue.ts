@@ -204,9 +204,9 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return endsByItself ? wait() : waitInHandler(this.#store, id, wait)
   }
 
-  /** Ends a waiting job at once; a running one is asked to stop through its signal. Throws NOT_FOUND, INVALID_STATE. */
-  async cancel(id: number): Promise<Fate> {
-    return this.#store.call('cancel', checkId(id))
+  /** Ends a waiting job at once; a running one is asked to stop through its signal. `endLease`: ends one that was asked and does not stop; its handler may still run, unheard. Throws NOT_FOUND, INVALID_STATE. */
+  async cancel(id: number, { endLease = false }: { endLease?: boolean } = {}): Promise<Fate> {
+    return this.#store.call(endLease ? 'endLease' : 'cancel', checkId(id))
   }
 
   /** Makes a dead or cancelled job ready again with a fresh attempt budget; a deadline that has passed is removed. Throws NOT_FOUND, INVALID_STATE, KEY_TAKEN. */

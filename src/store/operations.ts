@@ -64,6 +64,12 @@ export const operations = {
     ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/:id/cancel', scope: 'admin', patience: 'once' },
     ...{ summary: 'End a waiting job, ask a running one to stop', response: (of) => of.Fate },
   }),
+  /** Its handler may still run: what it does is no longer heard. */
+  endLease: row<number, jobs.Fate>()({
+    ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/:id/end-lease', scope: 'admin', patience: 'once' },
+    summary: 'End the lease of a running job whose handler does not stop though it was asked to: it ends cancelled now',
+    response: (of) => of.Fate,
+  }),
   retry: row<number, jobs.Fate>()({
     ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/:id/retry', scope: 'admin', patience: 'once' },
     ...{ summary: 'Make a dead or cancelled job ready again, with a fresh attempt budget', response: (of) => of.Fate },

@@ -31,6 +31,7 @@ const allowed = {
   why: ['read'],
   wait: ['read'],
   cancel: [],
+  endLease: [],
   retry: [],
   runNow: [],
   remove: [],

@@ -7,7 +7,7 @@ import type { Db } from './db.ts'
 import { mustBeOf } from './delivery.ts'
 import { hours } from './hours.ts'
 import { settled } from './losses.ts'
-import { cancel, many, remove, retry, runNow, setQueue } from './operator.ts'
+import { cancel, endLease, many, remove, retry, runNow, setQueue } from './operator.ts'
 import { attempts, job, jobs, queueNames, stats } from './queries.ts'
 import { found, record } from './record.ts'
 import { register } from './registration.ts'
@@ -38,6 +38,7 @@ const run: Run = {
     attempts,
     why,
     cancel,
+    endLease,
     retry,
     runNow,
     remove,

@@ -14,7 +14,7 @@ export const mostEntries = 1_000_000
 /** What an operator's doing has found: told beside what it has made of it. Asked before the operation, in its transaction. */
 export function found(db: Db, operation: Operation, input: unknown): unknown {
   if (operation === 'setQueue') return limitsOf(db, input as QueueSettings)
-  if (/^(cancel|retry|runNow|remove)$/.test(operation))
+  if (/^(cancel|endLease|retry|runNow|remove)$/.test(operation))
     return db.get<{ state: string }>('SELECT state FROM gq_jobs WHERE id = ?1', input as number) ?? null
   if (/Schedule$/.test(operation)) return scheduleOf(db, nameOf(input))
   if (operation === 'revokeToken')
