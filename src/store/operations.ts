@@ -164,7 +164,7 @@ export const operations = {
     summary: 'Pause, resume or limit a queue; what is not named stays',
     ...{ body: (of) => of.QueueInput, response: nothing },
   }),
-  /** In the order of names. None when there are as many as `known`: queues are never deleted. */
+  /** In the order of names. None when there are as many as `known`, and none was forgotten since. */
   queueNames: row<settings.QueueNamesAsked, settings.QueueNames>()({
     ...{ kind: 'read', ends: null, at: 'GET /v1/queue-names', scope: 'work', patience: 'brief' },
     summary:
@@ -175,6 +175,7 @@ export const operations = {
         names: list(string()),
         next: maybe(string({ description: 'The last of these names; null when there are no more' })),
         count: int({ description: 'All that begin so' }),
+        forgotten: int({ description: 'Queues of the file that were forgotten, each with its last job' }),
       }),
   }),
   schedules: row<null, settings.Schedule[]>()({

@@ -127,7 +127,8 @@ const Filter = closed({
 const NamesAsked = closed({
   prefix: may(string({ description: "What the names begin with. Default '': all queues" })),
   after: may(string({ description: 'The `next` of the page before' })),
-  known: wholeNumber('How many the asker knows: while there are so many, no name is told. Default 0'),
+  known: wholeNumber('How many the asker knows: while these are all, no name is told. Default 0'),
+  forgotten: wholeNumber('The `forgotten` of the answer that the asker knows them by. Default 0'),
 })
 
 const Submitted = object({

@@ -6,6 +6,7 @@ import { company } from './company.ts'
 import { keys } from './keys.ts'
 import { leases } from './leases.ts'
 import { limits } from './limits.ts'
+import { names } from './names.ts'
 import { order } from './order.ts'
 import { rates } from './rates.ts'
 import { reads } from './reads.ts'
@@ -54,6 +55,7 @@ export function contract(
       batches,
       retention,
       reads,
+      names,
       search,
     ])
       describe(part.name, () => part(suite))

@@ -52,6 +52,7 @@ export function answerAll(db: Db, requests: Request[]): Reply[] {
 /** As one bulk, which costs a third of as many single inserts. If that is refused, its savepoint has undone it, and each is tried alone. */
 function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
   try {
+    db.who = alike[0]!.who ?? null
     const payloads = alike.map(({ input }) => input.payloads[0]!)
     const { ids } = submit(db, { ...alike[0]!.input, payloads })
     return alike.map(({ seq }, i) => ({ seq, value: { ids: [ids[i]!], duplicates: [] } }))
@@ -63,9 +64,10 @@ function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
 
 function answer(db: Db, { seq, operation, input, who, epoch }: Request): Reply {
   try {
+    db.who = who ?? null
     if (epoch !== undefined) mustBeOf(db, epoch, operation as Operation)
     const value = (run[operation as keyof Run] as (db: Db, input: unknown) => unknown)(db, input)
-    if (who !== undefined) record(db, who, operation as Operation, input)
+    if (who !== undefined && operation !== 'submit') record(db, who, operation as Operation, input)
     return { seq, value }
   } catch (error) {
     if (isQueueError(error)) return { seq, error }

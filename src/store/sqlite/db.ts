@@ -14,6 +14,9 @@ export const sourceOf = (line: string): Source => {
   return { queue, type }
 }
 
+/** Most lines that are remembered as known. */
+const mostLines = 10_000
+
 /**
  * One connection and the transaction that runs on it. Operations write through this: it keeps their prepared
  * statements, the queues' counters, the event sequence, and what the transaction means to those who wait.
@@ -58,6 +61,12 @@ export class Db {
   commitMs = 0
   /** The first id or event number of this transaction, once it is known: what `nextChange` gives. */
   change: number | null = null
+  /** The client on the network whose operation runs: the queues that it makes are counted. */
+  who: string | null = null
+  /** Queues in the file, once this transaction has counted them. */
+  queueCount: number | null = null
+  /** Lines that are in gq_types, as far as they were looked for. Another process that forgets a queue may have removed some. */
+  readonly lines = new Set<string>()
   readonly clock: Clock
   readonly processes: Processes
   #statements = new Map<string, Statement>()
@@ -81,6 +90,9 @@ export class Db {
     this.begunAt = this.clock.monotonic()
     this.committing = false
     this.change = null
+    this.who = null
+    this.queueCount = null
+    if (this.lines.size > mostLines) this.lines.clear()
     // To clear one that is empty allocates its table anew, in each transaction.
     for (const some of [this.#queues, this.readied, this.waiting, this.resumed, this.delayed])
       if (some.size > 0) some.clear()
@@ -148,6 +160,7 @@ export class Db {
   }
 
   rollback(): void {
+    this.lines.clear()
     if (this.connection.isTransaction) this.run('ROLLBACK')
   }
 
@@ -169,6 +182,7 @@ export class Db {
       }
       this.ended.length = ended
       this.waiting.clear()
+      this.lines.clear()
       this.events.length = events
       for (const undo of this.#undo) undo()
       // A row that this operation made is gone again: forget those that hold no other operation's counts.
@@ -202,7 +216,7 @@ export class Db {
   attemptFailed(queue: string): void {
     const { totals } = this.queue(queue)
     totals.failed++
-    this.#undo?.push(() => totals.failed--)
+    this.undoBy(() => totals.failed--)
   }
 
   /** The queue's row; one that was never heard of is all zeros, and is written when its first job is counted. */
@@ -212,6 +226,21 @@ export class Db {
     const row = countsOf(name, this.arrays(selectCounts, name)[0])
     this.#queues.set(name, row)
     return row
+  }
+
+  /** Takes back what the operation in `atomic` did to memory, if it fails. */
+  undoBy(undo: () => void): void {
+    this.#undo?.push(undo)
+  }
+
+  /** The queues that this transaction has read. */
+  queuesRead(): QueueRow[] {
+    return [...this.#queues.values()]
+  }
+
+  /** The queue has no row any more. */
+  forget(name: string): void {
+    this.#queues.delete(name)
   }
 
   readEpoch(): void {

@@ -6,6 +6,7 @@ import type { Input, JobFilter, JobPage, Output, QueueStats, Source, Stats, Tota
 import { budgets, firstWithin } from './budget.ts'
 import { totalsOf } from './counts.ts'
 import type { Db } from './db.ts'
+import { forgottenQueues } from './names.ts'
 import { isUsedUp } from './rate.ts'
 import { pick } from './search.ts'
 import { fileStats } from './space.ts'
@@ -169,20 +170,24 @@ const namesPerPage = 10_000
 const lastRest = '\u{10FFFF}'.repeat(64)
 
 /** A range of the table's key. To count 20,000 rows takes 1 ms, to read their names 14: an idle worker asks each second. */
-export function queueNames(db: Db, { prefix = '', after = '', known = 0 }: Input<'queueNames'>): Output<'queueNames'> {
+export function queueNames(
+  db: Db,
+  { prefix = '', after = '', known = 0, forgotten = 0 }: Input<'queueNames'>,
+): Output<'queueNames'> {
   const range = [prefix, `${prefix}${lastRest}`] as const
   const { count } = db.get<{ count: number }>(
     `SELECT COUNT(*) AS count FROM gq_queues WHERE name BETWEEN ?1 AND ?2`,
     ...range,
   )!
-  if (count === known) return { names: [], next: null, count }
+  const { queues: gone } = forgottenQueues(db)
+  if (count === known && gone === forgotten) return { names: [], next: null, count, forgotten: gone }
   const rows = db.arrays(
     `SELECT name FROM gq_queues WHERE name BETWEEN ?1 AND ?2 AND name > ?3 ORDER BY name LIMIT ${namesPerPage}`,
     ...range,
     after,
   )
   const names = rows.map(([name]) => name as string)
-  return { names, next: names.length < namesPerPage ? null : names.at(-1)!, count }
+  return { names, next: names.length < namesPerPage ? null : names.at(-1)!, count, forgotten: gone }
 }
 
 /** Counts come from the queues' own counters: the cost does not depend on how many jobs there are. */

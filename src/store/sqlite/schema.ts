@@ -2,10 +2,11 @@ import { type Accepted, GopherQueueError } from '../../model/errors.ts'
 import { sql as first } from './schema/001.ts'
 import { sql as second } from './schema/002.ts'
 import { sql as third } from './schema/003.ts'
+import { sql as fourth } from './schema/004.ts'
 import type { Connection } from './sqlite.ts'
 
 /** One entry a version, each run in a transaction of its own. docs/schema.md is its public face. */
-const migrations: string[] = [first, second, third]
+const migrations: string[] = [first, second, third, fourth]
 
 export const newestSchema = migrations.length
 
