@@ -48,6 +48,8 @@ export type {
   FileStats,
   JobFilter,
   JobPage,
+  Others,
+  QueuePage,
   QueueStats,
   Schedule,
   Source,

@@ -93,6 +93,7 @@ async function stats(queue: GopherQueue): Promise<void> {
     ])
     const heads = ['QUEUE', 'STATE', 'LIMIT', 'AT ONCE', 'RATE', ...states.map((state) => state.toUpperCase())]
     table(heads, queueRows, 'queue')
+    if (all.others.queues > 0 && forPeople) print(`\nand ${all.others.queues} more: gopherqueue queue list\n`)
     const workerRows = all.workers.map(({ name, alive, host, pid, running, slots, startedAt, sources }) => [
       ...[name, alive ? 'alive' : 'gone', host, `${pid ?? 'none'}`, `${running}/${slots}`, when(startedAt)],
       sources.map((source) => `${source.queue}:${source.type}`).join(' '),

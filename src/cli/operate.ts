@@ -4,6 +4,7 @@ import type { Job } from '../model/job.ts'
 import { next, states } from '../model/lifecycle.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import type { JobsFilter } from '../queue/many.ts'
+import type { QueuePage, QueueStats } from '../store/store.ts'
 import { action, ids, instant } from './arguments.ts'
 import { print, report, show, table } from './output.ts'
 
@@ -114,13 +115,25 @@ async function fitting(queue: GopherQueue, { event }: Deed, filter: JobsFilter):
   return count
 }
 
+/** All queues, page by page. */
+export async function* allQueues(queue: GopherQueue): AsyncGenerator<QueueStats> {
+  for (let after: string | null = ''; after !== null; ) {
+    const page: QueuePage = await queue.queues(after)
+    yield* page.queues
+    after = page.next
+  }
+}
+
 /** A misspelt name would be paused with success, while the queue that was meant goes on. */
 export async function mustBeThere(queue: GopherQueue, line: string): Promise<void> {
-  const { queues } = await queue.stats()
-  if (queues.some((known) => known.queue === line)) return
-  const names = queues.slice(0, 10).map((known) => `'${known.queue}'`)
+  const names: string[] = []
+  for await (const { queue: name } of allQueues(queue)) {
+    if (name === line) return
+    if (names.length <= 10) names.push(`'${name}'`)
+  }
+  const some = `${names.slice(0, 10).join(', ')}${names.length > 10 ? ' and others' : ''}`
   throw new GopherQueueError(
     'NOT_FOUND',
-    `There is no queue '${line}'; there ${names.length > 0 ? `are ${names.join(', ')}${queues.length > 10 ? ' and others' : ''}` : 'is none yet'}. Nothing was changed: correct the name, or --create.`,
+    `There is no queue '${line}'; there ${names.length > 0 ? `are ${some}` : 'is none yet'}. Nothing was changed: correct the name, or --create.`,
   )
 }

@@ -6,7 +6,7 @@ import { type Clock, systemClock } from '../model/clock.ts'
 import { invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
 
-import type { Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts'
+import type { Fate, JobFilter, JobPage, QueuePage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts'
 import type { Definition } from './definition.ts'
 import { emitterOf, type QueueEvents, tellOf } from './events.ts'
 
@@ -257,6 +257,14 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   /** Counts of jobs by queue and state, workers, and jobs that nobody takes, as of now; the cost does not grow with the number of jobs. */
   async stats(): Promise<Stats> {
     return this.#store.call('stats', null)
+  }
+
+  /**
+   * A page of queues in numbers, in the order of their names: the 1,000 after the name `after`, '' for the first. Go on with
+   * `next` until it is null. Throws CLOSED.
+   */
+  async queues(after = ''): Promise<QueuePage> {
+    return this.#store.call('queues', { after })
   }
 
   /** One sentence that says why a job is not running, or what became of it, and what happens next. Throws INVALID_ARGUMENT. */

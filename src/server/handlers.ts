@@ -166,7 +166,6 @@ function reads(store: Store, clock: Clock, history: History) {
         stop()
       }
     },
-    queues: async () => ({ queues: (await store.call('stats', null)).queues }),
     async schedules() {
       const all = await store.call('schedules', null)
       return { schedules: all.map((one) => ({ ...one, ticks: nextTimes(one.cron, one.timezone, 5, clock.now()) })) }

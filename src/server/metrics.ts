@@ -2,12 +2,15 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Clock } from '../model/clock.ts'
 import type { Stats, Store, Histogram as Tally } from '../store/store.ts'
 import type { Hub, Told } from './hub.ts'
+import { Queues } from './labels.ts'
 import type { Readiness, Watchdog } from './watchdog.ts'
 
 /** How long a scrape waits for the file; then it goes without what only the file knows. */
 const patience = 2000
-/** Most names of queues and types that get series of their own: clients choose them. */
+/** Most names of queues and types that get series of their own: clients choose them. What is left is told under `other`. */
 const mostNames = 500
+/** Most queues that do. */
+const mostQueues = 1000
 const here = 'Counted since this server started, of what went over it: embedded workers on the same file are not in it.'
 
 /** What Prometheus is told. Between scrapes it costs a few counters; what the file holds is asked for at each. */
@@ -17,6 +20,7 @@ export class Metrics {
   readonly #watchdog: Watchdog
   readonly #registry = new Registry()
   readonly #names = new Set<string>()
+  readonly #queues = new Queues(mostQueues)
   readonly #submitted = this.#counter('submitted_jobs_total', 'Jobs stored since the file was made.', 'queue')
   readonly #attempts = this.#counter(
     'attempts_total',
@@ -70,8 +74,17 @@ export class Metrics {
     this.#refused.inc({ code })
   }
 
-  /** The text format of Prometheus. */
-  async text(): Promise<string> {
+  #asked: Promise<string> | undefined
+
+  /** The text format of Prometheus. Who asks before the last answer was there gets that one. */
+  text(): Promise<string> {
+    this.#asked ??= this.#text().finally(() => {
+      this.#asked = undefined
+    })
+    return this.#asked
+  }
+
+  async #text(): Promise<string> {
     const stats = await this.#stats()
     for (const known of [this.#jobs, this.#paused, this.#degraded, this.#submitted, this.#attempts, this.#ended])
       known.reset()
@@ -111,10 +124,10 @@ export class Metrics {
     return name
   }
 
-  #take({ queues, workers, unhandled, oldestReadyMs, file }: Stats): void {
-    for (const { queue, paused, counts, totals } of queues) {
-      this.#paused.set({ queue }, Number(paused))
-      for (const [state, count] of Object.entries(counts)) this.#jobs.set({ queue, state }, count)
+  #take({ queues, others, workers, unhandled, oldestReadyMs, file }: Stats): void {
+    for (const { queue, paused, counts, totals } of this.#queues.told(queues, others)) {
+      if (paused !== null) this.#paused.set({ queue }, Number(paused))
+      for (const [state, count] of Object.entries(counts)) this.#jobs.inc({ queue, state }, count)
       this.#submitted.inc({ queue }, totals.submitted)
       for (const outcome of ['succeeded', 'failed'] as const) this.#attempts.inc({ queue, outcome }, totals[outcome])
       for (const state of ['succeeded', 'dead', 'cancelled'] as const) this.#ended.inc({ queue, state }, totals[state])

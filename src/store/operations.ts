@@ -3,7 +3,7 @@ import type { Attempt, Job } from '../model/job.ts'
 import type * as jobs from './jobs.ts'
 import { none, nothing, row } from './row.ts'
 import type * as settings from './settings.ts'
-import type { Stats, Vitals, WorkerRegistration } from './stats.ts'
+import type { QueuePage, Stats, Vitals, WorkerRegistration } from './stats.ts'
 
 /**
  * Everything a store can be asked. Each is atomic, and durable when it answers. By these rows requests are grouped, held or
@@ -163,6 +163,13 @@ export const operations = {
     ...{ kind: 'write', ends: null, at: 'PATCH /v1/queues/:name', scope: 'admin', patience: 'brief' },
     summary: 'Pause, resume or limit a queue; what is not named stays',
     ...{ body: (of) => of.QueueInput, response: nothing },
+  }),
+  queues: row<{ after?: string; limit?: number }, QueuePage>()({
+    ...{ kind: 'read', ends: null, at: 'GET /v1/queues', scope: 'read', patience: 'brief' },
+    summary: 'Queues in the order of their names, 1,000 at most. Go on with `after` = `next` until it is null',
+    query: ({ closed, may, string, int }) =>
+      closed({ after: may(string()), limit: may(int({ minimum: 1, maximum: 1000 })) }),
+    response: ({ object, list, Queue, maybe, string }) => object({ queues: list(Queue), next: maybe(string()) }),
   }),
   /** In the order of names. None when there are as many as `known`, and none was forgotten since. */
   queueNames: row<settings.QueueNamesAsked, settings.QueueNames>()({

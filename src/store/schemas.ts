@@ -187,23 +187,43 @@ const DeadGroup = object({
 })
 const Fate = object({ state: texts(states), runAt: maybe(instant), reason: maybe(string()) }, { title: 'Fate' })
 const counts = object(each(int(), ...states) as Record<State, ReturnType<typeof int>>)
+const totals = object(each(int(), 'submitted', 'succeeded', 'failed', 'dead', 'cancelled'))
 const Queue = object(
   {
     ...{ queue: string(), paused: bool(), maxDepth: maybe(int()), maxRunning: maybe(int()) },
     ...{ maxRunningPerKey: int(), rate: maybe(object({ max: int(), per: int() })), counts },
-    totals: object(each(int(), 'submitted', 'succeeded', 'failed', 'dead', 'cancelled')),
+    totals,
   },
   { title: 'Queue' },
+)
+const Others = object(
+  {
+    queues: int(),
+    counts,
+    totals,
+    workers: int(),
+    lines: bool({ description: 'More lines have ready jobs than are told' }),
+  },
+  {
+    title: 'Others',
+    description: 'What is not listed: queues beside the 1,000 largest, and those that were forgotten',
+  },
 )
 const Worker = object(
   {
     ...{ id: int(), name: string(), sources: list(source), slots: int(), pid: maybe(int()), host: string() },
-    ...{ startedAt: instant, seenAt: instant, alive: bool(), running: int() },
+    ...{ startedAt: instant, seenAt: instant, alive: bool(), running: int(), sourceCount: int() },
   },
   { title: 'Worker' },
 )
 const Stats = object({
-  ...{ queues: list(Queue), workers: list(Worker), unhandled: list(source), oldestReadyMs: maybe(int()) },
+  ...{
+    queues: list(Queue),
+    others: Others,
+    workers: list(Worker),
+    unhandled: list(source),
+    oldestReadyMs: maybe(int()),
+  },
   waiting: list(object({ ...source.properties, priority: texts(priorities), oldestReadyMs: int() })),
   file: maybe(
     object({

@@ -55,6 +55,20 @@ test('a file takes 50,000 names of queues, by whatever way they come, and a forg
   at.say('cancel', jobs[0]!.id)
   at.say('remove', jobs[0]!.id)
   assert.deepEqual([at.takes([['newer', 'work']]), at.takes([['newest', 'work']])], ['yes', full])
+
+  const { queues, others, waiting } = at.read('stats', null)
+  assert.deepEqual([queues.length, others.queues, others.lines], [1000, 49_000, false])
+  assert.equal(queues.find(({ queue }) => queue === 'new')?.counts.ready, 2) // the largest are among them
+  const ready = queues.reduce((sum, { counts }) => sum + counts.ready, others.counts.ready)
+  const submitted = queues.reduce((sum, { totals }) => sum + totals.submitted, others.totals.submitted)
+  assert.deepEqual([ready, submitted, waiting.length], [50_002, 50_003, 1001])
+  const names: string[] = []
+  for (let after: string | null = ''; after !== null; ) {
+    const page: Output<'queues'> = at.read('queues', { after })
+    names.push(...page.queues.map(({ queue }) => queue))
+    after = page.next
+  }
+  assert.deepEqual([names.length, names], [50_000, [...new Set(names)].sort()])
   engine.close()
 })
 

@@ -4,6 +4,7 @@ import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import { mustBeOf } from './delivery.ts'
+import { queues } from './listed.ts'
 import { settled } from './losses.ts'
 import { cancel, many, remove, retry, runNow, setQueue } from './operator.ts'
 import { attempts, job, jobs, queueNames, stats } from './queries.ts'
@@ -28,7 +29,7 @@ type Run = {
 const run: Run = {
   ...{ submit, deadLetters, many, job, jobs, attempts, why, cancel, retry, runNow, remove, register, unregister },
   ...{ stopping },
-  ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue, queueNames },
+  ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue, queues, queueNames },
   ...{ schedules, setSchedule, pauseSchedule, removeSchedule, runSchedule },
   ...{ stats, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },
 }
