@@ -5,6 +5,9 @@ type Queue = Stats['queues'][number]
 /** A queue as metrics tell it; `paused` is null of the others together. */
 type ToldQueue = Pick<Queue, 'queue' | 'counts' | 'totals'> & { paused: boolean | null }
 
+/** The label of what has no series of its own; a queue of that name is among it. */
+const other = 'other'
+
 const totalNames: (keyof Totals)[] = ['submitted', 'succeeded', 'failed', 'dead', 'cancelled']
 
 /**
@@ -33,7 +36,7 @@ export class Queues {
     const told: ToldQueue[] = []
     for (const one of queues) {
       const before = this.#own.get(one.queue)
-      if (!before && this.#own.size >= this.#most) {
+      if (one.queue === other || (!before && this.#own.size >= this.#most)) {
         for (const state of states) counts[state] += one.counts[state]
         continue
       }
@@ -44,10 +47,53 @@ export class Queues {
     this.#all = all
     for (const name of totalNames) this.#other[name] += Math.max(0, grown[name])
     const hasOthers = others.queues + queues.length > told.length || this.#other.submitted > 0
-    return hasOthers ? [...told, { queue: 'other', paused: null, counts, totals: { ...this.#other } }] : told
+    return hasOthers ? [...told, { queue: other, paused: null, counts, totals: { ...this.#other } }] : told
   }
 
   #forget(there: ReadonlySet<string>): void {
     for (const queue of this.#own.keys()) if (!there.has(queue)) this.#own.delete(queue)
   }
+}
+
+const escaped = (value: string): string => value.replace(/[\\"\n]/g, (char) => (char === '\n' ? '\\n' : `\\${char}`))
+
+/** The series of queues in the text format of Prometheus. Written out: by the library, 1,000 queues stopped the event loop for 100 ms. */
+export function queuesText(queues: ToldQueue[]): string {
+  const families: [
+    name: string,
+    kind: 'gauge' | 'counter',
+    help: string,
+    lines: (one: ToldQueue) => [labels: string, value: number][],
+  ][] = [
+    // biome-ignore format: long
+    ['jobs', 'gauge', 'Jobs in the file.', ({ counts }) => states.map((state) => [`,state="${state}"`, counts[state]])],
+    ['queue_paused', 'gauge', '1 while none of its jobs are leased.', ({ paused }) => (paused === null ? [] : [['', Number(paused)]])], // biome-ignore format: long
+    [
+      'submitted_jobs_total',
+      'counter',
+      'Jobs stored since the file was made.',
+      ({ totals }) => [['', totals.submitted]],
+    ],
+    [
+      'attempts_total',
+      'counter',
+      'Attempts by outcome, succeeded or failed (a throw, a timeout, a lost lease), since the file was made.',
+      ({ totals }) => [[',outcome="succeeded"', totals.succeeded], [',outcome="failed"', totals.failed]], // biome-ignore format: short
+    ],
+    [
+      'ended_jobs_total',
+      'counter',
+      'Jobs that have ended, by state, since the file was made.',
+      ({ totals }) =>
+        (['succeeded', 'dead', 'cancelled'] as const).map((state) => [`,state="${state}"`, totals[state]]),
+    ],
+  ]
+  const names = queues.map(({ queue }) => escaped(queue))
+  return families
+    .map(([name, kind, help, lines]) => {
+      const full = `gopherqueue_${name}`
+      const told = queues.flatMap((one, i) => lines(one).map(([labels, value]) => `${full}{queue="${names[i]}"${labels}} ${value}\n`)) // biome-ignore format: long
+      return `# HELP ${full} ${help}\n# TYPE ${full} ${kind}\n${told.join('')}`
+    })
+    .join('\n')
 }

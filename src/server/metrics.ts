@@ -2,7 +2,7 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Clock } from '../model/clock.ts'
 import type { Stats, Store, Histogram as Tally } from '../store/store.ts'
 import type { Hub, Told } from './hub.ts'
-import { Queues } from './labels.ts'
+import { Queues, queuesText } from './labels.ts'
 import type { Readiness, Watchdog } from './watchdog.ts'
 
 /** How long a scrape waits for the file; then it goes without what only the file knows. */
@@ -21,14 +21,6 @@ export class Metrics {
   readonly #registry = new Registry()
   readonly #names = new Set<string>()
   readonly #queues = new Queues(mostQueues)
-  readonly #submitted = this.#counter('submitted_jobs_total', 'Jobs stored since the file was made.', 'queue')
-  readonly #attempts = this.#counter(
-    'attempts_total',
-    'Attempts by outcome, succeeded or failed (a throw, a timeout, a lost lease), since the file was made.',
-    'queue',
-    'outcome',
-  )
-  readonly #ended = this.#counter('ended_jobs_total', 'Jobs that have ended, by state, since the file was made.', 'queue', 'state') // biome-ignore format: long
   readonly #reclaimed = this.#counter('reclaimed_jobs_total', 'Running jobs that lost their worker or its word, found by this server.') // biome-ignore format: long
   readonly #expired = this.#counter('expired_jobs_total', 'Jobs whose deadline passed while they waited, found by this server.') // biome-ignore format: long
   readonly #refused = this.#counter('refused_requests_total', 'Requests answered with a problem, by its code.', 'code')
@@ -44,8 +36,6 @@ export class Metrics {
     ['queue', 'type'],
     [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600],
   )
-  readonly #jobs = this.#gauge('jobs', 'Jobs in the file.', 'queue', 'state')
-  readonly #paused = this.#gauge('queue_paused', '1 while none of its jobs are leased.', 'queue')
   readonly #oldest = this.#gauge('oldest_ready_age_seconds', 'Since the oldest ready job was submitted; 0 if none is ready.') // biome-ignore format: long
   readonly #unhandled = this.#gauge('unhandled_types', 'Types with ready jobs that no live worker handles.')
   readonly #workers = this.#gauge('workers', 'Live workers of any process.')
@@ -86,8 +76,7 @@ export class Metrics {
 
   async #text(): Promise<string> {
     const stats = await this.#stats()
-    for (const known of [this.#jobs, this.#paused, this.#degraded, this.#submitted, this.#attempts, this.#ended])
-      known.reset()
+    this.#degraded.reset()
     for (const gauge of [this.#oldest, this.#unhandled, this.#workers, this.#slots, this.#busy, this.#file, this.#free, this.#wal]) gauge.remove() // biome-ignore format: long
     if (stats) this.#take(stats)
     const { readiness, vitals } = this.#watchdog
@@ -98,10 +87,11 @@ export class Metrics {
     const { user, system } = process.cpuUsage()
     this.#cpu.inc((user + system) / 1e6 - this.#cpuBefore)
     this.#cpuBefore = (user + system) / 1e6
-    const ownText = await this.#registry.metrics()
-    if (!vitals) return ownText
+    const texts = [await this.#registry.metrics()]
+    if (stats) texts.push(queuesText(this.#queues.told(stats.queues, stats.others)))
+    if (!vitals) return texts.join('\n')
     return [
-      ownText,
+      ...texts,
       tallyText('commit_duration_seconds', 'COMMIT of this process: its fsync above all, now and then a checkpoint.', vitals.commits, 1000), // biome-ignore format: long
       tallyText('commit_operations', 'Operations that shared one COMMIT and its fsync.', vitals.groups, 1),
     ].join('\n')
@@ -124,14 +114,7 @@ export class Metrics {
     return name
   }
 
-  #take({ queues, others, workers, unhandled, oldestReadyMs, file }: Stats): void {
-    for (const { queue, paused, counts, totals } of this.#queues.told(queues, others)) {
-      if (paused !== null) this.#paused.set({ queue }, Number(paused))
-      for (const [state, count] of Object.entries(counts)) this.#jobs.inc({ queue, state }, count)
-      this.#submitted.inc({ queue }, totals.submitted)
-      for (const outcome of ['succeeded', 'failed'] as const) this.#attempts.inc({ queue, outcome }, totals[outcome])
-      for (const state of ['succeeded', 'dead', 'cancelled'] as const) this.#ended.inc({ queue, state }, totals[state])
-    }
+  #take({ workers, unhandled, oldestReadyMs, file }: Stats): void {
     const alive = workers.filter((worker) => worker.alive)
     this.#oldest.set((oldestReadyMs ?? 0) / 1000)
     this.#unhandled.set(unhandled.length)

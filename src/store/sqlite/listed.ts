@@ -34,7 +34,6 @@ export function queues(db: Db, { after = '', limit = mostListed }: Input<'queues
 export function largest(db: Db): { queues: QueueStats[]; others: Pick<Others, 'queues' | 'counts' | 'totals'> } {
   const rows = db.all<Row>(`${selectQueues} ORDER BY scheduled + ready + running + dead DESC, name LIMIT ${mostListed}`)
   const listed = rows.map(toStats)
-  addNew(db, listed)
   const sums = states.map((state) => `IFNULL(SUM(${state}), 0) AS ${state}`)
   const all = db.get<Record<State, number> & { queues: number } & Record<`all_${keyof Totals}`, number>>(
     `SELECT COUNT(*) AS queues, ${sums}, IFNULL(SUM(all_submitted), 0) AS all_submitted, IFNULL(SUM(all_succeeded), 0) AS all_succeeded,
@@ -43,10 +42,10 @@ export function largest(db: Db): { queues: QueueStats[]; others: Pick<Others, 'q
   )!
   const forgotten = forgottenQueues(db)
   const { counts, totals } = emptyQueue(db, '')
-  const known = rows.map(toStats)
-  for (const state of states) counts[state] = known.reduce((left, queue) => left - queue.counts[state], all[state])
+  for (const state of states) counts[state] = listed.reduce((left, queue) => left - queue.counts[state], all[state])
   for (const total of Object.keys(totals) as (keyof Totals)[])
-    totals[total] = known.reduce((left, queue) => left - queue.totals[total], all[`all_${total}`]) + forgotten[total]
+    totals[total] = listed.reduce((left, queue) => left - queue.totals[total], all[`all_${total}`]) + forgotten[total]
+  addNew(db, listed)
   return { queues: listed, others: { queues: all.queues - rows.length, counts, totals } }
 }
 
