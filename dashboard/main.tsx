@@ -1,13 +1,14 @@
 import { render } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { type CallError, connect, get, isLive, token, updates, useData } from './api.ts'
-import { Dead } from './pages/dead.tsx'
+import { Dead, Failing } from './pages/dead.tsx'
 import { JobPage } from './pages/job.tsx'
 import { Jobs } from './pages/jobs.tsx'
 import { Overview } from './pages/overview.tsx'
 import { Queues } from './pages/queues.tsx'
 import { Schedules } from './pages/schedules.tsx'
 import { Storage } from './pages/storage.tsx'
+import { Types } from './pages/types.tsx'
 import { Workers } from './pages/workers.tsx'
 import { Notice, State } from './parts.tsx'
 import './style.css'
@@ -21,7 +22,9 @@ export interface PageProps {
 const pages: Record<string, [string, (props: PageProps) => preact.JSX.Element]> = {
   '': ['Overview', Overview],
   jobs: ['Jobs', Jobs],
+  failing: ['Failing now', Failing],
   dead: ['Dead letters', Dead],
+  types: ['Types', Types],
   queues: ['Queues', Queues],
   schedules: ['Schedules', Schedules],
   workers: ['Workers', Workers],

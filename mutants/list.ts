@@ -107,8 +107,20 @@ export const mutants: Mutant[] = [
   {
     name: 'counted-for-nothing',
     breaks: 'counts jobs of a bulk that was refused',
-    edits: [[db, 'for (const undo of this.#undo) undo()', '']],
+    edits: [[db, 'for (const undo of this.#undo.reverse()) undo()', '']],
     tests: contract,
+  },
+  {
+    name: 'success-still-fails',
+    breaks: 'counts a job as failing that has succeeded since',
+    edits: [[attempt, '      leaveCause(db, failing)\n', '']],
+    tests: contract,
+  },
+  {
+    name: 'two-causes',
+    breaks: 'leaves a job counted under the cause that it had before',
+    edits: [['store/sqlite/cause-rows.ts', 'if (before) this.#count(before, -1, before.lastAt)', '']],
+    tests: ['tests/sim.test.ts'],
   },
   {
     name: 'one-spoils-all',
@@ -318,8 +330,20 @@ export const mutants: Mutant[] = [
     breaks: 'keeps the record of the first failed attempt only',
     edits: [
       [decided, 'INSERT INTO gq_attempts (job_id', 'INSERT OR IGNORE INTO gq_attempts (job_id'],
-      [decided, '...[id, attempt.attempt,', '...[id, 1,'],
+      [decided, '...[job.id, attempt.attempt,', '...[job.id, 1,'],
     ],
+    tests: contract,
+  },
+  {
+    name: 'hours-outlive-rollback',
+    breaks: 'counts into the hours of types what a transaction that was rolled back did',
+    edits: [[db, 'this.hours.clear()\n', '\n']],
+    tests: ['tests/sim.test.ts'],
+  },
+  {
+    name: 'age-since-submission',
+    breaks: 'tells the age of a retried or delayed job since its submission',
+    edits: [[decided, "if (state === 'ready') changes.readyAt", 'if (job.dueAt === 0) changes.readyAt']],
     tests: contract,
   },
 
@@ -854,13 +878,13 @@ export const mutants: Mutant[] = [
   {
     name: 'rebinding',
     breaks: 'answers on loopback to any name that leads there',
-    edits: [[guard, 'if (onLoopback && (name', 'if (!onLoopback && (name']],
+    edits: [[guard, 'if (onLoopback && !isOurs)', 'if (!onLoopback && !isOurs)']],
     tests: ['tests/server/limits.test.ts'],
   },
   {
     name: 'foreign-origin',
     breaks: 'does what a page of another origin asks for',
-    edits: [[guard, 'hostOf(origin) !== host.toLowerCase()', 'hostOf(origin) === null']],
+    edits: [[guard, 'from.host !== host.toLowerCase() && ', 'false && ']],
     tests: ['tests/server/limits.test.ts'],
   },
   {

@@ -3,6 +3,7 @@ import type { Reply, Request } from '../src/store/sqlite/request.ts'
 import type { Input, LeaseRequest, StoreEvent } from '../src/store/store.ts'
 import { Answers } from './answers.ts'
 import { type File, type Snapshot, unheardOf } from './file.ts'
+import { Hours } from './hours.ts'
 import { Ledger } from './ledger.ts'
 import { ended, explained, type Facts, factsOf, grace, type Happening, type Held, hasPlace, type Row } from './model.ts'
 import { Overdue } from './overdue.ts'
@@ -59,6 +60,7 @@ export class Checker {
   readonly #overdue: Overdue
   readonly #answers: Answers
   readonly #ticks = new Ticks()
+  readonly #hours = new Hours()
   /** When the delays of jobs are over, by the monotonic clock. */
   readonly #delays = new Map<number, { runAt: number; dueAt: number }>()
   #before: Snapshot
@@ -85,6 +87,8 @@ export class Checker {
     this.#before = after
     if (after !== before) {
       this.#counters(after)
+      this.#hours.look(this.#file.total(), this.#file.hours(), call.now)
+      this.#causes()
       this.#newIds(before, after)
       this.#uniqueKeys(after)
       const changed = [...after.jobs.values()].filter((row) => !same(before.jobs.get(row.id), row))
@@ -132,6 +136,15 @@ export class Checker {
         counts.delete(`${queue.name} ${state}`)
       }
     must(counts.size === 0, 'each queue with jobs has counters', () => [...counts.keys()])
+  }
+
+  /** Dead jobs and those that fail now are counted under the causes that their histories tell, each once. */
+  #causes(): void {
+    const said = this.#file.saidCauses()
+    const equal = (counted: Map<string, number>, rule: string) =>
+      must(`${[...said].sort()}` === `${[...counted].sort()}`, rule, () => [[...said], [...counted]])
+    equal(this.#file.causes(true), 'counts of causes equal the jobs that refer to them')
+    if (!this.#file.counting) equal(this.#file.causes(false), 'counts of causes equal what the histories tell')
   }
 
   /** Every tick that `missed` keeps is taken once. */
@@ -402,6 +415,7 @@ export class Checker {
     this.#answers.restored()
     this.#overdue.restored()
     this.#ticks.restored()
+    this.#hours.restored(this.#file.total(), this.#file.hours())
     const running = [...this.#before.jobs.values()].filter(({ state }) => state === 'running')
     this.#tenures.restored(running, elapsed, wall)
   }

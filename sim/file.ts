@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import { copyFileSync, rmSync } from 'node:fs'
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite'
+import { causeOf } from '../src/model/cause.ts'
 import type { State } from '../src/model/lifecycle.ts'
 import { markAsCopy } from '../src/store/sqlite/epoch.ts'
+import type { Sums } from './hours.ts'
 import type { Held, Row } from './model.ts'
 import type { GoesOn } from './overdue.ts'
 import type { ScheduleRow } from './ticks.ts'
@@ -38,6 +40,9 @@ export interface Snapshot {
   overdue: GoesOn[]
 }
 
+const nameOf = ({ queue, type, dead, cause }: Record<string, SQLOutputValue>): string =>
+  `${queue} ${type} ${dead} ${cause}`
+
 /** The file by plain SQL, with a connection of its own: nothing of the store stands between it and the checker. */
 export class File {
   readonly #path: string
@@ -46,12 +51,17 @@ export class File {
   #wild!: StatementSync
   #counts!: StatementSync
   #queues!: StatementSync
+  #total!: StatementSync
+  #hours!: StatementSync
   #overdue!: StatementSync
   #schedules!: StatementSync
   #dataVersion!: StatementSync
   #version: unknown
   #leases: StatementSync | undefined
   #relative: StatementSync[] | undefined
+  #saidCauses: StatementSync | undefined
+  #byRow: StatementSync | undefined
+  #byHistory: StatementSync | undefined
   /** Worker id -> pid. */
   readonly #pids = new Map<number, number | null>()
 
@@ -61,6 +71,7 @@ export class File {
   }
 
   #open(): void {
+    this.#saidCauses = this.#byRow = this.#byHistory = undefined
     this.#db = new DatabaseSync(this.#path)
     this.#dataVersion = this.#db.prepare('PRAGMA data_version')
     this.#jobs = this.#db.prepare(
@@ -82,6 +93,12 @@ export class File {
       `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, rate_max AS rateMax, rate_per AS ratePer, rate_free_at AS freeAt, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
+    this.#total = this.#db.prepare(
+      `SELECT ${['submitted', 'succeeded', 'failed', 'dead'].map((name) => `TOTAL(all_${name}) + IFNULL((SELECT value ->> '$.${name}' FROM gq_meta WHERE key = 'forgotten'), 0)`)} FROM gq_queues`, // biome-ignore format: long
+    )
+    this.#hours = this.#db.prepare(
+      'SELECT hour, SUM(submitted), SUM(succeeded), SUM(failed), SUM(dead) FROM gq_hours GROUP BY hour',
+    )
     this.#overdue = this.#db.prepare(
       `SELECT w.id AS worker, value ->> 'id' AS id, value ->> 'token' AS token, value ->> 'since' AS since
        FROM gq_workers w, json_each(overdue) WHERE overdue <> '[]'`,
@@ -95,6 +112,53 @@ export class File {
   counts(): Map<string, number> {
     const rows = this.#counts.all() as unknown as { queue: string; state: State; count: number }[]
     return new Map(rows.map(({ queue, state, count }) => [`${queue} ${state}`, count]))
+  }
+
+  /** What has happened in all queues. */
+  total(): Sums {
+    return Object.values(this.#total.get()!) as Sums
+  }
+
+  /** What has happened in each hour. */
+  hours(): Map<number, Sums> {
+    return new Map(this.#hours.all().map((row) => [row.hour as number, Object.values(row).slice(1) as Sums]))
+  }
+
+  /** Whether jobs are yet to be counted by their causes. */
+  get counting(): boolean {
+    return this.#db.prepare(`SELECT 1 FROM gq_meta WHERE key = 'causes'`).get() !== undefined
+  }
+
+  /** As an older version, or a repair, leaves it: all jobs are to be counted anew. */
+  forgetCauses(): void {
+    this.#db.exec(`UPDATE gq_causes SET rule = -id; INSERT OR REPLACE INTO gq_meta VALUES ('causes', '0')`)
+  }
+
+  /** What the rows of gq_causes say: jobs by `queue type dead cause`. */
+  saidCauses(): Map<string, number> {
+    this.#saidCauses ??= this.#db.prepare('SELECT queue, type, dead, cause, SUM(jobs) AS jobs FROM gq_causes GROUP BY 1, 2, 3, 4') // biome-ignore format: one line
+    return new Map(this.#saidCauses.all().map((row) => [nameOf(row), row.jobs as number]))
+  }
+
+  /** The same as the jobs and their histories say; `byRow`: as the rows say that the jobs refer to. */
+  causes(byRow: boolean): Map<string, number> {
+    this.#byRow ??= this.#db.prepare(`SELECT c.queue, c.type, c.dead, c.cause FROM gq_jobs j LEFT JOIN gq_causes c ON c.id = j.cause WHERE j.cause IS NOT NULL`) // biome-ignore format: one line
+    this.#byHistory ??= this.#db.prepare(
+      `SELECT queue, type, state = 'dead' AS dead, error_name AS name, error_message AS message, reason
+       FROM gq_jobs j LEFT JOIN gq_attempts a ON a.job_id = j.id AND a.attempt = (SELECT MAX(attempt) FROM gq_attempts WHERE job_id = j.id)
+       WHERE blocked < 2 AND (state = 'dead' OR (a.job_id IS NOT NULL AND
+         CASE state WHEN 'running' THEN j.attempt - 1 WHEN 'scheduled' THEN j.attempt WHEN 'ready' THEN j.attempt END > budget_from))`,
+    )
+    const counts = new Map<string, number>()
+    for (const row of byRow ? this.#byRow.all() : this.#byHistory.all()) {
+      const { name, message, reason } = row as Record<string, string | null>
+      const cause = byRow
+        ? row.cause
+        : causeOf(name === null ? null : { name: name!, message: message! }, reason ?? null)
+      const key = nameOf({ ...row, cause: cause! })
+      counts.set(key, (counts.get(key) ?? 0) + 1)
+    }
+    return counts
   }
 
   /** A copy of the file as it is. */
@@ -257,7 +321,7 @@ export class File {
   clear(): void {
     this.#pids.clear()
     this.#db.exec(`BEGIN; DELETE FROM gq_attempts; DELETE FROM gq_jobs; DELETE FROM gq_queues; DELETE FROM gq_workers;
-      DELETE FROM gq_losses; DELETE FROM gq_requests; UPDATE sqlite_sequence SET seq = 0 WHERE name <> 'gq_file'; COMMIT`)
+      DELETE FROM gq_losses; DELETE FROM gq_requests; DELETE FROM gq_causes; UPDATE sqlite_sequence SET seq = 0 WHERE name <> 'gq_file'; COMMIT`)
   }
 
   /** A digest of all that the tables say. */

@@ -102,6 +102,13 @@ export const happen = {
     const schedule = anySchedule(random)
     if (!checker.now.schedules.has(schedule.name)) process.ask('setSchedule', schedule)
   },
+  recount: (world: World) => {
+    if (world.meanwhile.lockIsHeld) return
+    world.meanwhile.othersWrite()
+    world.file.forgetCauses()
+    world.checker.look()
+    world.log('somebody lets all causes be counted anew')
+  },
   sql: (world: World) => {
     const { random, clock, file, checker, meanwhile } = world
     if (meanwhile.lockIsHeld) return

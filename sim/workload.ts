@@ -32,12 +32,24 @@ export interface Flavour {
 
 const chance: Record<Happens, number> = {
   ...{ submit: 14, execute: 30, finish: 22, tick: 10, advance: 12, operate: 6, late: 2, heartbeat: 2, wait: 2 },
-  ...{ crash: 1.5, kill: 0.5, start: 3, stop: 0.5, sleep: 1, jump: 0.5, hold: 1.5, fault: 3, sql: 1, schedule: 0.5 },
+  ...{
+    crash: 1.5,
+    kill: 0.5,
+    start: 3,
+    stop: 0.5,
+    sleep: 1,
+    jump: 0.5,
+    hold: 1.5,
+    fault: 3,
+    sql: 1,
+    recount: 0.5,
+    schedule: 0.5,
+  },
 }
 /** Jobs kill their processes, and nothing else goes wrong. */
 const poison: Record<Happens, number> = {
   ...{ submit: 10, execute: 30, finish: 16, tick: 6, advance: 10, operate: 0, late: 0, heartbeat: 1, wait: 1 },
-  ...{ crash: 0, kill: 0, start: 8, stop: 0, sleep: 0, jump: 0, hold: 0.5, fault: 0, sql: 0, schedule: 0 },
+  ...{ crash: 0, kill: 0, start: 8, stop: 0, sleep: 0, jump: 0, hold: 0.5, fault: 0, sql: 0, recount: 0, schedule: 0 },
 }
 /** Servers stand still and answers are lost, but files are sound. */
 const remote: Record<Happens, number> = { ...chance, crash: 0.5, sleep: 1.5, fault: 0.5, jump: 0.2, late: 0.5 }

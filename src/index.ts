@@ -15,6 +15,7 @@ export {
   Postpone,
   TemporaryError,
 } from './model/errors.ts'
+export type { Durations } from './model/hours.ts'
 export type { Attempt, DeadReason, Job, JobError, JobOptions, Policy, Priority } from './model/job.ts'
 export type { State } from './model/lifecycle.ts'
 export type {
@@ -28,7 +29,7 @@ export type {
 export type { QueueEvents } from './queue/events.ts'
 export { GopherQueue } from './queue/gopherqueue.ts'
 export { type Define, type JobType, jobType } from './queue/jobtype.ts'
-export type { JobsFilter } from './queue/many.ts'
+export type { JobsFilter, ManyOptions } from './queue/many.ts'
 export type {
   AppConnection,
   BetterSqlite3Connection,
@@ -42,8 +43,12 @@ export type {
 export type { GivenHandler, Keeping, Lost, NoJson, Storable, Stored, StoredPart } from './queue/stored.ts'
 export type { BulkOptions } from './queue/submission.ts'
 export type { SubmitResult, Task } from './queue/task.ts'
+export type { Counted, TypeStats, TypesOptions, TypesReport } from './queue/types.ts'
 export type { Worker } from './queue/worker.ts'
 export type {
+  Cause,
+  CauseFilter,
+  CausePage,
   Fate,
   FileStats,
   JobFilter,

@@ -24,9 +24,9 @@ test('a sound file is found so, with each line said, and nothing is changed', as
   assert.deepEqual([code, ok, stderr], [0, true, ''])
   assert.deepEqual(
     findings.map(({ name }: { name: string }) => name),
-    'file filesystem space fsync wal engine schema integrity shapes counters leases keys limits attempts history sequence order'.split(' '), // biome-ignore format: a list
+    'file filesystem space fsync wal engine schema integrity shapes counters leases keys limits attempts history causes sequence order'.split(' '), // biome-ignore format: a list
   )
-  assert.match(findings[16].says, /^none of \d{3} first leases/)
+  assert.match(findings[17].says, /^none of \d{3} first leases/)
   assert.deepEqual([bytesOf(bench.file), readdirSync(bench.folder).filter((name) => !/-(wal|shm)$/.test(name))], before)
   const plain = await bench.run('doctor')
   for (const line of plain.stdout.trim().split('\n')) assert.match(line, /^(ok|warn)\t\w+\t.+/)
@@ -46,6 +46,11 @@ test('each rule is seen to be broken', async () => {
     [`UPDATE gq_keys SET job_id = 1 WHERE key = 'key 3'`, 'FAIL keys'],
     [`PRAGMA foreign_keys = OFF; UPDATE gq_attempts SET job_id = 99999 WHERE rowid = 1`, 'FAIL attempts', 'warn history'], // biome-ignore format: short
     [`DELETE FROM gq_attempts WHERE rowid = 1`, 'warn history'],
+    [`UPDATE gq_causes SET jobs = jobs + 1 WHERE dead = 1`, 'FAIL causes'],
+    [`UPDATE gq_jobs SET cause = NULL WHERE state = 'dead'`, 'FAIL causes'],
+    [`UPDATE gq_causes SET dead = 1 - dead`, 'FAIL causes'],
+    [`UPDATE gq_causes SET type = 'another'`, 'FAIL causes'],
+    [`DELETE FROM gq_causes`, 'FAIL causes'],
     [`UPDATE sqlite_sequence SET seq = 5 WHERE name = 'gq_jobs'`, 'FAIL sequence'],
     [`UPDATE gq_jobs SET lease_seq = (SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs') WHERE id = 2`, 'FAIL order'], // biome-ignore format: short
     [`PRAGMA ignore_check_constraints = ON; UPDATE gq_jobs SET lease_token = NULL WHERE state = 'running'`, 'FAIL shapes', 'FAIL leases'], // biome-ignore format: short

@@ -3,65 +3,89 @@ import { type Answer, get, search, send, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
 import { Act, Loaded, number, Table, Time } from '../parts.tsx'
 
-type Group = Answer<'deadLetters'>['groups'][number]
+export type Cause = Answer<'deadLetters'>['causes'][number]
 
 /** As many as were counted when the button was shown, none that died since; some hundred a call, so that nobody waits long. */
 async function all(
   event: 'retry' | 'remove',
-  { queue, type, error, count, newest }: Group,
+  { queue, type, cause, newest }: Cause,
+  most: number,
   tell: (done: string) => void,
 ) {
-  let left = count
+  let left = most
   for (let cursor: number | null = newest + 1; cursor !== null && left > 0; ) {
-    const filter = { state: 'dead', queue, type, error, limit: Math.min(left, 250), cursor }
+    const filter = { state: 'dead', queue, type, cause, limit: Math.min(left, 250), cursor }
     const answer: Answer<'many'> = await send<'many'>('POST', 'jobs/many', { event, filter })
     left -= answer.changed
     cursor = answer.next
-    tell(`${number(count - left)} of ${number(count)}…`)
+    tell(`${number(most - left)} of ${number(most)}…`)
   }
 }
 
 export function Dead({ may }: PageProps) {
-  const [cursor, setCursor] = useState<number | null>(null)
-  const data = useData(`dead ${cursor}`, () => get<'deadLetters'>('dead-letters', { cursor }))
+  return (
+    <Causes
+      call="deadLetters"
+      path="dead-letters"
+      label="Dead letters by cause"
+      says="Jobs that will not run again unless you say so, by the cause of their last error; # stands for what differs from job to job."
+      empty="No dead letters. Jobs whose attempts are used up would be here."
+      of={{ state: 'dead' }}
+      actions={may ? (cause) => <Actions cause={cause} /> : undefined}
+    />
+  )
+}
+
+/** Those that fail now need nothing: they are tried again by themselves. */
+export function Failing(_: PageProps) {
+  return (
+    <Causes
+      call="failing"
+      path="failing"
+      label="Failing now by cause"
+      says="Jobs whose last attempt failed and that have not ended since, by the cause of that error. They are tried again by themselves."
+      empty="Nothing fails now."
+      of={{ failing: 'true' }}
+    />
+  )
+}
+
+interface CausesProps {
+  call: 'deadLetters' | 'failing'
+  path: string
+  label: string
+  says: string
+  empty: string
+  /** What else its jobs are found by. */
+  of: Record<string, string>
+  actions?: ((cause: Cause) => preact.JSX.Element) | undefined
+}
+
+function Causes({ call, path, label, says, empty, of, actions }: CausesProps) {
+  const [cursor, setCursor] = useState<string | null>(null)
+  const data = useData(`${path} ${cursor}`, () => get<typeof call>(path, { cursor }))
   return (
     <Loaded data={data}>
-      {({ groups, next }) => (
+      {({ causes, counting, next }) => (
         <>
-          <p class="dim">
-            Jobs that will not run again unless you say so, grouped by their last error, with # for numbers
-            {next === null ? '.' : '; of the newest, there are more.'}
-          </p>
-          <Table
-            label="Dead letters by error"
-            empty="No dead letters. Jobs whose attempts are used up would be here."
-            heads={['#Jobs', 'Error', '-Latest', ...(may ? [''] : [])]}
-            rows={groups.map((group) => [
-              JSON.stringify([group.queue, group.type, group.error]),
-              <a href={`#/jobs${search({ state: 'dead', queue: group.queue, type: group.type, error: group.error })}`}>
-                {number(group.count)}
-              </a>,
-              <span class="error">
-                {group.error}{' '}
-                <small class="dim">
-                  {group.type} in {group.queue}
-                </small>
-              </span>,
-              <a href={`#/job/${group.newest}`}>
-                <Time at={group.lastAt} />
-              </a>,
-              ...(may ? [<Actions group={group} />] : []),
-            ])}
+          <p class="dim">{says}</p>
+          {counting && <p role="status">Counting: jobs of an older file are still being counted, these are too few.</p>}
+          <CauseTable
+            label={label}
+            empty={counting ? 'None counted so far.' : empty}
+            causes={causes}
+            of={of}
+            actions={actions}
           />
           <p class="pager">
             {cursor !== null && (
               <button type="button" onClick={() => setCursor(null)}>
-                Newest
+                Most jobs
               </button>
             )}
             {next !== null && (
               <button type="button" onClick={() => setCursor(next)}>
-                Older dead letters
+                Causes of fewer jobs
               </button>
             )}
           </p>
@@ -71,25 +95,72 @@ export function Dead({ may }: PageProps) {
   )
 }
 
-function Actions({ group }: { group: Group }) {
-  const jobs = group.count === 1 ? '1 job' : `${number(group.count)} jobs`
-  const of = `of type ${group.type} in queue ${group.queue}, dead with “${group.error}”`
+interface TableProps {
+  label: string
+  empty: string
+  causes: Cause[]
+  of: Record<string, string>
+  actions?: ((cause: Cause) => preact.JSX.Element) | undefined
+}
+
+export function CauseTable({ label, empty, causes, of, actions }: TableProps) {
+  return (
+    <Table
+      label={label}
+      empty={empty}
+      heads={['#Jobs', 'Cause', '-Latest', ...(actions ? [''] : [])]}
+      rows={causes.map((cause) => [
+        JSON.stringify([cause.queue, cause.type, cause.cause]),
+        <a href={`#/jobs${search({ ...of, queue: cause.queue, type: cause.type, cause: cause.cause })}`}>
+          {number(cause.count)}
+        </a>,
+        <span class="error">
+          {cause.cause}{' '}
+          <small class="dim">
+            {cause.type} in {cause.queue}
+          </small>
+        </span>,
+        <a href={`#/job/${cause.newest}`}>
+          <Time at={cause.lastAt} />
+        </a>,
+        ...(actions ? [actions(cause)] : []),
+      ])}
+    />
+  )
+}
+
+const few = 10
+
+function Actions({ cause }: { cause: Cause }) {
+  const { count, type, queue } = cause
+  const jobs = count === 1 ? '1 job' : `${number(count)} jobs`
+  const of = `of type ${type} in queue ${queue}, dead of “${cause.cause}”`
+  const again = 'ready again, with a fresh attempt budget, in the order of their submission'
   return (
     <span class="actions">
+      {count > few && (
+        <Act
+          act={(tell) => all('retry', cause, few, tell)}
+          label={`Try ${few} first of ${jobs} ${of}`}
+          confirm={`The newest ${few} become ${again}; the others stay dead.`}
+        >
+          Try {few} first
+        </Act>
+      )}
       <Act
-        act={(tell) => all('retry', group, tell)}
-        label={`Retry ${jobs} ${of}`}
-        confirm={`${jobs} become ready again, each with a fresh attempt budget, in the order of their submission.`}
+        act={(tell) => all('retry', cause, count, tell)}
+        label={`Retry all ${jobs} ${of}`}
+        confirm={`${jobs} become ${again}.`}
       >
-        Retry {number(group.count)}
+        Retry all {number(count)}
       </Act>
       <Act
         danger
-        act={(tell) => all('remove', group, tell)}
-        label={`Remove ${jobs} ${of}`}
+        act={(tell) => all('remove', cause, count, tell)}
+        label={`Remove all ${jobs} ${of}`}
         confirm={`${jobs} and their history are deleted. This cannot be taken back.`}
       >
-        Remove {number(group.count)}
+        Remove all {number(count)}
       </Act>
     </span>
   )

@@ -93,11 +93,16 @@ export function Jobs({ query }: PageProps) {
           </select>
         </label>
       </form>
-      {query.get('error') && (
+      {(query.get('cause') || query.get('failing')) && (
         <p>
-          Failed with <code>{query.get('error')}</code>{' '}
-          <button type="button" onClick={() => to({ error: '' })}>
-            Any error
+          {query.get('failing') ? 'Failing now' : 'Failed'}{' '}
+          {query.get('cause') && (
+            <>
+              with <code>{query.get('cause')}</code>
+            </>
+          )}{' '}
+          <button type="button" onClick={() => to({ cause: '', failing: '' })}>
+            Any cause
           </button>
         </p>
       )}
@@ -142,7 +147,18 @@ function JobTable({ jobs, empty }: { jobs: Job[]; empty: string }) {
     <Table
       label="Jobs"
       empty={empty}
-      heads={['#Job', 'State', 'Type', '-Queue', '-Class', '+Tries', 'Submitted', '-Ended or due', '-Payload']}
+      heads={[
+        '#Job',
+        'State',
+        'Type',
+        '-Queue',
+        '-Class',
+        '+Tries',
+        'Submitted',
+        '-Ended or due',
+        '-Last error',
+        '-Payload',
+      ]}
       rows={jobs.map((job) => [
         job.id,
         <a href={`#/job/${job.id}`}>{job.id}</a>,
@@ -158,6 +174,7 @@ function JobTable({ jobs, empty }: { jobs: Job[]; empty: string }) {
         `${job.attempt}/${job.maxAttempts}`,
         <Time at={job.createdAt} />,
         <Time at={job.finishedAt ?? job.runAt} />,
+        <span class="brief">{job.lastError}</span>,
         <code class="brief">{brief(job.payload)}</code>,
       ])}
     />

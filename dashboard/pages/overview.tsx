@@ -3,6 +3,7 @@ import { type Answer, get, now, type Stats, useData } from '../api.ts'
 import { Chart } from '../chart.tsx'
 import type { PageProps } from '../main.tsx'
 import { Facts, Loaded, number, State, span, Table, Time } from '../parts.tsx'
+import { CauseTable } from './dead.tsx'
 
 type Sample = Answer<'history'>['samples'][number]
 
@@ -29,6 +30,7 @@ export function Overview(_: PageProps) {
   const stats = useData('stats', () => get<'stats'>('stats'))
   const health = useData('health', () => get<'health'>('health'))
   const history = useHistory()
+  const failing = useData('failing', () => get<'failing'>('failing', { limit: 3 }))
   const [minutes, setMinutes] = useState(15)
   return (
     <>
@@ -38,10 +40,8 @@ export function Overview(_: PageProps) {
             <State state={status} />
             {causes.length === 0 && <p>Everything works. Nothing needs you.</p>}
             <ul>
-              {causes.map(({ code, message, since }) => (
-                <li key={code + message}>
-                  <b>{code}</b> {message} {now() - since > 5000 && <Time at={since} />}
-                </li>
+              {[...Map.groupBy(causes, ({ code }) => code)].map(([code, all]) => (
+                <Causes key={code} causes={all} />
               ))}
             </ul>
             {!(works.submit && works.lease && works.complete) && (
@@ -54,6 +54,14 @@ export function Overview(_: PageProps) {
         )}
       </Loaded>
       <Loaded data={stats}>{(value) => <Numbers stats={value} />}</Loaded>
+      {failing.value && failing.value.causes.length > 0 && (
+        <section>
+          <h2>
+            <a href="#/failing">Failing now</a>
+          </h2>
+          <CauseTable label="Failing now" empty="" of={{ failing: 'true' }} causes={failing.value.causes} />
+        </section>
+      )}
       <Loaded data={history}>
         {(all) => {
           const shown = all.filter(({ at }) => at > now() - minutes * 60_000)
@@ -124,6 +132,39 @@ export function Overview(_: PageProps) {
   )
 }
 
+type Cause = Answer<'health'>['causes'][number]
+
+/** Those of one code: the first two, and the others when they are asked for. */
+function Causes({ causes }: { causes: Cause[] }) {
+  const line = ({ code, message, since }: Cause) => (
+    <>
+      <b>{code}</b> {message} {now() - since > 5000 && <Time at={since} />}
+    </>
+  )
+  const [shown, more] = causes.length > 3 ? [causes.slice(0, 2), causes.slice(2)] : [causes, []]
+  return (
+    <>
+      {shown.map((cause) => (
+        <li key={cause.message}>{line(cause)}</li>
+      ))}
+      {more.length > 0 && (
+        <li>
+          <details>
+            <summary>
+              {number(more.length)} more of {more[0]!.code}
+            </summary>
+            <ul>
+              {more.map((cause) => (
+                <li key={cause.message}>{line(cause)}</li>
+              ))}
+            </ul>
+          </details>
+        </li>
+      )}
+    </>
+  )
+}
+
 function Numbers({ stats: { queues, others, workers, oldestReadyMs } }: { stats: Stats }) {
   const sum = (state: keyof (typeof queues)[number]['counts']) =>
     number(queues.reduce((all, { counts }) => all + counts[state], others.counts[state]))
@@ -168,7 +209,7 @@ function QueueTable({ stats: { queues, others, waiting } }: { stats: Stats }) {
           '+Submitted',
           '+Succeeded',
           '+Failed attempts',
-          'Oldest ready, by class',
+          'Oldest ready, by priority',
         ]}
         rows={queues.map(({ queue, paused, counts, totals }) => [
           queue,

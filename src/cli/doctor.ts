@@ -9,27 +9,37 @@ import { GopherQueueError } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 import { examine, type Finding } from '../store/sqlite/doctor.ts'
 import { openToRead } from '../store/sqlite/reader.ts'
+import { recount } from '../store/sqlite/repair.ts'
 import { fileOf, whole } from './arguments.ts'
 import { forPeople, paint, print, safe, show, table } from './output.ts'
 
 export function doctorCommand(root: Command): void {
   root
     .command('doctor')
-    .description('look at the file, its disk and its contents, and say what is not well; changes nothing')
+    .description(
+      'look at the file, its disk and its contents, and say what is not well; changes nothing, unless told to',
+    )
     .option('--order', 'also prove the order of all first leases')
+    .option('--repair', 'first count all dead and failing jobs anew by their causes, beside whoever works on the file')
     .option('--crash', 'also kill a process that submits, ten times, on this disk (in a file of its own), and count')
     .option('--reserve <bytes>', 'the diskReserve that your processes open the queue with', whole, 64 * 1024 * 1024)
     .addOption(new Option('--crash-child').hideHelp())
     .addHelpText('after', '\nExit status: 0 when nothing says FAIL, else 1.')
-    .action(async (flags: { order?: true; crash?: true; crashChild?: true; reserve: number }, command: Command) => {
-      const file = fileOf(command)
-      if (flags.crashChild) return submitForEver(file)
-      const findings = examine(file, flags.reserve, flags.order === true)
-      if (flags.crash) findings.push(await crash(`${resolve(file)}-crash-${process.pid}`))
-      const failed = findings.some(({ verdict }) => verdict === 'FAIL')
-      if (failed) process.exitCode = 1
-      show({ ok: !failed, findings }, () => findings.forEach(tell))
-    })
+    .action(
+      async (
+        flags: { order?: true; repair?: true; crash?: true; crashChild?: true; reserve: number },
+        command: Command,
+      ) => {
+        const file = fileOf(command)
+        if (flags.crashChild) return submitForEver(file)
+        if (flags.repair) recount(file, systemClock)
+        const findings = examine(file, flags.reserve, flags.order === true)
+        if (flags.crash) findings.push(await crash(`${resolve(file)}-crash-${process.pid}`))
+        const failed = findings.some(({ verdict }) => verdict === 'FAIL')
+        if (failed) process.exitCode = 1
+        show({ ok: !failed, findings }, () => findings.forEach(tell))
+      },
+    )
 }
 
 /** A line each, never cut: what is wrong must be readable on a narrow screen too. */

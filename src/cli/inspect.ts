@@ -21,6 +21,11 @@ export function inspectCommands(root: Command): void {
     .addOption(new Option('--state <state>', 'only jobs in this state').choices(states))
     .option('--queue <name>', 'only jobs of this queue')
     .option('--type <type>', 'only jobs of this type')
+    .option(
+      '--cause <cause>',
+      'only jobs that are dead of this cause, or fail of it now, as `dead` and `failing` name it',
+    )
+    .option('--failing', 'only jobs that fail now, their last attempt having failed')
     .option('--limit <n>', 'most jobs shown, 1 to 1000', whole, 100)
     .option('--cursor <id>', 'go on after this job', whole)
     .option('--oldest', 'oldest first')
@@ -67,12 +72,17 @@ type Filter = Parameters<GopherQueue['jobs']>[0] & { oldest?: true }
 async function jobs(queue: GopherQueue, { oldest, ...filter }: Filter): Promise<void> {
   const page = await queue.jobs({ ...filter, order: oldest ? 'oldest' : 'newest' })
   if (json) return void page.jobs.map((job) => print(toLine(job)))
-  const rows = page.jobs.map((job) => [
-    ...[`${job.id}`, stateOf(job), job.type, job.queue, job.priority, `${job.attempt}/${job.maxAttempts}`],
-    when((job.state === 'scheduled' ? job.runAt : (job.finishedAt ?? job.startedAt)) ?? job.createdAt),
-    JSON.stringify(job.payload),
-  ])
-  table(['ID', 'STATE', 'TYPE', 'QUEUE', 'PRIORITY', 'TRIES', 'WHEN', 'PAYLOAD'], rows)
+  const failed = page.jobs.some(({ lastError }) => lastError !== null)
+  const rows = page.jobs.map((job) => {
+    const [error, payload] = [job.lastError ?? '', JSON.stringify(job.payload)]
+    return [
+      ...[`${job.id}`, stateOf(job), job.type, job.queue, job.priority, `${job.attempt}/${job.maxAttempts}`],
+      when((job.state === 'scheduled' ? job.runAt : (job.finishedAt ?? job.startedAt)) ?? job.createdAt),
+      ...(!forPeople ? [payload, error] : failed ? [error, payload] : [payload]),
+    ]
+  })
+  const last = failed ? ['LAST ERROR', 'PAYLOAD'] : ['PAYLOAD']
+  table(['ID', 'STATE', 'TYPE', 'QUEUE', 'PRIORITY', 'TRIES', 'WHEN', ...last], rows)
   if (page.next !== null && forPeople) print(`\nMore: --cursor ${page.next}`)
 }
 

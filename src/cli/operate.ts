@@ -3,10 +3,10 @@ import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
 import type { Job } from '../model/job.ts'
 import { next, states } from '../model/lifecycle.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
-import type { JobsFilter } from '../queue/many.ts'
+import type { JobsFilter, ManyOptions } from '../queue/many.ts'
 import type { QueuePage, QueueStats } from '../store/store.ts'
-import { action, ids, instant } from './arguments.ts'
-import { print, report, show, table } from './output.ts'
+import { action, ids, instant, whole } from './arguments.ts'
+import { forPeople, print, report, show, table } from './output.ts'
 
 /** What an operator can do to jobs: to one by its id, and to all of a filter. */
 const deeds = {
@@ -14,29 +14,29 @@ const deeds = {
     event: 'retry',
     what: 'make dead or cancelled jobs ready again, without a deadline that has passed',
     one: async (queue: GopherQueue, id: number) => (await queue.retry(id)).state,
-    all: (queue: GopherQueue, filter: JobsFilter) => queue.retryAll(filter),
+    all: (queue: GopherQueue, filter: JobsFilter, options: ManyOptions) => queue.retryAll(filter, options),
   },
   cancel: {
     event: 'cancel',
     what: 'end waiting jobs, ask running ones to stop',
     one: async (queue: GopherQueue, id: number) => (await queue.cancel(id)).state,
-    all: (queue: GopherQueue, filter: JobsFilter) => queue.cancelAll(filter),
+    all: (queue: GopherQueue, filter: JobsFilter, options: ManyOptions) => queue.cancelAll(filter, options),
   },
   'run-now': {
     event: 'runNow',
     what: 'make jobs ready that wait for their time: a delay, a retry, or what their handler put off',
     one: async (queue: GopherQueue, id: number) => (await queue.runNow(id)).state,
-    all: (queue: GopherQueue, filter: JobsFilter) => queue.runAllNow(filter),
+    all: (queue: GopherQueue, filter: JobsFilter, options: ManyOptions) => queue.runAllNow(filter, options),
   },
   rm: {
     event: 'remove',
     what: 'delete ended jobs and their history',
     one: (queue: GopherQueue, id: number) => queue.remove(id).then(() => 'removed'),
-    all: (queue: GopherQueue, filter: JobsFilter) => queue.removeAll(filter),
+    all: (queue: GopherQueue, filter: JobsFilter, options: ManyOptions) => queue.removeAll(filter, options),
   },
 } as const
 type Deed = (typeof deeds)[keyof typeof deeds]
-type Chosen = JobsFilter & { all?: boolean; dryRun?: boolean }
+type Chosen = JobsFilter & ManyOptions & { all?: boolean; dryRun?: boolean }
 
 /** What operators do to jobs and queues. */
 export function operateCommands(root: Command): void {
@@ -49,9 +49,11 @@ export function operateCommands(root: Command): void {
       .option('--queue <name>', 'jobs of this queue')
       .option('--type <type>', 'jobs of this type')
       .option('--text <text>', 'jobs with this in their payload or a key')
-      .option('--error <group>', 'dead jobs of this group of errors, as `dead-letters` of the API names it')
+      .option('--cause <cause>', 'jobs that are dead of this cause, or fail of it now, as `dead` and `failing` name it')
+      .option('--failing', 'jobs that fail now, their last attempt having failed')
       .option('--since <instant>', 'submitted then or later', instant)
       .option('--until <instant>', 'submitted before', instant)
+      .option('--limit <n>', 'of a filter, the newest n that it fits: to try some first', whole)
       .option('--all', 'all jobs that it fits')
       .option('--dry-run', 'change nothing: say what would be changed')
       .action(action((queue, wanted: number[] | undefined, chosen: Chosen) => act(queue, deed, wanted ?? [], chosen)))
@@ -72,13 +74,25 @@ export function operateCommands(root: Command): void {
   }
 }
 
-async function act(queue: GopherQueue, deed: Deed, wanted: number[], { all, dryRun = false, ...filter }: Chosen) {
+async function act(
+  queue: GopherQueue,
+  deed: Deed,
+  wanted: number[],
+  { all, dryRun = false, limit, ...filter }: Chosen,
+) {
   const isFiltered = Object.keys(filter).length > 0 || all === true
-  if (isFiltered === wanted.length > 0)
+  if (isFiltered === wanted.length > 0 || (limit !== undefined && !isFiltered))
     throw invalid('Name the jobs by their ids, or by a filter such as --type TYPE; --all means all that it fits.')
   if (!isFiltered) return eachOf(queue, deed, wanted, dryRun)
-  const changed = dryRun ? await fitting(queue, deed, filter) : await deed.all(queue, filter)
+  const most = { ...(limit !== undefined && { limit }), onProgress: tellProgress }
+  const changed = dryRun ? Math.min(limit ?? Number.POSITIVE_INFINITY, await fitting(queue, deed, filter)) : await deed.all(queue, filter, most) // biome-ignore format: one line
+  if (!dryRun) tellProgress(null)
   show({ changed, dryRun }, () => print(`${changed} ${changed === 1 ? 'job' : 'jobs'}${dryRun ? ' would be changed' : ' changed'}`)) // biome-ignore format: one line
+}
+
+/** Of many, so that nobody thinks it hangs; null: they are done. */
+function tellProgress(changed: number | null): void {
+  if (forPeople) process.stderr.write(changed === null ? '\r\x1b[K' : `\r\x1b[K${changed} jobs…`)
 }
 
 async function eachOf(queue: GopherQueue, { event, one }: Deed, wanted: number[], dryRun: boolean): Promise<void> {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
 import { shown } from '../model/text.ts'
+import { causeCommands } from './causes.ts'
 import { doctorCommand } from './doctor.ts'
 import { helpCommands } from './help.ts'
 import { inspectCommands } from './inspect.ts'
@@ -15,6 +16,7 @@ import { serveCommand } from './serve.ts'
 import { submitCommand } from './submit.ts'
 import { tokenCommand } from './token.ts'
 import { topCommand } from './top.ts'
+import { typesCommand } from './types.ts'
 import { workCommand } from './work.ts'
 
 /** Runs the command line. The exit code is left in process.exitCode: 0 ok, 1 failed, 2 usage. */
@@ -72,8 +74,10 @@ function program(): Command {
     workCommand,
     serveCommand,
     topCommand,
+    typesCommand,
     tokenCommand,
     inspectCommands,
+    causeCommands,
     operateCommands,
     queueCommand,
     doctorCommand,

@@ -6,7 +6,7 @@ import { formatMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import type { Job } from '../model/job.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
-import type { QueueStats, Stats, StoreHealth } from '../store/store.ts'
+import type { Cause, QueueStats, Stats, StoreHealth } from '../store/store.ts'
 import { open } from './arguments.ts'
 import { fit, paint, safe } from './output.ts'
 
@@ -17,6 +17,8 @@ export interface Look {
   health: StoreHealth
   running: Job[]
   dead: Job[]
+  /** The causes of which most jobs fail now. */
+  failing: Cause[]
 }
 export type Row = { kind: 'queue'; name: string; paused: boolean } | { kind: 'job'; id: number; state: string }
 
@@ -43,7 +45,7 @@ export const rowsOf = ({ stats, running, dead }: Look): Row[] => [
 
 /** The screen's lines; rates are those since `before`. */
 export function screen(now: Look, before: Look | null, selected: number, columns: number, lines: number): string[] {
-  const { stats, health, running, dead } = now
+  const { stats, health, running, dead, failing } = now
   const seconds = before ? (now.at - before.at) / 1000 : 0
   const rate = (queue: QueueStats, of: 'submitted' | 'succeeded' | 'failed') => {
     const old = before?.stats.queues.find(({ queue: name }) => name === queue.queue)
@@ -70,6 +72,7 @@ export function screen(now: Look, before: Look | null, selected: number, columns
   const slots = busy.reduce((all, { slots }) => all + slots, 0)
   out.push(fit(`${busy.length} workers, ${slots} slots · ${new Date(now.at).toISOString()}`, columns))
   for (const { code, message } of health.causes.slice(0, 2)) out.push(fit(safe(`${code}: ${message}`), columns))
+  for (const { count, type, cause } of failing) out.push(fit(safe(`${count} failing: ${type}: ${cause}`), columns))
   const name = wide ? 36 : 19
   title(cells([['QUEUE', name], ['STATE', 7], ['READY', 8, true], ['RUN', 5, true], ['LATER', 6, true], ['DEAD', 6, true], ['IN/S', 7, true], ['DONE/S', 7, true], ['FAIL/S', 6, true]])) // biome-ignore format: one row
   for (const queue of stats.queues) {
@@ -110,13 +113,14 @@ export function screen(now: Look, before: Look | null, selected: number, columns
 /** As much of each list as the screen has room for. */
 async function look(queue: GopherQueue): Promise<Look> {
   const limit = Math.max(4, Math.floor(process.stdout.rows / 2) - 5)
-  const [stats, health, running, dead] = await Promise.all([
+  const [stats, health, running, dead, failing] = await Promise.all([
     queue.stats(),
     queue.health(),
     queue.jobs({ state: 'running', order: 'oldest', limit }),
     queue.jobs({ state: 'dead', limit }),
+    queue.failing({ limit: 2 }),
   ])
-  return { at: systemClock.now(), stats, health, running: running.jobs, dead: dead.jobs }
+  return { at: systemClock.now(), stats, health, running: running.jobs, dead: dead.jobs, failing: failing.causes }
 }
 
 /** Draws until q. */

@@ -158,6 +158,8 @@ export interface Job<Payload = unknown, Result = unknown> {
   worker: string | null
   /** The most other jobs beside which it may run in one process: limited after a process was lost that ran it beside others, to find out which of them ends processes. Null: no limit. */
   company: number | null
+  /** Name and first line of the message of its last failed attempt, at most 200 characters; null when none failed, or it has succeeded. */
+  lastError: string | null
   /** When `cancel` asked its running handler to stop (Unix ms); null if nobody did. */
   cancelRequestedAt: Instant | null
   /** What its handler last told with `context.progress`, 0 to 100 percent; null if it told nothing. */

@@ -1,30 +1,16 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
-
 import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
 import { invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
-
-import type { Fate, JobFilter, JobPage, QueuePage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts'
+import type { CauseFilter, CausePage, Fate, JobFilter, JobPage, QueuePage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts' // biome-ignore format: one line
 import type { Definition } from './definition.ts'
 import { emitterOf, type QueueEvents, tellOf } from './events.ts'
-
 import { healthOf } from './health.ts'
 import { type Define, definitionOf, type Given, type JobType } from './jobtype.ts'
-import { changeAll, type JobsFilter } from './many.ts'
-import {
-  type AppConnection,
-  checkFilter,
-  type OpenOptions,
-  type QueueOptions,
-  queueSettings,
-  type ScheduleOptions,
-  type StopOptions,
-  type WaitOptions,
-  type WorkOptions,
-} from './options.ts'
-
+import { changeAll, type JobsFilter, type ManyOptions } from './many.ts'
+import { type AppConnection, checkCauses, checkFilter, type OpenOptions, type QueueOptions, queueSettings, type ScheduleOptions, type StopOptions, type WaitOptions, type WorkOptions } from './options.ts' // biome-ignore format: one line
 import { storeAt } from './place.ts'
 import { closeOn } from './signals.ts'
 import { waitInHandler } from './starving.ts'
@@ -33,6 +19,7 @@ import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } fro
 import { resultsOf, type SubmitResult, taskOf } from './task.ts'
 import { mustNotBeInThread, Threads } from './threads.ts'
 import { publishing } from './trace.ts'
+import { checkTypesOptions, type TypesOptions, type TypesReport, typesReport } from './types.ts'
 import { waitForEnd, wholePage } from './wait.ts'
 import { Worker } from './worker.ts'
 
@@ -181,6 +168,22 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return wholePage(this.#store, checkFilter(filter))
   }
 
+  /**
+   * How many jobs are dead, by the cause of their last error, those of most jobs first. Exact, and its cost does not grow with the
+   * number of jobs. `retryAll({ cause })` and `jobs({ cause })` take what it names. Throws INVALID_ARGUMENT.
+   */
+  async deadLetters(filter: CauseFilter = {}): Promise<CausePage> {
+    return this.#store.call('deadLetters', checkCauses(filter))
+  }
+
+  /**
+   * The same of jobs that fail now: their last attempt failed, ran out of time or was lost and charged, and they have not ended
+   * since. An outage is seen here long before jobs die of it. Throws INVALID_ARGUMENT.
+   */
+  async failing(filter: CauseFilter = {}): Promise<CausePage> {
+    return this.#store.call('failing', checkCauses(filter))
+  }
+
   /** Every attempt of a job, oldest first; empty for a job that is not there. Throws INVALID_ARGUMENT. */
   async history(id: number): Promise<Attempt[]> {
     return this.#store.call('attempts', checkId(id))
@@ -220,23 +223,23 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
    * Cancels each job of a filter (`{}`: all) that has not ended; resolves with how many. Works in short steps, which hold nobody up; not one
    * transaction, so an error says how many jobs were changed before it. Throws INVALID_ARGUMENT.
    */
-  async cancelAll(filter: JobsFilter): Promise<number> {
-    return changeAll(this.#store, 'cancel', filter)
+  async cancelAll(filter: JobsFilter, options?: ManyOptions): Promise<number> {
+    return changeAll(this.#store, 'cancel', filter, options)
   }
 
   /** Retries each dead or cancelled job of a filter (`{}`: all), in steps as `cancelAll`; resolves with how many. Throws INVALID_ARGUMENT. */
-  async retryAll(filter: JobsFilter): Promise<number> {
-    return changeAll(this.#store, 'retry', filter)
+  async retryAll(filter: JobsFilter, options?: ManyOptions): Promise<number> {
+    return changeAll(this.#store, 'retry', filter, options)
   }
 
   /** Makes each job of a filter (`{}`: all) ready that waits for its time, in steps as `cancelAll`; resolves with how many. Throws INVALID_ARGUMENT. */
-  async runAllNow(filter: JobsFilter): Promise<number> {
-    return changeAll(this.#store, 'runNow', filter)
+  async runAllNow(filter: JobsFilter, options?: ManyOptions): Promise<number> {
+    return changeAll(this.#store, 'runNow', filter, options)
   }
 
   /** Deletes each ended job of a filter (`{}`: all) and its history, in steps as `cancelAll`; resolves with how many. Throws INVALID_ARGUMENT. */
-  async removeAll(filter: JobsFilter): Promise<number> {
-    return changeAll(this.#store, 'remove', filter)
+  async removeAll(filter: JobsFilter, options?: ManyOptions): Promise<number> {
+    return changeAll(this.#store, 'remove', filter, options)
   }
 
   /** Pauses a queue (default: 'default') for all processes, until `resume`: no more of its jobs start, those that run go on, and submissions are taken. Throws INVALID_ARGUMENT. */
@@ -259,12 +262,14 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return this.#store.call('stats', null)
   }
 
-  /**
-   * A page of queues in numbers, in the order of their names: the 1,000 after the name `after`, '' for the first. Go on with
-   * `next` until it is null. Throws CLOSED.
-   */
+  /** A page of queues by name: the 1,000 after the name `after`; go on with `next` until it is null. Throws CLOSED. */
   async queues(after = ''): Promise<QueuePage> {
     return this.#store.call('queues', { after })
+  }
+
+  /** What happened to each type's jobs since an instant, with waiting and running times, kept in the file for 8 days. Throws INVALID_ARGUMENT. */
+  async types(options: TypesOptions = {}): Promise<TypesReport> {
+    return typesReport(this.#store, this.#clock, checkTypesOptions(options))
   }
 
   /** One sentence that says why a job is not running, or what became of it, and what happens next. Throws INVALID_ARGUMENT. */

@@ -1,9 +1,19 @@
 import { GopherQueueError, isQueueError } from '../model/errors.ts'
+import { wholeNumber } from '../model/job.ts'
+import { checkNames } from '../model/names.ts'
 import type { JobFilter, Store } from '../store/store.ts'
 import { checkFilter } from './options.ts'
 
 /** Which jobs an operator means: those that fit all that is given; `{}` means all of the queue. */
 export type JobsFilter = Omit<JobFilter, 'order' | 'limit' | 'cursor'>
+
+/** What `retryAll` and its like take besides the filter. */
+export interface ManyOptions {
+  /** Most jobs that are changed, the newest of those that fit: to try some first. Default: all. */
+  limit?: number
+  /** Called after each step with how many jobs were changed so far. Default: nothing is called. */
+  onProgress?: (changed: number) => void
+}
 
 /**
  * An event for each job of a filter that it fits, from the newest job on, so that what is submitted meanwhile is none of
@@ -13,15 +23,25 @@ export async function changeAll(
   store: Store,
   event: 'cancel' | 'retry' | 'runNow' | 'remove',
   filter: JobsFilter,
+  options: ManyOptions = {},
 ): Promise<number> {
   checkFilter(filter, ['order', 'limit', 'cursor'])
+  checkNames('option', options, ['limit', 'onProgress'])
+  const { limit, onProgress } = options
+  const most = limit === undefined ? Number.POSITIVE_INFINITY : wholeNumber(limit, 1, Number.MAX_SAFE_INTEGER, 'limit')
   let changed = 0
-  for (let cursor: number | null | undefined; cursor !== null; ) {
-    const page: JobFilter = { ...filter, order: 'newest', limit: 1000, ...(cursor !== undefined && { cursor }) }
+  for (let cursor: number | null | undefined; cursor !== null && changed < most; ) {
+    const page: JobFilter = {
+      ...filter,
+      order: 'newest',
+      limit: Math.min(1000, most - changed),
+      ...(cursor !== undefined && { cursor }),
+    }
     try {
       const step = await store.call('many', { event, filter: page })
       changed += step.changed
       cursor = step.next
+      onProgress?.(changed)
     } catch (error) {
       if (changed === 0 || !isQueueError(error)) throw error
       const { code, message, details } = error

@@ -8,7 +8,7 @@ import { states } from '../model/lifecycle.ts'
 import { checkNames } from '../model/names.ts'
 import type { Rate } from '../model/rate.ts'
 import { shown } from '../model/text.ts'
-import type { JobFilter, QueueSettings } from '../store/store.ts'
+import type { CauseFilter, JobFilter, QueueSettings } from '../store/store.ts'
 import { queuesOf } from './sources.ts'
 
 /** What `GopherQueue.open` takes. */
@@ -134,20 +134,34 @@ export function checkOpen(place: string, options: OpenOptions): OpenOptions {
 
 export const isUrl = (place: string): boolean => /^https?:\/\//i.test(place) && URL.canParse(place)
 
-const filterNames = ['state', 'queue', 'type', 'text', 'error', 'since', 'until', 'order', 'limit', 'cursor']
+const filterNames = ['state', 'queue', 'type', 'text', 'cause', 'failing', 'since', 'until', 'order', 'limit', 'cursor']
 
 /** `without`: what this call has no use for. */
 export function checkFilter(filter: JobFilter, without: readonly string[] = []): JobFilter {
   checkNames('job filter', filter, filterNames.filter((name) => !without.includes(name))) // biome-ignore format: one line
-  const { state, queue, type, since, until, order, limit, cursor } = filter
+  const { state, queue, type, cause, failing, since, until, order, limit, cursor } = filter
   if (state !== undefined) oneOf(state, states, 'state')
   if (queue !== undefined) checkName('queue', queue)
   if (type !== undefined) checkName('type', type)
+  if (cause !== undefined && typeof cause !== 'string') throw invalid(`cause must be a text; got ${shown(cause)}.`)
+  if (failing !== undefined && typeof failing !== 'boolean') throw invalid(`failing must be true or false; got ${shown(failing)}.`) // biome-ignore format: one line
   if (since !== undefined) wholeNumber(since, 0, Number.MAX_SAFE_INTEGER, 'since')
   if (until !== undefined) wholeNumber(until, 0, Number.MAX_SAFE_INTEGER, 'until')
   if (order !== undefined) oneOf(order, ['oldest', 'newest'], 'order')
   if (limit !== undefined) wholeNumber(limit, 1, 1000, 'limit')
   if (cursor !== undefined && cursor !== null) wholeNumber(cursor, 0, Number.MAX_SAFE_INTEGER, 'cursor')
+  return filter
+}
+
+/** Throws INVALID_ARGUMENT. */
+export function checkCauses(filter: CauseFilter): CauseFilter {
+  checkNames('filter of causes', filter, ['queue', 'type', 'limit', 'cursor'])
+  const { queue, type, limit, cursor } = filter
+  if (queue !== undefined) checkName('queue', queue)
+  if (type !== undefined) checkName('type', type)
+  if (limit !== undefined) wholeNumber(limit, 1, 200, 'limit')
+  if (cursor !== undefined && cursor !== null && !/^\d{1,16}\.\d{1,16}$/.test(cursor))
+    throw invalid(`cursor must be the \`next\` of the page before; got ${shown(cursor)}.`)
   return filter
 }
 

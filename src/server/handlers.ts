@@ -8,6 +8,7 @@ import { scopes } from '../model/token.ts'
 import { healthOf } from '../queue/health.ts'
 import { checkFilter, type QueueOptions, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
+import { typesReport } from '../queue/types.ts'
 import { digestOfAll } from '../store/digest.ts'
 import {
   type Answer,
@@ -146,7 +147,6 @@ function reads(store: Store, clock: Clock, history: History) {
   return {
     jobs: async ({ query }) => store.call('jobs', checkFilter(query)),
     job: async ({ params: { id } }) => found(store, id),
-    deadLetters: async ({ query: { cursor = null } }) => store.call('deadLetters', cursor),
     async attempts({ params: { id } }) {
       const job = await found(store, id)
       return {
@@ -170,6 +170,7 @@ function reads(store: Store, clock: Clock, history: History) {
       const all = await store.call('schedules', null)
       return { schedules: all.map((one) => ({ ...one, ticks: nextTimes(one.cron, one.timezone, 5, clock.now()) })) }
     },
+    types: async ({ query }) => typesReport(store, clock, query),
     history: async ({ query: { since = 0 } }) => ({ samples: history.since(since) }),
     async access({ who }) {
       const token = (await store.call('tokens', null)).find(({ name }) => who === `token:${name}`)

@@ -36,7 +36,7 @@ export class Metrics {
     ['queue', 'type'],
     [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600],
   )
-  readonly #oldest = this.#gauge('oldest_ready_age_seconds', 'Since the oldest ready job was submitted; 0 if none is ready.') // biome-ignore format: long
+  readonly #oldest = this.#gauge('oldest_ready_age_seconds', 'For how long the oldest ready job of a queue that is not paused is ready; 0 if none is.') // biome-ignore format: long
   readonly #unhandled = this.#gauge('unhandled_types', 'Types with ready jobs that no live worker handles.')
   readonly #workers = this.#gauge('workers', 'Live workers of any process.')
   readonly #slots = this.#gauge('worker_slots', 'Jobs that all live workers may hold at once.')

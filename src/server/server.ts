@@ -74,16 +74,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   const publicUrl = options.publicUrl === undefined ? null : publicUrlOf(options.publicUrl)
   const tokens = new Tokens(store, clock)
   await tokens.read()
-  if (!isLoopback(host) && tokens.none)
-    throw new GopherQueueError(
-      'INVALID_ARGUMENT',
-      `Without a token only this machine may be served (127.0.0.1, ::1 or localhost), not ${host}. Nothing was started: 'gopherqueue token create NAME --scope submit,work' first.`,
-    )
-  if (publicUrl && tokens.none)
-    throw new GopherQueueError(
-      'INVALID_ARGUMENT',
-      `Without a token only this machine may be served, and ${publicUrl} is there for others: who reaches the proxy could do all. Nothing was started: 'gopherqueue token create NAME --scope submit,work' first.`,
-    )
+  if (tokens.none) mustBeForThisMachine(host, publicUrl)
   const logger = new Log(logLevel, log, clock)
   const hub = new Hub(clock.now())
   const drain = new Drain(mostWaiting, clock)
@@ -141,6 +132,16 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
       logger.info('stopped')
     },
   }
+}
+
+/** Throws INVALID_ARGUMENT where others could reach a server that asks for no token. */
+function mustBeForThisMachine(host: string, publicUrl: URL | null): void {
+  const others = publicUrl ? `${publicUrl}, which a proxy opens to others` : isLoopback(host) ? null : host
+  if (others === null) return
+  throw new GopherQueueError(
+    'INVALID_ARGUMENT',
+    `Without a token only this machine may be served (127.0.0.1, ::1 or localhost), not ${others}. Nothing was started: 'gopherqueue token create NAME --scope submit,work' first.`,
+  )
 }
 
 /** What is no call of the API: documents, probes and pages. */

@@ -128,8 +128,10 @@ export interface JobFilter {
   type?: string
   /** Only jobs whose payload (as JSON) or one of whose keys contains this text, in upper or lower case. Default: any. */
   text?: string
-  /** Only jobs whose latest attempt failed with an error of this group, as `GET /v1/dead-letters` and the dashboard name it. Default: any. */
-  error?: string
+  /** Only jobs that are dead of this cause, or fail of it now, as `deadLetters` and `failing` name it. Default: any. */
+  cause?: string
+  /** True: only jobs that fail now, their last attempt having failed. Default false: any. */
+  failing?: boolean
   /** Only jobs submitted at this instant or later (Unix ms). Default: any. */
   since?: Instant
   /** Only jobs submitted before this instant (Unix ms). Default: any. */
@@ -150,14 +152,38 @@ export interface JobPage {
   next: number | null
 }
 
-/** Dead jobs of one queue and type whose last errors differ in numbers and addresses at most. */
-export interface DeadGroup extends Source {
-  /** For people, and for `JobFilter.error`. */
-  error: string
+/** Which causes to list: those that meet each condition that is given; `{}` is all. */
+export interface CauseFilter {
+  /** Only of jobs of this queue. Default: any. */
+  queue?: string
+  /** Only of jobs of this type. Default: any. */
+  type?: string
+  /** Most causes in the page: 1 to 200, default 200. */
+  limit?: number
+  /** `next` of the page before, to go on from there. Default: the first page. */
+  cursor?: string | null
+}
+
+/** Jobs of one queue and type whose last errors are of one cause: they differ in numbers, ids, addresses and values at most. */
+export interface Cause extends Source {
+  /** For people, and for `JobFilter.cause`; 'other' stands for what is beyond the 1,000 causes of a queue and type. */
+  cause: string
+  /** How many jobs there are: exact, unless the page is `counting`. */
   count: number
-  /** Ids: all of the group lie between them. */
+  /** Id of the newest of them. */
   newest: number
+  /** Id of the oldest of them. */
   oldest: number
-  /** When the newest died. */
+  /** When the last job came to it (Unix ms): it died of it, or an attempt failed. */
   lastAt: Instant
+}
+
+/** Some of the causes that fit a filter. */
+export interface CausePage {
+  /** Those of most jobs first. */
+  causes: Cause[]
+  /** Jobs of a file that an older version wrote are still being counted, by whoever works on it: counts are too low until then. */
+  counting: boolean
+  /** Hand it to the next call; null when this is the last page. */
+  next: string | null
 }

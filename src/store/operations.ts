@@ -20,12 +20,16 @@ export const operations = {
     ...{ kind: 'read', ends: null, at: 'GET /v1/jobs', scope: 'read', patience: 'brief', summary: 'One page of jobs' },
     ...{ query: (of) => of.Filter, response: ({ object, list, Job, next }) => object({ jobs: list(Job), next }) },
   }),
-  /** Groups of the newest dead jobs before the cursor, as many as it looks at in a moment. */
-  deadLetters: row<number | null, { groups: jobs.DeadGroup[]; next: number | null }>()({
+  deadLetters: row<jobs.CauseFilter, jobs.CausePage>()({
     ...{ kind: 'read', ends: null, at: 'GET /v1/dead-letters', scope: 'read', patience: 'brief' },
-    summary: 'The newest dead jobs, grouped by their last error',
-    query: ({ closed, cursor }) => closed({ cursor }),
-    response: ({ object, list, DeadGroup, next }) => object({ groups: list(DeadGroup), next }),
+    summary: 'How many jobs are dead, by the cause of their last error',
+    ...{ query: (of) => of.CauseFilter, response: (of) => of.Causes },
+  }),
+  /** Jobs whose last attempt failed, ran out of time or was lost and charged, and that have not ended since. */
+  failing: row<jobs.CauseFilter, jobs.CausePage>()({
+    ...{ kind: 'read', ends: null, at: 'GET /v1/failing', scope: 'read', patience: 'brief' },
+    summary: 'How many jobs fail now and will be tried again, by the cause of their last error',
+    ...{ query: (of) => of.CauseFilter, response: (of) => of.Causes },
   }),
   many: row<
     { event: 'cancel' | 'retry' | 'runNow' | 'remove'; filter: jobs.JobFilter },
@@ -212,6 +216,14 @@ export const operations = {
   stats: row<null, Stats>()({
     ...{ kind: 'read', ends: null, at: 'GET /v1/stats', scope: 'read', patience: 'brief' },
     ...{ summary: 'Counts, workers, and types that nobody handles', response: (of) => of.Stats },
+  }),
+  /** The earliest first; whole hours, 1,000 rows or a few more. */
+  hours: row<settings.HoursAsked, settings.HoursPage>()({
+    ...{ kind: 'read', ends: null, at: 'GET /v1/hours', scope: 'read', patience: 'brief' },
+    summary:
+      'What happened to the jobs of each type, by the hour, for 8 days. Go on with `since` = `next` until it is null',
+    query: (of) => of.HoursAsked,
+    response: ({ object, list, Hour, next }) => object({ hours: list(Hour), next }),
   }),
   /** Answers when a transaction has held the write lock: it proves that this store is not stuck. Writes nothing. */
   vitals: row<null, Vitals>()({

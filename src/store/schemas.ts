@@ -118,10 +118,17 @@ const LeaseInput = closed({
 const Filter = closed({
   ...{ state: may(texts(states)), queue: may(string()), type: may(string()), order: may(texts(['oldest', 'newest'])) },
   text: may(string({ minLength: 1, maxLength: 256, description: 'In the payload or a key, whatever the case' })),
-  error: may(string({ description: 'Of the group of dead letters that is named so' })),
+  cause: may(string({ description: 'Dead of it, or failing of it now, as `deadLetters` and `failing` name it' })),
+  failing: may(bool({ description: 'true: only jobs that fail now' })),
   since: wholeNumber('Submitted then or later, Unix ms'),
   until: wholeNumber('Submitted before, Unix ms'),
   ...{ limit: may(int({ minimum: 1, maximum: 1000, description: 'Default 100' })), cursor },
+})
+
+const CauseFilter = closed({
+  ...{ queue: may(string()), type: may(string()) },
+  limit: may(int({ minimum: 1, maximum: 200, description: 'Default 200' })),
+  cursor: may(string({ pattern: '^\\d{1,16}\\.\\d{1,16}$', description: 'The `next` of the page before' })),
 })
 
 const NamesAsked = closed({
@@ -129,6 +136,12 @@ const NamesAsked = closed({
   after: may(string({ description: 'The `next` of the page before' })),
   known: wholeNumber('How many the asker knows: while these are all, no name is told. Default 0'),
   forgotten: wholeNumber('The `forgotten` of the answer that the asker knows them by. Default 0'),
+})
+
+const HoursAsked = closed({
+  since: int({ minimum: 0, description: 'From the hour of this instant on, Unix ms' }),
+  until: wholeNumber('Up to the hour of this instant. Default: now'),
+  type: may(string({ description: 'Of this type alone' })),
 })
 
 const Submitted = object({
@@ -153,6 +166,7 @@ const Job = object(
     tick: maybe(int({ description: 'Of the schedule that submitted it, Unix ms' })),
     ...each(maybe(instant), 'startedAt', 'finishedAt', 'leaseExpiresAt'),
     ...{ worker: maybe(string()), company: maybe(int()), cancelRequestedAt: maybe(instant) },
+    lastError: maybe(string({ description: 'Its name and the first line of its message, at most 200 characters' })),
     progress: maybe(object({ percent: number(), message: maybe(string()) })),
     ...{
       result: any(),
@@ -181,9 +195,16 @@ const Attempt = object(
   },
   { title: 'Attempt' },
 )
-const DeadGroup = object({
-  ...{ queue: string(), type: string(), error: string({ description: 'For the filter `error`' }), count: int() },
-  ...{ newest: id, oldest: id, lastAt: instant },
+const Causes = object({
+  causes: list(
+    object({
+      ...{ queue: string(), type: string(), cause: string({ description: 'For the filter `cause`' }), count: int() },
+      ...{ newest: id, oldest: id, lastAt: instant },
+    }),
+    { description: 'Of most jobs first' },
+  ),
+  counting: bool({ description: 'Jobs of an older file are still being counted: counts are too low until then' }),
+  next: maybe(string({ description: 'Cursor of the next page, null after the last' })),
 })
 const Fate = object({ state: texts(states), runAt: maybe(instant), reason: maybe(string()) }, { title: 'Fate' })
 const counts = object(each(int(), ...states) as Record<State, ReturnType<typeof int>>)
@@ -191,24 +212,11 @@ const totals = object(each(int(), 'submitted', 'succeeded', 'failed', 'dead', 'c
 const Queue = object(
   {
     ...{ queue: string(), paused: bool(), maxDepth: maybe(int()), maxRunning: maybe(int()) },
-    ...{ maxRunningPerKey: int(), rate: maybe(object({ max: int(), per: int() })), counts },
-    totals,
+    ...{ maxRunningPerKey: int(), rate: maybe(object({ max: int(), per: int() })), counts, totals },
   },
   { title: 'Queue' },
 )
-const Others = object(
-  {
-    queues: int(),
-    counts,
-    totals,
-    workers: int(),
-    lines: bool({ description: 'More lines have ready jobs than are told' }),
-  },
-  {
-    title: 'Others',
-    description: 'What is not listed: queues beside the 1,000 largest, and those that were forgotten',
-  },
-)
+const Others = object({ queues: int(), counts, totals, workers: int(), lines: bool({ description: 'More lines have ready jobs than are told' }) }, { title: 'Others', description: 'What is not listed: queues beside the 1,000 largest, and those that were forgotten' }) // biome-ignore format: long
 const Worker = object(
   {
     ...{ id: int(), name: string(), sources: list(source), slots: int(), pid: maybe(int()), host: string() },
@@ -217,14 +225,8 @@ const Worker = object(
   { title: 'Worker' },
 )
 const Stats = object({
-  ...{
-    queues: list(Queue),
-    others: Others,
-    workers: list(Worker),
-    unhandled: list(source),
-    oldestReadyMs: maybe(int()),
-  },
-  waiting: list(object({ ...source.properties, priority: texts(priorities), oldestReadyMs: int() })),
+  ...{ queues: list(Queue), others: Others, workers: list(Worker), unhandled: list(source), oldestReadyMs: maybe(int()) }, // biome-ignore format: long
+  waiting: list(object({ ...source.properties, priority: texts(priorities), oldestReadyMs: int(), atLeast: bool() })),
   file: maybe(
     object({
       ...each(int(), 'bytes', 'freeBytes', 'walBytes'),
@@ -253,6 +255,22 @@ const Health = object(
 const AuditEntry = object({
   ...{ id: int(), at: instant, ...each(string(), 'who', 'action', 'target'), details: any() },
 })
+const spread = object(
+  { counts: list(int()), max: int() },
+  {
+    description:
+      'Durations: how many are at most 1, 2, 5, 10, 20, 50 ms and so on and above the bound before; the longest',
+  },
+)
+const happened = each(int(), 'submitted', 'succeeded', 'failed', 'retried', 'dead')
+const Hour = object({
+  ...{ at: instant, type: string({ description: "'': all types beyond the first 1,000 of the hour" }) },
+  ...happened,
+  ...{ waits: spread, runs: spread },
+})
+const durations = object({ count: int(), ...each(maybe(int()), 'p50', 'p95', 'max') }, { description: 'In ms' })
+const TypeStats = object({ type: string(), ...happened, wait: durations, run: durations }, { title: 'TypeStats' })
+const HourCounts = object({ at: instant, ...happened })
 const Sample = object({
   ...{ at: instant, ...each(int(), 'submitted', 'succeeded', 'failed', 'ready', 'running', 'dead') },
   oldestReadyMs: maybe(int()),
@@ -262,11 +280,21 @@ const tally = object(
   { bounds: list(number()), counts: list(int()), sum: number() },
   { description: 'counts[i] are at most bounds[i] and above the bound before; the last count is of the rest' },
 )
-
 export const schemas = {
   ...{ list, bool, int, nothing, number, may, object, string, any, texts, maybe, closed },
   ...{ id, instant, duration, token, ofJob, ofName, ofWorker, waitMs, cursor, next, tally },
-  ...{ JobInput, Bulk, ScheduleInput, QueueInput, WorkerInput, LeaseInput, Filter, NamesAsked },
-  ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, DeadGroup, Fate, Queue, Stats, Schedule },
-  ...{ Health, AuditEntry, Sample, Problem },
+  ...{
+    JobInput,
+    Bulk,
+    ScheduleInput,
+    QueueInput,
+    WorkerInput,
+    LeaseInput,
+    Filter,
+    CauseFilter,
+    NamesAsked,
+    HoursAsked,
+  },
+  ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, Causes, Fate, Queue, Stats, Schedule },
+  ...{ Health, AuditEntry, Hour, TypeStats, HourCounts, Sample, Problem },
 }

@@ -1,5 +1,6 @@
 import type { Instant } from '../model/clock.ts'
 import type { ErrorCode } from '../model/errors.ts'
+import type { Hour } from '../model/hours.ts'
 import type { JobSpec } from '../model/job.ts'
 import type { Rate } from '../model/rate.ts'
 import type { Scope } from '../model/token.ts'
@@ -38,6 +39,19 @@ export interface QueueNames {
   count: number
   /** Queues of the file that were forgotten: while there are so many, those that were told are all there. */
   forgotten: number
+}
+
+/** Which hours to tell: those that begin in the hour of `since` or later (Unix ms), up to that of `until`; of one type, or all. */
+export interface HoursAsked {
+  since: Instant
+  until?: Instant
+  type?: string
+}
+
+/** Hours of types, the earliest first; `next` is what to go on with as `since`, or null when no more follow. */
+export interface HoursPage {
+  hours: Hour[]
+  next: Instant | null
 }
 
 /** A cron line that submits a job at each tick. */

@@ -123,10 +123,13 @@ export interface Stats {
   workers: Worker[]
   /** Queues and types that have ready jobs and no live worker; none are told where workers have more than 16 MiB of sources. */
   unhandled: Source[]
-  /** Ms since the oldest ready job was submitted; null when none is ready. */
+  /** For how long the oldest ready job is ready, in ms: not since its submission, where it waited for its time or a retry. Without paused queues; null when none is ready. */
   oldestReadyMs: number | null
-  /** The same for each class of each queue and type that has ready jobs, none of them blocked by its concurrency key; at most 2,000. */
-  waiting: (Source & { priority: Priority; oldestReadyMs: number })[]
+  /**
+   * The same for each class of each queue and type that has ready jobs, none of them blocked by its concurrency key; paused
+   * queues too, at most 2,000. `atLeast`: behind 1,000 jobs that were retried or delayed, one that is older was not looked for.
+   */
+  waiting: (Source & { priority: Priority; oldestReadyMs: number; atLeast: boolean })[]
   /** Sizes of the file, in bytes; null for a queue in memory. */
   file: FileStats | null
 }

@@ -4,7 +4,9 @@ import type { Fate, Submission, Submitted } from './jobs.ts'
 import type { Input, Operation, Output } from './operations.ts'
 
 export type {
-  DeadGroup,
+  Cause,
+  CauseFilter,
+  CausePage,
   Failure,
   Fate,
   JobFilter,

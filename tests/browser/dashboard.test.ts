@@ -5,7 +5,8 @@ import { after, before, describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import axe from 'axe-core'
 import type { Page } from 'playwright-core'
-import { type Backoff, PermanentError } from '../../src/index.ts'
+import { type Backoff, PermanentError, TemporaryError } from '../../src/index.ts'
+import { lookInto } from '../crash/processes.ts'
 import { Desk, skip } from './support.ts'
 
 // The page as an operator uses it: a real browser, server, file and worker. Whatever it waits for is something to be seen.
@@ -14,6 +15,15 @@ const row = (page: Page, text: string | RegExp) => page.getByRole('row').filter(
 const see = (page: Page, text: string | RegExp) => page.getByText(text).filter({ visible: true }).first().waitFor()
 const press = (page: Page, name: string | RegExp) => page.getByRole('button', { name }).first().click()
 const confirm = (page: Page, name: string | RegExp) => page.getByRole('dialog').getByRole('button', { name }).click()
+
+/** The rows of a table of causes: count, cause and type. */
+const counts = async (page: Page): Promise<unknown[][]> => {
+  const rows = await page.locator('tbody tr').allInnerTexts()
+  return rows.map((text) => {
+    const [, count = '', cause, type] = /^([\d,]+)\s+(.*?)\s+(\S+) in \S+/.exec(text) ?? []
+    return [Number(count.replaceAll(',', '')), cause, type]
+  })
+}
 
 describe('dashboard', { skip }, () => {
   let desk: Desk
@@ -96,7 +106,7 @@ describe('dashboard', { skip }, () => {
     await row(page, '"n":7,').waitFor()
   })
 
-  test('dead letters: grouped by error, 1,000 retried at once after a confirmation, others removed', async () => {
+  test('dead letters: counted by cause, some tried first, 1,000 retried at once after a confirmation, others removed', async () => {
     let broken = true
     const numbers = Array.from({ length: 1000 }, (_, n) => n)
     const many = desk.queue.define<number>('export', { queue: 'exports' }, ({ payload }) => {
@@ -108,21 +118,74 @@ describe('dashboard', { skip }, () => {
     const jobs = await many.submitMany(numbers)
     const gone = await odd.submitMany([1, 2])
     const worker = desk.queue.work({ concurrency: 100 })
+    await Promise.allSettled([...jobs, ...gone].map(({ id }) => desk.queue.wait(id, { timeout: '20s' })))
     const page = await desk.show('#/dead')
-    await press(page, /^Retry 1,000 jobs of type export/)
+    await row(page, 'row # is locked by #').getByText('1,000', { exact: true }).waitFor()
+    assert.deepEqual(
+      await counts(page),
+      desk.sql(
+        `SELECT COUNT(*), error_name || ': ' || CASE type WHEN 'export' THEN 'row # is locked by #' ELSE error_message END, type FROM gq_jobs j JOIN gq_attempts a ON j.id = job_id AND a.attempt = j.attempt WHERE state = 'dead' GROUP BY 3, 2 ORDER BY 1 DESC, MAX(j.id) DESC`,
+      ),
+    )
+    await press(page, /^Retry all 1,000 jobs of type export/)
     await see(page, '1,000 jobs become ready again')
     await page.keyboard.press('Escape')
     assert.equal(await page.getByRole('dialog').count(), 0)
     assert.equal((await desk.queue.job(jobs[0]!.id))?.state, 'dead')
     broken = false
-    await press(page, /^Retry 1,000 jobs of type export/)
-    await confirm(page, 'Retry 1,000')
+    await press(page, /^Try 10 first of 1,000 jobs of type export/)
+    await see(page, 'The newest 10 become ready again')
+    await confirm(page, 'Try 10 first')
+    await row(page, 'is locked by').getByText('990', { exact: true }).waitFor()
+    await Promise.all(jobs.slice(-10).map(({ id }) => desk.queue.wait(id, { timeout: '20s' })))
+    await press(page, /^Retry all 990 jobs of type export/)
+    await confirm(page, 'Retry all 990')
     await row(page, 'is locked by').waitFor({ state: 'detached' })
     await Promise.all(jobs.map(({ id }) => desk.queue.wait(id, { timeout: '20s' })))
-    await press(page, /^Remove 2 jobs of type odd/)
-    await confirm(page, 'Remove 2')
+    await press(page, /^Remove all 2 jobs of type odd/)
+    await confirm(page, 'Remove all 2')
     await row(page, 'not today').waitFor({ state: 'detached' })
     assert.equal(await desk.queue.job(gone[0]!.id), null)
+    await worker.stop()
+  })
+
+  test('types: each count is the one that SQL gives', async () => {
+    const page = await desk.show('#/types')
+    await see(page, /^Since/)
+    using db = lookInto(desk.folder.file('jobs.db'))
+    const all = db.prepare('SELECT type, SUM(submitted) AS submitted, SUM(succeeded) AS succeeded, SUM(failed) AS failed, SUM(retried) AS retried, SUM(dead) AS dead FROM gq_hours GROUP BY type').all() // biome-ignore format: long
+    assert.ok(all.length >= 4)
+    for (const { type, ...counts } of all) {
+      const cells = await page.getByRole('row').filter({ has: page.getByRole('link', { name: `${type}`, exact: true }) }).getByRole('cell').allInnerTexts() // biome-ignore format: long
+      assert.deepEqual(cells.slice(1, 6).map((text) => Number(text.replaceAll(',', ''))), Object.values(counts), `${type}`) // biome-ignore format: long
+    }
+    await press(page, '1 week')
+    await press(page, 'run time')
+    await row(page, 'mail').waitFor()
+  })
+
+  test('what fails now is seen at once, by cause, on the overview and on its page, and its jobs behind each count', async () => {
+    const statuses = [503, 503, 503, 404]
+    const call = desk.queue.define<number>('call', { queue: 'calls' }, ({ payload }) => {
+      throw new TemporaryError(`Request failed with status code ${statuses[payload]}`, { retryAfter: '1h' })
+    })
+    await call.submitMany([0, 1, 2, 3])
+    const worker = desk.queue.work()
+    const page = await desk.show('#/')
+    await page.getByRole('region', { name: 'Failing now' }).getByText('status code 503').waitFor()
+    await page.getByRole('link', { name: 'Failing now' }).first().click()
+    await row(page, 'status code 503').getByText('3', { exact: true }).waitFor()
+    await row(page, 'status code 404').getByText('1', { exact: true }).waitFor()
+    assert.deepEqual(
+      await counts(page),
+      desk.sql(
+        `SELECT COUNT(*), error_name || ': ' || error_message, type FROM gq_jobs j JOIN gq_attempts a ON j.id = job_id AND a.attempt = j.attempt WHERE j.finished_at IS NULL AND a.outcome = 'failed' GROUP BY 3, 2 ORDER BY 1 DESC, MAX(j.id) DESC`,
+      ),
+    )
+    await row(page, 'status code 503').getByRole('link', { name: '3', exact: true }).click()
+    await see(page, 'These are all.')
+    assert.equal(await page.getByRole('row').count(), 4)
+    await row(page, 'Request failed with status code 503').waitFor()
     await worker.stop()
   })
 
@@ -153,7 +216,7 @@ describe('dashboard', { skip }, () => {
     assert.equal(await row(page, 'nightly').locator('time').count(), 4)
     await press(page, 'Run now: nightly')
     await confirm(page, 'Run now')
-    const link = row(page, 'nightly').getByRole('link')
+    const link = row(page, 'nightly').getByRole('link', { name: /^\d+$/ })
     const id = Number(await link.textContent())
     assert.deepEqual((await desk.queue.job(id))?.payload, { for: 'ops' })
     await press(page, 'Pause schedule nightly')
@@ -204,7 +267,7 @@ describe('dashboard', { skip }, () => {
       `#/job/${id}`,
       '#/dead',
       '#/queues',
-      `#/jobs?text=${encodeURIComponent(markup)}&error=${encodeURIComponent(markup)}`,
+      `#/jobs?text=${encodeURIComponent(markup)}&cause=${encodeURIComponent(markup)}`,
     ]) {
       // biome-ignore format: long
       await page.goto(`${desk.server.url}/${hash}`)
@@ -216,7 +279,18 @@ describe('dashboard', { skip }, () => {
 
   test('each page at both widths and in both themes: nothing that axe finds, nothing that sticks out', async () => {
     const [dead] = (await desk.queue.jobs({ state: 'dead' })).jobs
-    const hashes = ['#/', '#/jobs', `#/job/${dead!.id}`, '#/dead', '#/queues', '#/schedules', '#/workers', '#/storage']
+    const hashes = [
+      '#/',
+      '#/jobs',
+      `#/job/${dead!.id}`,
+      '#/failing',
+      '#/dead',
+      '#/queues',
+      '#/schedules',
+      '#/workers',
+      '#/storage',
+      '#/types',
+    ]
     for (const theme of ['light', 'dark'] as const)
       for (const width of [360, 1440]) {
         const page = await desk.show('', { width, theme })

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import type { Scope } from '../../src/model/token.ts'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
@@ -62,6 +63,12 @@ export class Desk implements AsyncDisposable {
     })
     await page.goto(`${this.server.url}/${hash}`)
     return page
+  }
+
+  /** Rows of a query of the file, by a connection of its own. */
+  sql(query: string): unknown[][] {
+    using db = new DatabaseSync(this.folder.file('jobs.db'), { readOnly: true })
+    return db.prepare(query).all().map(Object.values)
   }
 
   /** Makes a token of one scope, named so: from then on the server asks for one. */

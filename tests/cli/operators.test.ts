@@ -129,6 +129,7 @@ test('top shows what there is in any width: queues with rates, running jobs, dea
       health: await queue.health(),
       running: running.jobs,
       dead: dead.jobs,
+      failing: [],
     }
   }
   await fail.submit(`\u001b[31m${'x'.repeat(300)}`)

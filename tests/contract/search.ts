@@ -34,7 +34,7 @@ export function search({ holds, holdsOverTime }: Suite): void {
     assert.equal(rest.next, null)
   })
 
-  holds('dead letters: grouped by what their last errors have in common, and each group found again', async (at) => {
+  holds('dead letters: counted by what their last errors have in common, and each cause found again', async (at) => {
     const fail = async (message: string, type = 'work') => {
       const lease = await at.running({ type })
       const error = { name: 'TypeError', message, stack: null }
@@ -47,18 +47,78 @@ export function search({ holds, holdsOverTime }: Suite): void {
     ]
     const other = await fail('no order 17 for ada@example.com', 'other')
     const hex = [await fail('lost 0af3-77'), await fail('lost deadbeef12')]
-    const { groups, next } = await at.store.call('deadLetters', null)
-    const short = groups.map(({ type, error, count, newest, oldest }) => [type, error, count, newest, oldest])
+    const { causes, next, counting } = await at.store.call('deadLetters', {})
+    const short = causes.map(({ type, cause, count, newest, oldest }) => [type, cause, count, newest, oldest])
     assert.deepEqual(short.sort(), [
       ['other', 'TypeError: no order # for #', 1, other, other],
       ['work', 'TypeError: lost #', 2, hex[1], hex[0]],
       ['work', 'TypeError: no order # for #', 2, orders[1], orders[0]],
     ])
-    assert.equal(next, null)
-    assert.equal((await at.store.call('deadLetters', orders[1]!)).groups[0]?.count, 1)
-    const error = 'TypeError: no order # for #'
-    const { jobs } = await at.store.call('jobs', { state: 'dead', type: 'work', error })
-    assert.deepEqual(jobs.map(({ id }) => id), orders.toReversed()) // biome-ignore format: short
+    assert.deepEqual([next, counting], [null, false])
+    const cause = 'TypeError: no order # for #'
+    const find = async (filter: JobFilter) => (await at.store.call('jobs', filter)).jobs.map(({ id }) => id)
+    assert.deepEqual(await find({ state: 'dead', type: 'work', cause }), orders.toReversed())
+    assert.deepEqual(await find({ cause }), [other, ...orders.toReversed()])
+    assert.deepEqual(await find({ cause, order: 'oldest', limit: 2 }), orders)
+    assert.deepEqual(await find({ cause, state: 'ready' }), [])
+    assert.deepEqual(await find({ cause: 'TypeError: no order 17 for #' }), [])
+    const first = await at.store.call('deadLetters', { limit: 2 })
+    const second = await at.store.call('deadLetters', { limit: 2, cursor: first.next })
+    assert.deepEqual([...first.causes, ...second.causes], causes)
+    assert.equal(second.next, null)
+    assert.deepEqual(await at.store.call('deadLetters', { type: 'other' }), { causes: causes.filter(({ type }) => type === 'other'), counting, next }) // biome-ignore format: long
+    assert.deepEqual((await at.store.call('failing', {})).causes, [])
+  })
+
+  holds(
+    'causes: counted by each event, from the first failure to the end, and gone with their last job',
+    async (at) => {
+      const error = (message: string) => ({ name: 'Error', message, stack: null })
+      const told = async (which: 'deadLetters' | 'failing') =>
+        (await at.store.call(which, {})).causes.map(({ cause, count }) => [cause, count])
+      const both = async () => [await told('failing'), await told('deadLetters')]
+      const lease = await at.running({ maxAttempts: 3 })
+      assert.deepEqual(await both(), [[], []])
+      await at.store.call('fail', { lease, kind: 'temporary', error: error('status 503'), retryAfter: 0 })
+      assert.deepEqual(await both(), [[['Error: status 503', 1]], []])
+      assert.equal((await at.store.call('job', lease.id))?.lastError, 'Error: status 503')
+      const second = (await at.lease(await at.worker(), { slots: 1 }))[0]!
+      assert.deepEqual(await both(), [[['Error: status 503', 1]], []], 'its next attempt runs')
+      await at.store.call('fail', { lease: second, kind: 'temporary', error: error('status 404'), retryAfter: 0 })
+      assert.deepEqual(await both(), [[['Error: status 404', 1]], []])
+      const third = (await at.lease(await at.worker(), { slots: 1 }))[0]!
+      await at.store.call('fail', { lease: third, kind: 'temporary', error: error('status 404'), retryAfter: 0 })
+      assert.deepEqual(await both(), [[], [['Error: status 404', 1]]], 'the last of three')
+      await at.store.call('retry', lease.id)
+      assert.deepEqual(await both(), [[], []])
+      const fourth = (await at.lease(await at.worker(), { slots: 1 }))[0]!
+      await at.store.call('fail', { lease: fourth, kind: 'temporary', error: error('status 404'), retryAfter: 0 })
+      const fifth = (await at.lease(await at.worker(), { slots: 1 }))[0]!
+      await at.store.call('succeed', { lease: fifth, result: '1' })
+      assert.deepEqual(await both(), [[], []])
+      assert.equal((await at.store.call('job', lease.id))?.lastError, null)
+      const other = await at.running({})
+      await at.store.call('fail', { lease: other, kind: 'temporary', error: error('status 404'), retryAfter: 60_000 })
+      await at.store.call('cancel', other.id)
+      assert.deepEqual(await both(), [[], []])
+      const dead = await at.running({})
+      await at.store.call('fail', { lease: dead, kind: 'permanent', error: error('no'), retryAfter: null })
+      assert.deepEqual(await both(), [[], [['Error: no', 1]]])
+      await at.store.call('remove', dead.id)
+      assert.deepEqual(await both(), [[], []])
+    },
+  )
+
+  holds('many: all jobs of one cause, whatever else is dead', async (at) => {
+    const ids: number[] = []
+    for (const message of ['gone 1', 'kept', 'gone 2', 'gone 3']) {
+      const lease = await at.running({})
+      await at.store.call('fail', { lease, kind: 'permanent', error: { name: 'E', message, stack: null }, retryAfter: null }) // biome-ignore format: long
+      ids.push(lease.id)
+    }
+    assert.deepEqual(await at.many('retry', { cause: 'E: gone #', limit: 1 }), { changed: 1, next: ids[3] })
+    assert.deepEqual(await at.many('retry', { cause: 'E: gone #' }), { changed: 2, next: null })
+    assert.deepEqual(await Promise.all(ids.map((id) => at.state(id))), ['ready', 'dead', 'ready', 'ready'])
   })
 
   holds('many: the event for each job of a page that it fits, and where to go on', async (at) => {

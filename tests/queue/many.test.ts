@@ -20,8 +20,8 @@ test('an operator acts on all jobs of a filter, and hears how many were changed'
   assert.equal(await queue.retryAll({ type: 'mail', state: 'cancelled' }), 2500)
   queue.work()
   await Promise.allSettled(sent.map(({ id }) => queue.wait(id)))
-  assert.equal(await queue.retryAll({ error: 'PermanentError: no letter' }), 0)
-  assert.equal(await queue.removeAll({ error: 'PermanentError: no postman' }), 2500)
+  assert.equal(await queue.retryAll({ cause: 'PermanentError: no letter' }), 0)
+  assert.equal(await queue.removeAll({ cause: 'PermanentError: no postman' }), 2500)
   assert.deepEqual((await queue.jobs()).jobs.map(({ type }) => type), ['other', 'other', 'other']) // biome-ignore format: one line
 })
 

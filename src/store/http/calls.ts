@@ -25,6 +25,13 @@ const own = {
     query: ({ closed, may, int }) => closed({ since: may(int({ minimum: 0 })) }),
     response: ({ object, list, Sample }) => object({ samples: list(Sample) }),
   },
+  types: {
+    ...{ at: 'GET /v1/types', scope: 'read', patience: 'brief' },
+    summary: 'What happened to the jobs of each type in the last hours or days, by type and by hour',
+    query: ({ closed, may, int, string }) => closed({ since: may(int({ minimum: 0 })), type: may(string()) }),
+    response: ({ object, list, instant, TypeStats, HourCounts }) =>
+      object({ since: instant, types: list(TypeStats), hours: list(HourCounts) }),
+  },
   access: {
     ...{ at: 'GET /v1/access', scope: 'read', patience: 'brief', summary: 'What the caller may do' },
     response: ({ object, list, texts }) => object({ scopes: list(texts(['read', 'submit', 'work', 'admin'])) }),

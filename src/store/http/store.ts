@@ -108,7 +108,6 @@ export class HttpStore implements Store {
     stopping: (worker) => this.#workers.stopping(worker),
     unregister: (worker) => this.#workers.unregister(worker),
     job: (id) => this.#client.call('job', { params: { id } }).catch(nullIfNotFound) as Promise<Job | null>,
-    deadLetters: (cursor) => this.#client.call('deadLetters', { query: cursor === null ? {} : { cursor } }),
     attempts: async (id) => {
       const found = await this.#client.call('attempts', { params: { id } }).catch(nullIfNotFound)
       return (found?.attempts ?? []) as Output<'attempts'>

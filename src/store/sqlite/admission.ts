@@ -4,8 +4,9 @@ import { isQueueError } from '../../model/errors.ts'
 import { checkKey, checkName, idempotencyWindow } from '../../model/job.ts'
 import { isWaiting, type State } from '../../model/lifecycle.ts'
 import { digestOf } from '../digest.ts'
+import { countAnew } from './causes.ts'
 import type { Db } from './db.ts'
-import { write } from './decided.ts'
+import { type Changing, write } from './decided.ts'
 import { enter, type Placed } from './places.ts'
 import { chunk, inSteps, stepMs } from './steps.ts'
 import { takeKey } from './submit.ts'
@@ -14,8 +15,9 @@ import { takeKey } from './submit.ts'
 // of every write transaction, of whichever process comes first. No trigger does that at the insert: on the way of our own
 // submissions and outcomes triggers took a third of the time of each statement.
 
-interface New extends Placed {
+interface New extends Changing {
   state: State
+  attempt: number
   created_at: number
   run_at: number | null
   deadline: number | null
@@ -23,7 +25,7 @@ interface New extends Placed {
   unique_key: string | null
 }
 
-const selectNew = `SELECT id, queue, type, priority, concurrency_key, state, created_at, run_at, deadline, idempotency_key, unique_key
+const selectNew = `SELECT id, queue, type, priority, concurrency_key, NULL AS cause, state, attempt, created_at, run_at, deadline, idempotency_key, unique_key
   FROM gq_jobs WHERE blocked = 2`
 
 /** In SQL: whether some jobs wait for their admission. */
@@ -47,7 +49,7 @@ function admitOne(db: Db, job: New): void {
   const strange = notUtf8(db, job)
   db.run(
     `UPDATE gq_jobs
-     SET blocked = 0, ready_seq = CASE WHEN state = 'ready' AND lease_seq IS NULL THEN MAX(id, ?2) ELSE ready_seq END
+     SET blocked = 0, cause = NULL, ready_seq = CASE WHEN state = 'ready' AND lease_seq IS NULL THEN MAX(id, ?2) ELSE ready_seq END
      WHERE id = ?1`,
     ...[id, db.sequence()],
   )
@@ -57,6 +59,7 @@ function admitOne(db: Db, job: New): void {
     write(db, job, refused(state, refusal, db.now))
     return
   }
+  if (state === 'dead' || job.attempt > 0) countAnew(db, id) // as none does that is inserted as documented
   if (state === 'ready') enter(db, job)
   db.soonest = Math.min(db.soonest, runAt ?? db.soonest, deadline ?? db.soonest)
 }

@@ -1,9 +1,11 @@
 import { isQueueError } from '../../model/errors.ts'
 import { type Input, type Operation, type Output, operations } from '../operations.ts'
 import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
+import { deadLetters, failing } from './caused.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import { mustBeOf } from './delivery.ts'
+import { hours } from './hours.ts'
 import { queues } from './listed.ts'
 import { settled } from './losses.ts'
 import { cancel, many, remove, retry, runNow, setQueue } from './operator.ts'
@@ -11,7 +13,6 @@ import { attempts, job, jobs, queueNames, stats } from './queries.ts'
 import { register } from './registration.ts'
 import type { Reply, Request } from './request.ts'
 import { pauseSchedule, removeSchedule, runSchedule, schedules, setSchedule } from './schedules.ts'
-import { deadLetters } from './search.ts'
 import { alikeFrom, submit } from './submit.ts'
 import { auditLog, createToken, record, revokeToken, tokens, tokenUsed } from './tokens.ts'
 import { why } from './why.ts'
@@ -27,11 +28,26 @@ type Run = {
 }
 /** One that has no function does not compile. */
 const run: Run = {
-  ...{ submit, deadLetters, many, job, jobs, attempts, why, cancel, retry, runNow, remove, register, unregister },
+  ...{
+    submit,
+    deadLetters,
+    failing,
+    many,
+    job,
+    jobs,
+    attempts,
+    why,
+    cancel,
+    retry,
+    runNow,
+    remove,
+    register,
+    unregister,
+  },
   ...{ stopping },
   ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue, queues, queueNames },
   ...{ schedules, setSchedule, pauseSchedule, removeSchedule, runSchedule },
-  ...{ stats, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },
+  ...{ stats, hours, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },
 }
 
 const named = (...kinds: string[]) => Object.entries(operations).filter(([, { kind }]) => kinds.includes(kind))
@@ -53,7 +69,7 @@ export function answerAll(db: Db, requests: Request[]): Reply[] {
 /** As one bulk, which costs a third of as many single inserts. If that is refused, its savepoint has undone it, and each is tried alone. */
 function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
   try {
-    db.who = alike[0]!.who ?? null
+    db.names.who = alike[0]!.who ?? null
     const payloads = alike.map(({ input }) => input.payloads[0]!)
     const { ids } = submit(db, { ...alike[0]!.input, payloads })
     return alike.map(({ seq }, i) => ({ seq, value: { ids: [ids[i]!], duplicates: [] } }))
@@ -65,7 +81,7 @@ function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
 
 function answer(db: Db, { seq, operation, input, who, epoch }: Request): Reply {
   try {
-    db.who = who ?? null
+    db.names.who = who ?? null
     if (epoch !== undefined) mustBeOf(db, epoch, operation as Operation)
     const value = (run[operation as keyof Run] as (db: Db, input: unknown) => unknown)(db, input)
     if (who !== undefined && operation !== 'submit') record(db, who, operation as Operation, input)

@@ -2,6 +2,8 @@ import { failed, postponed, released } from '../../model/decide.ts'
 import { lifecycle } from '../../model/lifecycle.ts'
 import { timeoutGrace } from '../../model/loss.ts'
 import type { Failure, Fate, Input, Lease } from '../store.ts'
+import type { Caused } from './cause-rows.ts'
+import { leaveCause } from './causes.ts'
 import type { Db } from './db.ts'
 import { runningJob, write } from './decided.ts'
 import { goesOn, showsLife } from './losses.ts'
@@ -13,14 +15,27 @@ import { keepFate, leaseLost, receipt, succeeded } from './receipts.ts'
 /** One UPDATE by id and token: to read the row and decide first costs a third more. Made once: each call would hash it anew. */
 const success = `UPDATE gq_jobs
   SET state = '${lifecycle.running.succeed}', result = ?4, finished_at = ?5, lease_expires_at = NULL, prune_at = ?5 + ?6, warning = ?7
-  WHERE id = ?1 AND state = 'running' AND lease_token = ?3 AND queue = ?2`
+  WHERE id = ?1 AND state = 'running' AND lease_token = ?3 AND queue = ?2 AND cause IS NULL`
+
+/** One that has failed before is counted among those that fail. */
+const selectFailing = `SELECT id, queue, type, cause FROM gq_jobs
+  WHERE id = ?1 AND queue = ?2 AND state = 'running' AND lease_token = ?3 AND cause IS NOT NULL`
 
 /** Ends a running job well. */
-export function succeed(db: Db, { lease: { id, queue, type, token }, result, warning = null }: Input<'succeed'>): Fate {
+export function succeed(db: Db, { lease, result, warning = null }: Input<'succeed'>): Fate {
+  const { id, queue, type, token } = lease
   const values = [id, queue, token, result, db.now, db.queue(queue).keep_succeeded, warning]
-  const changes = db.run(success, ...values)
-  if (changes === 0) return receipt(db, { id, token })
+  if (db.run(success, ...values) === 0) {
+    const failing = db.get<Caused>(selectFailing, id, queue, token)
+    if (!failing) return receipt(db, { id, token })
+    db.atomic(() => {
+      leaveCause(db, failing)
+      db.run('UPDATE gq_jobs SET cause = NULL WHERE id = ?1', id)
+      db.run(success, ...values)
+    })
+  }
   db.moved(queue, type, 'running', lifecycle.running.succeed)
+  db.hours.succeeded(db, lease)
   leaveUnread(db, id, queue, type)
   db.ended.push(id)
   return succeeded

@@ -1,5 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 
+import { failures, isCounting } from './causes.ts'
+
 // What must hold between the rows of a queue's file, asked of its public tables.
 
 interface Rule {
@@ -9,6 +11,10 @@ interface Rule {
   broken: string
   /** It can be so without damage, such as after a salvage. */
   mild?: boolean
+  /** What mends it, where no salvage is needed. */
+  mend?: string
+  /** The table that it asks: one that an older version wrote has none. */
+  of?: string
 }
 
 /** Selects the highest id or event number that a job has; 0 without jobs. */
@@ -66,6 +72,24 @@ const rules: Rule[] = [
     mild: true,
   },
   {
+    name: 'causes',
+    holds: 'each dead job and each that fails now is counted under one',
+    // Nothing while those of an older file are being counted.
+    broken: `SELECT what FROM (
+               SELECT 'cause ' || id AS what FROM (
+                 SELECT id, jobs FROM gq_causes UNION ALL SELECT cause, -1 FROM gq_jobs WHERE cause IS NOT NULL)
+               GROUP BY id HAVING SUM(jobs) <> 0
+               UNION ALL
+               SELECT 'job ' || j.id FROM gq_jobs j LEFT JOIN gq_causes c ON c.id = j.cause
+               WHERE blocked < 2 AND CASE
+                 WHEN state = 'dead' OR (finished_at IS NULL AND ${failures} > 0 AND EXISTS (SELECT 1 FROM gq_attempts WHERE job_id = j.id))
+                 THEN j.cause IS NULL OR (c.queue, c.type, c.dead) IS NOT (j.queue, j.type, state = 'dead')
+                 ELSE j.cause IS NOT NULL END)
+             WHERE NOT ${isCounting}`,
+    of: 'gq_causes',
+    mend: `'gopherqueue doctor --repair' counts them anew`,
+  },
+  {
     name: 'sequence',
     holds: 'it is ahead of every id and event number',
     broken: `SELECT 'at ' || seq FROM sqlite_sequence WHERE name = 'gq_jobs' AND seq < (${newestNumber})`,
@@ -73,10 +97,12 @@ const rules: Rule[] = [
 ]
 
 /** A rule, with the first few that break it. */
-export type Audited = Omit<Rule, 'broken'> & { broken: string[] }
+export type Audited = Omit<Rule, 'broken' | 'of'> & { broken: string[] }
 
 export function audit(db: DatabaseSync): Audited[] {
-  return [shapes(db), ...rules].map((rule) => {
+  const exists = db.prepare('SELECT 1 FROM sqlite_schema WHERE name = ?')
+  const some = rules.filter(({ of }) => of === undefined || exists.get(of) !== undefined)
+  return [shapes(db), ...some].map((rule) => {
     const rows = db.prepare(`${rule.broken} LIMIT 6`).all()
     return { ...rule, broken: rows.map((row) => `${Object.values(row)[0]}`) }
   })

@@ -98,3 +98,19 @@ export const totalsOf = `json_object('submitted', all_submitted, 'succeeded', al
 export function roomIn({ paused, max_running, counts }: QueueRow): number {
   return paused ? 0 : Math.max(0, (max_running ?? Number.MAX_SAFE_INTEGER) - counts.running)
 }
+
+/** What is known of the names in the file. */
+export class KnownNames {
+  /** The client on the network whose operation runs: the queues that it makes are counted. */
+  who: string | null = null
+  /** Queues in the file, once this transaction has counted them. */
+  queues: number | null = null
+  /** Lines that are in gq_types, as far as they were looked for. Another process that forgets a queue may have removed some. */
+  readonly lines = new Set<string>()
+
+  begin(): void {
+    this.who = null
+    this.queues = null
+    if (this.lines.size > 10_000) this.lines.clear()
+  }
+}

@@ -2,8 +2,10 @@ import type { SQLInputValue } from 'node:sqlite'
 import type { Clock, Instant } from '../../model/clock.ts'
 import { type State, states } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent } from '../store.ts'
-import { count, countsOf, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
+import { Causes } from './cause-rows.ts'
+import { count, countsOf, KnownNames, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
+import { Hours } from './happened.ts'
 import { type Processes, systemProcesses } from './processes.ts'
 import { type Connection, nodeSqlite, type Sqlite, type Statement } from './sqlite.ts'
 
@@ -13,9 +15,6 @@ export const sourceOf = (line: string): Source => {
   const [queue = '', type = ''] = line.split('\0')
   return { queue, type }
 }
-
-/** Most lines that are remembered as known. */
-const mostLines = 10_000
 
 /**
  * One connection and the transaction that runs on it. Operations write through this: it keeps their prepared
@@ -61,14 +60,12 @@ export class Db {
   commitMs = 0
   /** The first id or event number of this transaction, once it is known: what `nextChange` gives. */
   change: number | null = null
-  /** The client on the network whose operation runs: the queues that it makes are counted. */
-  who: string | null = null
-  /** Queues in the file, once this transaction has counted them. */
-  queueCount: number | null = null
-  /** Lines that are in gq_types, as far as they were looked for. Another process that forgets a queue may have removed some. */
-  readonly lines = new Set<string>()
+  readonly names = new KnownNames()
+  /** What the transaction adds to the hours of types. */
+  readonly hours = new Hours()
   readonly clock: Clock
   readonly processes: Processes
+  readonly causes = new Causes(this)
   #statements = new Map<string, Statement>()
   #queues = new Map<string, QueueRow>()
   /** Names the file. Read with each new connection: a file that was put in the place of another has another. */
@@ -90,12 +87,12 @@ export class Db {
     this.begunAt = this.clock.monotonic()
     this.committing = false
     this.change = null
-    this.who = null
-    this.queueCount = null
-    if (this.lines.size > mostLines) this.lines.clear()
+    this.names.begin()
     // To clear one that is empty allocates its table anew, in each transaction.
     for (const some of [this.#queues, this.readied, this.waiting, this.resumed, this.delayed])
       if (some.size > 0) some.clear()
+    this.hours.clear()
+    this.causes.begin()
     this.freed = false
     this.soonest = Number.POSITIVE_INFINITY
     this.ended = []
@@ -125,6 +122,8 @@ export class Db {
       for (const state of states) row.counts[state] = Math.max(0, row.counts[state])
       this.run(upsertCounts, ...valuesOf(row), this.nextChange())
     }
+    this.hours.write(this)
+    this.causes.write()
   }
 
   /**
@@ -160,7 +159,7 @@ export class Db {
   }
 
   rollback(): void {
-    this.lines.clear()
+    this.names.lines.clear()
     if (this.connection.isTransaction) this.run('ROLLBACK')
   }
 
@@ -182,9 +181,9 @@ export class Db {
       }
       this.ended.length = ended
       this.waiting.clear()
-      this.lines.clear()
+      this.names.lines.clear()
       this.events.length = events
-      for (const undo of this.#undo) undo()
+      for (const undo of this.#undo.reverse()) undo()
       // A row that this operation made is gone again: forget those that hold no other operation's counts.
       for (const [name, row] of this.#queues) if (row.moves === 0) this.#queues.delete(name)
       throw error
@@ -193,11 +192,20 @@ export class Db {
     }
   }
 
+  /** What takes back something that is counted in memory, if the operation in `atomic` fails. */
+  undone(undo: () => void): void {
+    this.#undo?.push(undo)
+  }
+
   /** Counts `jobs` jobs out of one state and into another; null is outside the queue. */
   moved(queue: string, type: string, from: State | null, to: State | null, jobs = 1): void {
     const row = this.queue(queue)
     count(row, from, to, jobs)
-    this.#undo?.push(() => count(row, to, from, -jobs))
+    this.hours.moved(type, from, to, jobs)
+    this.#undo?.push(() => {
+      count(row, to, from, -jobs)
+      this.hours.moved(type, from, to, -jobs)
+    })
     if (to === 'ready') this.readied.add(line(queue, type))
     if (from === 'running' || (from === 'ready' && to !== 'running')) this.freed = true
     if (from === 'running' && row.max_running !== null) this.resumed.add(queue)
@@ -207,16 +215,15 @@ export class Db {
   putOff(ids: readonly number[], runAt: Instant): void {
     this.soonest = Math.min(this.soonest, runAt)
     for (const id of ids) this.delayed.set(id, runAt)
-    this.#undo?.push(() => {
-      for (const id of ids) this.delayed.delete(id)
-    })
+    this.undoBy(() => void ids.map((id) => this.delayed.delete(id)))
   }
 
-  /** An attempt has failed, whatever becomes of its job. */
-  attemptFailed(queue: string): void {
+  /** An attempt has failed after so many ms, null where its process was lost. `isRetried`: its job is tried again. */
+  attemptFailed({ queue, type }: Source, ranFor: number | null, isRetried: boolean): void {
     const { totals } = this.queue(queue)
     totals.failed++
-    this.undoBy(() => totals.failed--)
+    const takeBack = this.hours.failed(type, ranFor, isRetried)
+    this.undoBy(() => void [totals.failed--, takeBack()])
   }
 
   /** The queue's row; one that was never heard of is all zeros, and is written when its first job is counted. */
@@ -236,11 +243,6 @@ export class Db {
   /** The queues that this transaction has read. */
   queuesRead(): QueueRow[] {
     return [...this.#queues.values()]
-  }
-
-  /** The queue has no row any more. */
-  forget(name: string): void {
-    this.#queues.delete(name)
   }
 
   readEpoch(): void {

@@ -151,9 +151,10 @@ function integrityOf(db: DatabaseSync): Finding {
 }
 
 function rulesOf(db: DatabaseSync, order: boolean): Finding[] {
-  return [...audit(db), ...(order ? [auditOrder(db)] : [])].map(({ name, holds, mild, broken }) => {
+  return [...audit(db), ...(order ? [auditOrder(db)] : [])].map(({ name, holds, mild, mend, broken }) => {
     if (broken.length === 0) return found(name, holds)
     const says = `not so that ${holds}: ${broken.slice(0, 5).join(', ')}${broken.length > 5 ? ' and more' : ''}`
+    if (mend) return found(name, says, fail(mend))
     return found(name, says, mild ? warn('nothing, after a salvage; else report it') : fail(salvage))
   })
 }

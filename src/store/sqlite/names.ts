@@ -18,14 +18,14 @@ import { chunk } from './steps.ts'
 /** Makes a queue that is new in the file. Refuses with TOO_MANY_QUEUES. */
 export function makeQueue(db: Db, row: QueueRow): void {
   if (!row.isNew) return
-  db.queueCount ??= db.get<{ count: number }>('SELECT COUNT(*) AS count FROM gq_queues')!.count
-  if (db.queueCount >= mostQueues) throw tooManyQueues(row.name)
-  if (db.who !== null) countNew(db, row.name, db.who)
+  db.names.queues ??= db.get<{ count: number }>('SELECT COUNT(*) AS count FROM gq_queues')!.count
+  if (db.names.queues >= mostQueues) throw tooManyQueues(row.name)
+  if (db.names.who !== null) countNew(db, row.name, db.names.who)
   row.isNew = false
-  db.queueCount++
+  db.names.queues++
   db.undoBy(() => {
     row.isNew = true
-    db.queueCount!--
+    db.names.queues!--
   })
 }
 
@@ -33,7 +33,7 @@ export function makeQueue(db: Db, row: QueueRow): void {
 export function makeLine(db: Db, row: QueueRow, type: string): void {
   makeQueue(db, row)
   const key = line(row.name, type)
-  if (db.lines.has(key)) return
+  if (db.names.lines.has(key)) return
   if (!db.get('SELECT 1 FROM gq_types WHERE queue = ?1 AND type = ?2', row.name, type)) {
     row.types ??= db.get<{ count: number }>('SELECT COUNT(*) AS count FROM gq_types WHERE queue = ?1', row.name)!.count
     if (row.types >= mostTypes) throw tooManyTypes(row.name, type)
@@ -43,7 +43,7 @@ export function makeLine(db: Db, row: QueueRow, type: string): void {
       row.types = null
     })
   }
-  db.lines.add(key)
+  db.names.lines.add(key)
 }
 
 /** Counts the queues that a client on the network makes: an hour begins with the first of them. */
@@ -99,9 +99,9 @@ export function forgetEmptied(db: Db): void {
   if (gone.length === 0) return
   const forgotten = forgottenQueues(db)
   forgotten.queues += gone.length
-  for (const { name, totals } of gone) {
-    for (const total of Object.keys(totals) as (keyof Totals)[]) forgotten[total] += totals[total]
-    db.forget(name)
+  for (const row of gone) {
+    for (const total of Object.keys(row.totals) as (keyof Totals)[]) forgotten[total] += row.totals[total]
+    row.moves = 0 // or it would be written back
   }
   db.run(
     `INSERT INTO gq_meta (key, value) VALUES ('forgotten', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1`,
@@ -121,7 +121,7 @@ export function pruneNames(db: Db): boolean {
     ...[at.queue, at.type],
   )
   for (const { queue, type, left } of types)
-    if (left && !db.lines.has(line(queue, type)))
+    if (left && !db.names.lines.has(line(queue, type)))
       db.run('DELETE FROM gq_types WHERE queue = ?1 AND type = ?2', queue, type)
   const queues = db.all<{ name: string; empty: 0 | 1 }>(
     `SELECT name, scheduled + ready + running + succeeded + dead + cancelled = 0 AND ${hasDefaults} AS empty

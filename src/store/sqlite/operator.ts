@@ -3,10 +3,11 @@ import { GopherQueueError, notFound } from '../../model/errors.ts'
 import { isTerminal, type State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
 import { admitNamed, wrongName } from './admission.ts'
+import { leaveCause } from './causes.ts'
 import type { Db } from './db.ts'
-import { write } from './decided.ts'
+import { type Changing, write } from './decided.ts'
 import { makeQueue, mayForget } from './names.ts'
-import { type Placed, settle, unsettle } from './places.ts'
+import { settle, unsettle } from './places.ts'
 import { rateOf, settleRate } from './rate.ts'
 import { keepReceipt } from './receipts.ts'
 import { pick } from './search.ts'
@@ -15,7 +16,7 @@ import { uniqueHolder } from './submit.ts'
 
 // What people ask for: each event refuses with NOT_FOUND or INVALID_STATE and then changes nothing.
 
-interface Found extends Placed {
+interface Found extends Changing {
   state: State
   attempt: number
   deadline: number | null
@@ -31,7 +32,7 @@ function find(db: Db, id: number): Found {
   const job = db.get<Found>(
     `SELECT id, queue, type, priority, concurrency_key, state, attempt, deadline, cancel_requested_at AS cancelRequestedAt,
             lease_seq AS leaseSeq, lease_token AS token, idempotency_key AS key,
-            unique_key AS uniqueKey
+            unique_key AS uniqueKey, cause
      FROM gq_jobs WHERE id = ?1`,
     id,
   )
@@ -106,7 +107,9 @@ export function remove(db: Db, id: number): null {
 /** An event for each job of a page that it fits, as far as a step goes; the others stay as they are. */
 export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
   return db.atomic(() => {
-    const { ids, next: on } = pick(db, filter, 'write')
+    const ends = event === 'retry' || event === 'remove' // what fails and has not ended is none of these
+    const meant = ends && filter.cause !== undefined ? { state: 'dead' as const, ...filter } : filter
+    const { ids, next: on } = pick(db, meant, 'write')
     const end = db.clock.monotonic() + stepMs
     let changed = 0
     for (const [i, id] of ids.entries()) {
@@ -131,7 +134,8 @@ function removeFound(db: Db, job: Found): boolean {
 }
 
 /** Its key goes with it only if the key's window is over. */
-export function deleteJob(db: Db, job: Pick<Found, 'id' | 'queue' | 'type' | 'state' | 'key'>): void {
+export function deleteJob(db: Db, job: Pick<Found, 'id' | 'queue' | 'type' | 'state' | 'key' | 'cause'>): void {
+  leaveCause(db, job)
   db.run(`DELETE FROM gq_jobs WHERE id = ?1`, job.id)
   if (job.key !== null)
     db.run(

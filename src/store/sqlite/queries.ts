@@ -1,4 +1,5 @@
 import { parseBackoff } from '../../model/backoff.ts'
+import { shortError } from '../../model/cause.ts'
 import { type Attempt, type Job, type JobError, priorities } from '../../model/job.ts'
 import { fromJson } from '../../model/json.ts'
 import type { Input, JobFilter, JobPage, Output, QueueStats, Source, Stats, Worker } from '../store.ts'
@@ -14,7 +15,9 @@ import { isWorking, type WorkerRow, workerColumns } from './workers.ts'
 const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts, j.postponed,
     j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
     j.created_at AS createdAt, j.tick, j.started_at AS startedAt, j.finished_at AS finishedAt, j.lease_expires_at AS leaseExpiresAt,
-    w.name AS worker, j.company, j.cancel_requested_at AS cancelRequestedAt,
+    w.name AS worker, j.company, CASE WHEN j.state <> 'succeeded' THEN (
+      SELECT json_array(error_name, substr(error_message, 1, 2000)) FROM gq_attempts WHERE job_id = j.id ORDER BY attempt DESC LIMIT 1
+    ) END AS lastError, j.cancel_requested_at AS cancelRequestedAt,
     j.progress AS percent, j.progress_message AS message, j.result, j.warning, j.reason, j.idempotency_key AS idempotencyKey,
     j.unique_key AS uniqueKey, j.concurrency_key AS concurrencyKey
   FROM gq_jobs j LEFT JOIN gq_workers w ON w.id = j.worker_id`
@@ -47,8 +50,14 @@ function toJob({ budget_from, payload, result, backoff, priority, percent, messa
     backoff: parseBackoff(backoff),
     progress: percent === null ? null : { percent, message },
     result: result === null ? null : readable(result),
+    lastError: rest.lastError === null ? null : errorOf(rest.lastError),
     attemptsLeft: Math.max(0, rest.maxAttempts - (rest.attempt - budget_from)),
   }
+}
+
+function errorOf(json: string): string {
+  const [name, message] = JSON.parse(json) as (string | null)[]
+  return shortError({ name: name ?? '', message: message ?? '' })
 }
 
 export function job(db: Db, id: number): Job | null {
@@ -215,35 +224,53 @@ export function stats(db: Db): Stats {
   const lines = readyLines(db, queues)
   queues.sort((a, b) => (a.queue < b.queue ? -1 : 1))
   lines.sort((a, b) => (a.queue < b.queue ? -1 : Number(a.queue > b.queue)))
-  const oldest = lines.length > 0 ? Math.min(...lines.map((line) => line.oldest)) : null
+  const paused = new Set(queues.filter((queue) => queue.paused).map(({ queue }) => queue))
+  const oldest = lines.reduce((first, line) => (paused.has(line.queue) ? first : Math.min(first, line.oldest)), Number.POSITIVE_INFINITY) // biome-ignore format: long
   const unhandled = handled ? lines.filter((one) => !handled.has(line(one.queue, one.type))) : []
   return {
     queues,
     others: { ...others, workers: left, lines: lines.length >= mostLines },
     workers: listed,
     unhandled: [...new Map(unhandled.map(({ queue, type }) => [line(queue, type), { queue, type }])).values()],
-    oldestReadyMs: oldest === null ? null : Math.max(0, db.now - oldest),
-    waiting: lines.map(({ queue, type, priority, oldest }) => {
-      return { queue, type, priority: priorities[priority]!, oldestReadyMs: Math.max(0, db.now - oldest) }
+    oldestReadyMs: oldest === Number.POSITIVE_INFINITY ? null : Math.max(0, db.now - oldest),
+    waiting: lines.map(({ queue, type, priority, oldest, atLeast }) => {
+      return { queue, type, priority: priorities[priority]!, oldestReadyMs: Math.max(0, db.now - oldest), atLeast }
     }),
     file: fileStats(db),
   }
 }
 
-/** Each (queue, type, class) that has ready jobs, by hopping over index gq_jobs_ready from one to the next. */
-function readyLines(db: Db, queues: QueueStats[]): (Source & { priority: number; oldest: number })[] {
+/** Heads of a line among which one is looked for that was ready when it was stored. */
+const headsLookedAt = 1000
+
+/**
+ * Each (queue, type, class) that has ready jobs, by hopping over index gq_jobs_ready from one to the next; since when the
+ * oldest of them is ready. Of those that were ready when they were stored, the first is the oldest; the others have an index
+ * of their own.
+ */
+function readyLines(db: Db, queues: QueueStats[]): (Source & { priority: number; oldest: number; atLeast: boolean })[] {
+  const inLine = `state = 'ready' AND blocked = 0 AND queue = j.queue AND type = j.type AND priority = j.priority`
   const lines: ReturnType<typeof readyLines> = []
   for (const { queue, counts } of queues) {
     if (counts.ready === 0) continue
     for (let at = { type: '', priority: -1 }; lines.length < mostLines; at = lines.at(-1)!) {
-      const row = db.get<(typeof lines)[number]>(
-        `SELECT queue, type, priority, created_at AS oldest FROM gq_jobs
+      const row = db.get<Source & { priority: number; stored: number | null; returned: number | null; heads: number }>(
+        `SELECT queue, type, priority,
+         CASE WHEN ready_at IS NULL THEN created_at ELSE
+           (SELECT created_at FROM (SELECT created_at, ready_at FROM gq_jobs WHERE ${inLine} ORDER BY id LIMIT ${headsLookedAt})
+            WHERE ready_at IS NULL LIMIT 1) END AS stored,
+         (SELECT MIN(ready_at) FROM gq_jobs WHERE ${inLine} AND ready_at IS NOT NULL) AS returned,
+         CASE WHEN ready_at IS NULL THEN 0 ELSE
+           (SELECT COUNT(*) FROM (SELECT 1 FROM gq_jobs WHERE ${inLine} LIMIT ${headsLookedAt})) END AS heads
+         FROM gq_jobs j
          WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND (type, priority) > (?2, ?3)
          ORDER BY type, priority, id LIMIT 1`,
         ...[queue, at.type, at.priority],
       )
       if (!row) break
-      lines.push(row)
+      const { stored, returned, heads, ...found } = row
+      const oldest = Math.min(stored ?? Number.POSITIVE_INFINITY, returned ?? Number.POSITIVE_INFINITY)
+      lines.push({ ...found, oldest, atLeast: stored === null && heads === headsLookedAt })
     }
   }
   return lines

@@ -1,12 +1,13 @@
 import { due, expired } from '../../model/decide.ts'
 import { someAreNew } from './admission.ts'
 import { seenIsOld } from './attempt.ts'
+import { countOld, isCounting } from './causes.ts'
 import type { Db } from './db.ts'
-import { write } from './decided.ts'
+import { type Changing, write } from './decided.ts'
 import type { Early } from './delays.ts'
 import { pruneNames } from './names.ts'
 import { deleteJob } from './operator.ts'
-import { type Placed, settle, settlingDue } from './places.ts'
+import { settle, settlingDue } from './places.ts'
 import { freeRates, ratesDue } from './rate.ts'
 import { keepReceipt } from './receipts.ts'
 import { findOver, reclaimDeadWorkers, reclaimOver, reclaimRanOut } from './reclaim.ts'
@@ -22,8 +23,9 @@ import { workersGone } from './workers.ts'
 const historyChunk = 20
 export const pruneEvery = 5
 
-type Waiting = Placed & { state: 'scheduled' | 'ready'; leaseSeq: number | null }
-const selectWaiting = 'SELECT id, queue, type, priority, concurrency_key, state, lease_seq AS leaseSeq FROM gq_jobs'
+type Waiting = Changing & { state: 'scheduled' | 'ready'; leaseSeq: number | null; dueAt: number | null }
+const selectWaiting =
+  'SELECT id, queue, type, priority, concurrency_key, cause, state, lease_seq AS leaseSeq, run_at AS dueAt FROM gq_jobs'
 const mayExpire = `deadline IS NOT NULL AND state IN ('scheduled', 'ready') AND blocked < 2`
 
 /** Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant. */
@@ -56,7 +58,7 @@ function pruneJobs(db: Db, end: number): boolean {
       `SELECT id FROM gq_jobs WHERE prune_at <= ?1 AND blocked < 2 AND finished_at IS NOT NULL LIMIT ${chunk}`,
       db.now,
     )
-  const select = `SELECT id, queue, type, state, idempotency_key AS key FROM gq_jobs WHERE id = ?1`
+  const select = `SELECT id, queue, type, state, idempotency_key AS key, cause FROM gq_jobs WHERE id = ?1`
   return inSteps(db, end, ended, ({ id }) => {
     keepReceipt(db, id) // while the history still tells by which token it ended
     // A history of a thousand attempts with their stacks takes longer than all else of a step: it goes in steps first.
@@ -174,7 +176,8 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, mayTake, ope
   makeDueReady(db) // also what was just taken back: a second look would have nothing left to do
   freeRates(db)
   const settling = settle(db, db.clock.monotonic() + stepMs)
-  const behind = prune(db) || settling || renewing
+  const counting = countOld(db, db.clock.monotonic() + stepMs)
+  const behind = prune(db) || settling || renewing || counting
   const { host } = db.processes.me
   db.run(
     `UPDATE gq_workers SET seen_at = ?1, ended_at = NULL, loss_id = NULL
@@ -199,6 +202,7 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
        OR EXISTS (SELECT 1 FROM gq_jobs WHERE prune_at <= ?1 AND blocked < 2 AND finished_at IS NOT NULL)
        OR ${schedulesDue}
        OR ${settlingDue}
+       OR ${isCounting}
        OR EXISTS (${ratesDue})
        OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
        OR EXISTS (SELECT 1 FROM gq_requests WHERE expires_at <= ?1)

@@ -220,7 +220,7 @@ export class Rounds {
     // Another process may have made jobs of a higher class ready since the last tick: then every line is looked at.
     const { version, changed } = this.#others.peek(db) // a newer schema is found here, too
     const everywhere = changed || othersChanged
-    if (everywhere) db.lines.clear()
+    if (everywhere) db.names.lines.clear()
     if (plan.proving) {
       db.nextSequence() // only a write proves that writing works
       this.#crew.leases.giveBackUntold(db, [...this.#crew.own])

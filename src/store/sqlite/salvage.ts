@@ -77,7 +77,8 @@ class Transfer {
     this.#moveQueues()
     const last = this.#moveJobs()
     this.#countQueues()
-    this.#moveStarts()
+    this.#moveAll('gq_starts') // or a queue could start at once as many again as its rate allows
+    this.#moveAll('gq_hours')
     this.#moveAttempts()
     this.#moveLosses()
     this.#moveKeys()
@@ -89,7 +90,7 @@ class Transfer {
       'SELECT id FROM known WHERE id BETWEEN 1 AND ?1 AND id NOT IN (SELECT id FROM main.gq_jobs) ORDER BY id'
     this.#report.lostJobs = this.#rows(lost, last).map(({ id }) => Number(id))
     this.#rows(`UPDATE main.sqlite_sequence SET seq = MAX(?1, (${newestNumber})) WHERE name = 'gq_jobs'`, last)
-    for (const table of ['jobs', 'attempts', 'losses', 'schedules', 'queues', 'starts', 'keys', 'tokens', 'audit'])
+    for (const table of 'jobs attempts losses schedules queues starts hours keys tokens audit'.split(' '))
       saved[`gq_${table}`] = Number(this.#rows(`SELECT COUNT(*) AS rows FROM main.gq_${table}`)[0]!.rows)
     const check = this.#db.prepare('PRAGMA bad.integrity_check(100)')
     const failure = this.#failure(() => {
@@ -112,6 +113,7 @@ class Transfer {
     this.#report.unreadable = this.#copy('gq_jobs', last)
     // The jobs that held the places of a key may be lost: who may start is found out by the first transactions on the file.
     this.#db.exec(admitAnew)
+    this.#db.exec(countCausesAnew)
     if (said === 0 && newest === 0) this.#report.unreadable.push([last + 1, highest])
     return last
   }
@@ -169,10 +171,10 @@ class Transfer {
     this.#db.exec('CREATE TEMP TABLE settled AS SELECT name FROM main.gq_queues')
   }
 
-  /** Without them, a queue could start at once as many again as its rate allows. An older version has none. */
-  #moveStarts(): void {
-    if (this.#columns('gq_starts').length > 0)
-      this.#learn('gq_starts', 'INSERT INTO main.gq_starts SELECT * FROM bad.gq_starts WHERE true')
+  /** As it is, of a table that an older version does not have. */
+  #moveAll(table: string): void {
+    if (this.#columns(table).length > 0)
+      this.#learn(table, `INSERT INTO main.${table} SELECT * FROM bad.${table} WHERE true`)
   }
 
   #countQueues(): void {
@@ -272,6 +274,10 @@ const admitAnew = `
     WHERE concurrency_key IS NOT NULL AND state = 'ready' AND blocked < 2 GROUP BY queue)
   WHERE name = queue;
   UPDATE main.gq_jobs SET blocked = 2 WHERE concurrency_key IS NOT NULL AND state = 'ready'`
+/** By the first process that works on the new file: gq_causes is not carried over. */
+const countCausesAnew = `
+  UPDATE main.gq_jobs SET cause = NULL WHERE cause IS NOT NULL;
+  INSERT OR REPLACE INTO main.gq_meta (key, value) VALUES ('causes', '0')`
 const keysMadeAnew = `INSERT OR IGNORE INTO main.gq_keys (queue, type, key, job_id, digest, expires_at)
   SELECT queue, type, idempotency_key, id, digest(payload), created_at + ${idempotencyWindow} FROM main.gq_jobs j
   WHERE idempotency_key IS NOT NULL AND NOT EXISTS (

@@ -1,23 +1,14 @@
-import type { DeadGroup, JobFilter, Output } from '../store.ts'
+import type { JobFilter } from '../store.ts'
 import type { Db } from './db.ts'
 
 // Finding jobs among many. No question holds the others up: a look ends by the clock, and is gone on with from its cursor.
 
 const lookMs = 20
 /** Rows looked at between two looks at the clock; payloads are read too where a text is wanted, and may be large. */
-const rowsAtOnce = { plain: 2000, text: 100, dead: 2000 }
+const rowsAtOnce = { plain: 2000, text: 100 }
 /** The same where the look holds the write lock. */
 const inWrite = { lookMs: 2, plain: 500, text: 5 }
-const mostGroups = 500
 const most = Number.MAX_SAFE_INTEGER
-
-const lastError = `(SELECT IFNULL(error_name, '') || ': ' || IFNULL(error_message, '') FROM gq_attempts WHERE job_id = j.id AND attempt = j.attempt)`
-
-/** What errors of one cause have in common: the first line, without numbers, ids and addresses. */
-export function errorGroup(error: string): string {
-  const [first] = error.split('\n', 1)
-  return first!.replace(/\S+@\S+|\b(?=[a-f-]*\d)[\da-f-]+\b|\d+/gi, '#').slice(0, 200)
-}
 
 /** The ids of a page's jobs, in its order. */
 export function pick(
@@ -25,7 +16,19 @@ export function pick(
   filter: JobFilter,
   within: 'read' | 'write' = 'read',
 ): { ids: number[]; next: number | null } {
-  const { state, queue, type, text, error, since, until, order = 'newest', limit = 100, cursor } = filter
+  const {
+    state,
+    queue,
+    type,
+    text,
+    cause,
+    failing = false,
+    since,
+    until,
+    order = 'newest',
+    limit = 100,
+    cursor,
+  } = filter
   // The few states have indexes of their own (gq_jobs_ended, gq_jobs_running); the planner takes one when the query
   // says the very words of the index.
   const few =
@@ -40,26 +43,32 @@ export function pick(
   let high = until === undefined ? most : firstSince(db, until) - 1
   if (cursor != null) [low, high] = newest ? [low, Math.min(high, cursor - 1)] : [Math.max(low, cursor + 1), high]
   const bounds = within === 'write' ? inWrite : { lookMs, ...rowsAtOnce }
-  const size = text === undefined && error === undefined ? bounds.plain : bounds.text
+  const size = text === undefined ? bounds.plain : bounds.text
+  const causes = cause === undefined && !failing ? null : rowsOf(db, filter)
   const like = text === undefined ? null : `%${text.replace(/[\\%_]/g, '\\$&')}%`
   const end = db.clock.monotonic() + bounds.lookMs
   const ids: number[] = []
   while (ids.length <= limit) {
-    const { last, looked } = db.get<{ last: number | null; looked: number }>(
-      `SELECT ${far}(id) AS last, COUNT(*) AS looked FROM (
-         SELECT j.id FROM gq_jobs j WHERE j.id BETWEEN ?1 AND ?2 ${few} ORDER BY j.id ${direction} LIMIT ${size})`,
-      ...[low, high],
-    )!
+    const { last, looked, of } = causes
+      ? counted(db, causes, low, high, newest, size)
+      : look(
+          db,
+          `SELECT j.id FROM gq_jobs j WHERE j.id BETWEEN ?1 AND ?2 ${few} ORDER BY j.id ${direction} LIMIT ${size}`,
+          far,
+          low,
+          high,
+        )
     if (last === null) break
-    const rows = db.all<{ id: number; error: string | null }>(
-      `SELECT j.id, CASE WHEN ?7 THEN IFNULL(${lastError}, j.reason) END AS error FROM gq_jobs j
+    const rows = db.all<{ id: number }>(
+      `SELECT j.id FROM gq_jobs j
        WHERE j.id BETWEEN ?1 AND ?2 ${few} AND (?3 IS NULL OR j.state = ?3) AND (?4 IS NULL OR j.queue = ?4) AND (?5 IS NULL OR j.type = ?5)
          AND (?6 IS NULL OR j.payload LIKE ?6 ESCAPE '\\' OR j.idempotency_key LIKE ?6 ESCAPE '\\' OR j.concurrency_key LIKE ?6 ESCAPE '\\')
-       ORDER BY j.id ${direction} LIMIT +?8`,
+         ${of === null ? 'AND ?8 IS NULL' : 'AND j.id IN (SELECT value FROM json_each(?8))'}
+       ORDER BY j.id ${direction} LIMIT +?7`,
       ...[newest ? last : low, newest ? high : last, state ?? null, queue ?? null, type ?? null, like],
-      ...[Number(error !== undefined), error === undefined ? limit + 1 - ids.length : size],
+      ...[limit + 1 - ids.length, of],
     )
-    for (const row of rows) if (error === undefined || errorGroup(row.error ?? '') === error) ids.push(row.id)
+    for (const { id } of rows) ids.push(id)
     if (newest) high = last - 1
     else low = last + 1
     if (looked < size) break
@@ -84,26 +93,44 @@ function firstSince(db: Db, at: number): number {
   return low
 }
 
-type Dead = { id: number; queue: string; type: string; error: string; diedAt: number }
+interface Looked {
+  /** The last id up to which all were looked at; null when there is none. */
+  last: number | null
+  /** How many there are up to it. */
+  looked: number
+  /** JSON of their ids, where not all in between are meant. */
+  of: string | null
+}
 
-/** The newest dead jobs before the cursor, grouped by queue, type and what their last errors have in common. */
-export function deadLetters(db: Db, cursor: number | null): Output<'deadLetters'> {
-  const groups = new Map<string, DeadGroup>()
-  const end = db.clock.monotonic() + lookMs
-  let at = cursor ?? (most as number | null)
-  do {
-    const rows: Dead[] = db.all<Dead>(
-      `SELECT j.id, j.queue, j.type, j.finished_at AS diedAt, IFNULL(${lastError}, j.reason) AS error FROM gq_jobs j
-       WHERE j.id < ?1 AND j.state = 'dead' AND j.state IN ('dead', 'cancelled') ORDER BY j.id DESC LIMIT ${rowsAtOnce.dead}`,
-      at,
+const look = (db: Db, ids: string, far: string, low: number, high: number): Looked =>
+  db.get<Looked>(`SELECT ${far}(id) AS last, COUNT(*) AS looked, NULL AS of FROM (${ids})`, low, high)!
+
+/** The rows of gq_causes that count the jobs of a cause, or all that fail now. */
+function rowsOf(db: Db, { cause, failing, queue, type, state }: JobFilter): number[] {
+  const dead = failing ? 0 : state === undefined ? null : Number(state === 'dead')
+  const rows = db.all<{ id: number }>(
+    `SELECT id FROM gq_causes WHERE (?1 IS NULL OR cause = ?1) AND (?2 IS NULL OR queue = ?2) AND (?3 IS NULL OR type = ?3) AND (?4 IS NULL OR dead = ?4)`,
+    ...[cause ?? null, queue ?? null, type ?? null, dead],
+  )
+  return rows.map(({ id }) => id)
+}
+
+/** As many of each row's jobs, by index gq_jobs_cause: beyond the nearest end of those that have more, nothing is known. */
+function counted(db: Db, causes: number[], low: number, high: number, newest: boolean, size: number): Looked {
+  const each = Math.ceil(size / Math.max(1, causes.length))
+  const [direction, nearest] = newest ? (['DESC', Math.max] as const) : (['ASC', Math.min] as const)
+  const all: number[] = []
+  let end: number | null = null
+  for (const cause of causes) {
+    const ids = db.all<{ id: number }>(
+      `SELECT id FROM gq_jobs WHERE cause = ?1 AND cause IS NOT NULL AND id BETWEEN ?2 AND ?3 ORDER BY id ${direction} LIMIT ?4`,
+      ...[cause, low, high, each],
     )
-    for (const { id, queue, type, error: whole, diedAt } of rows) {
-      const error = errorGroup(whole)
-      const key = JSON.stringify([queue, type, error])
-      const group = groups.get(key) ?? { queue, type, error, count: 0, newest: id, oldest: id, lastAt: diedAt }
-      groups.set(key, { ...group, count: group.count + 1, oldest: id, lastAt: Math.max(group.lastAt, diedAt) })
-    }
-    at = rows.length === rowsAtOnce.dead ? rows.at(-1)!.id : null
-  } while (at !== null && db.clock.monotonic() < end)
-  return { groups: [...groups.values()].sort((a, b) => b.count - a.count).slice(0, mostGroups), next: at }
+    for (const { id } of ids) all.push(id)
+    const last = ids.at(-1)?.id
+    if (ids.length === each && last !== undefined) end = end === null ? last : nearest(end, last)
+  }
+  all.sort((a, b) => (newest ? b - a : a - b))
+  const known = end === null ? all : all.slice(0, all.indexOf(end) + 1)
+  return { last: known.at(-1) ?? null, looked: end === null ? 0 : size, of: JSON.stringify(known) }
 }
