@@ -104,7 +104,7 @@ export async function connect(): Promise<void> {
       for (let read = await reader.read(); !read.done; read = await reader.read())
         if (read.value.includes('event:')) changed()
     } catch (error) {
-      if (error instanceof CallError && error.code === 'UNAUTHORIZED') return // until there is another token
+      if (error instanceof CallError && /^(UNAUTHORIZED|FORBIDDEN)$/.test(error.code)) return // until there is another token
     }
     if (signal.aborted) return
     isLive = false

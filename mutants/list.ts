@@ -878,19 +878,37 @@ export const mutants: Mutant[] = [
   {
     name: 'rebinding',
     breaks: 'answers on loopback to any name that leads there',
-    edits: [[guard, 'if (onLoopback && (name', 'if (!onLoopback && (name']],
+    edits: [[guard, 'if (onLoopback && !isOurs)', 'if (!onLoopback && !isOurs)']],
     tests: ['tests/server/limits.test.ts'],
   },
   {
     name: 'foreign-origin',
     breaks: 'does what a page of another origin asks for',
-    edits: [[guard, 'hostOf(origin) !== host.toLowerCase()', 'hostOf(origin) === null']],
+    edits: [[guard, 'from.host !== host.toLowerCase() && ', 'false && ']],
     tests: ['tests/server/limits.test.ts'],
+  },
+  {
+    name: 'forgets-schedules',
+    breaks: 'forgets a queue that a schedule names, and makes it anew at each tick',
+    edits: [['store/sqlite/names.ts', '!scheduled.has(name) && ', '']],
+    tests: ['tests/contract/memory.test.ts'],
+  },
+  {
+    name: 'names-for-ever',
+    breaks: 'counts the queues that a client makes since ever, not within an hour',
+    edits: [['store/sqlite/names.ts', ' AND expires_at > ?2', ' AND ?2 > 0']],
+    tests: ['tests/store/names.test.ts'],
   },
   {
     name: 'unaudited',
     breaks: 'does what operators ask for and keeps no record of it',
-    edits: [['store/sqlite/answer.ts', 'if (who !== undefined) record(', 'if (who === null) record(']],
+    edits: [
+      [
+        'store/sqlite/answer.ts',
+        "if (who !== undefined && operation !== 'submit') record(",
+        'if (who === null) record(',
+      ],
+    ],
     tests: door,
   },
   {

@@ -94,7 +94,7 @@ export class File {
          keep_dead AS keepDead, rate_max AS rateMax, rate_per AS ratePer, rate_free_at AS freeAt, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
     this.#total = this.#db.prepare(
-      'SELECT TOTAL(all_submitted), TOTAL(all_succeeded), TOTAL(all_failed), TOTAL(all_dead) FROM gq_queues',
+      `SELECT ${['submitted', 'succeeded', 'failed', 'dead'].map((name) => `TOTAL(all_${name}) + IFNULL((SELECT value ->> '$.${name}' FROM gq_meta WHERE key = 'forgotten'), 0)`)} FROM gq_queues`, // biome-ignore format: long
     )
     this.#hours = this.#db.prepare(
       'SELECT hour, SUM(submitted), SUM(succeeded), SUM(failed), SUM(dead) FROM gq_hours GROUP BY hour',

@@ -53,6 +53,8 @@ export type {
   FileStats,
   JobFilter,
   JobPage,
+  Others,
+  QueuePage,
   QueueStats,
   Schedule,
   Source,

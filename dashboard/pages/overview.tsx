@@ -127,7 +127,7 @@ export function Overview(_: PageProps) {
           )
         }}
       </Loaded>
-      <Loaded data={stats}>{({ queues, waiting }) => <QueueTable queues={queues} waiting={waiting} />}</Loaded>
+      <Loaded data={stats}>{(value) => <QueueTable stats={value} />}</Loaded>
     </>
   )
 }
@@ -165,9 +165,9 @@ function Causes({ causes }: { causes: Cause[] }) {
   )
 }
 
-function Numbers({ stats: { queues, workers, oldestReadyMs } }: { stats: Stats }) {
+function Numbers({ stats: { queues, others, workers, oldestReadyMs } }: { stats: Stats }) {
   const sum = (state: keyof (typeof queues)[number]['counts']) =>
-    number(queues.reduce((all, { counts }) => all + counts[state], 0))
+    number(queues.reduce((all, { counts }) => all + counts[state], others.counts[state]))
   const alive = workers.filter((worker) => worker.alive)
   const total = (pick: (worker: (typeof workers)[number]) => number) =>
     number(alive.reduce((all, one) => all + pick(one), 0))
@@ -188,12 +188,10 @@ function Numbers({ stats: { queues, workers, oldestReadyMs } }: { stats: Stats }
   )
 }
 
-function QueueTable({ queues, waiting }: Pick<Stats, 'queues' | 'waiting'>) {
+function QueueTable({ stats: { queues, others, waiting } }: { stats: Stats }) {
+  const lines = Map.groupBy(waiting, ({ queue }) => queue)
   const oldest = (queue: string) => {
-    const classes = Map.groupBy(
-      waiting.filter((line) => line.queue === queue),
-      ({ priority }) => priority,
-    )
+    const classes = Map.groupBy(lines.get(queue) ?? [], ({ priority }) => priority)
     return [...classes].map(([name, lines]) => `${name} ${span(Math.max(...lines.map((line) => line.oldestReadyMs)))}`).join(' · ') // biome-ignore format: long
   }
   return (
@@ -230,6 +228,11 @@ function QueueTable({ queues, waiting }: Pick<Stats, 'queues' | 'waiting'>) {
           oldest(queue) || <span class="dim">none</span>,
         ])}
       />
+      {others.queues > 0 && (
+        <p class="dim">
+          These have the most to do. Of {number(others.queues)} more queues see <a href="#/queues">Queues</a>.
+        </p>
+      )}
     </section>
   )
 }

@@ -7,11 +7,12 @@ type Queue = Stats['queues'][number]
 const path = ({ queue }: Queue) => `queues/${encodeURIComponent(queue)}`
 
 export function Queues({ may }: PageProps) {
-  const data = useData('queues', () => get<'queues'>('queues'))
+  const [after, setAfter] = useState('')
+  const data = useData(`queues ${after}`, () => get<'queues'>('queues', { after }))
   const [editing, setEditing] = useState<Queue | null>(null)
   return (
     <Loaded data={data}>
-      {({ queues }) => (
+      {({ queues, next }) => (
         <>
           <Table
             label="Queues"
@@ -60,6 +61,18 @@ export function Queues({ may }: PageProps) {
                 : []),
             ])}
           />
+          <p class="pager">
+            {after !== '' && (
+              <button type="button" onClick={() => setAfter('')}>
+                First page
+              </button>
+            )}
+            {next !== null && (
+              <button type="button" onClick={() => setAfter(next)}>
+                More queues
+              </button>
+            )}
+          </p>
           {editing && <Limits queue={editing} close={() => setEditing(null)} />}
         </>
       )}

@@ -98,6 +98,7 @@ async function stats(queue: GopherQueue): Promise<void> {
     const { bytes, freeBytes, walBytes } = all.file ?? { bytes: 0, freeBytes: 0, walBytes: 0 }
     table(['FILE BYTES', 'FREE IN IT', 'WAL BYTES'], [[`${bytes}`, `${freeBytes}`, `${walBytes}`]], 'file')
     queueTable(all.queues)
+    if (all.others.queues > 0 && forPeople) print(`\nand ${all.others.queues} more: gopherqueue queue list\n`)
     const workerRows = all.workers.map(({ name, alive, host, pid, running, slots, startedAt, sources }) => [
       ...[name, alive ? 'alive' : 'gone', host, `${pid ?? 'none'}`, `${running}/${slots}`, when(startedAt)],
       sources.map((source) => `${source.queue}:${source.type}`).join(' '),

@@ -5,6 +5,7 @@ import { next, states } from '../model/lifecycle.ts'
 import { near } from '../model/names.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import type { JobsFilter, ManyOptions } from '../queue/many.ts'
+import type { QueuePage, QueueStats } from '../store/store.ts'
 import { action, ids, instant, look, whole } from './arguments.ts'
 import { forPeople, print, report, show, table } from './output.ts'
 
@@ -191,10 +192,22 @@ async function keysOf(queue: GopherQueue, line: { queue: string; type: string })
   return keys
 }
 
+/** All queues, page by page. */
+export async function* allQueues(queue: GopherQueue): AsyncGenerator<QueueStats> {
+  for (let after: string | null = ''; after !== null; ) {
+    const page: QueuePage = await queue.queues(after)
+    yield* page.queues
+    after = page.next
+  }
+}
+
 /** A misspelt name would be paused with success, while the queue that was meant goes on. */
 export async function mustBeThere(queue: GopherQueue, line: string): Promise<void> {
-  const known = (await queue.stats()).queues.map(({ queue: name }) => name)
-  if (known.includes(line)) return
+  const known: string[] = []
+  for await (const { queue: name } of allQueues(queue)) {
+    if (name === line) return
+    known.push(name)
+  }
   const quoted = (names: string[]) => names.map((name) => `'${name}'`).join(', ')
   const meant = near(line, known).slice(0, 3)
   const others = known.length > 10 ? ` and ${known.length - 10} others` : ''

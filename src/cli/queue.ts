@@ -2,8 +2,9 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { invalid } from '../model/errors.ts'
 import { rateText } from '../model/rate.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
+import type { QueueStats } from '../store/store.ts'
 import { action, look, whole } from './arguments.ts'
-import { mustBeThere } from './operate.ts'
+import { allQueues, mustBeThere } from './operate.ts'
 import { json, print, show, table, toLine } from './output.ts'
 
 /** Looking at queues and their limits, and setting these. */
@@ -49,8 +50,8 @@ async function set(queue: GopherQueue, name: string, { create, ...given }: { cre
 }
 
 async function list(queue: GopherQueue): Promise<void> {
-  const { queues } = await queue.stats()
-  const limits = queues.map(({ counts: _, totals: __, ...one }) => one)
+  const limits: Omit<QueueStats, 'counts' | 'totals'>[] = []
+  for await (const { counts: _, totals: __, ...one } of allQueues(queue)) limits.push(one)
   const rows = limits.map(({ queue: name, paused, maxDepth, maxRunning, maxRunningPerKey, rate: of }) => [
     ...[name, paused ? 'paused' : 'open', `${maxDepth ?? 'none'}`, `${maxRunning ?? 'none'}`, `${maxRunningPerKey}`],
     of ? rateText(of) : 'none',

@@ -11,6 +11,7 @@ export function serveCommand(root: Command): void {
     .description('serve the file over HTTP, to submitters and workers on this and other machines')
     .option('--host <address>', 'where to listen; other than loopback it takes a token first', '127.0.0.1')
     .option('--port <n>', '0 takes a free one', whole, 7420)
+    .option('--public-url <url>', 'where a reverse proxy makes it known, such as https://example.org/jobs')
     .option('--tls-cert <file>', 'PEM; serve HTTPS. SIGHUP reads both files again')
     .option('--tls-key <file>', 'PEM')
     .option(
@@ -33,7 +34,7 @@ export function serveCommand(root: Command): void {
 /** How long to stop may take, in ms. */
 const grace = 30_000
 
-type Flags = { host: string; port: number; logLevel: string; tlsCert?: string; tlsKey?: string }
+type Flags = { host: string; port: number; logLevel: string; tlsCert?: string; tlsKey?: string; publicUrl?: string }
 
 async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command): Promise<void> {
   if ((tlsCert === undefined) !== (tlsKey === undefined))
@@ -57,8 +58,9 @@ async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command)
   })
   if (tls) process.on('SIGHUP', () => server.reload()) // else it ends the process, as usual when a terminal goes
   // With a log on stdout, each line there is of the log.
+  const known = flags.publicUrl === undefined ? '' : `, known as ${flags.publicUrl}`
   const out = flags.logLevel === 'silent' ? process.stdout : process.stderr
-  out.write(`serving ${fileOf(command)} at ${server.url}\n\n`)
+  out.write(`serving ${fileOf(command)} at ${server.url}${known}\n\n`)
   await asked
   const stop = systemClock.timer(grace, () => hurry(`Not done after ${grace / 1000} s`))
   await server.close()

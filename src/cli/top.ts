@@ -51,7 +51,8 @@ export function screen(now: Look, before: Look | null, selected: number, columns
     const old = before?.stats.queues.find(({ queue: name }) => name === queue.queue)
     return seconds > 0 && old ? `${((queue.totals[of] - old.totals[of]) / seconds).toFixed(1)}` : ''
   }
-  const sum = (of: (queue: QueueStats) => number) => stats.queues.reduce((all, queue) => all + of(queue), 0)
+  const sum = (of: (queue: QueueStats) => number) =>
+    stats.queues.reduce((all, queue) => all + of(queue), of({ ...stats.queues[0]!, ...stats.others }))
   const oldest = stats.oldestReadyMs === null ? '' : `, oldest ${formatMs(stats.oldestReadyMs)}`
   const busy = stats.workers.filter(({ alive }) => alive)
   const out: string[] = []

@@ -50,6 +50,42 @@ export function mustHaveRoom(queue: string, maxDepth: number | null, waiting: nu
   )
 }
 
+/** Most queues in a file: a look at all of them takes 30 ms. */
+export const mostQueues = 50_000
+/** Most queues that one token makes in an hour, or all clients of a server without tokens. */
+export const mostNewQueues = 1000
+/** Most types in a queue: a look hops from one to the next, 5 us each. */
+export const mostTypes = 10_000
+
+const refusedName = (code: 'TOO_MANY_QUEUES' | 'TOO_MANY_TYPES', message: string, details: object) =>
+  new GopherQueueError(code, message, { details })
+
+const named = 'What differs by customer belongs into the payload or a concurrencyKey.'
+
+/** Refuses a queue that would be one too many in its file. */
+export const tooManyQueues = (queue: string): GopherQueueError =>
+  refusedName(
+    'TOO_MANY_QUEUES',
+    `Queue '${queue}' is new, and the file has ${mostQueues} queues, the most that it takes. Nothing was accepted: use a queue that is there, or remove the jobs of queues that are not needed, which are forgotten with their last job. ${named}`,
+    { most: mostQueues },
+  )
+
+/** Refuses a queue that would be one too many of its client within an hour. */
+export const tooManyNewQueues = (queue: string, until: Instant): GopherQueueError =>
+  refusedName(
+    'TOO_MANY_QUEUES',
+    `Queue '${queue}' is new, and this token (without tokens: this server's clients) has made ${mostNewQueues} queues within an hour, the most that is taken. Nothing was accepted: use a queue that is there, or try again after ${new Date(until).toISOString()}. ${named}`,
+    { most: mostNewQueues, until },
+  )
+
+/** Refuses a type that would be one too many in its queue. */
+export const tooManyTypes = (queue: string, type: string): GopherQueueError =>
+  refusedName(
+    'TOO_MANY_TYPES',
+    `Type '${type}' is new in queue '${queue}', which has ${mostTypes} types, the most that it takes. Nothing was accepted: use a type that is there, or another queue. ${named}`,
+    { most: mostTypes },
+  )
+
 interface InLine {
   id: number
   priority: number

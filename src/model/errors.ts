@@ -14,6 +14,8 @@ export type ErrorCode =
   | 'IDEMPOTENCY_CONFLICT' // same key, another payload
   | 'KEY_TAKEN' // a job that has not ended holds the unique key
   | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs
+  | 'TOO_MANY_QUEUES' // the file has 50,000 names of queues, or a token of a server has made 1,000 within an hour
+  | 'TOO_MANY_TYPES' // the queue has 10,000 names of types
   | 'OVERLOADED' // too many operations wait in this process's memory
   | 'STORAGE_FULL' // the disk has no room: submissions refused, processing goes on
   | 'STORAGE_UNAVAILABLE' // the file cannot be made durable now

@@ -11,7 +11,7 @@ const mostMissed = 1000
 /** A tick that was refused for want of room is tried again so soon at first; later after a tenth of the time that it has waited. */
 const retry = { first: 1000, longest: 60_000 }
 /** Refusals that end by themselves. */
-const refusals: ReadonlySet<ErrorCode> = new Set(['QUEUE_FULL', 'STORAGE_FULL'])
+const refusals: ReadonlySet<ErrorCode> = new Set(['QUEUE_FULL', 'STORAGE_FULL', 'TOO_MANY_QUEUES', 'TOO_MANY_TYPES'])
 
 /** A schedule that is due. */
 export interface Ticking {

@@ -1,21 +1,16 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
-
 import type { CustomBackoff } from '../model/backoff.ts'
 import { type Clock, systemClock } from '../model/clock.ts'
 import { invalid } from '../model/errors.ts'
 import { type Attempt, checkId, checkName, type Job, type JobOptions } from '../model/job.ts'
-
-import type { CauseFilter, CausePage, Fate, JobFilter, JobPage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts' // biome-ignore format: one line
+import type { CauseFilter, CausePage, Fate, JobFilter, JobPage, QueuePage, Schedule, Stats, Store, StoreHealth } from '../store/store.ts' // biome-ignore format: one line
 import type { Definition } from './definition.ts'
 import { emitterOf, type QueueEvents, tellOf } from './events.ts'
-
 import { healthOf } from './health.ts'
 import { type Define, definitionOf, type Given, type JobType } from './jobtype.ts'
 import { changeAll, type JobsFilter, type ManyOptions } from './many.ts'
-import type { ScheduleOptions, StopOptions, WaitOptions, WorkOptions } from './options.ts'
-import { type AppConnection, checkCauses, checkFilter, type OpenOptions, type QueueOptions, queueSettings } from './options.ts' // biome-ignore format: one line
-
+import { type AppConnection, checkCauses, checkFilter, type OpenOptions, type QueueOptions, queueSettings, type ScheduleOptions, type StopOptions, type WaitOptions, type WorkOptions } from './options.ts' // biome-ignore format: one line
 import { storeAt } from './place.ts'
 import { closeOn } from './signals.ts'
 import { waitInHandler } from './starving.ts'
@@ -265,6 +260,11 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   /** Counts of jobs by queue and state, workers, and jobs that nobody takes, as of now; the cost does not grow with the number of jobs. */
   async stats(): Promise<Stats> {
     return this.#store.call('stats', null)
+  }
+
+  /** A page of queues by name: the 1,000 after the name `after`; go on with `next` until it is null. Throws CLOSED. */
+  async queues(after = ''): Promise<QueuePage> {
+    return this.#store.call('queues', { after })
   }
 
   /** What happened to each type's jobs since an instant, with waiting and running times, kept in the file for 8 days. Throws INVALID_ARGUMENT. */

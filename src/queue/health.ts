@@ -2,6 +2,9 @@ import type { Clock } from '../model/clock.ts'
 import { isQueueError } from '../model/errors.ts'
 import type { Store, StoreHealth } from '../store/store.ts'
 
+/** Most lines that no worker handles that are told one by one. */
+const mostTold = 100
+
 /** The one value of health: what the store says of itself, and what keeps jobs from being worked. */
 export async function healthOf(store: Store, clock: Clock, overdue: number): Promise<StoreHealth> {
   const before = store.health
@@ -9,12 +12,14 @@ export async function healthOf(store: Store, clock: Clock, overdue: number): Pro
   const since = clock.now()
   const more: StoreHealth['causes'] = []
   try {
-    for (const { queue, type } of (await store.call('stats', null)).unhandled)
-      more.push({
-        code: 'NO_WORKER',
-        message: `Jobs of type '${type}' wait in queue '${queue}' and no live worker handles them: start one.`,
-        since,
-      })
+    const { unhandled } = await store.call('stats', null)
+    for (const { queue, type } of unhandled.slice(0, mostTold)) {
+      const message = `Jobs of type '${type}' wait in queue '${queue}' and no live worker handles them: start one.`
+      more.push({ code: 'NO_WORKER', message, since })
+    }
+    const left = unhandled.length - mostTold
+    if (left > 0)
+      more.push({ code: 'NO_WORKER', message: `So do jobs of ${left} more types and queues: see stats.`, since })
   } catch (error) {
     if (!isQueueError(error)) throw error
     if (store.health.causes.length === 0) more.push({ code: error.code, message: error.message, since })

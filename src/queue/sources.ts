@@ -39,6 +39,7 @@ export function queuesOf(queues: readonly string[]): Queues {
 interface Found {
   names: string[]
   count: number
+  forgotten: number
 }
 
 /** What a worker takes jobs of: each type that has a handler, in the queues that it names, or in those that these types name. */
@@ -93,7 +94,7 @@ export class Sources {
       named: [...new Set(able.map(({ spec }) => spec.queue))],
       prefixes: [],
     }
-    const found = prefixes.map((prefix) => this.#found.get(prefix) ?? { names: [], count: 0 })
+    const found = prefixes.map((prefix) => this.#found.get(prefix) ?? { names: [], count: 0, forgotten: 0 })
     const own = new Set(named)
     const matching = found.flatMap(({ names }) => names).filter((queue) => !own.has(queue))
     const all = [...named, ...matching]
@@ -144,18 +145,19 @@ export class Sources {
     )
   }
 
-  /** Queues are never deleted: as long as there are as many, they are the same. */
+  /** As long as there are as many, and none was forgotten since, they are the same. */
   async #lookFor(prefix: string): Promise<boolean> {
-    const known = this.#mayDiffer ? undefined : this.#found.get(prefix)?.count
-    const { count, ...first } = await this.#store.call('queueNames', { prefix, known: known ?? 0 })
-    if (count === known) return false
+    const known = this.#mayDiffer ? undefined : this.#found.get(prefix)
+    const asked = { prefix, known: known?.count ?? 0, forgotten: known?.forgotten ?? 0 }
+    const { count, forgotten, ...first } = await this.#store.call('queueNames', asked)
+    if (count === known?.count && forgotten === known.forgotten) return false
     const names = first.names
     for (let { next } = first; next !== null && names.length < mostSources; ) {
       const page = await this.#store.call('queueNames', { prefix, after: next })
       names.push(...page.names)
       next = page.next
     }
-    this.#found.set(prefix, { names, count: Math.max(count, names.length) })
+    this.#found.set(prefix, { names, count: Math.max(count, names.length), forgotten })
     return true
   }
 

@@ -124,7 +124,10 @@ export class Starving {
     const first = jobs.find((job) => job!.state !== 'running') ?? jobs[0]!
     const { workers } = await this.store.call('stats', null)
     const able = workers.filter(
-      ({ alive, sources }) => alive && sources.some(({ queue, type }) => queue === first.queue && type === first.type),
+      ({ alive, sources, sourceCount }) =>
+        alive &&
+        (sources.length < sourceCount ||
+          sources.some(({ queue, type }) => queue === first.queue && type === first.type)),
     )
     if (able.length <= 1 && this.#allWait()) this.#tell(first)
   }

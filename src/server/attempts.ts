@@ -1,5 +1,5 @@
 import { parseBackoff } from '../model/backoff.ts'
-import type { Clock, Instant } from '../model/clock.ts'
+import { type Clock, type Instant, inNextTurn } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import { priorities } from '../model/job.ts'
@@ -11,6 +11,9 @@ import { operations } from '../store/operations.ts'
 import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Store } from '../store/store.ts'
 import { jsonOf } from './body.ts'
 import type { Hub } from './hub.ts'
+
+/** Characters of payloads that take their time. */
+const large = 256 * 1024
 
 interface Ended extends Lease {
   startedAt: Instant
@@ -27,6 +30,7 @@ export class Attempts {
   readonly #clock: Clock
   readonly #hub: Hub
   readonly #running = new Map<number, Running>()
+  #turn = Promise.resolve()
 
   constructor(store: Store, clock: Clock, hub: Hub) {
     this.#store = store
@@ -87,6 +91,12 @@ export class Attempts {
     }
   }
 
+  /** In a turn of the event loop of its own: several megabytes of JSON of several workers would be one long stop. */
+  #inTurn(): Promise<void> {
+    this.#turn = this.#turn.then(() => new Promise(inNextTurn))
+    return this.#turn
+  }
+
   /** Asks for jobs until there are some, or `until` ends it; what is given is known to be given. */
   async poll(
     { epoch }: Numbered,
@@ -109,6 +119,7 @@ export class Attempts {
     try {
       waiting = ask(request)
       const jobs = await waiting
+      if (jobs.reduce((sum, { payload }) => sum + payload.length, 0) > large) await this.#inTurn()
       for (const { id, queue, type, token, startedAt } of jobs)
         this.#running.set(id, { id, queue, type, token, startedAt, epoch, isNew: false })
       return { jobs: jobs.filter((job) => this.#mayGo(job)), replaced: jobs.length === 0 && replaced }

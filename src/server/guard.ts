@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
-import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
+import { shown } from '../model/text.ts'
 import { scopes } from '../model/token.ts'
 import type { Tokens } from './auth.ts'
 import type { Route } from './http.ts'
@@ -22,9 +23,9 @@ export const isLoopback = (host: string): boolean =>
 export async function guard(
   request: IncomingMessage,
   scope: Route['scope'],
-  { tokens, host }: { tokens: Tokens; host: string },
+  { tokens, host, publicUrl }: { tokens: Tokens; host: string; publicUrl: URL | null },
 ): Promise<string> {
-  checkBrowser(request, isLoopback(host))
+  checkBrowser(request, isLoopback(host), publicUrl)
   if (scope === 'none') return ''
   return tokens.check(
     request.headers.authorization,
@@ -34,15 +35,39 @@ export async function guard(
 }
 
 /** A page of another origin must not use the reader's place in the network; a name that leads here does not make it ours. */
-function checkBrowser({ headers: { host = '', origin }, method }: IncomingMessage, onLoopback: boolean): void {
-  const [, name] = /^(\[[\d:a-f]+\]|[^:]*)(?::\d{1,5})?$/i.exec(host) ?? []
-  if (onLoopback && (name === undefined || !isLoopback(name.replace(/^\[(.*)\]$/, '$1').toLowerCase())))
-    throw refusal(`The header Host must be localhost, 127.0.0.1 or [::1]: this server is for its own machine.`)
-  if (origin !== undefined && method !== 'GET' && method !== 'HEAD' && hostOf(origin) !== host.toLowerCase())
+function checkBrowser(
+  { headers: { host = '', origin }, method }: IncomingMessage,
+  onLoopback: boolean,
+  publicUrl: URL | null,
+): void {
+  const [, named] = /^(\[[\d:a-f]+\]|[^:]*)(?::\d{1,5})?$/i.exec(host) ?? []
+  const name = named?.toLowerCase()
+  const isOurs = name !== undefined && (name === publicUrl?.hostname || isLoopback(name.replace(/^\[(.*)\]$/, '$1')))
+  if (onLoopback && !isOurs)
+    throw refusal(
+      `The header Host must be ${publicUrl ? `${publicUrl.hostname}, ` : ''}localhost, 127.0.0.1 or [::1]: this server is for its own machine${publicUrl ? ' and for its --public-url' : '; behind a proxy it takes --public-url'}.`,
+    )
+  if (origin === undefined || method === 'GET' || method === 'HEAD') return
+  const from = URL.canParse(origin) ? new URL(origin) : null
+  if (from === null || (from.host !== host.toLowerCase() && from.origin !== publicUrl?.origin))
     throw refusal('The request comes from a page of another origin.')
 }
 
-const hostOf = (origin: string): string | null => (URL.canParse(origin) ? new URL(origin).host : null)
+/** Where a proxy makes the server known. Throws INVALID_ARGUMENT. */
+export function publicUrlOf(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : null
+  if (!url || !/^https?:$/.test(url.protocol) || `${url.username}${url.password}${url.search}${url.hash}` !== '')
+    throw invalid(
+      `The public URL is where browsers and clients reach this server, such as https://example.org/jobs, without user, query or #; got ${shown(text)}.`,
+    )
+  return url
+}
+
+/** The path as the server has it, of one that came with the public URL's own in front; null for any other. */
+export function withoutPrefix(publicUrl: URL | null, path: string): string | null {
+  const prefix = publicUrl?.pathname.replace(/\/+$/, '') ?? ''
+  return prefix !== '' && path.startsWith(`${prefix}/`) ? path.slice(prefix.length) : null
+}
 
 const refusal = (message: string) => new GopherQueueError('FORBIDDEN', `${message} Nothing was accepted.`)
 

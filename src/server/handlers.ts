@@ -97,23 +97,24 @@ function by<K extends Operation>(store: Store, who: string, operation: K, input:
 function submissions(store: Store, hub: Hub) {
   const specs = new Specs()
   return {
-    async submit({ body: { type, payload, trace, idempotencyKey, ...options }, key }) {
+    async submit({ body: { type, payload, trace, idempotencyKey, ...options }, key, who }) {
       const own = idempotencyKey ?? key
       if (key !== null && own !== key)
         throw invalid(
           `The header Idempotency-Key is '${key}', and idempotencyKey in the body is '${own}': give one of them, or the same twice.`,
         )
-      const { ids, states } = await store.call('submit', {
+      const asked = {
         specs: specs.of(type, options as JobOptions),
         payloads: [jsonOf('payload', payload)],
         keys: own === null ? null : [own],
         trace: trace ? JSON.stringify(trace) : null,
-      })
+      }
+      const { ids, states } = await store.call('submit', asked, undefined, who)
       const submitted = states ? { id: ids[0]!, duplicate: true, state: states[0]! } : { id: ids[0]!, duplicate: false }
       if (!submitted.duplicate) hub.tell('submitted', { id: submitted.id, type, queue: options.queue ?? 'default' })
       return submitted
     },
-    async submitMany({ body: { common = {}, jobs, trace }, key }) {
+    async submitMany({ body: { common = {}, jobs, trace }, key, who }) {
       const all = jobs.map((job) => ({ ...common, ...job }))
       const texts = all.map(({ payload }, i) => jsonOf('payload', payload, ` at index ${i}`))
       if (texts.reduce((sum, text) => sum + text.length, 0) > limits.bulkBytes)
@@ -128,12 +129,13 @@ function submissions(store: Store, hub: Hub) {
         payloads: texts,
         keys: keys.some((one) => one !== null) ? keys : null,
       }
-      const submitted = await store.call('submit', {
+      const whole = {
         ...asked,
         trace: trace ? JSON.stringify(trace) : null,
         request: key,
         ...(key !== null && { digest: digestOfAll(asked) }), // here, and not while the store holds its file
-      })
+      }
+      const submitted = await store.call('submit', whole, undefined, who)
       const { ids, duplicates, replayed = false } = submitted
       if (!replayed) hub.tell('submitted', { count: ids.length - duplicates.length })
       return { ...submitted, replayed }
@@ -164,7 +166,6 @@ function reads(store: Store, clock: Clock, history: History) {
         stop()
       }
     },
-    queues: async () => ({ queues: (await store.call('stats', null)).queues }),
     async schedules() {
       const all = await store.call('schedules', null)
       return { schedules: all.map((one) => ({ ...one, ticks: nextTimes(one.cron, one.timezone, 5, clock.now()) })) }

@@ -22,6 +22,7 @@ export class History {
   /** Listeners that are no clients. */
   readonly #always: number
   #stop = (): void => undefined
+  #stopped = false
 
   constructor(store: Store, clock: Clock, hub: Hub) {
     this.#store = store
@@ -39,24 +40,32 @@ export class History {
   }
 
   stop(): void {
+    this.#stopped = true
     this.#stop()
-    this.#stop = () => undefined
   }
 
   #look(): void {
     const due = Math.abs(this.#clock.now() - (this.#samples.at(-1)?.at ?? 0)) >= sampleEvery
     if (due || this.#hub.listeners > this.#always) {
       const at = this.#clock.now()
-      this.#store.call('stats', null).then(
-        (stats) => this.#see(stats, due ? at : null),
-        () => this.#hub.tell('changed', {}), // health says why
-      )
-    }
-    this.#stop = this.#clock.timer(lookEvery, () => this.#look())
+      this.#store
+        .call('stats', null)
+        .then(
+          (stats) => this.#see(stats, due ? at : null),
+          () => this.#hub.tell('changed', {}), // health says why
+        )
+        .finally(() => this.#again())
+    } else this.#again()
   }
 
-  #see({ queues, workers, oldestReadyMs }: Stats, at: number | null): void {
-    const sum = (pick: (queue: Stats['queues'][number]) => number) => queues.reduce((all, one) => all + pick(one), 0)
+  /** The next look begins when this one has ended: where it takes long, looks would queue up before everybody else's calls. */
+  #again(): void {
+    if (!this.#stopped) this.#stop = this.#clock.timer(lookEvery, () => this.#look())
+  }
+
+  #see({ queues, others, workers, oldestReadyMs }: Stats, at: number | null): void {
+    const sum = (pick: (queue: Pick<Stats['others'], 'counts' | 'totals'>) => number) =>
+      queues.reduce((all, one) => all + pick(one), pick(others))
     if (at !== null) {
       const { count, ms } = this.#waits
       this.#waits = { count: 0, ms: 0 }
@@ -69,7 +78,7 @@ export class History {
       })
       if (this.#samples[0]!.at < at - keptMs) this.#samples.shift()
     }
-    const seen = JSON.stringify([queues, workers.map(({ seenAt: _, ...worker }) => worker)])
+    const seen = JSON.stringify([queues, others, workers.map(({ seenAt: _, ...worker }) => worker)])
     if (seen !== this.#seen) this.#hub.tell('changed', {})
     this.#seen = seen
   }

@@ -2,12 +2,15 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Clock } from '../model/clock.ts'
 import type { Input, Output, Stats, Store, Histogram as Tally } from '../store/store.ts'
 import type { Hub, Told } from './hub.ts'
+import { Queues, queuesText } from './labels.ts'
 import type { Readiness, Watchdog } from './watchdog.ts'
 
 /** How long a scrape waits for the file; then it goes without what only the file knows. */
 const patience = 2000
-/** Most names of queues and types that get series of their own: clients choose them. */
+/** Most names of queues and types that get series of their own: clients choose them. What is left is told under `other`. */
 const mostNames = 500
+/** Most queues that do. */
+const mostQueues = 1000
 const here = 'Counted since this server started, of what went over it: embedded workers on the same file are not in it.'
 
 /** What Prometheus is told. Between scrapes it costs a few counters; what the file holds is asked for at each. */
@@ -17,14 +20,7 @@ export class Metrics {
   readonly #watchdog: Watchdog
   readonly #registry = new Registry()
   readonly #names = new Set<string>()
-  readonly #submitted = this.#counter('submitted_jobs_total', 'Jobs stored since the file was made.', 'queue')
-  readonly #attempts = this.#counter(
-    'attempts_total',
-    'Attempts by outcome, succeeded or failed (a throw, a timeout, a lost lease), since the file was made.',
-    'queue',
-    'outcome',
-  )
-  readonly #ended = this.#counter('ended_jobs_total', 'Jobs that have ended, by state, since the file was made.', 'queue', 'state') // biome-ignore format: long
+  readonly #queues = new Queues(mostQueues)
   readonly #reclaimed = this.#counter('reclaimed_jobs_total', 'Running jobs that lost their worker or its word, found by this server.') // biome-ignore format: long
   readonly #expired = this.#counter('expired_jobs_total', 'Jobs whose deadline passed while they waited, found by this server.') // biome-ignore format: long
   readonly #refused = this.#counter('refused_requests_total', 'Requests answered with a problem, by its code.', 'code')
@@ -56,8 +52,6 @@ export class Metrics {
     'tls_certificate_expiry_timestamp_seconds',
     'When the certificate in use expires; none without TLS.',
   )
-  readonly #jobs = this.#gauge('jobs', 'Jobs in the file.', 'queue', 'state')
-  readonly #paused = this.#gauge('queue_paused', '1 while none of its jobs are leased.', 'queue')
   readonly #oldest = this.#gauge('oldest_ready_age_seconds', 'For how long the oldest ready job of a queue that is not paused is ready; 0 if none is.') // biome-ignore format: long
   readonly #unhandled = this.#gauge('unhandled_types', 'Types with ready jobs that no live worker handles.')
   readonly #workers = this.#gauge('workers', 'Live workers of any process.')
@@ -92,21 +86,19 @@ export class Metrics {
     this.#refused.inc({ code })
   }
 
-  /** The text format of Prometheus. */
-  async text(): Promise<string> {
+  #asked: Promise<string> | undefined
+
+  /** The text format of Prometheus. Who asks before the last answer was there gets that one. */
+  text(): Promise<string> {
+    this.#asked ??= this.#text().finally(() => {
+      this.#asked = undefined
+    })
+    return this.#asked
+  }
+
+  async #text(): Promise<string> {
     const [stats, schedules] = await Promise.all([this.#ask('stats'), this.#ask('schedules')])
-    for (const known of [
-      this.#jobs,
-      this.#paused,
-      this.#degraded,
-      this.#submitted,
-      this.#attempts,
-      this.#ended,
-      this.#late,
-      this.#refusedTick,
-      this.#queueSlots,
-      this.#queueBusy,
-    ])
+    for (const known of [this.#degraded, this.#late, this.#refusedTick, this.#queueSlots, this.#queueBusy])
       known.reset()
     for (const gauge of [this.#oldest, this.#unhandled, this.#workers, this.#slots, this.#busy, this.#file, this.#free, this.#wal, this.#diskFree, this.#backup]) gauge.remove() // biome-ignore format: long
     if (stats) this.#take(stats)
@@ -123,10 +115,11 @@ export class Metrics {
     const { user, system } = process.cpuUsage()
     this.#cpu.inc((user + system) / 1e6 - this.#cpuBefore)
     this.#cpuBefore = (user + system) / 1e6
-    const ownText = await this.#registry.metrics()
-    if (!vitals) return ownText
+    const texts = [await this.#registry.metrics()]
+    if (stats) texts.push(queuesText(this.#queues.told(stats.queues, stats.others)))
+    if (!vitals) return texts.join('\n')
     return [
-      ownText,
+      ...texts,
       tallyText('commit_duration_seconds', 'COMMIT of this process: its fsync above all, now and then a checkpoint.', vitals.commits, 1000), // biome-ignore format: long
       tallyText('commit_operations', 'Operations that shared one COMMIT and its fsync.', vitals.groups, 1),
     ].join('\n')
@@ -160,13 +153,6 @@ export class Metrics {
   }
 
   #take({ queues, workers, unhandled, oldestReadyMs, file }: Stats): void {
-    for (const { queue, paused, counts, totals } of queues) {
-      this.#paused.set({ queue }, Number(paused))
-      for (const [state, count] of Object.entries(counts)) this.#jobs.set({ queue, state }, count)
-      this.#submitted.inc({ queue }, totals.submitted)
-      for (const outcome of ['succeeded', 'failed'] as const) this.#attempts.inc({ queue, outcome }, totals[outcome])
-      for (const state of ['succeeded', 'dead', 'cancelled'] as const) this.#ended.inc({ queue, state }, totals[state])
-    }
     const alive = workers.filter((worker) => worker.alive)
     this.#oldest.set((oldestReadyMs ?? 0) / 1000)
     this.#unhandled.set(unhandled.length)
@@ -174,7 +160,7 @@ export class Metrics {
     this.#workers.set(alive.length)
     this.#slots.set(alive.reduce((sum, { slots }) => sum + slots, 0))
     this.#busy.set(alive.reduce((sum, { running }) => sum + running, 0))
-    for (const { queue } of queues) this.#takeSlots(queue, alive)
+    for (const { queue } of queues.slice(0, mostNames)) this.#takeSlots(queue, alive)
     if (!file) return
     this.#diskFree.set(file.diskFreeBytes)
     if (file.backupAt !== null) this.#backup.set(file.backupAt / 1000)

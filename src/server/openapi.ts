@@ -5,7 +5,7 @@ import { api, type Endpoint, Problem } from '../store/http/api.ts'
 type Json = Record<string, unknown>
 
 /** The API as an OpenAPI 3.1 document. Schemas that have a title stand once, among its components. */
-export function openapi(version: string): Json {
+export function openapi(version: string, publicUrl: URL | null = null): Json {
   const schemas: Json = {}
   const paths: Record<string, Json> = {}
   const short = (value: unknown): unknown => {
@@ -27,7 +27,7 @@ export function openapi(version: string): Json {
     }))
   for (const [operationId, endpoint] of Object.entries(api) as [string, Endpoint][]) {
     const { method, url, summary, scope, params, query, body, response, status = 200, large } = endpoint
-    const keyed = operationId.startsWith('submit')
+    const keyed = operationId.startsWith('submit') || operationId === 'register'
     const bulk = { 'application/x-ndjson': { schema: { type: 'string', description: 'One job a line' } } }
     const path = url.replace(/:(\w+)/g, '{$1}')
     paths[path] ??= {}
@@ -55,7 +55,7 @@ export function openapi(version: string): Json {
       ...{ title: 'GopherQueue', description: 'Background jobs that are never lost', version },
       license: { name: 'MIT', identifier: 'MIT' },
     },
-    servers: [{ url: '/' }],
+    servers: [{ url: publicUrl?.href ?? '/' }],
     paths,
     components: {
       schemas,
@@ -73,7 +73,8 @@ export function openapi(version: string): Json {
 
 const IdempotencyKey = {
   ...{ name: 'Idempotency-Key', in: 'header', schema: { type: 'string', minLength: 1, maxLength: limits.keyLength } },
-  description: 'Of a job: its idempotencyKey. Of a bulk: names the request, which may then be sent again',
+  description:
+    'Of a job: its idempotencyKey. Of a bulk or registration: names the request, which may then be sent again',
 }
 
 const failures = { '4XX': { $ref: '#/components/responses/Refused' }, '5XX': { $ref: '#/components/responses/Failed' } }

@@ -15,6 +15,8 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   RESULT_TOO_LARGE: 413,
   INVALID_PAYLOAD: 422,
   QUEUE_FULL: 429,
+  TOO_MANY_QUEUES: 429,
+  TOO_MANY_TYPES: 429,
   OVERLOADED: 503,
 }
 

@@ -6,7 +6,7 @@ import { api, type Call, type Endpoint } from '../store/http/api.ts'
 import type { Tokens } from './auth.ts'
 import { bodyOf, jobBytes, keyOf } from './body.ts'
 import type { Drain } from './drain.ts'
-import { guard, securityHeaders } from './guard.ts'
+import { guard, securityHeaders, withoutPrefix } from './guard.ts'
 import type { Handlers, Incoming } from './handlers.ts'
 import { type Exchange, type Routes, send, sendJson, shaping, splitUrl } from './http.ts'
 import type { Log } from './log.ts'
@@ -17,6 +17,8 @@ import type { Readers } from './readers.ts'
 /** What a server answers requests with. */
 export interface Parts {
   host: string
+  /** Where a proxy makes it known, if one does. */
+  publicUrl: URL | null
   tokens: Tokens
   routes: Routes
   drain: Drain
@@ -41,7 +43,8 @@ export async function answer(parts: Parts, request: IncomingMessage, response: S
   try {
     parts.drain.mustBeOpen()
     const { path, query } = splitUrl(url)
-    const found = parts.routes.find(method, path)
+    const own = withoutPrefix(parts.publicUrl, path) // of a proxy that leaves it on
+    const found = parts.routes.find(method, path) ?? (own === null ? null : parts.routes.find(method, own))
     exchange.who = await guard(request, found && 'route' in found ? found.route.scope : 'any', parts)
     mustBeExpected(request)
     if (found && 'allowed' in found) {

@@ -10,7 +10,7 @@ import type { Store, StoreHealth } from '../store/store.ts'
 import { Tokens } from './auth.ts'
 import { Drain } from './drain.ts'
 import { EventsQuery, eventScopes, events } from './events.ts'
-import { isLoopback, refuseConnection } from './guard.ts'
+import { isLoopback, publicUrlOf, refuseConnection } from './guard.ts'
 import { makeHandlers } from './handlers.ts'
 import { History } from './history.ts'
 import { type Exchange, type Route, Routes, send, sendJson } from './http.ts'
@@ -35,6 +35,8 @@ export interface ServeOptions {
   log?: (line: string) => void
   /** Default: plain HTTP. */
   tls?: TlsFiles
+  /** Where a reverse proxy makes this server known, such as https://example.org/jobs: its host and origin are taken, too. Takes a token. */
+  publicUrl?: string | undefined
   /** Connections at once; more are closed. Default 30,000. */
   mostConnections?: number
   /** Requests that wait, and listeners, at once; more are refused with OVERLOADED. Default 20,000. */
@@ -69,16 +71,13 @@ const ReadyQuery = Type.Object({
 export async function serve(store: Store, options: ServeOptions = {}): Promise<Server> {
   const { host = '127.0.0.1', tls, logLevel = 'info', version = '0', clock = systemClock } = options
   const { log = (line) => process.stdout.write(line), mostWaiting = 20_000, patience = 5000 } = options
+  const publicUrl = options.publicUrl === undefined ? null : publicUrlOf(options.publicUrl)
   const logger = new Log(logLevel, log, clock)
   const tokens = new Tokens(store, clock, ({ why, token, from }) =>
     logger.repeated('warn', 'refused', `${why} ${token ?? from}`, { why, token, from }),
   )
   await tokens.read()
-  if (!isLoopback(host) && tokens.none)
-    throw new GopherQueueError(
-      'INVALID_ARGUMENT',
-      `Without a token only this machine may be served (127.0.0.1, ::1 or localhost), not ${host}. Nothing was started: 'gopherqueue token create NAME --scope submit,work' first.`,
-    )
+  if (tokens.none) mustBeForThisMachine(host, publicUrl)
   const hub = new Hub(clock.now())
   const drain = new Drain(mostWaiting, clock)
   const watchdog = new Watchdog(store, clock, patience, (now) =>
@@ -87,7 +86,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   const metrics = new Metrics(store, clock, hub, watchdog, version)
   const history = new History(store, clock, hub)
   const readers = new Readers(clock)
-  const parts: Parts = { host, tokens, routes: new Routes(), drain, readers, metrics, logger, clock }
+  const parts: Parts = { host, publicUrl, tokens, routes: new Routes(), drain, readers, metrics, logger, clock }
   addCalls(parts, makeHandlers(store, clock, hub, history))
   parts.routes.add({
     method: 'GET',
@@ -106,7 +105,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   watchdog.start()
   const { address, family, port } = listeners[0]!.address() as AddressInfo
   const url = `${tls ? 'https' : 'http'}://${family === 'IPv6' ? `[${address}]` : address}:${port}`
-  logger.info('started', { url, version, tokens: !tokens.none })
+  logger.info('started', { url, ...(publicUrl && { publicUrl }), version, tokens: !tokens.none })
   if (!isLoopback(host) && !tls)
     logger.warn('Plain HTTP: who is on the way can read tokens and payloads. See --tls-cert and --tls-key.')
   store.onEvent((told) => {
@@ -148,14 +147,29 @@ function readAgain(tls: TlsFiles, listeners: TlsServer[], { metrics, logger }: P
 const worksOf = (readiness: Readiness): string => Object.values(readiness).map(({ works }) => Number(works)).join('') // biome-ignore format: one line
 const codesOf = ({ status, causes }: StoreHealth): string => `${status} ${causes.map(({ code }) => code)}`
 
+/** Throws INVALID_ARGUMENT where others could reach a server that asks for no token. */
+function mustBeForThisMachine(host: string, publicUrl: URL | null): void {
+  const others = publicUrl ? `${publicUrl}, which a proxy opens to others` : isLoopback(host) ? null : host
+  if (others === null) return
+  throw new GopherQueueError(
+    'INVALID_ARGUMENT',
+    `Without a token only this machine may be served (127.0.0.1, ::1 or localhost), not ${others}. Nothing was started: 'gopherqueue token create NAME --scope submit,work' first.`,
+  )
+}
+
 /** What is no call of the API: documents, probes and pages. */
-function addOthers({ routes, metrics, readers }: Parts, watchdog: Watchdog, version: string, dashboard?: string): void {
+function addOthers(
+  { routes, metrics, readers, publicUrl }: Parts,
+  watchdog: Watchdog,
+  version: string,
+  dashboard?: string,
+): void {
   const add = (path: string, scope: Route['scope'], type: string, text: () => string | Promise<string>) => {
     const handle = async ({ response }: Exchange) =>
       send(response, 200, `${type}; charset=utf-8`, await text(), readers)
     routes.add({ method: 'GET', path, scope, handle })
   }
-  add('/openapi.json', 'any', 'application/json', () => JSON.stringify(openapi(version)))
+  add('/openapi.json', 'any', 'application/json', () => JSON.stringify(openapi(version, publicUrl)))
   add('/metrics', 'read', 'text/plain; version=0.0.4', () => metrics.text())
   add('/healthz', 'none', 'application/json', () => '{"lives":true}')
   const readyz = ({ query, response }: Exchange) => {

@@ -3,14 +3,9 @@ import type { Attempt, Job } from '../model/job.ts'
 import type * as jobs from './jobs.ts'
 import { none, nothing, row } from './row.ts'
 import type * as settings from './settings.ts'
-import type { Stats, Vitals, WorkerRegistration } from './stats.ts'
+import type { QueuePage, Stats, Vitals, WorkerRegistration } from './stats.ts'
 
-/**
- * Everything a store can be asked. Each is atomic, and durable when it answers. By these rows requests are grouped, held or
- * refused, leases ended, operators' doings written down, calls checked and documented, and sent by our own client.
- * (The spreads keep short properties on one line.)
- */
-export const operations = {
+const ofJobs = {
   submit: row<jobs.Submission, jobs.Submitted>()({
     ...{ kind: 'write', ends: null, at: 'POST /v1/jobs', scope: 'submit', patience: 'brief', status: 201 },
     summary: 'Store a job. Answered when it is on disk. Header Idempotency-Key is the job’s idempotencyKey',
@@ -169,12 +164,22 @@ export const operations = {
     summary: 'Keep a state for the next attempt',
     ...{ fields: ({ any }) => ({ state: any({ description: 'Any JSON, at most 64 KiB' }) }), response: nothing },
   }),
+}
+
+const ofTheRest = {
   setQueue: row<settings.QueueSettings, null>()({
     ...{ kind: 'write', ends: null, at: 'PATCH /v1/queues/:name', scope: 'admin', patience: 'brief' },
     summary: 'Pause, resume or limit a queue; what is not named stays',
     ...{ body: (of) => of.QueueInput, response: nothing },
   }),
-  /** In the order of names. None when there are as many as `known`: queues are never deleted. */
+  queues: row<{ after?: string; limit?: number }, QueuePage>()({
+    ...{ kind: 'read', ends: null, at: 'GET /v1/queues', scope: 'read', patience: 'brief' },
+    summary: 'Queues in the order of their names, 1,000 at most. Go on with `after` = `next` until it is null',
+    query: ({ closed, may, string, int }) =>
+      closed({ after: may(string()), limit: may(int({ minimum: 1, maximum: 1000 })) }),
+    response: ({ object, list, Queue, maybe, string }) => object({ queues: list(Queue), next: maybe(string()) }),
+  }),
+  /** In the order of names. None when there are as many as `known`, and none was forgotten since. */
   queueNames: row<settings.QueueNamesAsked, settings.QueueNames>()({
     ...{ kind: 'read', ends: null, at: 'GET /v1/queue-names', scope: 'work', patience: 'brief' },
     summary:
@@ -185,6 +190,7 @@ export const operations = {
         names: list(string()),
         next: maybe(string({ description: 'The last of these names; null when there are no more' })),
         count: int({ description: 'All that begin so' }),
+        forgotten: int({ description: 'Queues of the file that were forgotten, each with its last job' }),
       }),
   }),
   schedules: row<null, settings.Schedule[]>()({
@@ -247,6 +253,13 @@ export const isAudited = (operation: Operation): boolean => {
   const { kind, ...said } = operations[operation]
   return kind !== 'read' && 'scope' in said && said.scope === 'admin'
 }
+
+/**
+ * Everything a store can be asked. Each is atomic, and durable when it answers. By these rows requests are grouped, held or
+ * refused, leases ended, operators' doings written down, calls checked and documented, and sent by our own client.
+ * (The spreads keep short properties on one line. In two parts, since the type of one is too long for a declaration.)
+ */
+export const operations: typeof ofJobs & typeof ofTheRest = { ...ofJobs, ...ofTheRest }
 
 export type Operation = keyof typeof operations
 type Does<K extends Operation> = NonNullable<(typeof operations)[K]['does']>

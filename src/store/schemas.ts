@@ -134,7 +134,8 @@ const CauseFilter = closed({
 const NamesAsked = closed({
   prefix: may(string({ description: "What the names begin with. Default '': all queues" })),
   after: may(string({ description: 'The `next` of the page before' })),
-  known: wholeNumber('How many the asker knows: while there are so many, no name is told. Default 0'),
+  known: wholeNumber('How many the asker knows: while these are all, no name is told. Default 0'),
+  forgotten: wholeNumber('The `forgotten` of the answer that the asker knows them by. Default 0'),
 })
 
 const HoursAsked = closed({
@@ -207,23 +208,24 @@ const Causes = object({
 })
 const Fate = object({ state: texts(states), runAt: maybe(instant), reason: maybe(string()) }, { title: 'Fate' })
 const counts = object(each(int(), ...states) as Record<State, ReturnType<typeof int>>)
+const totals = object(each(int(), 'submitted', 'succeeded', 'failed', 'dead', 'cancelled'))
 const Queue = object(
   {
     ...{ queue: string(), paused: bool(), maxDepth: maybe(int()), maxRunning: maybe(int()) },
-    ...{ maxRunningPerKey: int(), rate: maybe(object({ max: int(), per: int() })), counts },
-    totals: object(each(int(), 'submitted', 'succeeded', 'failed', 'dead', 'cancelled')),
+    ...{ maxRunningPerKey: int(), rate: maybe(object({ max: int(), per: int() })), counts, totals },
   },
   { title: 'Queue' },
 )
+const Others = object({ queues: int(), counts, totals, workers: int(), lines: bool({ description: 'More lines have ready jobs than are told' }) }, { title: 'Others', description: 'What is not listed: queues beside the 1,000 largest, and those that were forgotten' }) // biome-ignore format: long
 const Worker = object(
   {
     ...{ id: int(), name: string(), sources: list(source), slots: int(), pid: maybe(int()), host: string() },
-    ...{ startedAt: instant, seenAt: instant, alive: bool(), running: int() },
+    ...{ startedAt: instant, seenAt: instant, alive: bool(), running: int(), sourceCount: int() },
   },
   { title: 'Worker' },
 )
 const Stats = object({
-  ...{ queues: list(Queue), workers: list(Worker), unhandled: list(source), oldestReadyMs: maybe(int()) },
+  ...{ queues: list(Queue), others: Others, workers: list(Worker), unhandled: list(source), oldestReadyMs: maybe(int()) }, // biome-ignore format: long
   waiting: list(object({ ...source.properties, priority: texts(priorities), oldestReadyMs: int(), atLeast: bool() })),
   file: maybe(
     object({
@@ -278,7 +280,6 @@ const tally = object(
   { bounds: list(number()), counts: list(int()), sum: number() },
   { description: 'counts[i] are at most bounds[i] and above the bound before; the last count is of the rest' },
 )
-
 export const schemas = {
   ...{ list, bool, int, nothing, number, may, object, string, any, texts, maybe, closed },
   ...{ id, instant, duration, token, ofJob, ofName, ofWorker, waitMs, cursor, next, tally },

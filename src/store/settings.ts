@@ -26,8 +26,10 @@ export interface QueueNamesAsked {
   prefix?: string
   /** The `next` of the page before. */
   after?: string
-  /** How many of them the asker knows: while there are so many, none is told. */
+  /** How many of them the asker knows: while these are all, none is told. */
   known?: number
+  /** The `forgotten` of the answer that the asker knows them by. */
+  forgotten?: number
 }
 
 /** Names of queues in the order of their bytes; `next` is the last of them, or null when no more follow; `count` is of all that were asked for. */
@@ -35,6 +37,8 @@ export interface QueueNames {
   names: string[]
   next: string | null
   count: number
+  /** Queues of the file that were forgotten: while there are so many, those that were told are all there. */
+  forgotten: number
 }
 
 /** Which hours to tell: those that begin in the hour of `since` or later (Unix ms), up to that of `until`; of one type, or all. */

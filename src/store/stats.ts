@@ -57,6 +57,14 @@ export interface WorkerRegistration {
   request?: string | null
 }
 
+/** A page of queues in the order of their names; go on with `after` = `next` until it is null. */
+export interface QueuePage {
+  /** In the order of their names. */
+  queues: QueueStats[]
+  /** What to go on with as `after`; null after the last. */
+  next: string | null
+}
+
 /** One worker, of any process, that has not signed off. */
 export interface Worker extends WorkerRegistration {
   /** Its row in the file. */
@@ -73,6 +81,8 @@ export interface Worker extends WorkerRegistration {
   alive: boolean
   /** Jobs that it holds. */
   running: number
+  /** How many sources it has; `sources` are the first 1,000. */
+  sourceCount: number
 }
 
 /** The database file, in bytes on the disk. */
@@ -93,19 +103,35 @@ export interface FileStats {
   backupAt: Instant | null
 }
 
+/** What is in the file beside what `stats` lists. */
+export interface Others {
+  /** Queues that are not listed: all but the 1,000 with the most jobs that wait, run or are dead. */
+  queues: number
+  /** Their jobs, by state. */
+  counts: Record<State, number>
+  /** What has happened in them, and in queues that were forgotten with their last job. */
+  totals: Totals
+  /** Workers that are not listed: at most 1,000 are, with 1,000 sources each and 50,000 together. */
+  workers: number
+  /** More lines than the 2,000 in `waiting` have ready jobs. */
+  lines: boolean
+}
+
 /** What `queue.stats` resolves with: counts, workers and waiting times at one instant. The cost does not grow with the number of jobs. */
 export interface Stats {
-  /** All queues that have had a job or a setting, in the order of their names. */
+  /** Queues with a job, a setting or a schedule, in the order of their names: the 1,000 with the most jobs that wait, run or are dead. */
   queues: QueueStats[]
-  /** All workers that have not stopped in order, also those whose process is gone (`alive: false`). */
+  /** What is not listed here. */
+  others: Others
+  /** Workers that have not stopped in order, also those whose process is gone (`alive: false`): the first 1,000. */
   workers: Worker[]
-  /** Queues and types that have ready jobs and no live worker. */
+  /** Queues and types that have ready jobs and no live worker; none are told where workers have more than 16 MiB of sources. */
   unhandled: Source[]
   /** For how long the oldest ready job is ready, in ms: not since its submission, where it waited for its time or a retry. Without paused queues; null when none is ready. */
   oldestReadyMs: number | null
   /**
    * The same for each class of each queue and type that has ready jobs, none of them blocked by its concurrency key; paused
-   * queues too. `atLeast`: behind 1,000 jobs that were retried or delayed, one that is older was not looked for.
+   * queues too, at most 2,000. `atLeast`: behind 1,000 jobs that were retried or delayed, one that is older was not looked for.
    */
   waiting: (Source & { priority: Priority; oldestReadyMs: number; atLeast: boolean })[]
   /** Sizes of the file, in bytes; null for a queue in memory. */

@@ -21,7 +21,18 @@ export type {
 } from './jobs.ts'
 export type { Input, Operation, Output } from './operations.ts'
 export type { AuditEntry, AuditPage, NewToken, QueueSettings, Schedule, ScheduleSettings, Token } from './settings.ts'
-export type { FileStats, Histogram, QueueStats, Stats, Totals, Vitals, Worker, WorkerRegistration } from './stats.ts'
+export type {
+  FileStats,
+  Histogram,
+  Others,
+  QueuePage,
+  QueueStats,
+  Stats,
+  Totals,
+  Vitals,
+  Worker,
+  WorkerRegistration,
+} from './stats.ts'
 
 /** What a store tells without being asked. */
 export type StoreEvent =

@@ -7,6 +7,7 @@ import { hours } from './hours.ts'
 import { keys } from './keys.ts'
 import { leases } from './leases.ts'
 import { limits } from './limits.ts'
+import { names } from './names.ts'
 import { order } from './order.ts'
 import { rates } from './rates.ts'
 import { reads } from './reads.ts'
@@ -55,6 +56,7 @@ export function contract(
       batches,
       retention,
       reads,
+      names,
       hours,
       search,
     ])

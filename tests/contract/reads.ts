@@ -26,17 +26,27 @@ export function reads({ holds, holdsOverTime }: Suite): void {
     'names of queues are told by their beginning, in order, in pages, and not again while there are as many',
     async (at) => {
       const ask = (input: Input<'queueNames'>) => at.store.call('queueNames', input)
-      assert.deepEqual(await ask({ prefix: 'a' }), { names: [], next: null, count: 0 })
+      assert.deepEqual(await ask({ prefix: 'a' }), { names: [], next: null, count: 0, forgotten: 0 })
       for (const queue of ['b', 'a-2', 'a', 'a%', 'a-\u{10FFFF}z', 'A-1', 'a-1']) await at.submit({ queue })
       await at.store.call('setQueue', { queue: 'a-0', paused: true }) // it has no job
       const names = ['a-0', 'a-1', 'a-2', 'a-\u{10FFFF}z']
-      assert.deepEqual(await ask({ prefix: 'a-' }), { names, next: null, count: 4 })
+      assert.deepEqual(await ask({ prefix: 'a-' }), { names, next: null, count: 4, forgotten: 0 })
       assert.deepEqual((await ask({ prefix: 'a' })).names, ['a', 'a%', ...names])
       assert.deepEqual((await ask({})).names, ['A-1', 'a', 'a%', ...names, 'b'])
-      assert.deepEqual(await ask({ prefix: 'a-', after: 'a-1' }), { names: names.slice(2), next: null, count: 4 })
-      assert.deepEqual(await ask({ prefix: 'a-', known: 4 }), { names: [], next: null, count: 4 })
+      assert.deepEqual(await ask({ prefix: 'a-', after: 'a-1' }), {
+        names: names.slice(2),
+        next: null,
+        count: 4,
+        forgotten: 0,
+      })
+      assert.deepEqual(await ask({ prefix: 'a-', known: 4 }), { names: [], next: null, count: 4, forgotten: 0 })
       assert.deepEqual((await ask({ prefix: 'a-', known: 3 })).names, names)
-      assert.deepEqual(await ask({ prefix: 'a-\u{10FFFF}' }), { names: ['a-\u{10FFFF}z'], next: null, count: 1 })
+      assert.deepEqual(await ask({ prefix: 'a-\u{10FFFF}' }), {
+        names: ['a-\u{10FFFF}z'],
+        next: null,
+        count: 1,
+        forgotten: 0,
+      })
     },
   )
 

@@ -32,7 +32,7 @@ test('a row that leaves something out does not compile', () => {
 
 test('what an operator changes is audited, and nothing else', () => {
   assert.deepEqual((Object.keys(operations) as Operation[]).filter(isAudited), [
-    ...['many', 'cancel', 'retry', 'runNow', 'remove'],
+    ...['many', 'cancel', 'endLease', 'retry', 'runNow', 'remove'],
     ...['setQueue', 'setSchedule', 'pauseSchedule', 'removeSchedule', 'runSchedule'],
   ])
 })

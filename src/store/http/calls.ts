@@ -19,10 +19,6 @@ const own = {
     response: ({ object, list, any }) =>
       object({ answers: list(any({ description: 'As the single call answers, or a problem' })) }),
   },
-  queues: {
-    ...{ at: 'GET /v1/queues', scope: 'read', patience: 'brief', summary: 'All queues' },
-    response: ({ object, list, Queue }) => object({ queues: list(Queue) }),
-  },
   history: {
     ...{ at: 'GET /v1/history', scope: 'read', patience: 'brief' },
     summary: 'The last hours, as this server saw them: a sample every 10 s. Totals only grow',

@@ -65,8 +65,9 @@ export class Client {
       headers: { ...this.#headers(), ...headers },
       signal: this.#closing.signal,
     })
-    if (!response.ok || !response.body) throw new Error(`status ${response.status}`)
-    return response.body
+    if (response.ok && response.body) return response.body
+    const answer = (await response.json().catch(() => null)) as { code?: unknown } | null
+    throw typeof answer?.code === 'string' ? Client.errorOf(answer) : new Error(`status ${response.status}`)
   }
 
   async close(): Promise<void> {

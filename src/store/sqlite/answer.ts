@@ -6,6 +6,7 @@ import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import { mustBeOf } from './delivery.ts'
 import { hours } from './hours.ts'
+import { queues } from './listed.ts'
 import { settled } from './losses.ts'
 import { cancel, endLease, many, remove, retry, runNow, setQueue } from './operator.ts'
 import { attempts, job, jobs, queueNames, stats } from './queries.ts'
@@ -46,7 +47,7 @@ const run: Run = {
     unregister,
   },
   ...{ stopping },
-  ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue, queueNames },
+  ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue, queues, queueNames },
   ...{ schedules, setSchedule, pauseSchedule, removeSchedule, runSchedule },
   ...{ stats, hours, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },
 }
@@ -70,6 +71,7 @@ export function answerAll(db: Db, requests: Request[]): Reply[] {
 /** As one bulk, which costs a third of as many single inserts. If that is refused, its savepoint has undone it, and each is tried alone. */
 function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
   try {
+    db.names.who = alike[0]!.who ?? null
     const payloads = alike.map(({ input }) => input.payloads[0]!)
     const { ids } = submit(db, { ...alike[0]!.input, payloads })
     return alike.map(({ seq }, i) => ({ seq, value: { ids: [ids[i]!], duplicates: [] } }))
@@ -81,10 +83,11 @@ function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
 
 function answer(db: Db, { seq, operation, input, who, epoch }: Request): Reply {
   try {
+    db.names.who = who ?? null
     if (epoch !== undefined) mustBeOf(db, epoch, operation as Operation)
     const before = who === undefined ? null : found(db, operation as Operation, input)
     const value = (run[operation as keyof Run] as (db: Db, input: unknown) => unknown)(db, input)
-    if (who !== undefined) record(db, who, operation as Operation, input, before, value)
+    if (who !== undefined && operation !== 'submit') record(db, who, operation as Operation, input, before, value)
     return { seq, value }
   } catch (error) {
     if (isQueueError(error)) return { seq, error }

@@ -2,7 +2,7 @@ import type { Db } from './db.ts'
 
 /** Most bytes of the texts of one answer: on the network it is one text, which must not grow beyond what V8 takes, and many may wait for readers that do not read. `few` jobs, of two such texts each, are always within it. */
 export const budgets = {
-  lease: { columns: ['payload', 'checkpoint'], most: 16 * 1024 * 1024, few: 7 },
+  lease: { columns: ['payload', 'checkpoint'], most: 4 * 1024 * 1024, few: 3 },
   page: { columns: ['payload', 'result'], most: 4 * 1024 * 1024, few: 2 },
 }
 

@@ -24,6 +24,12 @@ export interface QueueRow {
   totals: Totals
   /** Jobs counted in or out by this transaction; 0: nothing to write back. */
   moves: number
+  /** It has no row, and nobody has made it yet. */
+  isNew: boolean
+  /** How many types it has, once this transaction has counted them. */
+  types: number | null
+  /** A setting or schedule has gone: without jobs it may be forgotten. */
+  touched: boolean
 }
 
 type Limit = number | null
@@ -41,8 +47,8 @@ export const selectCounts = `SELECT paused, max_depth, max_running, max_running_
   FROM gq_queues WHERE name = ?1`
 
 /** The row that `selectCounts` found, or that of a queue which was never heard of: all zeros. */
-export function countsOf(name: string, found: unknown[] = unheardOf): QueueRow {
-  const columns = found as Columns
+export function countsOf(name: string, found: unknown[] | undefined): QueueRow {
+  const columns = (found ?? unheardOf) as Columns
   // By place: to take an object of SQLite's apart by names took 10 us, and 50 us in code that is not hot.
   const [paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead] = columns
   const [, , , , , , , rate_max, rate_per, rate_free_at] = columns
@@ -55,7 +61,7 @@ export function countsOf(name: string, found: unknown[] = unheardOf): QueueRow {
     ...{ rate_max, rate_per, rate_free_at, startsLeft: null },
     counts: { scheduled, ready, running, succeeded, dead, cancelled },
     totals: { submitted, succeeded: ended[0], failed: ended[1], dead: ended[2], cancelled: ended[3] },
-    moves: 0,
+    ...{ moves: 0, isNew: found === undefined, types: null, touched: false },
   }
 }
 
@@ -91,4 +97,20 @@ export const totalsOf = `json_object('submitted', all_submitted, 'succeeded', al
 /** How many more jobs of a queue may run beside those that run, over all processes. */
 export function roomIn({ paused, max_running, counts }: QueueRow): number {
   return paused ? 0 : Math.max(0, (max_running ?? Number.MAX_SAFE_INTEGER) - counts.running)
+}
+
+/** What is known of the names in the file. */
+export class KnownNames {
+  /** The client on the network whose operation runs: the queues that it makes are counted. */
+  who: string | null = null
+  /** Queues in the file, once this transaction has counted them. */
+  queues: number | null = null
+  /** Lines that are in gq_types, as far as they were looked for. Another process that forgets a queue may have removed some. */
+  readonly lines = new Set<string>()
+
+  begin(): void {
+    this.who = null
+    this.queues = null
+    if (this.lines.size > 10_000) this.lines.clear()
+  }
 }

@@ -3,7 +3,7 @@ import type { Clock, Instant } from '../../model/clock.ts'
 import { type State, states } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent } from '../store.ts'
 import { Causes } from './cause-rows.ts'
-import { count, countsOf, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
+import { count, countsOf, KnownNames, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
 import { Hours } from './happened.ts'
 import { type Processes, systemProcesses } from './processes.ts'
@@ -60,6 +60,7 @@ export class Db {
   commitMs = 0
   /** The first id or event number of this transaction, once it is known: what `nextChange` gives. */
   change: number | null = null
+  readonly names = new KnownNames()
   /** What the transaction adds to the hours of types. */
   readonly hours = new Hours()
   readonly clock: Clock
@@ -86,6 +87,7 @@ export class Db {
     this.begunAt = this.clock.monotonic()
     this.committing = false
     this.change = null
+    this.names.begin()
     // To clear one that is empty allocates its table anew, in each transaction.
     for (const some of [this.#queues, this.readied, this.waiting, this.resumed, this.delayed])
       if (some.size > 0) some.clear()
@@ -157,6 +159,7 @@ export class Db {
   }
 
   rollback(): void {
+    this.names.lines.clear()
     if (this.connection.isTransaction) this.run('ROLLBACK')
   }
 
@@ -178,6 +181,7 @@ export class Db {
       }
       this.ended.length = ended
       this.waiting.clear()
+      this.names.lines.clear()
       this.events.length = events
       for (const undo of this.#undo.reverse()) undo()
       // A row that this operation made is gone again: forget those that hold no other operation's counts.
@@ -211,9 +215,7 @@ export class Db {
   putOff(ids: readonly number[], runAt: Instant): void {
     this.soonest = Math.min(this.soonest, runAt)
     for (const id of ids) this.delayed.set(id, runAt)
-    this.#undo?.push(() => {
-      for (const id of ids) this.delayed.delete(id)
-    })
+    this.undoBy(() => void ids.map((id) => this.delayed.delete(id)))
   }
 
   /** An attempt has failed after so many ms, null where its process was lost. `isRetried`: its job is tried again. */
@@ -221,10 +223,7 @@ export class Db {
     const { totals } = this.queue(queue)
     totals.failed++
     const takeBack = this.hours.failed(type, ranFor, isRetried)
-    this.#undo?.push(() => {
-      totals.failed--
-      takeBack()
-    })
+    this.undoBy(() => void [totals.failed--, takeBack()])
   }
 
   /** The queue's row; one that was never heard of is all zeros, and is written when its first job is counted. */
@@ -234,6 +233,16 @@ export class Db {
     const row = countsOf(name, this.arrays(selectCounts, name)[0])
     this.#queues.set(name, row)
     return row
+  }
+
+  /** Takes back what the operation in `atomic` did to memory, if it fails. */
+  undoBy(undo: () => void): void {
+    this.#undo?.push(undo)
+  }
+
+  /** The queues that this transaction has read. */
+  queuesRead(): QueueRow[] {
+    return [...this.#queues.values()]
   }
 
   readEpoch(): void {

@@ -6,6 +6,7 @@ import { admitNamed, wrongName } from './admission.ts'
 import { leaveCause } from './causes.ts'
 import type { Db } from './db.ts'
 import { type Changing, runningJob, write } from './decided.ts'
+import { makeQueue, mayForget } from './names.ts'
 import { settle, unsettle } from './places.ts'
 import { rateOf, settleRate } from './rate.ts'
 import { keepReceipt } from './receipts.ts'
@@ -159,6 +160,7 @@ export function deleteJob(db: Db, job: Pick<Found, 'id' | 'queue' | 'type' | 'st
 /** Pauses, resumes, limits a queue, or sets how long it keeps ended jobs (for jobs that end from now on). */
 export function setQueue(db: Db, settings: QueueSettings): null {
   const row = db.queue(settings.queue)
+  makeQueue(db, row)
   const { paused = row.paused === 1, maxDepth = row.max_depth, maxRunning = row.max_running } = settings
   const { maxRunningPerKey = row.max_running_per_key, rate = rateOf(row) } = settings
   const { keepSucceeded = row.keep_succeeded, keepCancelled = row.keep_cancelled, keepDead = row.keep_dead } = settings
@@ -172,6 +174,7 @@ export function setQueue(db: Db, settings: QueueSettings): null {
     ...[db.nextChange(), rate?.max ?? null, rate?.per ?? null],
   )
   db.resumed.add(row.name)
+  mayForget(db, row.name)
   const limited = { max_depth: maxDepth, max_running: maxRunning, max_running_per_key: maxRunningPerKey }
   const kept = { keep_succeeded: keepSucceeded, keep_cancelled: keepCancelled, keep_dead: keepDead }
   const before = row.max_running_per_key

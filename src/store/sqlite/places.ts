@@ -1,5 +1,6 @@
 import { givesWay, placesOwed } from '../../model/admission.ts'
 import { type Db, line } from './db.ts'
+import { mayForget } from './names.ts'
 
 // Jobs of one concurrency key (queue, type, key). Those that run or may start hold a place; the others are blocked, and not
 // in the index of the claim, which so never meets a job that it must pass over. Each event that makes a job ready, or takes
@@ -115,6 +116,7 @@ export function settle(db: Db, end: number): boolean {
     const change = db.nextChange()
     db.run(`UPDATE gq_queues SET settling = ?2, changed = ?3 WHERE name = ?1`, ...[found.queue, settling, change])
     if (at) return true
+    mayForget(db, found.queue)
   }
 }
 

@@ -2,15 +2,15 @@ import { parseBackoff } from '../../model/backoff.ts'
 import { shortError } from '../../model/cause.ts'
 import { type Attempt, type Job, type JobError, priorities } from '../../model/job.ts'
 import { fromJson } from '../../model/json.ts'
-import type { State } from '../../model/lifecycle.ts'
-import type { Input, JobFilter, JobPage, Output, QueueStats, Source, Stats, Totals, Worker } from '../store.ts'
+import type { Input, JobFilter, JobPage, Output, QueueStats, Source, Stats, Worker } from '../store.ts'
 import { budgets, firstWithin } from './budget.ts'
-import { totalsOf } from './counts.ts'
-import type { Db } from './db.ts'
+import { type Db, line } from './db.ts'
+import { largest } from './listed.ts'
+import { forgottenQueues } from './names.ts'
 import { isUsedUp } from './rate.ts'
 import { pick } from './search.ts'
 import { fileStats } from './space.ts'
-import { isWorking, type WorkerRow } from './workers.ts'
+import { isWorking, type WorkerRow, workerColumns } from './workers.ts'
 
 const selectJob = `SELECT j.id, j.queue, j.type, j.priority, j.state, j.payload, j.attempt, j.budget_from, j.max_attempts AS maxAttempts, j.postponed,
     j.backoff, j.timeout, j.on_timeout AS onTimeout, j.visibility_timeout AS visibilityTimeout, j.run_at AS runAt, j.deadline,
@@ -153,24 +153,40 @@ export function attempts(db: Db, id: number): Attempt[] {
   return history
 }
 
-export function workers(db: Db): Worker[] {
-  const rows = db.all<WorkerRow>(`SELECT * FROM gq_workers WHERE ended_at IS NULL ORDER BY id`)
+/** Most workers of an answer, most sources of each, and of all; and how much of sources is read to find types that nobody handles. */
+const most = { workers: 1000, sources: 1000, sourcesOfAll: 50_000, bytes: 16 * 1024 * 1024 }
+
+/** Those that signed on first, and how many are `left`. `handled`: the lines of all that live; null when they are too many to be read. */
+function workers(db: Db): { workers: Worker[]; left: number; handled: Set<string> | null } {
+  const all = db.get<{ count: number; bytes: number }>(
+    `SELECT COUNT(*) AS count, IFNULL(SUM(octet_length(sources)), 0) AS bytes FROM gq_workers WHERE ended_at IS NULL`,
+  )!
+  const readsAll = all.bytes <= most.bytes
+  const rows = db.all<WorkerRow>(
+    `SELECT ${workerColumns}, slots, CASE WHEN ?1 OR octet_length(sources) < 100000 THEN sources ELSE '[]' END AS sources
+     FROM gq_workers WHERE ended_at IS NULL ORDER BY id LIMIT +?2`,
+    ...[Number(readsAll), readsAll ? -1 : most.workers],
+  )
   const counts = db.all<{ worker: number; running: number }>(
     `SELECT worker_id AS worker, COUNT(*) AS running FROM gq_jobs WHERE state = 'running' GROUP BY worker_id`,
   )
   const running = new Map(counts.map((row) => [row.worker, row.running]))
-  return rows.map((row) => ({
-    id: row.id,
-    name: row.name,
-    sources: JSON.parse(row.sources),
-    slots: row.slots,
-    pid: row.pid,
-    host: row.host,
-    startedAt: row.started_at,
-    seenAt: row.seen_at,
-    alive: isWorking(db, row),
-    running: running.get(row.id) ?? 0,
-  }))
+  const handled = new Set<string>()
+  const listed: Worker[] = []
+  let sourcesLeft = most.sourcesOfAll
+  for (const row of rows) {
+    const sources = JSON.parse(row.sources) as Source[]
+    const alive = isWorking(db, row)
+    if (alive && readsAll) for (const { queue, type } of sources) handled.add(line(queue, type))
+    sourcesLeft -= Math.min(most.sources, sources.length)
+    if (listed.length >= most.workers || sourcesLeft < 0) continue
+    listed.push({
+      ...{ id: row.id, name: row.name, slots: row.slots, pid: row.pid, host: row.host, alive },
+      ...{ sources: sources.slice(0, most.sources), sourceCount: sources.length },
+      ...{ startedAt: row.started_at, seenAt: row.seen_at, running: running.get(row.id) ?? 0 },
+    })
+  }
+  return { workers: listed, left: all.count - listed.length, handled: readsAll ? handled : null }
 }
 
 const namesPerPage = 10_000
@@ -178,88 +194,50 @@ const namesPerPage = 10_000
 const lastRest = '\u{10FFFF}'.repeat(64)
 
 /** A range of the table's key. To count 20,000 rows takes 1 ms, to read their names 14: an idle worker asks each second. */
-export function queueNames(db: Db, { prefix = '', after = '', known = 0 }: Input<'queueNames'>): Output<'queueNames'> {
+export function queueNames(
+  db: Db,
+  { prefix = '', after = '', known = 0, forgotten = 0 }: Input<'queueNames'>,
+): Output<'queueNames'> {
   const range = [prefix, `${prefix}${lastRest}`] as const
   const { count } = db.get<{ count: number }>(
     `SELECT COUNT(*) AS count FROM gq_queues WHERE name BETWEEN ?1 AND ?2`,
     ...range,
   )!
-  if (count === known) return { names: [], next: null, count }
+  const { queues: gone } = forgottenQueues(db)
+  if (count === known && gone === forgotten) return { names: [], next: null, count, forgotten: gone }
   const rows = db.arrays(
     `SELECT name FROM gq_queues WHERE name BETWEEN ?1 AND ?2 AND name > ?3 ORDER BY name LIMIT ${namesPerPage}`,
     ...range,
     after,
   )
   const names = rows.map(([name]) => name as string)
-  return { names, next: names.length < namesPerPage ? null : names.at(-1)!, count }
+  return { names, next: names.length < namesPerPage ? null : names.at(-1)!, count, forgotten: gone }
 }
+
+/** Most lines with ready jobs that are told. */
+const mostLines = 2000
 
 /** Counts come from the queues' own counters: the cost does not depend on how many jobs there are. */
 export function stats(db: Db): Stats {
-  const rows = db.all<
-    Omit<QueueStats, 'paused' | 'rate' | 'counts' | 'totals'> & {
-      paused: number
-      rate: string
-      totals: string
-    } & Record<State, number>
-  >(
-    `SELECT name AS queue, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS maxRunningPerKey,
-            CASE WHEN rate_max IS NULL THEN 'null' ELSE json_object('max', rate_max, 'per', rate_per) END AS rate,
-            scheduled, ready, running, succeeded, dead, cancelled,
-            ${totalsOf} AS totals
-     FROM gq_queues ORDER BY name`,
-  )
-  const queues = rows.map(({ queue, paused, maxDepth, maxRunning, maxRunningPerKey, rate, totals, ...counts }) => {
-    return {
-      queue,
-      paused: paused === 1,
-      maxDepth,
-      maxRunning,
-      maxRunningPerKey,
-      rate: JSON.parse(rate) as QueueStats['rate'],
-      counts,
-      totals: JSON.parse(totals) as Totals,
-    }
-  })
-  addNew(db, queues)
-  const alive = workers(db)
-  const handled = new Set(alive.filter((w) => w.alive).flatMap((w) => w.sources.map((s) => `${s.queue}\0${s.type}`)))
-  const lines = readyLines(db)
+  const { queues, others } = largest(db)
+  const { workers: listed, left, handled } = workers(db)
+  const lines = readyLines(db, queues)
+  queues.sort((a, b) => (a.queue < b.queue ? -1 : 1))
+  lines.sort((a, b) => (a.queue < b.queue ? -1 : Number(a.queue > b.queue)))
   const paused = new Set(queues.filter((queue) => queue.paused).map(({ queue }) => queue))
   const oldest = lines.reduce((first, line) => (paused.has(line.queue) ? first : Math.min(first, line.oldest)), Number.POSITIVE_INFINITY) // biome-ignore format: long
-  const unhandled = lines.filter((line) => !handled.has(`${line.queue}\0${line.type}`))
+  const unhandled = handled ? lines.filter((one) => !handled.has(line(one.queue, one.type))) : []
   return {
     queues,
-    workers: alive,
-    unhandled: [...new Map(unhandled.map(({ queue, type }) => [`${queue}\0${type}`, { queue, type }])).values()],
+    others: { ...others, workers: left, lines: lines.length >= mostLines },
+    workers: listed,
+    unhandled: [...new Map(unhandled.map(({ queue, type }) => [line(queue, type), { queue, type }])).values()],
     oldestReadyMs: oldest === Number.POSITIVE_INFINITY ? null : Math.max(0, db.now - oldest),
     waiting: lines.map(({ queue, type, priority, oldest, atLeast }) => {
       return { queue, type, priority: priorities[priority]!, oldestReadyMs: Math.max(0, db.now - oldest), atLeast }
     }),
     file: fileStats(db),
   }
-}
-
-/** Jobs that others have inserted count in their queues before they are admitted. */
-function addNew(db: Db, queues: QueueStats[]): void {
-  const some = db.all<{ queue: string; state: State; jobs: number }>(
-    // index gq_jobs_new
-    `SELECT queue, state, COUNT(*) AS jobs FROM gq_jobs WHERE blocked = 2 GROUP BY queue, state ORDER BY queue, state`,
-  )
-  for (const { queue, state, jobs } of some) {
-    const known = queues.find((stats) => stats.queue === queue)
-    const stats = known ?? unknownQueue(db, queue)
-    if (!known) queues.push(stats)
-    stats.counts[state] += jobs
-    stats.totals.submitted += jobs
-  }
-  if (some.length > 0) queues.sort((a, b) => (a.queue < b.queue ? -1 : 1))
-}
-
-/** A queue that has no row yet. */
-function unknownQueue(db: Db, queue: string): QueueStats {
-  const { max_running_per_key: maxRunningPerKey, counts, totals } = db.queue(queue)
-  return { queue, paused: false, maxDepth: null, maxRunning: null, maxRunningPerKey, rate: null, counts, totals }
 }
 
 /** Heads of a line among which one is looked for that was ready when it was stored. */
@@ -270,27 +248,30 @@ const headsLookedAt = 1000
  * oldest of them is ready. Of those that were ready when they were stored, the first is the oldest; the others have an index
  * of their own.
  */
-function readyLines(db: Db): (Source & { priority: number; oldest: number; atLeast: boolean })[] {
+function readyLines(db: Db, queues: QueueStats[]): (Source & { priority: number; oldest: number; atLeast: boolean })[] {
   const inLine = `state = 'ready' AND blocked = 0 AND queue = j.queue AND type = j.type AND priority = j.priority`
   const lines: ReturnType<typeof readyLines> = []
-  for (;;) {
-    const at = lines.at(-1) ?? { queue: '', type: '', priority: -1 }
-    const row = db.get<Source & { priority: number; stored: number | null; returned: number | null; heads: number }>(
-      `SELECT queue, type, priority,
+  for (const { queue, counts } of queues) {
+    if (counts.ready === 0) continue
+    for (let at = { type: '', priority: -1 }; lines.length < mostLines; at = lines.at(-1)!) {
+      const row = db.get<Source & { priority: number; stored: number | null; returned: number | null; heads: number }>(
+        `SELECT queue, type, priority,
          CASE WHEN ready_at IS NULL THEN created_at ELSE
            (SELECT created_at FROM (SELECT created_at, ready_at FROM gq_jobs WHERE ${inLine} ORDER BY id LIMIT ${headsLookedAt})
             WHERE ready_at IS NULL LIMIT 1) END AS stored,
          (SELECT MIN(ready_at) FROM gq_jobs WHERE ${inLine} AND ready_at IS NOT NULL) AS returned,
          CASE WHEN ready_at IS NULL THEN 0 ELSE
            (SELECT COUNT(*) FROM (SELECT 1 FROM gq_jobs WHERE ${inLine} LIMIT ${headsLookedAt})) END AS heads
-       FROM gq_jobs j
-       WHERE state = 'ready' AND blocked = 0 AND (queue, type, priority) > (?1, ?2, ?3)
-       ORDER BY queue, type, priority, id LIMIT 1`,
-      ...[at.queue, at.type, at.priority],
-    )
-    if (!row) return lines
-    const { stored, returned, heads, ...line } = row
-    const oldest = Math.min(stored ?? Number.POSITIVE_INFINITY, returned ?? Number.POSITIVE_INFINITY)
-    lines.push({ ...line, oldest, atLeast: stored === null && heads === headsLookedAt })
+         FROM gq_jobs j
+         WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND (type, priority) > (?2, ?3)
+         ORDER BY type, priority, id LIMIT 1`,
+        ...[queue, at.type, at.priority],
+      )
+      if (!row) break
+      const { stored, returned, heads, ...found } = row
+      const oldest = Math.min(stored ?? Number.POSITIVE_INFINITY, returned ?? Number.POSITIVE_INFINITY)
+      lines.push({ ...found, oldest, atLeast: stored === null && heads === headsLookedAt })
+    }
   }
+  return lines
 }

@@ -5,6 +5,7 @@ import { countOld, isCounting } from './causes.ts'
 import type { Db } from './db.ts'
 import { type Changing, write } from './decided.ts'
 import type { Early } from './delays.ts'
+import { pruneNames } from './names.ts'
 import { deleteJob } from './operator.ts'
 import { settle, settlingDue } from './places.ts'
 import { freeRates, ratesDue } from './rate.ts'
@@ -47,7 +48,7 @@ export function makeDueReady(db: Db): void {
 /** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. True when some are left. */
 export function prune(db: Db): boolean {
   const end = db.clock.monotonic() + stepMs
-  const left = [pruneJobs, pruneKeys, pruneRequests, pruneWorkers, pruneLosses].map((some) => some(db, end))
+  const left = [pruneJobs, pruneKeys, pruneRequests, pruneWorkers, pruneLosses, pruneNames].map((some) => some(db, end))
   return left.includes(true)
 }
 

@@ -8,6 +8,7 @@ import { whileBusy } from './connection.ts'
 import { Crew } from './crew.ts'
 import type { Db } from './db.ts'
 import { Gaps } from './gaps.ts'
+import { forgetEmptied } from './names.ts'
 import { Others } from './others.ts'
 import { type Done, type Plan, plain, type Round } from './plan.ts'
 import type { Reply, Request } from './request.ts'
@@ -199,6 +200,7 @@ export class Rounds {
     try {
       if (plan.writing) this.#condition.walMustBeWhole('no')
       const done = this.#work(db, plan)
+      forgetEmptied(db)
       db.commit()
       if (plan.writing) this.#condition.mustBeThere('unknown') // else the commit went into a file that was deleted or replaced
       return done
@@ -218,6 +220,7 @@ export class Rounds {
     // Another process may have made jobs of a higher class ready since the last tick: then every line is looked at.
     const { version, changed } = this.#others.peek(db) // a newer schema is found here, too
     const everywhere = changed || othersChanged
+    if (everywhere) db.names.lines.clear()
     if (plan.proving) {
       db.nextSequence() // only a write proves that writing works
       this.#crew.leases.giveBackUntold(db, [...this.#crew.own])

@@ -4,6 +4,7 @@ import { GopherQueueError, invalid } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
 import type { Schedule, ScheduleSettings } from '../store.ts'
 import type { Db } from './db.ts'
+import { makeQueue, mayForget } from './names.ts'
 import { type Identity, isSame } from './processes.ts'
 import type { Request } from './request.ts'
 import { specOf, submit } from './submit.ts'
@@ -17,14 +18,16 @@ import { isWorking, type WorkerOf, workerColumns } from './workers.ts'
 export function setSchedule(db: Db, settings: ScheduleSettings): null {
   const { name, cron, timezone, spec, payload, missed, overlap } = settings
   const next = nextTime(cron, timezone, db.now)
-  const found = db.get<{ by: string; same: number }>(
-    `SELECT defined_by AS by, cron = ?2 AND timezone = ?3 AS same FROM gq_schedules WHERE name = ?1`,
+  const found = db.get<{ by: string; same: number; queue: string }>(
+    `SELECT defined_by AS by, spec ->> '$.queue' AS queue, cron = ?2 AND timezone = ?3 AS same FROM gq_schedules WHERE name = ?1`,
     ...[name, cron, timezone],
   )
   // A line that has ended may be defined again: else the program that has it in its code would not start any more.
   if (next === null && !found?.same)
     throw invalid(`'${cron}' in time zone '${timezone}' has no next tick: no such time comes again: correct the line.`) // biome-ignore format: long
   takeOwed(db, settings)
+  keepQueue(db, spec.queue)
+  if (found) mayForget(db, found.queue)
   db.soonest = Math.min(db.soonest, next ?? db.soonest)
   const { me, isAlive } = db.processes
   const others = (JSON.parse(found?.by ?? '[]') as Identity[]).filter((one) => isAlive(one) && !isSame(one, me))
@@ -49,6 +52,14 @@ export function setSchedule(db: Db, settings: ScheduleSettings): null {
     ],
   )
   return null
+}
+
+/** A queue that a schedule names is one of the file's, also before its first tick. */
+function keepQueue(db: Db, name: string): void {
+  const row = db.queue(name)
+  if (!row.isNew) return
+  makeQueue(db, row)
+  db.run('INSERT INTO gq_queues (name, changed) VALUES (?1, ?2)', name, db.nextChange())
 }
 
 /**
@@ -82,7 +93,8 @@ export function pauseSchedule(db: Db, { name, paused }: { name: string; paused: 
 }
 
 export function removeSchedule(db: Db, name: string): null {
-  find(db, name)
+  const { queue } = specOf(find(db, name).spec)
+  mayForget(db, queue)
   db.run(`DELETE FROM gq_schedules WHERE name = ?1`, name)
   return null
 }

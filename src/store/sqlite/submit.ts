@@ -8,10 +8,11 @@ import { digestOf, digestOfAll } from '../digest.ts'
 import type { Submission, Submitted } from '../store.ts'
 import type { Db } from './db.ts'
 import { keepAnswer, keptAnswer } from './kept.ts'
+import { makeLine } from './names.ts'
 import { enter } from './places.ts'
 import type { Request } from './request.ts'
 
-/** Stores jobs: all or none. Refuses with QUEUE_FULL, IDEMPOTENCY_CONFLICT, and INVALID_ARGUMENT for a deadline that is past. */
+/** Stores jobs: all or none. Refuses with QUEUE_FULL, TOO_MANY_QUEUES, TOO_MANY_TYPES, IDEMPOTENCY_CONFLICT, and INVALID_ARGUMENT for a deadline that is past. */
 export function submit(db: Db, submission: Submission): Submitted {
   const { specs, payloads, keys, request } = submission
   const simple = !Array.isArray(specs) && specs.uniqueKey === null && !keys && !request && payloads.length === 1
@@ -62,7 +63,7 @@ function insertOne(db: Db, spec: JobSpec, payload: string, trace: string | null 
   const { queue, type, uniqueKey } = spec
   const start = startOf(spec, db.now)
   if (db.run(insertUnique, ...common(spec, start, db.now, trace, key), payload, uniqueKey) === 1) {
-    mustHaveRoomFor(db, queue, 1) // after the insert: a duplicate is one in a full queue too
+    mustHaveRoomFor(db, spec, 1) // after the insert: a duplicate is one in a full queue too
     return entered(db, spec, start, [db.sequence()])[0]!
   }
   if (key !== null) db.run(`DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`, queue, type, key) // it was taken for this one
@@ -104,9 +105,10 @@ function common(
   return [queue, type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key, trace ?? null, concurrencyKey] // biome-ignore format: one line
 }
 
-function mustHaveRoomFor(db: Db, name: string, more: number): void {
-  const { max_depth, counts } = db.queue(name)
-  mustHaveRoom(name, max_depth, counts.ready + counts.scheduled, more)
+function mustHaveRoomFor(db: Db, { queue, type }: JobSpec, more: number): void {
+  const row = db.queue(queue)
+  mustHaveRoom(queue, row.max_depth, row.counts.ready + row.counts.scheduled, more)
+  makeLine(db, row, type)
 }
 
 /** Inserts jobs of one spec; ids come out in order. */
@@ -117,7 +119,7 @@ function insertRun(
   trace: string | null = null,
   key: string | null = null,
 ): number[] {
-  mustHaveRoomFor(db, spec.queue, payloads.length)
+  mustHaveRoomFor(db, spec, payloads.length)
   const start = startOf(spec, db.now)
   const values = common(spec, start, db.now, trace, key)
   const ids: number[] = []

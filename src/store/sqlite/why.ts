@@ -2,10 +2,11 @@ import { overdueFor } from '../../model/company.ts'
 import { notFound } from '../../model/errors.ts'
 import { type Job, priorities } from '../../model/job.ts'
 import { countedAhead, type Hurdles, type LastAttempt, type Turn, waitsForItsTurn, whyNotReady, whyReady } from '../../model/why.ts' // biome-ignore format: long
-import type { Worker } from '../store.ts'
+import type { Source, Worker } from '../store.ts'
 import type { Db } from './db.ts'
-import { job as find, workers } from './queries.ts'
+import { job as find } from './queries.ts'
 import { rateOf } from './rate.ts'
+import { isWorking, type WorkerOf, workerColumns } from './workers.ts'
 
 /** One sentence that says why a job is not running, or what became of it, and what happens next. */
 export function why(db: Db, id: number): string {
@@ -17,12 +18,26 @@ export function why(db: Db, id: number): string {
     id,
   )
   if (job.state !== 'ready') return whyNotReady(job, last, db.queue(job.queue).paused === 1, db.now)
-  const able = workers(db).filter((w) => w.alive && w.sources.some((s) => s.queue === job.queue && s.type === job.type))
+  const able = ableFor(db, job)
   const facts = hurdlesOf(db, job, able)
   return whyReady(job, last, facts, waitsForItsTurn(facts) ? turnOf(db, job, able) : null, db.now)
 }
 
-function hurdlesOf(db: Db, { id, queue }: Job, able: Worker[]): Hurdles {
+type Able = Pick<Worker, 'id' | 'slots' | 'running'>
+
+/** Live workers that take jobs of a line. */
+function ableFor(db: Db, { queue, type }: Source): Able[] {
+  const rows = db.all<WorkerOf & Able>(
+    `SELECT ${workerColumns}, slots, (SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id = w.id) AS running
+     FROM gq_workers w WHERE ended_at IS NULL AND instr(sources, ?3) > 0
+       AND EXISTS (SELECT 1 FROM json_each(sources) WHERE value ->> 'queue' = ?1 AND value ->> 'type' = ?2)
+     ORDER BY id`,
+    ...[queue, type, JSON.stringify(type)],
+  )
+  return rows.filter((row) => isWorking(db, row))
+}
+
+function hurdlesOf(db: Db, { id, queue }: Job, able: Able[]): Hurdles {
   const { blocked } = db.get<{ blocked: number }>(`SELECT blocked FROM gq_jobs WHERE id = ?1`, id)!
   const row = db.queue(queue)
   const { paused, max_running, max_running_per_key, rate_free_at: again, counts } = row
@@ -39,7 +54,7 @@ function hurdlesOf(db: Db, { id, queue }: Job, able: Worker[]): Hurdles {
   }
 }
 
-function turnOf(db: Db, job: Job, able: Worker[]): Turn {
+function turnOf(db: Db, job: Job, able: Able[]): Turn {
   const own = priorities.indexOf(job.priority)
   const ahead = priorities.slice(0, own + 1).map((_, p) => aheadInClass(db, job, p, p < own ? null : job.id))
   if (ahead.some((count) => count > 0)) return { ahead, heldUp: [], keptBack: [] }

@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer, connect as dial } from 'node:net'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import { GopherQueue } from '../../src/index.ts'
+import { serve } from '../../src/server/server.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { temporaryFolder } from '../support/folder.ts'
+import { ask, serving } from './support.ts'
+
+const quiet = { logLevel: 'silent' }
+const publicUrl = 'https://example.org/jobs'
+
+test('a public URL takes a token, and is an address without user, query or #', async () => {
+  using folder = temporaryFolder()
+  const store = await SqliteStore.open(folder.file('jobs.db'))
+  await assert.rejects(serve(store, { ...quiet, port: 0, publicUrl }), /Without a token/)
+  for (const wrong of [
+    'example.org',
+    'ftp://example.org',
+    'https://a:b@example.org',
+    'https://x/?a',
+    'https://x/#a',
+    '',
+  ])
+    await assert.rejects(serve(store, { ...quiet, port: 0, publicUrl: wrong }), /The public URL is/)
+  await store.close()
+})
+
+test('host and origin of the public URL are taken beside its own, and no others', async (t) => {
+  const at = await serving(t, { ...quiet, publicUrl, tokens: [['app', 'submit', 'read']] }) // biome-ignore format: short
+  const token = at.secrets.app!
+  const own = new URL(at.server.url).host
+  const body = { type: 'x' }
+  for (const [host, origin, status] of [
+    ['example.org', 'https://example.org', 201],
+    ['EXAMPLE.org:443', 'https://example.org', 201],
+    [own, 'https://example.org', 201], // nginx without a line for Host
+    [own, `http://${own}`, 201],
+    ['example.org', 'https://evil.example', 403],
+    ['example.org', 'http://example.org:81', 403],
+    [own, 'http://example.org', 403],
+    [own, 'null', 403],
+    ['evil.example', 'https://example.org', 403],
+    ['sub.example.org', 'https://sub.example.org', 403],
+  ] as const)
+    assert.equal((await at.ask('POST', '/v1/jobs', { token, body, headers: { host, origin } })).status, status, `${host} ${origin}`) // biome-ignore format: long
+  const document = await at.ask('GET', '/openapi.json', { token })
+  assert.deepEqual(document.json.servers, [{ url: publicUrl }])
+})
+
+test('paths are taken with the prefix and without it', async (t) => {
+  const at = await serving(t, { ...quiet, publicUrl: 'http://example.org/v1/', tokens: [['app', 'read']] }) // biome-ignore format: short
+  const token = at.secrets.app!
+  for (const [path, status] of [
+    ['/v1/stats', 200],
+    ['/v1/v1/stats', 200],
+    ['/v1/healthz', 200],
+    ['/v1/v1/v1/stats', 404],
+    ['/v2/stats', 404],
+  ] as const)
+    assert.equal((await at.ask('GET', path, { token })).status, status, path)
+})
+
+const page = readFileSync(join(import.meta.dirname, '../../docs/operations.md'), 'utf8')
+const [, words = ''] = /```nginx\n(.*?)```/s.exec(page) ?? []
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+/** Debian's nginx with the page's own words, until the test ends. */
+async function nginx(t: TestContext, upstream: string, location = words): Promise<string> {
+  const folder = temporaryFolder()
+  const port = await freePort()
+  for (const name of ['body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']) mkdirSync(folder.file(name))
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${folder.file(name.replace('client_', ''))};`) // biome-ignore format: long
+  const block = location.replaceAll('127.0.0.1:7420', new URL(upstream).host)
+  writeFileSync(
+    folder.file('nginx.conf'),
+    `daemon off; pid ${folder.file('pid')}; error_log ${folder.file('error.log')};
+     events {}
+     http { access_log off; ${paths.join(' ')} server { listen 127.0.0.1:${port}; server_name example.org; ${block} } }`,
+  )
+  const running = spawn('nginx', ['-c', folder.file('nginx.conf')], { stdio: 'ignore' })
+  t.after(async () => {
+    running.kill('SIGTERM')
+    if (running.exitCode === null) await once(running, 'exit')
+    folder[Symbol.dispose]()
+  })
+  for (;;) {
+    assert.equal(running.exitCode, null, 'nginx has ended')
+    const socket = dial(port, '127.0.0.1')
+    const there = await Promise.race([once(socket, 'connect').then(() => true), once(socket, 'error').then(() => false)]).catch(() => false) // biome-ignore format: long
+    socket.destroy()
+    if (there) return `http://127.0.0.1:${port}`
+    await setTimeout(20)
+  }
+}
+
+const skip = spawnSync('nginx', ['-v']).status === 0 ? false : 'nginx is not installed'
+const other = {
+  'the words of the page': words,
+  'the prefix left on, and no line for Host': 'location /jobs/ { proxy_pass http://127.0.0.1:7420; }',
+}
+for (const [name, location] of Object.entries(other))
+  test(`behind nginx at a path of its own: ${name}`, { skip }, async (t) => {
+    const at = await serving(t, { ...quiet, publicUrl, tokens: [['ops', 'admin'], ['none', 'submit']] }) // biome-ignore format: short
+    const token = at.secrets.ops!
+    const url = await nginx(t, at.server.url, location)
+    const browser = { host: 'example.org', origin: 'https://example.org' }
+    const html = await ask(url, 'GET', '/jobs/', { headers: browser })
+    assert.ok([200, 503].includes(html.status) && html.text.includes('<!doctype html>'), html.text) // 503: not built here
+    assert.doesNotMatch(html.text, /(src|href)="\//) // what the page asks for is beside it
+    assert.equal((await ask(url, 'GET', '/jobs/healthz')).status, 200)
+    assert.equal((await ask(url, 'GET', '/jobs/v1/stats', { headers: browser })).status, 401)
+    // What the page's buttons do, and what a page of another origin tries.
+    const pause = { token, body: { paused: true } }
+    assert.equal((await ask(url, 'PATCH', '/jobs/v1/queues/q', { ...pause, headers: browser })).status, 200)
+    const evil = { ...browser, origin: 'https://evil.example' }
+    assert.equal((await ask(url, 'PATCH', '/jobs/v1/queues/q', { ...pause, headers: evil })).status, 403)
+
+    // A client of the library: submission, a worker's long poll, and events as they happen.
+    await using queue = await GopherQueue.open(`${url}/jobs`, { token })
+    const cancelled = Promise.withResolvers<void>()
+    queue.define('x', {}, async (_, { signal }) => {
+      await once(signal, 'abort')
+      cancelled.resolve()
+    })
+    queue.work()
+    const { id } = await queue.submit('x', { a: 1 })
+    while ((await queue.job(id))!.state !== 'running') await setTimeout(20)
+    await queue.cancel(id)
+    await cancelled.promise
+
+    const heard = await fetch(`${url}/jobs/v1/events?events=submitted`, {
+      headers: { authorization: `Bearer ${token}` },
+    })
+    assert.equal(heard.headers.get('content-type'), 'text/event-stream')
+    const reader = heard.body!.pipeThrough(new TextDecoderStream()).getReader()
+    let text = ''
+    const next = (await ask(url, 'POST', '/jobs/v1/jobs', { token, body: { type: 'y' } })).json
+    for (let read = await reader.read(); ; read = await reader.read()) {
+      assert.equal(read.done, false, text) // nothing keeps it back, or ends it
+      text += read.value
+      if (text.includes(`"id":${next.id}`)) break
+    }
+    await reader.cancel()
+    if (location === words)
+      assert.equal((await ask(url, 'POST', '/jobs/v1/jobs/bulk', { token, body: { jobs: Array.from({ length: 4000 }, () => ({ type: 'y', payload: 'x'.repeat(1000) })) } })).status, 201) // biome-ignore format: long
+  })
