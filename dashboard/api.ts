@@ -114,12 +114,14 @@ export async function connect(): Promise<void> {
 
 export interface Data<T> {
   value: T | undefined
+  /** When it was answered. */
+  at: number
   error: CallError | undefined
 }
 
 /** What `load` answers, asked for anew whenever something has changed; `of` names what it asks for. */
 export function useData<T>(of: string, load: () => Promise<T>): Data<T> {
-  const [data, setData] = useState<Data<T> & { of: string }>({ value: undefined, error: undefined, of })
+  const [data, setData] = useState<Data<T> & { of: string }>({ value: undefined, at: 0, error: undefined, of })
   useEffect(() => {
     let asking = false
     let over = false
@@ -133,10 +135,15 @@ export function useData<T>(of: string, load: () => Promise<T>): Data<T> {
       asking = true
       try {
         const value = await load()
-        if (!over) setData({ value, error: undefined, of })
+        if (!over) setData({ value, at: now(), error: undefined, of })
       } catch (error) {
         if (!over)
-          setData((before) => ({ value: before.of === of ? before.value : undefined, error: error as CallError, of }))
+          setData((before) => ({
+            ...before,
+            ...(before.of !== of && { value: undefined }),
+            error: error as CallError,
+            of,
+          }))
       }
       asking = false
       restUntil = performance.now() + 9 * (performance.now() - begun) // what is dear is asked for less often
@@ -149,5 +156,5 @@ export function useData<T>(of: string, load: () => Promise<T>): Data<T> {
       listeners.delete(ask)
     }
   }, [of])
-  return data.of === of ? data : { value: undefined, error: undefined }
+  return data.of === of ? data : { value: undefined, at: 0, error: undefined }
 }

@@ -1,6 +1,7 @@
 import { useEffect, useRef } from 'preact/hooks'
 import uPlot from 'uplot'
 import { now } from './api.ts'
+import { span } from './parts.tsx'
 import 'uplot/dist/uPlot.min.css'
 
 /** A line over time: its name, the CSS variable of its colour, its values. */
@@ -30,10 +31,24 @@ interface ChartProps {
   lines: Line[]
 }
 
+const short = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 })
+
+/** What the chart shows up to: one burst must not flatten all the rest. */
+function ceiling(lines: Line[]): { top: number; peak: number } {
+  const values = lines.flatMap((line) => line.values.filter((value) => value !== null)).sort((a, b) => a - b)
+  const peak = values.at(-1) ?? 0
+  const usual = values[Math.floor(values.length * 0.95)] ?? 0
+  return { top: usual > 0 && peak > 10 * usual ? 4 * usual : peak, peak }
+}
+
 /** Lines over time, with a summary in words for who cannot see them.  */
 export function Chart({ title, unit, minutes, at, lines }: ChartProps) {
   const box = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot>(undefined)
+  const ceilings = useRef(1)
+  const { top, peak } = ceiling(lines)
+  ceilings.current = top
+  const label = (value: number) => (unit === 's' ? span(value * 1000) : short.format(value))
   const data = [at.map((ms) => ms / 1000), ...lines.map(({ values }) => values)] as uPlot.AlignedData
   useEffect(() => {
     const axis = {
@@ -51,9 +66,12 @@ export function Chart({ title, unit, minutes, at, lines }: ChartProps) {
         cursor: { drag: { x: false, y: false } },
         scales: {
           x: { range: () => [now() / 1000 - minutes * 60, now() / 1000] },
-          y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] },
+          y: { range: () => [0, Math.max(1, ceilings.current * 1.1)] },
         },
-        axes: [{ ...axis, values: '{HH}:{mm}', space: 60, size: 26 } as uPlot.Axis, { ...axis, size: 44 }],
+        axes: [
+          { ...axis, values: '{HH}:{mm}', space: 60, size: 26 } as uPlot.Axis,
+          { ...axis, size: 56, values: (_, ticks) => ticks.map(label) },
+        ],
         series: [{}, ...lines.map(({ color }) => ({ stroke: () => colorOf(color), width: 1.5, points: { size: 3 } }))],
       },
       data,
@@ -69,17 +87,25 @@ export function Chart({ title, unit, minutes, at, lines }: ChartProps) {
   }, [])
   useEffect(() => plot.current?.setData(data), [at.at(-1), at.length])
   useEffect(() => plot.current?.redraw(), [document.documentElement.style.colorScheme])
-  const last = (line: Line) => line.values.at(-1)?.toLocaleString('en', { maximumFractionDigits: 1 }) ?? '–'
+  const last = (line: Line) => {
+    const value = line.values.at(-1)
+    return value == null
+      ? '–'
+      : unit === 's'
+        ? span(value * 1000)
+        : value.toLocaleString('en', { maximumFractionDigits: 1 })
+  }
   const summary = `${title}: ${lines.map((line) => `${line.name} ${last(line)} ${unit}`).join(', ')} at last`
   return (
     <figure>
       <figcaption>
-        {title} <span class="dim">{unit}</span>
+        {title} <span class="dim">{unit === 's' ? '' : unit}</span>
         {lines.map((line) => (
           <span key={line.name} class={`ink ${line.color}`}>
             {line.name} {last(line)}
           </span>
         ))}
+        {peak > top && <span class="dim">cut off: a peak of {label(peak)}</span>}
       </figcaption>
       <div ref={box} class="plot" role="img" aria-label={summary} />
     </figure>

@@ -8,6 +8,7 @@ import { Overview } from './pages/overview.tsx'
 import { Queues } from './pages/queues.tsx'
 import { Schedules } from './pages/schedules.tsx'
 import { Storage } from './pages/storage.tsx'
+import { Types } from './pages/types.tsx'
 import { Workers } from './pages/workers.tsx'
 import { Notice, State } from './parts.tsx'
 import './style.css'
@@ -23,6 +24,7 @@ const pages: Record<string, [string, (props: PageProps) => preact.JSX.Element]> 
   jobs: ['Jobs', Jobs],
   failing: ['Failing now', Failing],
   dead: ['Dead letters', Dead],
+  types: ['Types', Types],
   queues: ['Queues', Queues],
   schedules: ['Schedules', Schedules],
   workers: ['Workers', Workers],

@@ -61,6 +61,11 @@ export function Loaded<T>({ data, children }: { data: Data<T>; children: (value:
   return (
     <>
       <Notice error={data.error} />
+      {data.error && data.value !== undefined && (
+        <p class="dim">
+          As of <Time at={data.at} />:
+        </p>
+      )}
       {data.value !== undefined ? children(data.value) : !data.error && <p class="dim">Loading…</p>}
     </>
   )
@@ -99,7 +104,7 @@ export function Table({
             <tr key={key}>
               {cells.map((cell, x) => (
                 <td key={heads[x]} class={classes[x]}>
-                  {cell}
+                  {typeof cell === 'string' ? visible(cell) : cell}
                 </td>
               ))}
             </tr>
@@ -121,10 +126,14 @@ export const Facts = ({ facts }: { facts: [string, ComponentChildren][] }) => (
   </dl>
 )
 
+/** Marks that turn the direction of what follows, or show nothing, by their numbers: a name must not look like another. */
+export const visible = (text: string): string =>
+  text.replace(/[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, (mark) => `\\u${mark.charCodeAt(0).toString(16)}`)
+
 /** What is shown as it is: text, and never markup. */
 export const Text = ({ label, children }: { label: string; children: string }) => (
   <section class="text" tabIndex={0} aria-label={label}>
-    <pre>{children}</pre>
+    <pre>{visible(children)}</pre>
   </section>
 )
 
@@ -193,7 +202,7 @@ export function Dialog({ title, close, children }: { title: string; close: () =>
       <h2>{title}</h2>
       {children}
       <button type="button" onClick={close}>
-        Cancel
+        Go back
       </button>
     </dialog>
   )

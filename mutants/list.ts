@@ -330,8 +330,20 @@ export const mutants: Mutant[] = [
     breaks: 'keeps the record of the first failed attempt only',
     edits: [
       [decided, 'INSERT INTO gq_attempts (job_id', 'INSERT OR IGNORE INTO gq_attempts (job_id'],
-      [decided, '...[id, attempt.attempt,', '...[id, 1,'],
+      [decided, '...[job.id, attempt.attempt,', '...[job.id, 1,'],
     ],
+    tests: contract,
+  },
+  {
+    name: 'hours-outlive-rollback',
+    breaks: 'counts into the hours of types what a transaction that was rolled back did',
+    edits: [[db, 'this.hours.clear()\n', '\n']],
+    tests: ['tests/sim.test.ts'],
+  },
+  {
+    name: 'age-since-submission',
+    breaks: 'tells the age of a retried or delayed job since its submission',
+    edits: [[decided, "if (state === 'ready') changes.readyAt", 'if (job.dueAt === 0) changes.readyAt']],
     tests: contract,
   },
 

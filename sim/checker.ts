@@ -3,6 +3,7 @@ import type { Reply, Request } from '../src/store/sqlite/request.ts'
 import type { Input, LeaseRequest, StoreEvent } from '../src/store/store.ts'
 import { Answers } from './answers.ts'
 import { type File, type Snapshot, unheardOf } from './file.ts'
+import { Hours } from './hours.ts'
 import { Ledger } from './ledger.ts'
 import { ended, explained, type Facts, factsOf, grace, type Happening, type Held, hasPlace, type Row } from './model.ts'
 import { Overdue } from './overdue.ts'
@@ -59,6 +60,7 @@ export class Checker {
   readonly #overdue: Overdue
   readonly #answers: Answers
   readonly #ticks = new Ticks()
+  readonly #hours = new Hours()
   /** When the delays of jobs are over, by the monotonic clock. */
   readonly #delays = new Map<number, { runAt: number; dueAt: number }>()
   #before: Snapshot
@@ -85,6 +87,7 @@ export class Checker {
     this.#before = after
     if (after !== before) {
       this.#counters(after)
+      this.#hours.look(this.#file.total(), this.#file.hours(), call.now)
       this.#causes()
       this.#newIds(before, after)
       this.#uniqueKeys(after)
@@ -414,6 +417,7 @@ export class Checker {
     this.#answers.restored()
     this.#overdue.restored()
     this.#ticks.restored()
+    this.#hours.restored(this.#file.total(), this.#file.hours())
     const running = [...this.#before.jobs.values()].filter(({ state }) => state === 'running')
     this.#tenures.restored(running, elapsed, wall)
   }

@@ -4,6 +4,7 @@ import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSy
 import { causeOf } from '../src/model/cause.ts'
 import type { State } from '../src/model/lifecycle.ts'
 import { markAsCopy } from '../src/store/sqlite/epoch.ts'
+import type { Sums } from './hours.ts'
 import type { Held, Row } from './model.ts'
 import type { GoesOn } from './overdue.ts'
 import type { ScheduleRow } from './ticks.ts'
@@ -50,6 +51,8 @@ export class File {
   #wild!: StatementSync
   #counts!: StatementSync
   #queues!: StatementSync
+  #total!: StatementSync
+  #hours!: StatementSync
   #overdue!: StatementSync
   #schedules!: StatementSync
   #dataVersion!: StatementSync
@@ -90,6 +93,12 @@ export class File {
       `SELECT name, paused, max_depth AS maxDepth, max_running AS maxRunning, max_running_per_key AS perKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled,
          keep_dead AS keepDead, rate_max AS rateMax, rate_per AS ratePer, rate_free_at AS freeAt, scheduled, ready, running, succeeded, dead, cancelled FROM gq_queues`,
     )
+    this.#total = this.#db.prepare(
+      'SELECT TOTAL(all_submitted), TOTAL(all_succeeded), TOTAL(all_failed), TOTAL(all_dead) FROM gq_queues',
+    )
+    this.#hours = this.#db.prepare(
+      'SELECT hour, SUM(submitted), SUM(succeeded), SUM(failed), SUM(dead) FROM gq_hours GROUP BY hour',
+    )
     this.#overdue = this.#db.prepare(
       `SELECT w.id AS worker, value ->> 'id' AS id, value ->> 'token' AS token, value ->> 'since' AS since
        FROM gq_workers w, json_each(overdue) WHERE overdue <> '[]'`,
@@ -103,6 +112,16 @@ export class File {
   counts(): Map<string, number> {
     const rows = this.#counts.all() as unknown as { queue: string; state: State; count: number }[]
     return new Map(rows.map(({ queue, state, count }) => [`${queue} ${state}`, count]))
+  }
+
+  /** What has happened in all queues. */
+  total(): Sums {
+    return Object.values(this.#total.get()!) as Sums
+  }
+
+  /** What has happened in each hour. */
+  hours(): Map<number, Sums> {
+    return new Map(this.#hours.all().map((row) => [row.hour as number, Object.values(row).slice(1) as Sums]))
   }
 
   /** Whether jobs are yet to be counted by their causes. */

@@ -1,7 +1,7 @@
 import { Engine } from '../src/store/sqlite/commit.ts'
 import { connect } from '../src/store/sqlite/connection.ts'
 import type { Reply, Request } from '../src/store/sqlite/request.ts'
-import type { Input, LeasedJob, Operation, Source, StoreEvent } from '../src/store/store.ts'
+import type { Input, Lease, LeasedJob, Operation, Source, StoreEvent } from '../src/store/store.ts'
 import { type Call, type Moment, must } from './checker.ts'
 import { Faults, FaultyDb } from './faults.ts'
 import type { Snapshot } from './file.ts'
@@ -426,8 +426,10 @@ export class SimulatedProcess {
     for (const reply of replies) {
       const { operation, input } = this.asked.get(reply.seq)!
       this.asked.delete(reply.seq)
-      if ('error' in reply && reply.error.code === 'LEASE_LOST' && (operation === 'succeed' || operation === 'fail'))
-        this.ask('settled', (input as Input<'succeed'>).lease)
+      if ('error' in reply && reply.error.code === 'LEASE_LOST' && (operation === 'succeed' || operation === 'fail')) {
+        const { lease, goesOn = false } = input as { lease: Lease; goesOn?: boolean }
+        if (!goesOn) this.ask('settled', lease) // one that goes on says so when it has ended
+      }
       const asker = operation === 'lease' ? (input as Input<'lease'>).worker : null
       const worker = this.workers.find(
         ({ id, registering }) => registering === reply.seq || (id !== null && id === asker),

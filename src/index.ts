@@ -15,6 +15,7 @@ export {
   Postpone,
   TemporaryError,
 } from './model/errors.ts'
+export type { Durations } from './model/hours.ts'
 export type { Attempt, DeadReason, Job, JobError, JobOptions, Policy, Priority } from './model/job.ts'
 export type { State } from './model/lifecycle.ts'
 export type {
@@ -42,6 +43,7 @@ export type {
 export type { GivenHandler, Keeping, Lost, NoJson, Storable, Stored, StoredPart } from './queue/stored.ts'
 export type { BulkOptions } from './queue/submission.ts'
 export type { SubmitResult, Task } from './queue/task.ts'
+export type { Counted, TypeStats, TypesOptions, TypesReport } from './queue/types.ts'
 export type { Worker } from './queue/worker.ts'
 export type {
   Cause,

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFileSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs' // biome-ignore format: one line
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { GopherQueue } from '../src/index.ts'
 import { systemClock } from '../src/model/clock.ts'
@@ -125,4 +126,19 @@ test('what is no file, and what belongs to a queue, is no place for a copy, what
   backup(bench.file, at('latest.db'), false)
   backup(bench.file, at('latest.db'), true)
   assert.ok(lstatSync(at('latest.db')).isSymbolicLink() && lstatSync(at('folder/latest.db')).isFile())
+})
+
+test('the file says when its last backup was made and by whom; a database without a queue is copied all the same', async (t) => {
+  const bench = new Bench(t)
+  await fill(bench.file, 20)
+  const before = Date.now()
+  assert.equal((await bench.run('backup', 'b.db')).code, 0)
+  const [made] = rowsOf(bench.file, `SELECT value FROM gq_meta WHERE key = 'backup_at'`)
+  assert.ok(Number(made!.value) >= before)
+  const [entry] = rowsOf(bench.file, `SELECT who, target FROM gq_audit WHERE action = 'backup'`)
+  assert.match(`${entry!.who} ${entry!.target}`, /^cli:.+@.+ b\.db$/)
+  const other = new DatabaseSync(`${bench.folder}/other.db`)
+  other.exec('CREATE TABLE t (x)')
+  other.close()
+  assert.deepEqual(await bench.run('backup', 'c.db', '--db', 'other.db'), { code: 0, stdout: 'c.db\n', stderr: '' })
 })

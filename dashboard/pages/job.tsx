@@ -29,12 +29,7 @@ export function JobPage({ id, may }: { id: number; may: boolean }) {
             <>
               <h2>Next tries</h2>
               <p class="dim">If each attempt fails at once:</p>
-              <ol
-                class="ticks"
-                start={
-                  job.attempt + (job.state === 'scheduled' && job.attempt === 0 ? 2 : 1 + Number(job.state === 'ready'))
-                }
-              >
+              <ol class="ticks" start={job.attempt + 1}>
                 {retries.map((at) => (
                   <li key={at}>
                     <Time at={at} />
@@ -66,7 +61,7 @@ function factsOf(job: Job): [string, preact.ComponentChildren][] {
   const facts: [string, preact.ComponentChildren][] = [
     ['Type', <a href={`#/jobs?type=${encodeURIComponent(job.type)}`}>{job.type}</a>],
     ['Queue', <a href={`#/jobs?queue=${encodeURIComponent(job.queue)}`}>{job.queue}</a>],
-    ['Class', job.priority],
+    ['Priority', job.priority],
     ['Attempts', `${job.attempt}, ${job.attemptsLeft} of ${job.maxAttempts} left`],
     ...(job.postponed === 0 ? [] : [['Put off', `${job.postponed} times`] as [string, string]]),
     ...(job.company === null ? [] : [['Company', `at most ${job.company} others`] as [string, string]]),
@@ -123,6 +118,16 @@ function Actions({ job: { id, state, cancelRequestedAt } }: { job: Job }) {
         <span>
           Asked to stop <Time at={cancelRequestedAt} />.
         </span>
+      )}
+      {cancelRequestedAt !== null && state === 'running' && (
+        <Act
+          danger
+          act={() => send<'endLease'>('POST', `jobs/${id}/end-lease`)}
+          label={`End the lease of job ${id} now`}
+          confirm="The job ends cancelled at once. Its handler may still run; what it reports is refused."
+        >
+          End the lease now
+        </Act>
       )}
       {ended && (
         <Act

@@ -40,10 +40,8 @@ export function Overview(_: PageProps) {
             <State state={status} />
             {causes.length === 0 && <p>Everything works. Nothing needs you.</p>}
             <ul>
-              {causes.map(({ code, message, since }) => (
-                <li key={code + message}>
-                  <b>{code}</b> {message} {now() - since > 5000 && <Time at={since} />}
-                </li>
+              {[...Map.groupBy(causes, ({ code }) => code)].map(([code, all]) => (
+                <Causes key={code} causes={all} />
               ))}
             </ul>
             {!(works.submit && works.lease && works.complete) && (
@@ -134,6 +132,39 @@ export function Overview(_: PageProps) {
   )
 }
 
+type Cause = Answer<'health'>['causes'][number]
+
+/** Those of one code: the first two, and the others when they are asked for. */
+function Causes({ causes }: { causes: Cause[] }) {
+  const line = ({ code, message, since }: Cause) => (
+    <>
+      <b>{code}</b> {message} {now() - since > 5000 && <Time at={since} />}
+    </>
+  )
+  const [shown, more] = causes.length > 3 ? [causes.slice(0, 2), causes.slice(2)] : [causes, []]
+  return (
+    <>
+      {shown.map((cause) => (
+        <li key={cause.message}>{line(cause)}</li>
+      ))}
+      {more.length > 0 && (
+        <li>
+          <details>
+            <summary>
+              {number(more.length)} more of {more[0]!.code}
+            </summary>
+            <ul>
+              {more.map((cause) => (
+                <li key={cause.message}>{line(cause)}</li>
+              ))}
+            </ul>
+          </details>
+        </li>
+      )}
+    </>
+  )
+}
+
 function Numbers({ stats: { queues, workers, oldestReadyMs } }: { stats: Stats }) {
   const sum = (state: keyof (typeof queues)[number]['counts']) =>
     number(queues.reduce((all, { counts }) => all + counts[state], 0))
@@ -180,7 +211,7 @@ function QueueTable({ queues, waiting }: Pick<Stats, 'queues' | 'waiting'>) {
           '+Submitted',
           '+Succeeded',
           '+Failed attempts',
-          'Oldest ready, by class',
+          'Oldest ready, by priority',
         ]}
         rows={queues.map(({ queue, paused, counts, totals }) => [
           queue,

@@ -1,4 +1,4 @@
-import { get, send, useData } from '../api.ts'
+import { get, search, send, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
 import { Act, Loaded, State, Table, Time } from '../parts.tsx'
 
@@ -33,7 +33,7 @@ export function Schedules({ may }: PageProps) {
             <Time at={lastAt} none="none yet" />,
             lastJob === null ? <span class="dim">none yet</span> : <a href={`#/job/${lastJob}`}>{lastJob}</a>,
             <>
-              {type} <span class="dim">in {queue}</span>
+              <a href={`#/jobs${search({ queue, type })}`}>{type}</a> <span class="dim">in {queue}</span>
             </>,
             ...(may
               ? [
@@ -53,6 +53,16 @@ export function Schedules({ may }: PageProps) {
                     >
                       {paused ? 'Resume' : 'Pause'}
                     </Act>
+                    {!inCode && (
+                      <Act
+                        danger
+                        label={`Remove schedule ${name}`}
+                        confirm="No process defines it any more. Its jobs stay; it makes no others."
+                        act={() => send<'removeSchedule'>('DELETE', `schedules/${encodeURIComponent(name)}`)}
+                      >
+                        Remove
+                      </Act>
+                    )}
                   </span>,
                 ]
               : []),

@@ -4,12 +4,12 @@ import { Loaded, State, span, Table, Time } from '../parts.tsx'
 
 export function Workers(_: PageProps) {
   const data = useData('workers', async () => {
-    const [{ workers }, { jobs, next }] = await Promise.all([get<'stats'>('stats'), get<'jobs'>('jobs', { state: 'running', order: 'oldest' })]) // biome-ignore format: long
-    return { workers, jobs, next }
+    const [{ workers }, { jobs, next }, { types }] = await Promise.all([get<'stats'>('stats'), get<'jobs'>('jobs', { state: 'running', order: 'oldest' }), get<'types'>('types')]) // biome-ignore format: long
+    return { workers, jobs, next, usual: new Map(types.map(({ type, run }) => [type, run.p95])) }
   })
   return (
     <Loaded data={data}>
-      {({ workers, jobs, next }) => (
+      {({ workers, jobs, next, usual }) => (
         <>
           <Table
             label="Workers"
@@ -42,7 +42,7 @@ export function Workers(_: PageProps) {
               <a href={`#/job/${id}`}>{id}</a>,
               type,
               worker ?? <span class="dim">unknown</span>,
-              startedAt && span(now() - startedAt),
+              startedAt && <RunsFor ms={now() - startedAt} usual={usual.get(type)} />,
               <Time at={leaseExpiresAt} />,
               progress && `${Math.round(progress.percent)} % ${progress.message ?? ''}`,
             ])}
@@ -55,5 +55,15 @@ export function Workers(_: PageProps) {
         </>
       )}
     </Loaded>
+  )
+}
+
+/** Slow for its type: it runs for three times as long as 95 % of its attempts in the last day took, and for 10 s at least. */
+function RunsFor({ ms, usual }: { ms: number; usual: number | null | undefined }) {
+  if (usual == null || ms < Math.max(10_000, 3 * usual)) return span(ms)
+  return (
+    <span class="ink degraded">
+      {span(ms)} <small>slow: 95 % take {span(usual)}</small>
+    </span>
   )
 }

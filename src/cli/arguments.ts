@@ -1,12 +1,16 @@
+import { hostname, userInfo } from 'node:os'
 import { type Command, InvalidArgumentError } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
+import { storeAt } from '../queue/place.ts'
+import { isAudited } from '../store/operations.ts'
 import { mustExist, Reader } from '../store/sqlite/reader.ts'
 import { missingRights } from '../store/sqlite/rights.ts'
+import type { Store } from '../store/store.ts'
 
-/** Opens the server that --url names, or the file of --db. Only commands that bring jobs or wait for them create it: others would by a typo. */
-export async function open(command: Command, absent: 'create' | 'refuse'): Promise<GopherQueue> {
+/** Opens the server that --url names, or the file of --db. Only commands that bring jobs or wait for them create it: others would by a typo. `audits`: each of an operator's doings is an entry of the file's audit log. */
+export async function open(command: Command, absent: 'create' | 'refuse', audits = true): Promise<GopherQueue> {
   const { url, token } = serverOf(command)
   if (url) {
     const tell = () => process.stderr.isTTY && process.stderr.write(`waiting for the server at ${url}\n`)
@@ -15,11 +19,25 @@ export async function open(command: Command, absent: 'create' | 'refuse'): Promi
   }
   const db = fileOf(command)
   if (absent === 'refuse' && !db.includes('://')) mustExist(db)
-  return GopherQueue.open(db)
+  const store = await storeAt(db, {})
+  return new GopherQueue(audits ? signed(store) : store)
+}
+
+/** A store whose audit log names this user for what an operator does. */
+function signed(store: Store): Store {
+  const call: Store['call'] = (operation, input, signal, by, epoch) =>
+    store.call(operation, input, signal, by ?? (isAudited(operation) ? who() : undefined), epoch)
+  return new Proxy(store, {
+    get: (_, name) => {
+      if (name === 'call') return call
+      const value: unknown = Reflect.get(store, name, store)
+      return typeof value === 'function' ? value.bind(store) : value
+    },
+  })
 }
 
 /** The server that --url names, or the environment when no --db stands against it. */
-function serverOf(command: Command): { url?: string; token?: string } {
+export function serverOf(command: Command): { url?: string; token?: string } {
   const { url } = command.optsWithGlobals<{ url?: string }>()
   const [db, by] = ['db', 'url'].map((name) => command.getOptionValueSourceWithGlobals(name))
   if (!url || (by === 'env' && db === 'cli')) return {}
@@ -42,12 +60,31 @@ export function fileOf(command: Command): string {
   return db
 }
 
-async function openToLook(command: Command): Promise<GopherQueue> {
+/** Who acts on a file, for its audit log. */
+export function who(): string {
+  return `cli:${userName()}@${hostname()}`
+}
+
+function userName(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return `${process.getuid?.()}` // a container's user need not have a name
+  }
+}
+
+/** Opens it for a command that only reads. */
+export async function openToLook(command: Command): Promise<GopherQueue> {
   const file = serverOf(command).url ? null : fileOf(command)
   if (file === null || missingRights(file) === null) return await open(command, 'refuse')
   const queue = new GopherQueue(new Reader(file))
   process.stderr.write(`gopherqueue: read as it stands in ${file}, which this user may not write\n`)
   return queue
+}
+
+/** What names are completed from: it never creates, brings forward or waits for anything. */
+export async function nameReader(command: Command): Promise<GopherQueue> {
+  return serverOf(command).url ? open(command, 'refuse') : new GopherQueue(new Reader(fileOf(command)))
 }
 
 type Act<Given extends unknown[]> = (queue: GopherQueue, ...given: Given) => Promise<unknown>

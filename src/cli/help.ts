@@ -1,13 +1,25 @@
 import { Argument, type Command, type Option } from 'commander'
+import { nameReader } from './arguments.ts'
+import { bash, fish, isHidden, zsh } from './complete.ts'
+import { type Kind, kinds, printNames } from './names.ts'
 import { print } from './output.ts'
+
+const completions = { bash, zsh, fish }
 
 /** Help in other forms, from the commands themselves. */
 export function helpCommands(root: Command): void {
   root
     .command('completion')
-    .description('a script that completes commands and options: source <(gopherqueue completion bash)')
+    .description('a script that completes commands, options and names: source <(gopherqueue completion bash)')
     .addArgument(new Argument('<shell>').choices(['bash', 'zsh', 'fish']))
     .action((shell: 'bash' | 'zsh' | 'fish') => void print(completions[shell](root)))
+  root
+    .command('complete-names', { hidden: true })
+    .addArgument(new Argument('<kind>').choices(kinds))
+    .argument('[beginning]', '', '')
+    .action((kind: Kind, beginning: string, _: unknown, command: Command) =>
+      printNames(kind, beginning, () => nameReader(command)),
+    )
   root
     .command('man')
     .description('the manual page: gopherqueue man | man -l -')
@@ -15,48 +27,12 @@ export function helpCommands(root: Command): void {
 }
 
 const leaves = (command: Command, path: string[] = []): { path: string[]; command: Command }[] =>
-  command.commands.flatMap((one) => {
-    const here = [...path, one.name()]
-    return one.commands.length > 0 ? leaves(one, here) : [{ path: here, command: one }]
-  })
-const longs = (command: Command): string[] => command.options.map(({ long }) => long ?? '')
-const named = (root: Command): string => [...new Set(root.commands.map((command) => command.name()))].join(' ')
-
-const bash = (root: Command): string => `_gopherqueue() {
-  local word=\${COMP_WORDS[COMP_CWORD]} command= i
-  for ((i = 1; i < COMP_CWORD; i++)); do
-    case \${COMP_WORDS[i]} in --db | --url) ((i++)) ;; -*) ;; *) command=\${COMP_WORDS[i]}; break ;; esac
-  done
-  case $command in
-    '') COMPREPLY=($(compgen -W '${named(root)} ${longs(root).join(' ')}' -- "$word")) ;;
-${root.commands
-  .map((command) => {
-    const words = [...command.commands.map((one) => one.name()), ...longs(command), ...longs(root)].join(' ')
-    return `    ${command.name()}) COMPREPLY=($(compgen -W '${words}' -- "$word")) ;;`
-  })
-  .join('\n')}
-  esac
-  [[ \${#COMPREPLY[@]} -eq 0 ]] && COMPREPLY=($(compgen -f -- "$word"))
-}
-complete -F _gopherqueue gopherqueue gq`
-
-const completions = {
-  bash,
-  zsh: (root: Command): string => `autoload -U +X bashcompinit && bashcompinit\n${bash(root)}`,
-  fish: (root: Command): string =>
-    root.commands
-      .flatMap((command) => [
-        `complete -c gopherqueue -n __fish_use_subcommand -a ${command.name()} -d ${quoted(command.description())}`,
-        ...command.options.map(
-          ({ long, description }) =>
-            `complete -c gopherqueue -n '__fish_seen_subcommand_from ${command.name()}' -l ${(long ?? '').slice(2)} -d ${quoted(description)}`,
-        ),
-      ])
-      .join('\n'),
-}
-
-const quoted = (text: string): string => `'${text.replaceAll("'", "\\'")}'`
-
+  command.commands
+    .filter((one) => !isHidden(one))
+    .flatMap((one) => {
+      const here = [...path, one.name()]
+      return one.commands.length > 0 ? leaves(one, here) : [{ path: here, command: one }]
+    })
 /** troff: a line that begins with a dot or a quote, and each backslash, would be commands. */
 const roff = (text: string): string =>
   text

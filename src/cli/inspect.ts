@@ -9,6 +9,7 @@ import { isTerminal, states } from '../model/lifecycle.ts'
 import { rateText } from '../model/rate.ts'
 import { escaped } from '../model/text.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
+import type { Stats } from '../store/store.ts'
 import { look, whole } from './arguments.ts'
 import { forPeople, json, paint, print, safe, show, table, toLine, when } from './output.ts'
 import { scheduleTable } from './schedule.ts'
@@ -96,13 +97,7 @@ async function stats(queue: GopherQueue): Promise<void> {
       else table([], [[code, message]], 'cause')
     const { bytes, freeBytes, walBytes } = all.file ?? { bytes: 0, freeBytes: 0, walBytes: 0 }
     table(['FILE BYTES', 'FREE IN IT', 'WAL BYTES'], [[`${bytes}`, `${freeBytes}`, `${walBytes}`]], 'file')
-    const queueRows = all.queues.map(({ queue: name, paused, maxDepth, maxRunning, rate, counts }) => [
-      ...[name, paused ? 'paused' : 'open', `${maxDepth ?? 'none'}`, `${maxRunning ?? 'none'}`],
-      rate ? rateText(rate) : 'none',
-      ...states.map((state) => `${counts[state]}`),
-    ])
-    const heads = ['QUEUE', 'STATE', 'LIMIT', 'AT ONCE', 'RATE', ...states.map((state) => state.toUpperCase())]
-    table(heads, queueRows, 'queue')
+    queueTable(all.queues)
     const workerRows = all.workers.map(({ name, alive, host, pid, running, slots, startedAt, sources }) => [
       ...[name, alive ? 'alive' : 'gone', host, `${pid ?? 'none'}`, `${running}/${slots}`, when(startedAt)],
       sources.map((source) => `${source.queue}:${source.type}`).join(' '),
@@ -113,6 +108,19 @@ async function stats(queue: GopherQueue): Promise<void> {
     table(['UNHANDLED TYPE', 'QUEUE'], unhandledRows, 'unhandled')
   })
 }
+
+/** On a narrow screen without the limits, which `queue` shows. */
+function queueTable(queues: Stats['queues']): void {
+  const limits = !forPeople || process.stdout.columns >= wideEnough
+  const rows = queues.map(({ queue: name, paused, maxDepth, maxRunning, rate, counts }) => [
+    ...[name, paused ? 'paused' : 'open'],
+    ...(limits ? [`${maxDepth ?? 'none'}`, `${maxRunning ?? 'none'}`, rate ? rateText(rate) : 'none'] : []),
+    ...states.map((state) => `${counts[state]}`),
+  ])
+  const heads = [...(limits ? ['LIMIT', 'AT ONCE', 'RATE'] : []), ...states.map((state) => state.toUpperCase())]
+  table(['QUEUE', 'STATE', ...heads], rows, 'queue')
+}
+const wideEnough = 120
 
 async function find(queue: GopherQueue, id: number): Promise<{ job: Job; why: string }> {
   const [job, why] = await Promise.all([queue.job(id), queue.why(id)])

@@ -5,7 +5,8 @@ import { systemClock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { isQueueError } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
-import { action, fileOf, whole } from './arguments.ts'
+import { note } from '../store/sqlite/record.ts'
+import { fileOf, open, openToLook, serverOf, who, whole } from './arguments.ts'
 import { print, show } from './output.ts'
 
 /** What an operator does to a file as a whole. */
@@ -17,7 +18,8 @@ export function maintainCommands(root: Command): void {
     .requiredOption('--older-than <duration>', 'since their end, such as 0s or 30d')
     .option('--queue <name>', 'only jobs of this queue')
     .option('--type <type>', 'only jobs of this type')
-    .action(action(prune))
+    .option('--dry-run', 'delete nothing: say how many would be deleted')
+    .action(pruneAndTell)
   root
     .command('bench')
     .description('measure submissions and work on the disk of --db, in a file of its own beside it')
@@ -25,22 +27,40 @@ export function maintainCommands(root: Command): void {
     .action(bench)
 }
 
-type Choice = { state: 'succeeded' | 'dead' | 'cancelled'; olderThan: string; queue?: string; type?: string }
+type Choice = {
+  state: 'succeeded' | 'dead' | 'cancelled'
+  olderThan: string
+  queue?: string
+  type?: string
+  dryRun?: boolean
+}
 
-async function prune(queue: GopherQueue, { olderThan, ...filter }: Choice): Promise<void> {
+/** One entry of the audit log for all of them; a server writes its own. */
+async function pruneAndTell(choice: Choice, command: Command): Promise<void> {
+  const removed = await prune(choice, command)
+  const { dryRun = false, ...filter } = choice
+  show({ removed, ...(dryRun && { dryRun }) }, () => print(`${removed} ${dryRun ? 'would be removed' : 'removed'}`))
+  if (removed === 0 || dryRun || serverOf(command).url) return
+  note(fileOf(command), { who: who(), action: 'prune', target: 'jobs', details: { filter, changed: removed } }, systemClock.now()) // biome-ignore format: long
+}
+
+async function prune({ olderThan, dryRun = false, ...filter }: Choice, command: Command): Promise<number> {
+  await using queue = dryRun ? await openToLook(command) : await open(command, 'refuse', false)
   const before = systemClock.now() - toMs(olderThan, '--older-than')
   let removed = 0
   for (let cursor: number | null = 0; cursor !== null; ) {
     const page = await queue.jobs({ ...filter, order: 'oldest', limit: 1000, cursor })
     const old = page.jobs.filter(({ finishedAt }) => finishedAt !== null && finishedAt <= before)
-    for (const { status, reason } of (await Promise.allSettled(
-      old.map(({ id }) => queue.remove(id)),
-    )) as PromiseRejectedResult[])
-      if (status !== 'rejected') removed++
-      else if (!(isQueueError(reason) && /NOT_FOUND|INVALID_STATE/.test(reason.code))) throw reason // another was first
+    if (dryRun) removed += old.length
+    else
+      for (const { status, reason } of (await Promise.allSettled(
+        old.map(({ id }) => queue.remove(id)),
+      )) as PromiseRejectedResult[])
+        if (status !== 'rejected') removed++
+        else if (!(isQueueError(reason) && /NOT_FOUND|INVALID_STATE/.test(reason.code))) throw reason // another was first
     cursor = page.next
   }
-  show({ removed }, () => print(`${removed} removed`))
+  return removed
 }
 
 /** Each beside the others on the same disk; who wants a raw limit and other queues beside it runs the repository's bench. */

@@ -2,9 +2,10 @@ import { type Command, Option } from 'commander'
 import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
 import type { Job } from '../model/job.ts'
 import { next, states } from '../model/lifecycle.ts'
+import { near } from '../model/names.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import type { JobsFilter, ManyOptions } from '../queue/many.ts'
-import { action, ids, instant, whole } from './arguments.ts'
+import { action, ids, instant, look, whole } from './arguments.ts'
 import { forPeople, print, report, show, table } from './output.ts'
 
 /** What an operator can do to jobs: to one by its id, and to all of a filter. */
@@ -35,6 +36,10 @@ const deeds = {
   },
 } as const
 type Deed = (typeof deeds)[keyof typeof deeds]
+const givingUp = {
+  ...deeds.cancel,
+  one: async (queue: GopherQueue, id: number) => (await queue.cancel(id, { endLease: true })).state,
+}
 type Chosen = JobsFilter & ManyOptions & { all?: boolean; dryRun?: boolean }
 
 /** What operators do to jobs and queues. */
@@ -54,15 +59,23 @@ export function operateCommands(root: Command): void {
       .option('--until <instant>', 'submitted before', instant)
       .option('--limit <n>', 'of a filter, the newest n that it fits: to try some first', whole)
       .option('--all', 'all jobs that it fits')
-      .option('--dry-run', 'change nothing: say what would be changed')
-      .action(action((queue, wanted: number[] | undefined, chosen: Chosen) => act(queue, deed, wanted ?? [], chosen)))
+      .option('--dry-run', 'change nothing: say how many would be changed, and show some')
+      .action((wanted: number[] | undefined, chosen: Chosen, command: Command) => {
+        const opened = chosen.dryRun ? look : action
+        return opened((queue) => act(queue, deed, wanted ?? [], chosen))(command)
+      })
+  root
+    .command('end-lease')
+    .description('end running jobs, cancelled, that were asked to stop and do not; their handlers may still run')
+    .argument('<id...>', 'job ids', ids)
+    .action(action((queue, wanted: number[]) => eachOf(queue, givingUp, wanted, false)))
   oneQueue('pause', 'start no more jobs of a queue; running ones go on')
   oneQueue('resume', 'let a paused queue go on')
 
   function oneQueue(name: 'pause' | 'resume', what: string): void {
     const command = root.command(name).description(what)
     const one = async (queue: GopherQueue, line: string, { create }: { create?: true }) => {
-      if (!create && line !== 'default') await mustBeThere(queue, line)
+      if (!create) await mustBeThere(queue, line)
       await queue[name](line)
       show({ queue: line, paused: name === 'pause' }, () => table([], [[line, `${name}d`]]))
     }
@@ -83,10 +96,20 @@ async function act(
   if (isFiltered === wanted.length > 0 || (limit !== undefined && !isFiltered))
     throw invalid('Name the jobs by their ids, or by a filter such as --type TYPE; --all means all that it fits.')
   if (!isFiltered) return eachOf(queue, deed, wanted, dryRun)
-  const most = { ...(limit !== undefined && { limit }), onProgress: tellProgress }
-  const changed = dryRun ? Math.min(limit ?? Number.POSITIVE_INFINITY, await fitting(queue, deed, filter)) : await deed.all(queue, filter, most) // biome-ignore format: one line
-  if (!dryRun) tellProgress(null)
-  show({ changed, dryRun }, () => print(`${changed} ${changed === 1 ? 'job' : 'jobs'}${dryRun ? ' would be changed' : ' changed'}`)) // biome-ignore format: one line
+  const jobs = (count: number) => `${count} ${count === 1 ? 'job' : 'jobs'}`
+  if (!dryRun) {
+    const changed = await deed.all(queue, filter, { ...(limit !== undefined && { limit }), onProgress: tellProgress })
+    tellProgress(null)
+    return show({ changed, dryRun }, () => print(`${jobs(changed)} changed`))
+  }
+  const { changed: fit, sample: first } = await fitting(queue, deed.event, filter)
+  const changed = Math.min(limit ?? fit, fit)
+  const sample = first.slice(0, changed)
+  show({ changed, dryRun, sample }, () => {
+    print(`${jobs(changed)} would be changed`)
+    table(['ID', 'STATE', 'WOULD BE', 'TYPE', 'QUEUE'], sample.map(({ id, state, to, type, queue: line }) => [`${id}`, state, to, type, line]), 'job') // biome-ignore format: long
+    if (forPeople && changed > sample.length) print(`and ${changed - sample.length} more`)
+  })
 }
 
 /** Of many, so that nobody thinks it hangs; null: they are done. */
@@ -117,24 +140,68 @@ async function wouldBe(queue: GopherQueue, event: Deed['event'], id: number): Pr
 
 const after = ({ state }: Job, event: Deed['event']) => next(state, event === 'cancel' && state === 'running' ? 'requestCancel' : event) // biome-ignore format: one line
 
-/** How many jobs of a filter an event fits. */
-async function fitting(queue: GopherQueue, { event }: Deed, filter: JobsFilter): Promise<number> {
-  let count = 0
+/** What a dry run shows of the jobs of a filter. */
+interface Sampled {
+  id: number
+  state: string
+  /** The state that it would have, or 'removed'. */
+  to: string
+  type: string
+  queue: string
+}
+const sampled = 10
+
+/** How many jobs of a filter an event would change, and the first of them. Keys that are taken make a retry fail. */
+async function fitting(queue: GopherQueue, event: Deed['event'], filter: JobsFilter) {
+  const sample: Sampled[] = []
+  const held: Held = new Map()
+  let changed = 0
   for (let cursor: number | null | undefined; cursor !== null; ) {
     const page = await queue.jobs({ ...filter, limit: 1000, ...(cursor !== undefined && { cursor }) })
-    count += page.jobs.filter((job) => after(job, event) !== undefined).length
+    for (const job of page.jobs) {
+      const to = after(job, event)
+      if (to === undefined || (event === 'retry' && (await isTaken(queue, job, held)))) continue
+      if (++changed <= sampled) sample.push({ id: job.id, state: job.state, to: to ?? 'removed', type: job.type, queue: job.queue }) // biome-ignore format: long
+    }
     cursor = page.next
   }
-  return count
+  return { changed, sample }
+}
+
+/** Unique keys by queue and type that are held, as far as they were asked for. */
+type Held = Map<string, Set<string>>
+
+/** Whether the unique key of an ended job is another's by the time of its retry; of several jobs of a key the first gets it. */
+async function isTaken(queue: GopherQueue, { queue: line, type, uniqueKey }: Job, held: Held): Promise<boolean> {
+  if (uniqueKey === null) return false
+  const name = JSON.stringify([line, type])
+  const keys = held.get(name) ?? (await keysOf(queue, { queue: line, type }))
+  held.set(name, keys)
+  return keys.size === keys.add(uniqueKey).size
+}
+
+async function keysOf(queue: GopherQueue, line: { queue: string; type: string }): Promise<Set<string>> {
+  const keys = new Set<string>()
+  for (const state of ['scheduled', 'ready', 'running'] as const)
+    for (let cursor: number | null | undefined; cursor !== null; ) {
+      const page = await queue.jobs({ ...line, state, limit: 1000, ...(cursor !== undefined && { cursor }) })
+      for (const { uniqueKey } of page.jobs) if (uniqueKey !== null) keys.add(uniqueKey)
+      cursor = page.next
+    }
+  return keys
 }
 
 /** A misspelt name would be paused with success, while the queue that was meant goes on. */
 export async function mustBeThere(queue: GopherQueue, line: string): Promise<void> {
-  const { queues } = await queue.stats()
-  if (queues.some((known) => known.queue === line)) return
-  const names = queues.slice(0, 10).map((known) => `'${known.queue}'`)
+  const known = (await queue.stats()).queues.map(({ queue: name }) => name)
+  if (known.includes(line)) return
+  const quoted = (names: string[]) => names.map((name) => `'${name}'`).join(', ')
+  const meant = near(line, known).slice(0, 3)
+  const others = known.length > 10 ? ` and ${known.length - 10} others` : ''
+  const hint =
+    meant.length > 0 ? `did you mean ${quoted(meant).replaceAll(', ', ' or ')}?` : known.length > 0 ? `there are ${quoted(known.slice(0, 10))}${others}.` : 'there is none yet.' // biome-ignore format: long
   throw new GopherQueueError(
     'NOT_FOUND',
-    `There is no queue '${line}'; there ${names.length > 0 ? `are ${names.join(', ')}${queues.length > 10 ? ' and others' : ''}` : 'is none yet'}. Nothing was changed: correct the name, or --create.`,
+    `There is no queue '${line}'; ${hint} Nothing was changed: correct the name, or --create.`,
   )
 }

@@ -73,6 +73,11 @@ export function paint(state: string): string {
   return forPeople && colour ? styleText(colour, state) : state
 }
 
+/** What a column that may be cut keeps; one that would have less is left out, the last one first. */
+const least = 8
+/** Cells no wider than this are states, numbers and times, of which a part would say something else. */
+const whole = 12
+
 /** People get titles and are spared what the screen has no room for; programs get rows, each beginning with `kind` if given. */
 export function table(titles: string[], rows: string[][], kind?: string): void {
   if (!forPeople) return void rows.map((row) => print((kind ? [kind, ...row] : row).map(safe).join('\t')))
@@ -82,13 +87,27 @@ export function table(titles: string[], rows: string[][], kind?: string): void {
   const cells = shown.map((row) => row.map((cell) => safe(cell.slice(0, screen + 1)))) // more is never seen
   const widths = cells[0]!.map((_, x) => Math.max(...cells.map((row) => width(row[x]!))))
   const right = widths.map((_, x) => rows.every((row) => /^\d+$/.test(row[x]!)))
-  let excess = widths.reduce((sum, columns) => sum + columns + 2, -2) - screen
-  for (; excess > 0 && Math.max(...widths) > 1; excess--)
-    widths[widths.at(-1)! > 10 ? widths.length - 1 : widths.indexOf(Math.max(...widths))]!-- // the last one is the least
+  const cut = fitted(widths, titles, screen)
   for (const row of cells) {
-    const fitted = row.map((cell, x) => fit(cell, widths[x]!, right[x]))
-    const line = fitted.map((cell, x) => ((titles[x] ?? 'STATE') === 'STATE' ? paint(cell) : cell)).join('  ')
+    const there = row.flatMap((cell, x) => (cut[x] === 0 ? [] : [{ title: titles[x] ?? 'STATE', text: fit(cell, cut[x]!, right[x]) }])) // biome-ignore format: long
+    const line = there.map(({ title, text }) => (title === 'STATE' ? paint(text) : text)).join('  ')
     print(row === cells[0] && titles.length > 0 ? styleText('bold', line.trimEnd()) : line.trimEnd())
   }
   if (kind) print('')
+}
+
+/** The columns' widths on a screen, 0 for one that is left out. Ids and states are cut where nothing else is left to cut. */
+export function fitted(widths: number[], titles: string[], screen: number): number[] {
+  const cut = [...widths]
+  const excess = () => cut.reduce((sum, columns) => sum + (columns > 0 ? columns + 2 : 0), -2) - screen
+  const soft = cut.flatMap((columns, x) => (columns > whole && !/^(ID|STATE)$/.test(titles[x] ?? '') ? [x] : []))
+  const widest = () => soft.reduce((best, x) => (cut[x]! > cut[best]! ? x : best), soft[0]!)
+  while (excess() > 0 && soft.length > 0) {
+    const last = soft.at(-1)!
+    const x = cut[last]! > 2 * least ? last : widest() // the last one is the least
+    if (cut[x]! > least) cut[x]!--
+    else cut[soft.pop()!] = soft.length === 0 ? least : 0
+  }
+  for (let over = excess(); over > 0 && Math.max(...cut) > 1; over--) cut[cut.indexOf(Math.max(...cut))]!--
+  return cut
 }

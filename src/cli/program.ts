@@ -16,6 +16,7 @@ import { serveCommand } from './serve.ts'
 import { submitCommand } from './submit.ts'
 import { tokenCommand } from './token.ts'
 import { topCommand } from './top.ts'
+import { typesCommand } from './types.ts'
 import { workCommand } from './work.ts'
 
 /** Runs the command line. The exit code is left in process.exitCode: 0 ok, 1 failed, 2 usage. */
@@ -73,6 +74,7 @@ function program(): Command {
     workCommand,
     serveCommand,
     topCommand,
+    typesCommand,
     tokenCommand,
     inspectCommands,
     causeCommands,

@@ -43,7 +43,7 @@ async function set(queue: GopherQueue, name: string, { create, ...given }: { cre
     Object.entries(given).map(([key, value]) => [key, value === 'none' ? null : value]),
   )
   if (Object.keys(options).length === 0) throw invalid('Name what to set (see queue set --help).')
-  if (!create && name !== 'default') await mustBeThere(queue, name)
+  if (!create) await mustBeThere(queue, name)
   await queue.configure(name, options)
   show({ queue: name, set: options }, () => table([], [[name, 'set', ...Object.keys(options)]]))
 }

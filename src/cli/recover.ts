@@ -2,9 +2,11 @@ import { statSync } from 'node:fs'
 import type { Command } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { backup } from '../store/sqlite/backup.ts'
+import { note } from '../store/sqlite/record.ts'
 import { planRecovery } from '../store/sqlite/recover.ts'
+import { restore } from '../store/sqlite/restore.ts'
 import { type Salvage, salvage } from '../store/sqlite/salvage.ts'
-import { fileOf } from './arguments.ts'
+import { fileOf, who } from './arguments.ts'
 import { forPeople, print, safe, show, table } from './output.ts'
 
 /** What to do before and after the file is damaged. */
@@ -14,11 +16,29 @@ export function recoverCommands(root: Command): void {
     .description('write the whole queue, as of one instant, into a new file; everything else goes on meanwhile')
     .argument('<file>', 'the file to make')
     .option('--force', 'replace a file that is there')
-    .addHelpText('after', restore)
+    .addHelpText('after', "\n'gopherqueue restore FILE' puts it in the place of the queue's file.")
     .action((file: string, { force }: { force?: true }, command: Command) => {
       backup(fileOf(command), file, force === true)
       const { size } = statSync(file)
+      tellFile(fileOf(command), file, size)
       show({ file, bytes: size }, () => print(forPeople ? `${safe(file)} is whole and on disk (${size} bytes).` : file))
+    })
+  root
+    .command('restore')
+    .description("put a copy of a backup in the place of the queue's file; what is there is kept under another name")
+    .argument('<backup>', 'the backup; it stays as it is')
+    .addHelpText('after', '\nStop all processes of the queue first: it refuses while any has the file open.')
+    .action((backup: string, _: unknown, command: Command) => {
+      const restored = restore(backup, fileOf(command), who())
+      const { file, kept, jobs } = restored
+      const before = kept === null ? '' : ` What was there is ${safe(kept)}.`
+      show({ from: backup, ...restored }, () =>
+        print(
+          forPeople
+            ? `${safe(file)} is the backup now, with ${jobs} jobs.${before}`
+            : `${file}\t${jobs}\t${kept ?? ''}`,
+        ),
+      )
     })
   root
     .command('recover')
@@ -36,9 +56,16 @@ export function recoverCommands(root: Command): void {
     })
 }
 
-const restore = `
-To restore: stop all processes of the queue, move its file, its -wal and its -shm away (all three: an old -wal spoils
-the restored file), and copy the backup into the file's place.`
+/** The backup is there, whatever becomes of this. */
+function tellFile(path: string, file: string, bytes: number): void {
+  try {
+    note(path, { who: who(), action: 'backup', target: file, details: { bytes } }, systemClock.now())
+  } catch (error) {
+    process.stderr.write(
+      `gopherqueue: ${safe(file)} is made, but ${safe(path)} does not say so: ${safe((error as Error).message)}\n`,
+    )
+  }
+}
 
 function showPlan(file: string): void {
   const orphans = planRecovery(file, systemClock)

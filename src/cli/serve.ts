@@ -4,7 +4,6 @@ import { GopherQueueError } from '../model/errors.ts'
 import { listen } from '../queue/signals.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
 import { fileOf, whole } from './arguments.ts'
-import { print } from './output.ts'
 
 export function serveCommand(root: Command): void {
   root
@@ -57,7 +56,9 @@ async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command)
     throw error
   })
   if (tls) process.on('SIGHUP', () => server.reload()) // else it ends the process, as usual when a terminal goes
-  print(`serving ${fileOf(command)} at ${server.url}\n`)
+  // With a log on stdout, each line there is of the log.
+  const out = flags.logLevel === 'silent' ? process.stdout : process.stderr
+  out.write(`serving ${fileOf(command)} at ${server.url}\n\n`)
   await asked
   const stop = systemClock.timer(grace, () => hurry(`Not done after ${grace / 1000} s`))
   await server.close()

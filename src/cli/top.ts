@@ -72,16 +72,17 @@ export function screen(now: Look, before: Look | null, selected: number, columns
   out.push(fit(`${busy.length} workers, ${slots} slots · ${new Date(now.at).toISOString()}`, columns))
   for (const { code, message } of health.causes.slice(0, 2)) out.push(fit(safe(`${code}: ${message}`), columns))
   for (const { count, type, cause } of failing) out.push(fit(safe(`${count} failing: ${type}: ${cause}`), columns))
-  const name = wide ? 36 : 19
-  title(cells([['QUEUE', name], ['STATE', 7], ['READY', 8, true], ['RUN', 5, true], ['LATER', 6, true], ['DEAD', 6, true], ['IN/S', 7, true], ['DONE/S', 7, true], ['FAIL/S', 6, true]])) // biome-ignore format: one row
+  const name = wide ? 36 : 17
+  const id = 14 // in a restored file they have 13 digits
+  title(cells([['QUEUE', name], ['STATE', 7], ['READY', 8, true], ['RUN', 5, true], ['LATER', 7, true], ['DEAD', 7, true], ['IN/S', 7, true], ['DONE/S', 7, true], ['FAIL/S', 6, true]])) // biome-ignore format: one row
   for (const queue of stats.queues) {
     const { counts } = queue
-    put(cells([[queue.queue, name], [queue.paused ? 'paused' : 'open', 7], [`${counts.ready}`, 8, true], [`${counts.running}`, 5, true], [`${counts.scheduled}`, 6, true], [`${counts.dead}`, 6, true], [rate(queue, 'submitted'), 7, true], [rate(queue, 'succeeded'), 7, true], [rate(queue, 'failed'), 6, true]])) // biome-ignore format: one row
+    put(cells([[queue.queue, name], [queue.paused ? 'paused' : 'open', 7], [`${counts.ready}`, 8, true], [`${counts.running}`, 5, true], [`${counts.scheduled}`, 7, true], [`${counts.dead}`, 7, true], [rate(queue, 'submitted'), 7, true], [rate(queue, 'succeeded'), 7, true], [rate(queue, 'failed'), 6, true]])) // biome-ignore format: one row
   }
   const age = (instant: number | null) => (instant === null ? '' : formatMs(Math.max(0, now.at - instant)))
   title(
     cells([
-      ['RUNNING', 10],
+      ['RUNNING', id],
       ['TYPE', name],
       ['TRY', 6, true],
       ['FOR', 8],
@@ -91,11 +92,11 @@ export function screen(now: Look, before: Look | null, selected: number, columns
   )
   for (const job of running) {
     const done = job.progress ? `${Math.round(job.progress.percent)}%` : ''
-    put(cells([[`${job.id}`, 10], [job.type, name], [`${job.attempt}`, 6, true], [age(job.startedAt), 8], [done, 5, true], [job.worker ?? '', 20]])) // biome-ignore format: one row
+    put(cells([[`${job.id}`, id], [job.type, name], [`${job.attempt}`, 6, true], [age(job.startedAt), 8], [done, 5, true], [job.worker ?? '', 20]])) // biome-ignore format: one row
   }
   title(
     cells([
-      ['DEAD', 10],
+      ['DEAD', id],
       ['TYPE', name],
       ['REASON', 10],
       ['AGO', 8],
@@ -103,7 +104,7 @@ export function screen(now: Look, before: Look | null, selected: number, columns
     ]),
   )
   for (const job of dead)
-    put(cells([[`${job.id}`, 10], [job.type, name], [job.reason ?? '', 10], [age(job.finishedAt), 8], [JSON.stringify(job.payload).slice(0, columns), columns]])) // biome-ignore format: one row
+    put(cells([[`${job.id}`, id], [job.type, name], [job.reason ?? '', 10], [age(job.finishedAt), 8], [JSON.stringify(job.payload).slice(0, columns), columns]])) // biome-ignore format: one row
   const room = lines - 1
   const from = Math.max(0, Math.min(out.length - room, chosen - room + 3))
   return [...out.slice(from, from + room), styleText('dim', fit(help, columns))]

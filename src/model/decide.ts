@@ -200,6 +200,18 @@ export function released(job: Running, now: Instant, token: number | null, unrec
   }
 }
 
+/** An operator ends its lease: its handler does not heed the cancellation. Null where none was asked for. */
+export function leaseEnded(job: Running, now: Instant): Decision | null {
+  if (job.cancelRequestedAt === null) return null
+  return { from: 'running', changes: aborted(now), record: recorded(job, 'lost', notHeeded, null, null), tells: 'reclaimed' } // biome-ignore format: one line
+}
+
+const notHeeded = {
+  name: 'AbortError',
+  message: 'Its handler did not stop when it was asked to, and an operator ended its lease. It may still run.',
+  stack: null,
+}
+
 const givenBack = { name: 'AbortError', message: 'Given back after its cancellation was asked for.', stack: null }
 
 /** It ran in the file that this one is a copy of: uncharged, but one that may be tried once may have run. */

@@ -24,7 +24,7 @@ export type ErrorCode =
   | 'ENGINE_TOO_OLD' // SQLite is older than 3.51.3
   | 'UNSUPPORTED_FILESYSTEM' // network filesystem: locks and fsync cannot be trusted
   | 'NOT_FOUND' // no such job
-  | 'INVALID_STATE' // the event does not fit the job's state
+  | 'INVALID_STATE' // the event does not fit the job's state; or a file to be replaced is in use
   | 'LEASE_LOST' // the lease token is stale: another attempt owns the job
   | 'WORKER_UNKNOWN' // the worker's id is not known here, or it was signed off: it registers again
   | 'JOB_FAILED' // wait(): the job ended dead or cancelled

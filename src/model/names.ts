@@ -35,14 +35,18 @@ const otherWords: Record<string, string> = {
   duration: 'per',
 }
 
-/** What a misspelt name was to be, or all that there are. */
-function meant(given: string, known: readonly string[]): string {
-  const other = Object.hasOwn(otherWords, given) ? otherWords[given]! : ''
-  const [best] = known
+/** The names that are like a misspelt one, nearest first. */
+export const near = (given: string, known: readonly string[]): string[] =>
+  known
     .map((name) => ({ name, off: distance(given.toLowerCase(), name.toLowerCase()) }))
     .filter(({ name, off }) => off <= Math.ceil(Math.min(name.length, given.length) / 3))
     .sort((a, b) => a.off - b.off)
-  const name = best?.name ?? (known.includes(other) ? other : undefined)
+    .map(({ name }) => name)
+
+/** What a misspelt name was to be, or all that there are. */
+function meant(given: string, known: readonly string[]): string {
+  const other = Object.hasOwn(otherWords, given) ? otherWords[given]! : ''
+  const name = near(given, known)[0] ?? (known.includes(other) ? other : undefined)
   return name ? `Did you mean '${name}'?` : `There are: ${known.join(', ')}.`
 }
 

@@ -24,6 +24,7 @@ import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } fro
 import { resultsOf, type SubmitResult, taskOf } from './task.ts'
 import { mustNotBeInThread, Threads } from './threads.ts'
 import { publishing } from './trace.ts'
+import { checkTypesOptions, type TypesOptions, type TypesReport, typesReport } from './types.ts'
 import { waitForEnd, wholePage } from './wait.ts'
 import { Worker } from './worker.ts'
 
@@ -203,9 +204,9 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     return endsByItself ? wait() : waitInHandler(this.#store, id, wait)
   }
 
-  /** Ends a waiting job at once; a running one is asked to stop through its signal. Throws NOT_FOUND, INVALID_STATE. */
-  async cancel(id: number): Promise<Fate> {
-    return this.#store.call('cancel', checkId(id))
+  /** Ends a waiting job at once; a running one is asked to stop through its signal. `endLease`: ends one that was asked and does not stop; its handler may still run, unheard. Throws NOT_FOUND, INVALID_STATE. */
+  async cancel(id: number, { endLease = false }: { endLease?: boolean } = {}): Promise<Fate> {
+    return this.#store.call(endLease ? 'endLease' : 'cancel', checkId(id))
   }
 
   /** Makes a dead or cancelled job ready again with a fresh attempt budget; a deadline that has passed is removed. Throws NOT_FOUND, INVALID_STATE, KEY_TAKEN. */
@@ -264,6 +265,11 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   /** Counts of jobs by queue and state, workers, and jobs that nobody takes, as of now; the cost does not grow with the number of jobs. */
   async stats(): Promise<Stats> {
     return this.#store.call('stats', null)
+  }
+
+  /** What happened to each type's jobs since an instant, with waiting and running times, kept in the file for 8 days. Throws INVALID_ARGUMENT. */
+  async types(options: TypesOptions = {}): Promise<TypesReport> {
+    return typesReport(this.#store, this.#clock, checkTypesOptions(options))
   }
 
   /** One sentence that says why a job is not running, or what became of it, and what happens next. Throws INVALID_ARGUMENT. */

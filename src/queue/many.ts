@@ -45,7 +45,7 @@ export async function changeAll(
     } catch (error) {
       if (changed === 0 || !isQueueError(error)) throw error
       const { code, message, details } = error
-      throw new GopherQueueError(code, `${message} ${changed} jobs were changed before: the same call goes on with the rest.`, { accepted: 'yes', details, cause: error }) // biome-ignore format: long
+      throw new GopherQueueError(code, `${message} ${changed} jobs were changed before: once that is mended, the same call goes on with the rest.`, { accepted: 'yes', details, cause: error }) // biome-ignore format: long
     }
   }
   return changed

@@ -17,17 +17,29 @@ export function makeToken(): { token: string; hash: string } {
 
 const hashOf = (token: string): Buffer => createHash('sha256').update(token).digest()
 
+/** Of who was not let in: no part of the token itself. */
+export interface RefusedToken {
+  why: 'no token' | 'not known' | 'revoked' | 'expired' | 'scope'
+  /** Its name, where it is known. */
+  token?: string
+  /** The client's address. */
+  from: string
+}
+
 /** The file's tokens, and what each allows. */
 export class Tokens {
   readonly #store: Store
   readonly #clock: Clock
+  readonly #tell: (refused: RefusedToken) => void
   #known: { token: Token; hash: Buffer }[] = []
   #readAt = Number.NEGATIVE_INFINITY
   #reading: Promise<void> | undefined
 
-  constructor(store: Store, clock: Clock) {
+  /** `tell` hears of each that is refused. */
+  constructor(store: Store, clock: Clock, tell: (refused: RefusedToken) => void = () => undefined) {
     this.#store = store
     this.#clock = clock
+    this.#tell = tell
   }
 
   /** None was ever made: whoever can reach the server may do all. Those that were revoked keep it closed. */
@@ -43,8 +55,10 @@ export class Tokens {
     this.#readAt = at
   }
 
-  /** Who calls with this header. Throws UNAUTHORIZED, or FORBIDDEN when none of these scopes is the token's. */
-  async check(header: string | undefined, sufficient: readonly Scope[]): Promise<string> {
+  /**
+   * Who calls with this header, from that address. Throws UNAUTHORIZED, or FORBIDDEN when none of these scopes is the token's.
+   */
+  async check(header: string | undefined, sufficient: readonly Scope[], from = ''): Promise<string> {
     if (this.#clock.monotonic() - this.#readAt >= fresh) {
       this.#reading ??= this.read().finally(() => {
         this.#reading = undefined
@@ -53,24 +67,40 @@ export class Tokens {
     }
     if (this.none) return 'loopback'
     const [, given] = /^Bearer +(\S+)$/i.exec(header ?? '') ?? []
+    const refuse = (code: 'UNAUTHORIZED' | 'FORBIDDEN', why: RefusedToken['why'], message: string, token?: string) => {
+      this.#tell({ why, ...(token !== undefined && { token }), from })
+      return new GopherQueueError(code, message)
+    }
     if (given === undefined)
-      throw new GopherQueueError(
+      throw refuse(
         'UNAUTHORIZED',
+        'no token',
         "This server asks for a token (header 'Authorization: Bearer TOKEN', GopherQueue.open(url, { token }), GOPHERQUEUE_TOKEN). Nothing was accepted: make one with 'gopherqueue token create'.",
       )
     const hash = hashOf(given)
     let found: Token | undefined
     for (const known of this.#known) if (timingSafeEqual(known.hash, hash)) found = known.token
     if (!found || found.revokedAt !== null)
-      throw new GopherQueueError(
+      throw refuse(
         'UNAUTHORIZED',
+        found ? 'revoked' : 'not known',
         'This server does not know the token, or it was revoked. Nothing was accepted: use another.',
+        found?.name,
       )
-    const { name, scopes } = found
+    const { name, scopes, expiresAt } = found
+    if (expiresAt !== null && this.#clock.now() >= expiresAt)
+      throw refuse(
+        'UNAUTHORIZED',
+        'expired',
+        `The token '${name}' expired at ${new Date(expiresAt).toISOString()}. Nothing was accepted: make another with 'gopherqueue token create'.`,
+        name,
+      )
     if (!scopes.includes('admin') && !sufficient.some((scope) => scopes.includes(scope)))
-      throw new GopherQueueError(
+      throw refuse(
         'FORBIDDEN',
+        'scope',
         `The token '${name}' is for ${scopes.join(', ')}; this takes ${sufficient.join(' or ')}. Nothing was accepted: use another.`,
+        name,
       )
     this.#use(found)
     return `token:${name}`

@@ -61,7 +61,7 @@ export function events(hub: Hub, { drain, clock, tokens }: Pick<Parts, 'drain' |
     const beat = () => {
       raw.write(': beat\n\n')
       stopBeat = clock.timer(beatEvery, beat)
-      tokens.check(request.headers.authorization, eventScopes).catch(end)
+      tokens.check(request.headers.authorization, eventScopes, request.socket.remoteAddress).catch(end)
     }
     let stopBeat = clock.timer(beatEvery, beat)
     drain.ends.add(end)

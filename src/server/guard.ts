@@ -26,7 +26,11 @@ export async function guard(
 ): Promise<string> {
   checkBrowser(request, isLoopback(host))
   if (scope === 'none') return ''
-  return tokens.check(request.headers.authorization, scope === 'any' ? scopes : [scope].flat())
+  return tokens.check(
+    request.headers.authorization,
+    scope === 'any' ? scopes : [scope].flat(),
+    request.socket.remoteAddress,
+  )
 }
 
 /** A page of another origin must not use the reader's place in the network; a name that leads here does not make it ours. */

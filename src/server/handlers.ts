@@ -8,6 +8,7 @@ import { scopes } from '../model/token.ts'
 import { healthOf } from '../queue/health.ts'
 import { checkFilter, type QueueOptions, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
+import { typesReport } from '../queue/types.ts'
 import { digestOfAll } from '../store/digest.ts'
 import {
   type Answer,
@@ -15,7 +16,6 @@ import {
   type Call,
   calls,
   inputOf,
-  isAudited,
   isReport,
   type Params,
   type Plain,
@@ -24,6 +24,7 @@ import {
   type ReportKind,
 } from '../store/http/calls.ts'
 import { type Numbered, numberedBy, textOf } from '../store/http/numbers.ts'
+import { isAudited } from '../store/operations.ts'
 import type { Input, LeaseRequest, Operation, Output, Source, Store } from '../store/store.ts'
 import { Attempts, publicJob } from './attempts.ts'
 import { jsonOf } from './body.ts'
@@ -168,6 +169,7 @@ function reads(store: Store, clock: Clock, history: History) {
       const all = await store.call('schedules', null)
       return { schedules: all.map((one) => ({ ...one, ticks: nextTimes(one.cron, one.timezone, 5, clock.now()) })) }
     },
+    types: async ({ query }) => typesReport(store, clock, query),
     history: async ({ query: { since = 0 } }) => ({ samples: history.since(since) }),
     async access({ who }) {
       const token = (await store.call('tokens', null)).find(({ name }) => who === `token:${name}`)

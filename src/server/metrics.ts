@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Clock } from '../model/clock.ts'
-import type { Stats, Store, Histogram as Tally } from '../store/store.ts'
+import type { Input, Output, Stats, Store, Histogram as Tally } from '../store/store.ts'
 import type { Hub, Told } from './hub.ts'
 import type { Readiness, Watchdog } from './watchdog.ts'
 
@@ -40,9 +40,25 @@ export class Metrics {
     ['queue', 'type'],
     [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600],
   )
+  readonly #byType = this.#counter('type_attempts_total', `Attempts of a type by outcome. ${here}`, 'queue', 'type', 'outcome') // biome-ignore format: long
+  readonly #deadByType = this.#counter('type_dead_jobs_total', `Jobs of a type that have died. ${here}`, 'queue', 'type') // biome-ignore format: long
+  readonly #lostTicks = this.#counter('lost_ticks_total', 'Ticks of schedules that made no job, found by this server.', 'schedule') // biome-ignore format: long
+  readonly #late = this.#gauge('schedule_late_seconds', 'Since a tick that nobody has taken was due; 0 if there is none.', 'schedule') // biome-ignore format: long
+  readonly #refusedTick = this.#gauge('schedule_refused', '1 while its latest tick has no job, as the submission was refused.', 'schedule') // biome-ignore format: long
+  readonly #queueSlots = this.#gauge('queue_slots', 'Jobs that the live workers which take its jobs may hold.', 'queue')
+  readonly #queueBusy = this.#gauge('queue_slots_busy', 'Jobs of any queue that these workers hold.', 'queue')
+  readonly #diskFree = this.#gauge('disk_free_bytes', 'Free on the disk of the file, besides what is set aside.')
+  readonly #backup = this.#gauge(
+    'last_backup_timestamp_seconds',
+    "When 'gopherqueue backup' last made one; none if never.",
+  )
+  readonly #certificate = this.#gauge(
+    'tls_certificate_expiry_timestamp_seconds',
+    'When the certificate in use expires; none without TLS.',
+  )
   readonly #jobs = this.#gauge('jobs', 'Jobs in the file.', 'queue', 'state')
   readonly #paused = this.#gauge('queue_paused', '1 while none of its jobs are leased.', 'queue')
-  readonly #oldest = this.#gauge('oldest_ready_age_seconds', 'Since the oldest ready job was submitted; 0 if none is ready.') // biome-ignore format: long
+  readonly #oldest = this.#gauge('oldest_ready_age_seconds', 'For how long the oldest ready job of a queue that is not paused is ready; 0 if none is.') // biome-ignore format: long
   readonly #unhandled = this.#gauge('unhandled_types', 'Types with ready jobs that no live worker handles.')
   readonly #workers = this.#gauge('workers', 'Live workers of any process.')
   readonly #slots = this.#gauge('worker_slots', 'Jobs that all live workers may hold at once.')
@@ -66,17 +82,39 @@ export class Metrics {
     hub.listen(null, (told) => this.#hear(told))
   }
 
+  /** The certificate in use ends then (Unix ms); null without TLS. */
+  certificate(endsAt: number | null): void {
+    if (endsAt === null) this.#certificate.remove()
+    else this.#certificate.set(endsAt / 1000)
+  }
+
   refused(code: string): void {
     this.#refused.inc({ code })
   }
 
   /** The text format of Prometheus. */
   async text(): Promise<string> {
-    const stats = await this.#stats()
-    for (const known of [this.#jobs, this.#paused, this.#degraded, this.#submitted, this.#attempts, this.#ended])
+    const [stats, schedules] = await Promise.all([this.#ask('stats'), this.#ask('schedules')])
+    for (const known of [
+      this.#jobs,
+      this.#paused,
+      this.#degraded,
+      this.#submitted,
+      this.#attempts,
+      this.#ended,
+      this.#late,
+      this.#refusedTick,
+      this.#queueSlots,
+      this.#queueBusy,
+    ])
       known.reset()
-    for (const gauge of [this.#oldest, this.#unhandled, this.#workers, this.#slots, this.#busy, this.#file, this.#free, this.#wal]) gauge.remove() // biome-ignore format: long
+    for (const gauge of [this.#oldest, this.#unhandled, this.#workers, this.#slots, this.#busy, this.#file, this.#free, this.#wal, this.#diskFree, this.#backup]) gauge.remove() // biome-ignore format: long
     if (stats) this.#take(stats)
+    for (const { name, paused, nextAt, problem } of (schedules ?? []).slice(0, mostNames)) {
+      this.#late.set({ schedule: name }, paused || nextAt === null ? 0 : Math.max(0, this.#clock.now() - nextAt) / 1000)
+      this.#refusedTick.set({ schedule: name }, Number(problem !== null))
+      this.#lostTicks.inc({ schedule: this.#name(name) }, 0)
+    }
     const { readiness, vitals } = this.#watchdog
     for (const operation of Object.keys(readiness) as (keyof Readiness)[])
       this.#works.set({ operation }, Number(readiness[operation].works))
@@ -95,6 +133,7 @@ export class Metrics {
   }
 
   #hear({ event, ...fields }: Told): void {
+    if (event === 'tickLost') this.#lostTicks.inc({ schedule: this.#name(fields.schedule as string) })
     const { queue, type, waitMs, runMs } = fields as Partial<Record<string, number>> & { queue?: string; type?: string } // biome-ignore format: long
     const of = { queue: this.#name(queue), type: this.#name(type) }
     if (event === 'expired') this.#expired.inc()
@@ -102,6 +141,15 @@ export class Metrics {
     else if (event === 'reclaimed') this.#reclaimed.inc()
     if (typeof waitMs === 'number') this.#waited.observe({ queue: of.queue }, waitMs / 1000)
     if (typeof runMs === 'number') this.#ran.observe(of, runMs / 1000)
+    if (type !== undefined && queue !== undefined) this.#heardOfType(event, of)
+  }
+
+  /** At zero from the first word of a type on: Prometheus sees no increase in a series that begins with its first failure. */
+  #heardOfType(event: string, of: { queue: string; type: string }): void {
+    const failed = Number(/^(retrying|dead|reclaimed)$/.test(event))
+    this.#byType.inc({ ...of, outcome: 'succeeded' }, Number(event === 'succeeded'))
+    this.#byType.inc({ ...of, outcome: 'failed' }, failed)
+    this.#deadByType.inc(of, Number(event === 'dead' || event === 'expired'))
   }
 
   /** A client cannot make this process grow by inventing names. */
@@ -126,17 +174,27 @@ export class Metrics {
     this.#workers.set(alive.length)
     this.#slots.set(alive.reduce((sum, { slots }) => sum + slots, 0))
     this.#busy.set(alive.reduce((sum, { running }) => sum + running, 0))
+    for (const { queue } of queues) this.#takeSlots(queue, alive)
     if (!file) return
+    this.#diskFree.set(file.diskFreeBytes)
+    if (file.backupAt !== null) this.#backup.set(file.backupAt / 1000)
     this.#file.set(file.bytes)
     this.#free.set(file.freeBytes)
     this.#wal.set(file.walBytes)
   }
 
+  /** The pool of a queue: one that is full while others have room does not show in the sums. */
+  #takeSlots(queue: string, alive: Stats['workers']): void {
+    const pool = alive.filter(({ sources }) => sources.some((source) => source.queue === queue))
+    this.#queueSlots.set({ queue }, pool.reduce((sum, { slots }) => sum + slots, 0)) // biome-ignore format: one line
+    this.#queueBusy.set({ queue }, pool.reduce((sum, { running }) => sum + running, 0)) // biome-ignore format: one line
+  }
+
   /** Null when the file does not answer. */
-  async #stats(): Promise<Stats | null> {
+  async #ask<K extends 'stats' | 'schedules'>(operation: K): Promise<Output<K> | null> {
     const enough = new AbortController()
     const stop = this.#clock.timer(patience, () => enough.abort())
-    return this.#store.call('stats', null, enough.signal).catch(() => null).finally(stop) // biome-ignore format: short
+    return this.#store.call(operation, null as Input<K>, enough.signal).catch(() => null).finally(stop) // biome-ignore format: short
   }
 
   #gauge<L extends string>(name: string, help: string, ...labelNames: L[]): Gauge<L> {

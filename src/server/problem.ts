@@ -18,6 +18,14 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   OVERLOADED: 503,
 }
 
+/** What passes by itself or by making room: only there a client is told when to come again. */
+export const passes: ReadonlySet<string> = new Set<ErrorCode>([
+  'QUEUE_FULL',
+  'OVERLOADED',
+  'STORAGE_FULL',
+  'STORAGE_UNAVAILABLE',
+])
+
 /** What HTTP itself refuses, with a status that its code alone does not have. */
 export class Refusal extends GopherQueueError {
   readonly status: number

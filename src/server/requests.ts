@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '../model/clock.ts'
-import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import { api, type Call, type Endpoint } from '../store/http/api.ts'
 import type { Tokens } from './auth.ts'
@@ -11,7 +11,7 @@ import type { Handlers, Incoming } from './handlers.ts'
 import { type Exchange, type Routes, send, sendJson, shaping, splitUrl } from './http.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { problem, Refusal } from './problem.ts'
+import { passes, problem, Refusal } from './problem.ts'
 import type { Readers } from './readers.ts'
 
 /** What a server answers requests with. */
@@ -128,9 +128,9 @@ function answerProblem({ logger, metrics }: Parts, error: unknown, { id, request
     return void logger.debug('client hung up', { reqId: id })
   const told = problem(error, id)
   metrics.refused(told.code)
-  if (told.status >= 500) logger.error(told.code, { reqId: id, err: error })
+  if (told.status >= 500) logger.repeated('error', told.code, isQueueError(error) ? '' : String(error).slice(0, 200), { reqId: id, err: error }) // biome-ignore format: one line
   if (response.headersSent) return void response.destroy()
-  if (told.status === 503 || told.status === 429) response.setHeader('retry-after', '1')
+  if (passes.has(told.code)) response.setHeader('retry-after', '1')
   if (told.status === 401) response.setHeader('www-authenticate', 'Bearer')
   if (!request.complete) response.setHeader('connection', 'close') // what is left of the body is not read
   sendJson(response, told.status, told, 'application/problem+json')

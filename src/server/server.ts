@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { type Static, Type } from 'typebox'
 import { type Clock, systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
-import type { Store } from '../store/store.ts'
+import type { Store, StoreHealth } from '../store/store.ts'
 import { Tokens } from './auth.ts'
 import { Drain } from './drain.ts'
 import { EventsQuery, eventScopes, events } from './events.ts'
@@ -22,7 +22,7 @@ import { Readers } from './readers.ts'
 import { addCalls, answer, type Parts } from './requests.ts'
 import { built, serveStatic } from './static.ts'
 import { readPair, type TlsFiles } from './tls.ts'
-import { Watchdog } from './watchdog.ts'
+import { type Readiness, Watchdog } from './watchdog.ts'
 
 export interface ServeOptions {
   /** Default 127.0.0.1. Any but the machine's own loopback is refused while the file has no token. */
@@ -69,17 +69,21 @@ const ReadyQuery = Type.Object({
 export async function serve(store: Store, options: ServeOptions = {}): Promise<Server> {
   const { host = '127.0.0.1', tls, logLevel = 'info', version = '0', clock = systemClock } = options
   const { log = (line) => process.stdout.write(line), mostWaiting = 20_000, patience = 5000 } = options
-  const tokens = new Tokens(store, clock)
+  const logger = new Log(logLevel, log, clock)
+  const tokens = new Tokens(store, clock, ({ why, token, from }) =>
+    logger.repeated('warn', 'refused', `${why} ${token ?? from}`, { why, token, from }),
+  )
   await tokens.read()
   if (!isLoopback(host) && tokens.none)
     throw new GopherQueueError(
       'INVALID_ARGUMENT',
       `Without a token only this machine may be served (127.0.0.1, ::1 or localhost), not ${host}. Nothing was started: 'gopherqueue token create NAME --scope submit,work' first.`,
     )
-  const logger = new Log(logLevel, log, clock)
   const hub = new Hub(clock.now())
   const drain = new Drain(mostWaiting, clock)
-  const watchdog = new Watchdog(store, clock, patience, (now) => logger.warn('readiness changed', { ...now }))
+  const watchdog = new Watchdog(store, clock, patience, (now) =>
+    logger.repeated('warn', 'readiness changed', worksOf(now), { ...now }),
+  )
   const metrics = new Metrics(store, clock, hub, watchdog, version)
   const history = new History(store, clock, hub)
   const readers = new Readers(clock)
@@ -95,8 +99,10 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   addOthers(parts, watchdog, version, options.dashboard)
   const listeners = await listen(parts, options).catch((error) => {
     history.stop() // or its timer would keep the process alive
+    logger.close()
     throw error
   })
+  metrics.certificate(tls ? readPair(tls).endsAt : null)
   watchdog.start()
   const { address, family, port } = listeners[0]!.address() as AddressInfo
   const url = `${tls ? 'https' : 'http'}://${family === 'IPv6' ? `[${address}]` : address}:${port}`
@@ -105,7 +111,7 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     logger.warn('Plain HTTP: who is on the way can read tokens and payloads. See --tls-cert and --tls-key.')
   store.onEvent((told) => {
     if (told.event === 'health')
-      logger.tell(told.health.status === 'ok' ? 'info' : 'warn', 'health', { ...told.health })
+      logger.repeated(told.health.status === 'ok' ? 'info' : 'warn', 'health', codesOf(told.health), { ...told.health })
   })
   return {
     url,
@@ -115,25 +121,32 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     get unread() {
       return readers.bytes
     },
-    reload() {
-      if (!tls) return
-      try {
-        const pair = readPair(tls)
-        for (const listener of listeners as TlsServer[]) listener.setSecureContext(pair)
-        logger.info('certificate read again')
-      } catch (error) {
-        logger.error('the certificate from before stays', { err: error })
-      }
-    },
+    reload: () => tls && readAgain(tls, listeners as TlsServer[], parts),
     async close() {
       await drain.close()
       watchdog.stop()
       history.stop()
       await store.close()
+      logger.close()
       logger.info('stopped')
     },
   }
 }
+
+function readAgain(tls: TlsFiles, listeners: TlsServer[], { metrics, logger }: Parts): void {
+  try {
+    const { endsAt, ...pair } = readPair(tls)
+    for (const listener of listeners) listener.setSecureContext(pair)
+    metrics.certificate(endsAt)
+    logger.info('certificate read again')
+  } catch (error) {
+    logger.error('the certificate from before stays', { err: error })
+  }
+}
+
+// By what changes of readiness and health are the same: a disk that is full and not full in turn tells of itself once a minute.
+const worksOf = (readiness: Readiness): string => Object.values(readiness).map(({ works }) => Number(works)).join('') // biome-ignore format: one line
+const codesOf = ({ status, causes }: StoreHealth): string => `${status} ${causes.map(({ code }) => code)}`
 
 /** What is no call of the API: documents, probes and pages. */
 function addOthers({ routes, metrics, readers }: Parts, watchdog: Watchdog, version: string, dashboard?: string): void {

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import { GopherQueueError } from '../model/errors.ts'
@@ -9,12 +10,12 @@ export interface TlsFiles {
   key: string
 }
 
-/** What the files hold, after proof that it can be used. Throws INVALID_ARGUMENT. */
-export function readPair({ cert, key }: TlsFiles): { cert: Buffer; key: Buffer } {
+/** What the files hold, after proof that it can be used, and when the certificate expires (Unix ms). Throws INVALID_ARGUMENT. */
+export function readPair({ cert, key }: TlsFiles): { cert: Buffer; key: Buffer; endsAt: number } {
   try {
     const pair = { cert: readFileSync(cert), key: readFileSync(key) }
     createSecureContext(pair)
-    return pair
+    return { ...pair, endsAt: Date.parse(new X509Certificate(pair.cert).validTo) }
   } catch (cause) {
     throw new GopherQueueError(
       'INVALID_ARGUMENT',

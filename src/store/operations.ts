@@ -64,6 +64,12 @@ export const operations = {
     ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/:id/cancel', scope: 'admin', patience: 'once' },
     ...{ summary: 'End a waiting job, ask a running one to stop', response: (of) => of.Fate },
   }),
+  /** Its handler may still run: what it does is no longer heard. */
+  endLease: row<number, jobs.Fate>()({
+    ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/:id/end-lease', scope: 'admin', patience: 'once' },
+    summary: 'End the lease of a running job whose handler does not stop though it was asked to: it ends cancelled now',
+    response: (of) => of.Fate,
+  }),
   retry: row<number, jobs.Fate>()({
     ...{ kind: 'write', ends: null, at: 'POST /v1/jobs/:id/retry', scope: 'admin', patience: 'once' },
     ...{ summary: 'Make a dead or cancelled job ready again, with a fresh attempt budget', response: (of) => of.Fate },
@@ -209,6 +215,14 @@ export const operations = {
     ...{ kind: 'read', ends: null, at: 'GET /v1/stats', scope: 'read', patience: 'brief' },
     ...{ summary: 'Counts, workers, and types that nobody handles', response: (of) => of.Stats },
   }),
+  /** The earliest first; whole hours, 1,000 rows or a few more. */
+  hours: row<settings.HoursAsked, settings.HoursPage>()({
+    ...{ kind: 'read', ends: null, at: 'GET /v1/hours', scope: 'read', patience: 'brief' },
+    summary:
+      'What happened to the jobs of each type, by the hour, for 8 days. Go on with `since` = `next` until it is null',
+    query: (of) => of.HoursAsked,
+    response: ({ object, list, Hour, next }) => object({ hours: list(Hour), next }),
+  }),
   /** Answers when a transaction has held the write lock: it proves that this store is not stuck. Writes nothing. */
   vitals: row<null, Vitals>()({
     ...{ kind: 'memory', ends: null, at: 'GET /v1/vitals', scope: 'read', patience: 'brief' },
@@ -226,6 +240,12 @@ export const operations = {
     ends: null,
     at: null,
   }),
+}
+
+/** What an operator changes is written into the audit log. */
+export const isAudited = (operation: Operation): boolean => {
+  const { kind, ...said } = operations[operation]
+  return kind !== 'read' && 'scope' in said && said.scope === 'admin'
 }
 
 export type Operation = keyof typeof operations

@@ -137,6 +137,12 @@ const NamesAsked = closed({
   known: wholeNumber('How many the asker knows: while there are so many, no name is told. Default 0'),
 })
 
+const HoursAsked = closed({
+  since: int({ minimum: 0, description: 'From the hour of this instant on, Unix ms' }),
+  until: wholeNumber('Up to the hour of this instant. Default: now'),
+  type: may(string({ description: 'Of this type alone' })),
+})
+
 const Submitted = object({
   id,
   duplicate: bool({ description: 'Nothing was stored: the idempotency or unique key has a job, this one' }),
@@ -218,11 +224,11 @@ const Worker = object(
 )
 const Stats = object({
   ...{ queues: list(Queue), workers: list(Worker), unhandled: list(source), oldestReadyMs: maybe(int()) },
-  waiting: list(object({ ...source.properties, priority: texts(priorities), oldestReadyMs: int() })),
+  waiting: list(object({ ...source.properties, priority: texts(priorities), oldestReadyMs: int(), atLeast: bool() })),
   file: maybe(
     object({
       ...each(int(), 'bytes', 'freeBytes', 'walBytes'),
-      ...{ shrinks: bool(), reserveBytes: int(), diskFreeBytes: int() },
+      ...{ shrinks: bool(), reserveBytes: int(), diskFreeBytes: int(), backupAt: maybe(instant) },
     }),
   ),
 })
@@ -247,6 +253,22 @@ const Health = object(
 const AuditEntry = object({
   ...{ id: int(), at: instant, ...each(string(), 'who', 'action', 'target'), details: any() },
 })
+const spread = object(
+  { counts: list(int()), max: int() },
+  {
+    description:
+      'Durations: how many are at most 1, 2, 5, 10, 20, 50 ms and so on and above the bound before; the longest',
+  },
+)
+const happened = each(int(), 'submitted', 'succeeded', 'failed', 'retried', 'dead')
+const Hour = object({
+  ...{ at: instant, type: string({ description: "'': all types beyond the first 1,000 of the hour" }) },
+  ...happened,
+  ...{ waits: spread, runs: spread },
+})
+const durations = object({ count: int(), ...each(maybe(int()), 'p50', 'p95', 'max') }, { description: 'In ms' })
+const TypeStats = object({ type: string(), ...happened, wait: durations, run: durations }, { title: 'TypeStats' })
+const HourCounts = object({ at: instant, ...happened })
 const Sample = object({
   ...{ at: instant, ...each(int(), 'submitted', 'succeeded', 'failed', 'ready', 'running', 'dead') },
   oldestReadyMs: maybe(int()),
@@ -260,7 +282,18 @@ const tally = object(
 export const schemas = {
   ...{ list, bool, int, nothing, number, may, object, string, any, texts, maybe, closed },
   ...{ id, instant, duration, token, ofJob, ofName, ofWorker, waitMs, cursor, next, tally },
-  ...{ JobInput, Bulk, ScheduleInput, QueueInput, WorkerInput, LeaseInput, Filter, CauseFilter, NamesAsked },
+  ...{
+    JobInput,
+    Bulk,
+    ScheduleInput,
+    QueueInput,
+    WorkerInput,
+    LeaseInput,
+    Filter,
+    CauseFilter,
+    NamesAsked,
+    HoursAsked,
+  },
   ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, Causes, Fate, Queue, Stats, Schedule },
-  ...{ Health, AuditEntry, Sample, Problem },
+  ...{ Health, AuditEntry, Hour, TypeStats, HourCounts, Sample, Problem },
 }

@@ -1,5 +1,6 @@
 import type { Instant } from '../model/clock.ts'
 import type { ErrorCode } from '../model/errors.ts'
+import type { Hour } from '../model/hours.ts'
 import type { JobSpec } from '../model/job.ts'
 import type { Rate } from '../model/rate.ts'
 import type { Scope } from '../model/token.ts'
@@ -34,6 +35,19 @@ export interface QueueNames {
   names: string[]
   next: string | null
   count: number
+}
+
+/** Which hours to tell: those that begin in the hour of `since` or later (Unix ms), up to that of `until`; of one type, or all. */
+export interface HoursAsked {
+  since: Instant
+  until?: Instant
+  type?: string
+}
+
+/** Hours of types, the earliest first; `next` is what to go on with as `since`, or null when no more follow. */
+export interface HoursPage {
+  hours: Hour[]
+  next: Instant | null
 }
 
 /** A cron line that submits a job at each tick. */
@@ -96,8 +110,11 @@ export interface NewToken {
   scopes: Scope[]
   /** SHA-256, in hex. */
   hash: string
+  /** From when on it is refused. Default null: never. */
+  expiresAt?: Instant | null
 }
 export interface Token extends NewToken {
+  expiresAt: Instant | null
   createdAt: Instant
   /** To the minute. */
   lastUsedAt: Instant | null
@@ -108,13 +125,16 @@ export interface Token extends NewToken {
 export interface AuditEntry {
   id: number
   at: Instant
-  /** 'token:NAME', 'loopback' on a server without tokens, 'cli:USER' on the file itself. */
+  /** 'token:NAME', 'loopback' on a server without tokens, 'cli:USER@HOST' on the file itself. */
   who: string
   /** The operation. */
   action: string
   /** Id of the job, or name of the queue, schedule or token. */
   target: string
-  /** What else was asked, without payloads. */
+  /**
+   * `before` and `after`: what was there and what it became, of limits, states, schedules, tokens; of many jobs `event`, `filter`
+   * and `changed`, how many they were. Without payloads.
+   */
   details: unknown
 }
 export interface AuditPage {

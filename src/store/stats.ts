@@ -89,6 +89,8 @@ export interface FileStats {
   reserveBytes: number
   /** Free on its disk, besides what is set aside. */
   diskFreeBytes: number
+  /** When `gopherqueue backup` last made a backup of it, in Unix ms; null if it never did. */
+  backupAt: Instant | null
 }
 
 /** What `queue.stats` resolves with: counts, workers and waiting times at one instant. The cost does not grow with the number of jobs. */
@@ -99,10 +101,13 @@ export interface Stats {
   workers: Worker[]
   /** Queues and types that have ready jobs and no live worker. */
   unhandled: Source[]
-  /** Ms since the oldest ready job was submitted; null when none is ready. */
+  /** For how long the oldest ready job is ready, in ms: not since its submission, where it waited for its time or a retry. Without paused queues; null when none is ready. */
   oldestReadyMs: number | null
-  /** The same for each class of each queue and type that has ready jobs, none of them blocked by its concurrency key. */
-  waiting: (Source & { priority: Priority; oldestReadyMs: number })[]
+  /**
+   * The same for each class of each queue and type that has ready jobs, none of them blocked by its concurrency key; paused
+   * queues too. `atLeast`: behind 1,000 jobs that were retried or delayed, one that is older was not looked for.
+   */
+  waiting: (Source & { priority: Priority; oldestReadyMs: number; atLeast: boolean })[]
   /** Sizes of the file, in bytes; null for a queue in memory. */
   file: FileStats | null
 }

@@ -6,6 +6,7 @@ import { gzipSync } from 'node:zlib'
 import axe from 'axe-core'
 import type { Page } from 'playwright-core'
 import { type Backoff, PermanentError, TemporaryError } from '../../src/index.ts'
+import { lookInto } from '../crash/processes.ts'
 import { Desk, skip } from './support.ts'
 
 // The page as an operator uses it: a real browser, server, file and worker. Whatever it waits for is something to be seen.
@@ -148,6 +149,21 @@ describe('dashboard', { skip }, () => {
     await worker.stop()
   })
 
+  test('types: each count is the one that SQL gives', async () => {
+    const page = await desk.show('#/types')
+    await see(page, /^Since/)
+    using db = lookInto(desk.folder.file('jobs.db'))
+    const all = db.prepare('SELECT type, SUM(submitted) AS submitted, SUM(succeeded) AS succeeded, SUM(failed) AS failed, SUM(retried) AS retried, SUM(dead) AS dead FROM gq_hours GROUP BY type').all() // biome-ignore format: long
+    assert.ok(all.length >= 4)
+    for (const { type, ...counts } of all) {
+      const cells = await page.getByRole('row').filter({ has: page.getByRole('link', { name: `${type}`, exact: true }) }).getByRole('cell').allInnerTexts() // biome-ignore format: long
+      assert.deepEqual(cells.slice(1, 6).map((text) => Number(text.replaceAll(',', ''))), Object.values(counts), `${type}`) // biome-ignore format: long
+    }
+    await press(page, '1 week')
+    await press(page, 'run time')
+    await row(page, 'mail').waitFor()
+  })
+
   test('what fails now is seen at once, by cause, on the overview and on its page, and its jobs behind each count', async () => {
     const statuses = [503, 503, 503, 404]
     const call = desk.queue.define<number>('call', { queue: 'calls' }, ({ payload }) => {
@@ -200,7 +216,7 @@ describe('dashboard', { skip }, () => {
     assert.equal(await row(page, 'nightly').locator('time').count(), 4)
     await press(page, 'Run now: nightly')
     await confirm(page, 'Run now')
-    const link = row(page, 'nightly').getByRole('link')
+    const link = row(page, 'nightly').getByRole('link', { name: /^\d+$/ })
     const id = Number(await link.textContent())
     assert.deepEqual((await desk.queue.job(id))?.payload, { for: 'ops' })
     await press(page, 'Pause schedule nightly')
@@ -273,6 +289,7 @@ describe('dashboard', { skip }, () => {
       '#/schedules',
       '#/workers',
       '#/storage',
+      '#/types',
     ]
     for (const theme of ['light', 'dark'] as const)
       for (const width of [360, 1440]) {

@@ -10,7 +10,7 @@ test('a command that fails, and then fails to close its queue, shows both errors
     process.argv = argv
     process.exitCode = exitCode
   })
-  process.argv = ['node', 'gopherqueue', 'pause', '--url', 'http://localhost']
+  process.argv = ['node', 'gopherqueue', 'pause', '--create', '--url', 'http://localhost']
   const away = new GopherQueueError('STORAGE_UNAVAILABLE', 'The lock is held.')
   const other = new GopherQueueError('STORAGE_FULL', 'The disk is full.')
   const plain = Object.assign(new Error('No more files.'), { code: 'EMFILE' })

@@ -112,9 +112,10 @@ export class Running {
   async serves(): Promise<string> {
     const over = this.ended.then(() => true)
     for (;;) {
-      const [, url] = /^serving .* at (\S+)$/m.exec(this.stdout) ?? []
+      const [, url] = /^serving .* at (\S+)$/m.exec(this.stdout + this.stderr) ?? []
       if (url) return url
-      if (await Promise.race([over, once(this.child.stdout, 'data').then(() => false)]))
+      const told = Promise.race([once(this.child.stdout, 'data'), once(this.child.stderr, 'data')])
+      if (await Promise.race([over, told.then(() => false)]))
         throw new Error(`It ended without serving: ${this.stderr}`)
     }
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'
+import { fitted } from '../../src/cli/output.ts'
 import { Bench, main } from './support.ts'
 
 const script = 'script'
@@ -46,6 +47,50 @@ test('a table fits the terminal, whatever is in it', needsScript, async (t) => {
     assert.match(lines[2]!, /in (1h 59m|2h) /)
   }
 })
+
+test(
+  'at 80 columns no state and no id is cut, whatever the names; what has no room is left out',
+  needsScript,
+  async (t) => {
+    const bench = new Bench(t)
+    const queue = await bench.open()
+    const name = 'a-queue-with-a-really-long-name-of-a-tenant-that-nobody-shortened'
+    queue.define('email.newsletter.customer.weekly.digest.send', { maxAttempts: 1, queue: name }, () => {
+      throw new Error('no')
+    })
+    const { id } = await queue.submit('email.newsletter.customer.weekly.digest.send', 1)
+    const worker = queue.work({ queues: [name], name: `worker-${'x'.repeat(60)}` })
+    await queue.wait(id).catch(() => undefined)
+    await queue.configure(name, { rate: { max: 1_000_000, per: '1m' }, maxDepth: 1_000_000, maxRunning: 100_000 })
+    await queue.pause(name)
+    await queue.submit('日本語の型の名前はとても長いです', '日本語'.repeat(40), { queue: '列'.repeat(30), delay: '2d' })
+    await queue.schedule('s'.repeat(60), '*/15 3,4,5,6 * * MON-FRI', 'x', {}, { timezone: 'America/Argentina/Buenos_Aires' }) // biome-ignore format: long
+    for (const [args, whole] of [
+      ['jobs', [/^ID +STATE +TYPE/, /dead \(exhausted\)/, /scheduled/, / 0\/12 +in (1d 23h|2d)/]],
+      [
+        'stats',
+        [/ SCHEDULED +READY +RUNNING +SUCCEEDED +DEAD +CANCELLED$/, /^a-queue.* paused /, / alive /, /^s+…? +open /],
+      ],
+      ['queue', [/ paused +1000000 +100000 +1 +1000000 in 1m$/]],
+      ['schedule', [/ open .* in [\dhdm ]+/]],
+      ['retry --all --dry-run', [/^ *1 +dead +ready/]],
+    ] as const)
+      for (const columns of [80, 160]) {
+        const lines = terminal(bench, columns, args)
+        for (const pattern of whole)
+          if (columns === 80)
+            assert.ok(
+              lines.some((line) => pattern.test(line)),
+              `${pattern}:\n${lines.join('\n')}`,
+            )
+        assert.ok(lines.every((line) => columns === 80 || !/(paus|schedu|dea|ope|aliv)…/.test(line)))
+      }
+    await worker.stop()
+    // As ids are in a restored file.
+    assert.deepEqual(fitted([13, 16, 40, 60, 8, 5, 10, 99], ['ID', 'STATE', 'TYPE', 'QUEUE', 'PRIORITY', 'TRIES', 'WHEN', 'PAYLOAD'], 80), [13, 16, 8, 8, 8, 5, 10, 0]) // biome-ignore format: long
+    assert.deepEqual(fitted([13, 16, 40], ['ID', 'STATE', 'TYPE'], 20), [5, 5, 6]) // nothing else is left to cut
+  },
+)
 
 test('colours only on a terminal that wants them', needsScript, async (t) => {
   const bench = new Bench(t)

@@ -21,7 +21,7 @@ describe('work', { concurrency: 3 }, () => {
     worker.child.kill('SIGTERM')
     assert.equal((await worker.ended).code, 0)
     const took = performance.now() - second
-    assert.ok(took > 4900 && took < 9000, `${took} ms`)
+    assert.ok(took > 4900, `${took} ms`)
     assert.deepEqual(bench.processes(), [])
     assert.deepEqual((await queue.job(id))!.attemptsLeft, 12)
   })

@@ -191,6 +191,19 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
     assert.equal((await at.job(id)).cancelRequestedAt, first)
   })
 
+  holds('a job whose handler does not stop is given up: cancelled, told, and its late report refused', async (at) => {
+    const job = await at.running()
+    await at.refused('INVALID_STATE', () => at.store.call('endLease', job.id))
+    await at.store.call('cancel', job.id)
+    assert.equal((await at.store.call('endLease', job.id)).state, 'cancelled')
+    const [attempt] = await at.store.call('attempts', job.id)
+    assert.deepEqual([attempt!.outcome, attempt!.error!.name], ['cancelled', 'AbortError'])
+    await at.refused('LEASE_LOST', () => at.succeed(job))
+    await at.refused('INVALID_STATE', () => at.store.call('endLease', job.id))
+    await at.refused('NOT_FOUND', () => at.store.call('endLease', 999))
+    await at.counts()
+  })
+
   holds('a cancelled job that is retried has forgotten that it was to stop', async (at) => {
     const job = await at.running()
     await at.store.call('cancel', job.id)

@@ -3,6 +3,7 @@ import { type OpenStore, Subject } from '../support/subject.ts'
 import { attempts } from './attempts.ts'
 import { batches } from './batches.ts'
 import { company } from './company.ts'
+import { hours } from './hours.ts'
 import { keys } from './keys.ts'
 import { leases } from './leases.ts'
 import { limits } from './limits.ts'
@@ -54,6 +55,7 @@ export function contract(
       batches,
       retention,
       reads,
+      hours,
       search,
     ])
       describe(part.name, () => part(suite))

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
+import { hostname, userInfo } from 'node:os'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
 import { type Scope, scopes } from '../../src/model/token.ts'
+import { makeToken } from '../../src/server/auth.ts'
 import { serve } from '../../src/server/server.ts'
 import { api, type Call, type Endpoint } from '../../src/store/http/api.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
@@ -21,12 +23,15 @@ const allowed = {
   jobs: ['read'],
   job: ['read'],
   deadLetters: ['read'],
+  hours: ['read'],
+  types: ['read'],
   failing: ['read'],
   many: [],
   attempts: ['read'],
   why: ['read'],
   wait: ['read'],
   cancel: [],
+  endLease: [],
   retry: [],
   runNow: [],
   remove: [],
@@ -186,9 +191,18 @@ test('what operators do is written down with who it was, when it took effect, wi
     ['token:ops', 'pauseSchedule', 'nightly'],
     ['token:ops', 'removeSchedule', 'nightly'],
   ]) // biome-ignore format: a table
-  assert.deepEqual(entries[4]!.details, { paused: true, maxDepth: 5 })
-  assert.equal(entries[5]!.details.cron, '0 0 * * *')
-  assert.equal(entries[0]!.details, null)
+  const details = entries.map((entry) => entry.details)
+  assert.deepEqual(details.slice(0, 5), [
+    { before: { state: 'ready' }, after: { state: 'cancelled' } },
+    { before: { state: 'cancelled' }, after: { state: 'ready' } },
+    { before: { state: 'ready' }, after: { state: 'cancelled' } },
+    { before: { state: 'cancelled' } },
+    { before: { paused: false, maxDepth: null }, after: { paused: true, maxDepth: 5 } },
+  ])
+  const nightly = { cron: '0 0 * * *', timezone: 'UTC', missed: 'once', overlap: 'allow', paused: false }
+  const { before: none, after: made } = details[5] as { before: unknown; after: { cron: string } }
+  assert.deepEqual([none, made.cron], [null, '0 0 * * *'])
+  assert.deepEqual(details.slice(6), [{ before: nightly, after: { paused: true } }, { before: { ...nightly, paused: true } }]) // biome-ignore format: long
   assert.ok(entries.every(({ at: when }) => when >= before && when <= Date.now()))
   assert.equal(JSON.stringify(rowsOf(at.file, 'SELECT * FROM gq_audit')).includes('secret'), false)
   const page = await by('ops', 'GET', `/v1/audit?limit=2&cursor=${entries[5]!.id}`)
@@ -247,15 +261,83 @@ test('the command line: made and shown once, listed, revoked; the file holds a h
   const [listed] = (await bench.run('token', 'list', '--json')).stdout.trim().split('\n').map((line) => JSON.parse(line)) // biome-ignore format: short
   assert.deepEqual([listed.name, listed.scopes, listed.lastUsedAt, listed.revokedAt], ['app', ['submit', 'work'], null, null]) // biome-ignore format: short
   assert.equal('hash' in listed, false)
-  assert.match((await bench.run('token', 'list')).stdout, /^app\tsubmit,work\t\S+\t-\t-\n$/)
+  assert.match((await bench.run('token', 'list')).stdout, /^app\tsubmit,work\t\S+\t-\t-\t-\n$/)
   for (const name of [bench.file, `${bench.file}-wal`])
     if (existsSync(name)) assert.equal(readFileSync(name).includes(token.slice(3)), false)
 
   assert.equal((await bench.run('token', 'revoke', 'nobody')).code, 1)
   assert.equal((await bench.run('token', 'revoke', 'app')).code, 0)
-  assert.doesNotMatch((await bench.run('token', 'list')).stdout, /-\n$/)
+  assert.match((await bench.run('token', 'list')).stdout, /^app\tsubmit,work\t\S+\t-\t2\S+\t-\n$/)
   const audit = rowsOf(bench.file, 'SELECT who, action, target, details FROM gq_audit')
   assert.deepEqual(audit.map(({ action, target }) => [action, target]), [['createToken', 'app'], ['revokeToken', 'app']]) // biome-ignore format: short
-  assert.match(String(audit[0]!.who), /^cli:./)
-  assert.equal(audit[0]!.details, '{"scopes":["submit","work"]}')
+  assert.equal(String(audit[0]!.who), `cli:${userInfo().username}@${hostname()}`)
+  assert.equal(audit[0]!.details, '{"after":{"scopes":["submit","work"],"expiresAt":null}}')
+  assert.equal(audit[1]!.details, '{"before":{"revokedAt":null}}')
+})
+
+test('a token expires: refused with what happened, over HTTP and by the client; the list shows when', async (t) => {
+  const bench = new Bench(t)
+  for (const [when, code] of [['0s', 2], ['2001-01-01', 2], ['soon', 2], ['101000d', 2]] as const)
+    assert.equal((await bench.run('token', 'create', 'app', '--scope', 'read', '--expires', when)).code, code, when) // biome-ignore format: short
+  const made = await bench.run('token', 'create', 'app', '--scope', 'read', '--expires', '90d', '--json')
+  const { expiresAt } = JSON.parse(made.stdout)
+  assert.ok(Math.abs(expiresAt - Date.now() - 90 * 86_400_000) < 3_600_000)
+  assert.match((await bench.run('token', 'list')).stdout, new RegExp(`\t${new Date(expiresAt).toISOString()}\n$`))
+  const day = await bench.run('token', 'create', 'later', '--scope', 'read', '--expires', '2100-01-01', '--json')
+  assert.equal(JSON.parse(day.stdout).expiresAt, Date.UTC(2100, 0))
+})
+
+test('an expired token is refused with what happened, over HTTP and by the client', async (t) => {
+  const clock = new VirtualClock()
+  const at = await serving(t, { logLevel: 'silent', clock })
+  const { token, hash } = makeToken()
+  await at.store.call('createToken', { name: 'app', scopes: ['read'], hash, expiresAt: clock.now() + 5000 })
+  clock.advance(4999)
+  assert.equal((await at.ask('GET', '/v1/stats', { token })).status, 200)
+  clock.advance(1)
+  const { status, json, headers } = await at.ask('GET', '/v1/stats', { token })
+  assert.deepEqual([status, json.code, headers['www-authenticate']], [401, 'UNAUTHORIZED', 'Bearer'])
+  assert.equal(json.detail, "The token 'app' expired at 2030-01-01T00:00:05.000Z. Nothing was accepted: make another with 'gopherqueue token create'.") // biome-ignore format: long
+  await assert.rejects(GopherQueue.open(at.server.url, { token }), { code: 'UNAUTHORIZED', message: /expired at/ })
+})
+
+test('who is not let in is told once a minute, with a count, and no part of the token', async (t) => {
+  const clock = new VirtualClock()
+  const at = await serving(t, { clock, tokens: [['app', 'submit'], ['gone', 'read'], ['old', 'read']] }) // biome-ignore format: short
+  await at.store.call('revokeToken', 'gone')
+  const db = new DatabaseSync(at.file)
+  db.exec(`UPDATE gq_tokens SET expires_at = 1 WHERE name = 'old'`)
+  db.close()
+  clock.advance(1000)
+  const wrong = `gq_${'A'.repeat(43)}`
+  for (let i = 0; i < 20; i++)
+    for (const token of [at.secrets.gone!, at.secrets.old!, at.secrets.app!, wrong]) await at.ask('GET', '/v1/stats', { token }) // biome-ignore format: short
+  await at.ask('GET', '/v1/stats')
+  const told = () => at.log.map((line) => JSON.parse(line)).filter(({ msg }) => msg === 'refused').map(({ level, why, token, count }) => [level, why, token, count]) // biome-ignore format: long
+  const first = [['warn', 'revoked', 'gone', undefined], ['warn', 'expired', 'old', undefined], ['warn', 'scope', 'app', undefined], ['warn', 'not known', undefined, undefined], ['warn', 'no token', undefined, undefined]] // biome-ignore format: long
+  assert.deepEqual(told(), first)
+  clock.advance(60_000)
+  assert.deepEqual(told().slice(5), [['warn', 'revoked', 'gone', 19], ['warn', 'expired', 'old', 19], ['warn', 'scope', 'app', 19], ['warn', 'not known', undefined, 19]]) // biome-ignore format: long
+  assert.ok(!at.log.join('').includes(wrong.slice(3)) && !at.log.join('').includes(at.secrets.gone!.slice(3)))
+})
+
+test('the audit log has one entry of an event for many jobs, with filter and count, whatever its steps', async (t) => {
+  const bench = new Bench(t)
+  const queue = await bench.open()
+  await queue.submitMany('mail', Array(3000).fill(null))
+  assert.equal((await bench.run('cancel', '--type', 'mail')).code, 0)
+  assert.equal((await bench.run('queue', 'set', 'default', '--max-depth', '7', '--rate', '5/1s')).code, 0)
+  assert.equal((await bench.run('queue', 'set', 'default', '--rate', 'none')).code, 0)
+  assert.equal((await bench.run('retry', '3000')).code, 0)
+  assert.equal((await bench.run('retry', '3000')).code, 1) // took no effect
+  const entries = rowsOf(bench.file, 'SELECT who, action, target, details FROM gq_audit ORDER BY id')
+  assert.ok(entries.every(({ who }) => who === `cli:${userInfo().username}@${hostname()}`))
+  assert.deepEqual(entries.map(({ action, target, details }) => [action, target, JSON.parse(String(details))]), [
+    ['many', 'jobs', { event: 'cancel', filter: { type: 'mail' }, changed: 3000 }],
+    ['setQueue', 'default', { before: { maxDepth: null, rate: null }, after: { maxDepth: 7, rate: { max: 5, per: 1000 } } }],
+    ['setQueue', 'default', { before: { rate: { max: 5, per: 1000 } }, after: { rate: null } }],
+    ['retry', '3000', { before: { state: 'cancelled' }, after: { state: 'ready' } }],
+  ]) // biome-ignore format: a table
+  await queue.cancel(3000) // by the app, not by an operator
+  assert.equal(rowsOf(bench.file, 'SELECT 1 FROM gq_audit').length, entries.length)
 })

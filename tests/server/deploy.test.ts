@@ -3,9 +3,11 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { Value } from 'typebox/value'
 import { serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
+import { Dashboard } from '../support/grafana.ts'
 
 // What stands in deploy/ fits the server: each metric it names is one that the server tells, under those labels.
 
@@ -60,6 +62,35 @@ test('dashboard, alerts and docs name only metrics that exist, and each one is s
   const explained = [...docs.matchAll(/^\| `(GopherQueue\w+)` \|/gm)].map(([, name]) => name)
   assert.deepEqual(explained, named, 'docs/operations.md explains each alert, in their order')
 })
+
+test('the dashboard is one that Grafana takes: by its schema, with variables that exist and are used, and no panel on another', () => {
+  const dashboard = JSON.parse(read('deploy/grafana.json')) as Dashboard
+  assert.deepEqual(Value.Errors(Dashboard, dashboard).map(({ instancePath, message }) => `${instancePath} ${message}`), []) // biome-ignore format: long
+  assert.ok(!Value.Check(Dashboard, { ...dashboard, pannels: [] }), 'the schema finds what is misspelt')
+  const names = dashboard.templating.list.map(({ name }) => name)
+  assert.deepEqual(names, ['source', 'instance', 'queue', 'type'])
+  const expressions = dashboard.panels.flatMap(({ targets }) => targets.map(({ expr }) => expr))
+  const used = [...JSON.stringify(dashboard).matchAll(/\$\{?(\w+)/g)].map(([, name]) => name!)
+  assert.deepEqual([...new Set(used)].filter((name) => !name.startsWith('__')).sort(), [...names].sort())
+  for (const expression of expressions) {
+    for (const label of ['queue', 'type'])
+      for (const [, metric, labels] of expression.matchAll(/(gopherqueue_\w+)\{([^}]*)\}/g))
+        if (labelled(label).has(metric!.replace(/_bucket$/, '')))
+          assert.match(labels!, new RegExp(`\\b${label}=~"\\$${label}"`), expression)
+    assert.match(expression, /instance=~"\$instance"/)
+  }
+  const cells = new Set<string>()
+  for (const { title, gridPos: { x, y, w, h } } of dashboard.panels)
+    for (let column = x; column < x + w; column++)
+      for (let row = y; row < y + h; row++) {
+        assert.ok(column < 24 && !cells.has(`${column} ${row}`), `${title} lies on another`)
+        cells.add(`${column} ${row}`)
+      } // biome-ignore format: loops
+})
+
+/** The metrics that docs/operations.md gives a label. */
+const labelled = (label: string): Set<string> =>
+  new Set([...read('docs/operations.md').matchAll(/`(gopherqueue_\w+)\{([\w,]+)\}`/g)].filter(([, , labels]) => labels!.split(',').includes(label)).map(([, name]) => name!)) // biome-ignore format: long
 
 test('the alert rules are valid, and each fires when it should and not otherwise', {
   skip: missing(tools.promtool),

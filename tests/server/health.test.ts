@@ -3,8 +3,14 @@ import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import { GopherQueue, PermanentError } from '../../src/index.ts'
+import { Hub } from '../../src/server/hub.ts'
+import { Metrics } from '../../src/server/metrics.ts'
 import { serve } from '../../src/server/server.ts'
+import { Watchdog } from '../../src/server/watchdog.ts'
+import { backup } from '../../src/store/sqlite/backup.ts'
+import { note } from '../../src/store/sqlite/record.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
 import { lookInto } from '../crash/processes.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
@@ -60,6 +66,13 @@ test('metrics: what was submitted, how attempts ended, how long jobs waited and 
     'gopherqueue_jobs{queue="default",state="dead"}': 2,
     'gopherqueue_jobs{queue="default",state="ready"}': 1,
     'gopherqueue_queue_paused{queue="default"}': 0,
+    'gopherqueue_type_attempts_total{queue="default",type="well",outcome="succeeded"}': 4,
+    'gopherqueue_type_attempts_total{queue="default",type="well",outcome="failed"}': 0, // so that its first failure is an increase
+    'gopherqueue_type_attempts_total{queue="default",type="badly",outcome="failed"}': 2,
+    'gopherqueue_type_dead_jobs_total{queue="default",type="badly"}': 1,
+    'gopherqueue_type_dead_jobs_total{queue="default",type="well"}': 0,
+    'gopherqueue_queue_slots{queue="default"}': 4,
+    'gopherqueue_queue_slots_busy{queue="default"}': 0,
     gopherqueue_unhandled_types: 1,
     'gopherqueue_degraded{cause="NO_WORKER"}': 1,
     gopherqueue_workers: 1,
@@ -108,11 +121,8 @@ test('while another process holds the file the server lives, is not ready and sa
     assert.match(`${works} ${cause}`, /^false Storage has not answered/)
   assert.equal((await fetch(`${server.url}/healthz`)).status, 200)
   const { of } = await scrape(server.url)
-  assert.deepEqual(
-    [of('gopherqueue_works{operation="lease"}'), of('gopherqueue_workers')],
-    [0, undefined],
-    'a scrape is answered all the same, without what only the file knows',
-  )
+  assert.equal(of('gopherqueue_works{operation="lease"}'), 0, 'a scrape is answered all the same')
+  assert.equal(of('gopherqueue_workers') ?? 0, 0) // without what only the file knows, unless storage has just given up
   other.exec('COMMIT')
   await comes(200)
   assert.equal((await ready('?for=nonsense')).status, 400)
@@ -136,4 +146,44 @@ test('readiness can be asked for one thing alone: a full disk stops submissions 
   const { of } = await scrape(server.url)
   assert.equal(of('gopherqueue_degraded{cause="STORAGE_FULL"}'), 1)
   await server.close()
+})
+
+test('metrics of what goes wrong slowly: disk, backup, certificate, ticks, full pools', async (t) => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  const clock = new VirtualClock(Date.now())
+  const store = await SqliteStore.open(file, { tends: true })
+  const metrics = new Metrics(store, clock, new Hub(0), new Watchdog(store, clock, 5000, () => undefined), '1')
+  const sampled = async (name: string) => new RegExp(`^${name.replace(/[{}"]/g, '\\$&')} (\\S+)$`, 'm').exec(await metrics.text())?.[1] // biome-ignore format: long
+  metrics.certificate(null)
+  assert.ok(Number(await sampled('gopherqueue_disk_free_bytes')) > 0)
+  for (const none of [
+    'gopherqueue_last_backup_timestamp_seconds',
+    'gopherqueue_tls_certificate_expiry_timestamp_seconds',
+  ])
+    assert.equal(await sampled(none), undefined, none)
+  metrics.certificate(5000)
+  assert.equal(await sampled('gopherqueue_tls_certificate_expiry_timestamp_seconds'), '5')
+  backup(file, folder.file('b.db'), false)
+  note(file, { who: 'cli:x', action: 'backup', target: 'b.db', details: null }, 7000)
+  assert.equal(await sampled('gopherqueue_last_backup_timestamp_seconds'), '7')
+  const queue = new GopherQueue(store)
+  t.after(() => queue.close())
+  await queue.schedule('soon', '0 0 1 1 *', 'x', null)
+  await queue.schedule('paused', '0 0 1 1 *', 'x', null)
+  await queue.pauseSchedule('paused')
+  const late = (schedule: string) => sampled(`gopherqueue_schedule_late_seconds{schedule="${schedule}"}`)
+  assert.deepEqual([await late('soon'), await sampled('gopherqueue_lost_ticks_total{schedule="soon"}')], ['0', '0'])
+  clock.jump(400 * 86_400_000) // for the server alone: no tick is taken
+  assert.ok(Number(await late('soon')) > 86_400)
+  assert.deepEqual([await late('paused'), await sampled('gopherqueue_schedule_refused{schedule="soon"}')], ['0', '0'])
+  const video = { queue: 'video', type: 'cut' }
+  const register = (name: string, queueName: string, slots: number) =>
+    store.call('register', { name, sources: [{ queue: queueName, type: 'cut' }], slots, remote: 'x' } as never)
+  const worker = await register('one', 'video', 1)
+  await register('other', 'mail', 9)
+  for (const name of ['video', 'video', 'mail']) await queue.submit('cut', null, { queue: name })
+  await store.call('lease', { worker, sources: [video], slots: 1, exclude: [], remote: 'x' } as never)
+  const of = (name: string) => Promise.all(['', '_busy'].map((part) => sampled(`gopherqueue_queue_slots${part}{queue="${name}"}`))) // biome-ignore format: long
+  assert.deepEqual([await of('video'), await of('mail')], [['1', '1'], ['9', '0']]) // biome-ignore format: pairs
 })

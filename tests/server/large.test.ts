@@ -7,7 +7,7 @@ import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 const jobs = 1_000_000
-const most = 200
+const most = 1000
 
 /** A million jobs: nearly all succeeded, and of each state some; three of a type of their own among the oldest. */
 async function fill(path: string): Promise<void> {

@@ -29,7 +29,7 @@ test('cut, reset, silent, half-closed and slow connections, and a server that is
   const random = randomFrom(seed)
   const serve = async () => {
     const child = new Child(process.execPath, [main, '--db', file, 'serve', '--port', '0', '--log-level', 'error'])
-    return { child, port: Number(await until('it serves', 20, () => / at http:\S+:(\d+)/.exec(child.output)?.[1])) }
+    return { child, port: Number(await until('it serves', 20, () => / at http:\S+:(\d+)/.exec(child.complaints)?.[1])) }
   }
   let server = await serve()
   t.after(() => server.child.kill())

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
+import { GopherQueueError } from '../../src/model/errors.ts'
 import { serve } from '../../src/server/server.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { raw, serving } from './support.ts'
@@ -108,4 +109,25 @@ test('a port that is taken is refused with a code, and says so', async (t) => {
   const at = await serving(t, quiet)
   const { port } = new URL(at.server.url)
   await assert.rejects(serve(at.store, { port: Number(port), ...quiet }), { code: 'INVALID_ARGUMENT', message: new RegExp(`Port ${port} of 127.0.0.1 is taken`) }) // biome-ignore format: long
+})
+
+test('Retry-After stands only where another try can help', async (t) => {
+  const at = await serving(t, quiet)
+  const { call } = at.store
+  for (const [code, helps] of [
+    ['OVERLOADED', '1'],
+    ['QUEUE_FULL', '1'],
+    ['STORAGE_FULL', '1'],
+    ['STORAGE_UNAVAILABLE', '1'],
+    ['STORAGE_CORRUPT', undefined],
+    ['TWO_SQLITES', undefined],
+    ['SCHEMA_TOO_NEW', undefined],
+    ['IDEMPOTENCY_CONFLICT', undefined],
+  ] as const) {
+    const failing = t.mock.method(at.store, 'call', () => Promise.reject(new GopherQueueError(code, 'No.')))
+    const { headers, json } = await at.ask('POST', '/v1/jobs', { body: { type: 'x' } })
+    assert.deepEqual([json.code, headers['retry-after']], [code, helps])
+    failing.mock.restore()
+    assert.equal(at.store.call, call)
+  }
 })

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { test } from 'node:test'
-import { isAudited } from '../../src/store/http/calls.ts'
-import { type Operation, operations } from '../../src/store/operations.ts'
+
+import { isAudited, type Operation, operations } from '../../src/store/operations.ts'
 import { nothing, row } from '../../src/store/row.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
 import type { Fate, Lease } from '../../src/store/store.ts'

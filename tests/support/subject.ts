@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { type Clock, systemClock } from '../../src/model/clock.ts'
 import type { ErrorCode } from '../../src/model/errors.ts'
 import { type Job, type JobOptions, jobSpec } from '../../src/model/job.ts'
 import { type State, states } from '../../src/model/lifecycle.ts'
@@ -58,6 +59,10 @@ export class Subject implements AsyncDisposable {
   get time(): Time {
     assert.ok(this.#opened.time, 'this test needs virtual time')
     return this.#opened.time
+  }
+
+  get clock(): Clock {
+    return this.#opened.time?.clock ?? systemClock
   }
 
   get now(): number {

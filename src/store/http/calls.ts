@@ -29,6 +29,13 @@ const own = {
     query: ({ closed, may, int }) => closed({ since: may(int({ minimum: 0 })) }),
     response: ({ object, list, Sample }) => object({ samples: list(Sample) }),
   },
+  types: {
+    ...{ at: 'GET /v1/types', scope: 'read', patience: 'brief' },
+    summary: 'What happened to the jobs of each type in the last hours or days, by type and by hour',
+    query: ({ closed, may, int, string }) => closed({ since: may(int({ minimum: 0 })), type: may(string()) }),
+    response: ({ object, list, instant, TypeStats, HourCounts }) =>
+      object({ since: instant, types: list(TypeStats), hours: list(HourCounts) }),
+  },
   access: {
     ...{ at: 'GET /v1/access', scope: 'read', patience: 'brief', summary: 'What the caller may do' },
     response: ({ object, list, texts }) => object({ scopes: list(texts(['read', 'submit', 'work', 'admin'])) }),
@@ -90,12 +97,6 @@ export const calls = Object.fromEntries(Object.entries(all).filter(([, { at }]) 
 
 export const isReport = (call: Call | Operation): call is ReportKind =>
   call in operations && 'fields' in operations[call as Operation]
-
-/** What an operator changes is written into the audit log. */
-export const isAudited = (operation: Operation): boolean => {
-  const { kind, ...said } = operations[operation]
-  return kind !== 'read' && 'scope' in said && said.scope === 'admin'
-}
 
 /** What the path of a call names; undefined when it names nothing. */
 const namedBy = (call: Call): string | undefined => /:(\w+)/.exec(calls[call].at)?.[1]

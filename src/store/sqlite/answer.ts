@@ -5,14 +5,16 @@ import { deadLetters, failing } from './caused.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import { mustBeOf } from './delivery.ts'
+import { hours } from './hours.ts'
 import { settled } from './losses.ts'
-import { cancel, many, remove, retry, runNow, setQueue } from './operator.ts'
+import { cancel, endLease, many, remove, retry, runNow, setQueue } from './operator.ts'
 import { attempts, job, jobs, queueNames, stats } from './queries.ts'
+import { found, record } from './record.ts'
 import { register } from './registration.ts'
 import type { Reply, Request } from './request.ts'
 import { pauseSchedule, removeSchedule, runSchedule, schedules, setSchedule } from './schedules.ts'
 import { alikeFrom, submit } from './submit.ts'
-import { auditLog, createToken, record, revokeToken, tokens, tokenUsed } from './tokens.ts'
+import { auditLog, createToken, revokeToken, tokens, tokenUsed } from './tokens.ts'
 import { why } from './why.ts'
 import { stopping, unregister } from './workers.ts'
 
@@ -36,6 +38,7 @@ const run: Run = {
     attempts,
     why,
     cancel,
+    endLease,
     retry,
     runNow,
     remove,
@@ -45,7 +48,7 @@ const run: Run = {
   ...{ stopping },
   ...{ succeed, fail, release, settled, heartbeat, checkpoint, setQueue, queueNames },
   ...{ schedules, setSchedule, pauseSchedule, removeSchedule, runSchedule },
-  ...{ stats, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },
+  ...{ stats, hours, epoch, tokens, createToken, revokeToken, tokenUsed, auditLog },
 }
 
 const named = (...kinds: string[]) => Object.entries(operations).filter(([, { kind }]) => kinds.includes(kind))
@@ -79,8 +82,9 @@ function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
 function answer(db: Db, { seq, operation, input, who, epoch }: Request): Reply {
   try {
     if (epoch !== undefined) mustBeOf(db, epoch, operation as Operation)
+    const before = who === undefined ? null : found(db, operation as Operation, input)
     const value = (run[operation as keyof Run] as (db: Db, input: unknown) => unknown)(db, input)
-    if (who !== undefined) record(db, who, operation as Operation, input)
+    if (who !== undefined) record(db, who, operation as Operation, input, before, value)
     return { seq, value }
   } catch (error) {
     if (isQueueError(error)) return { seq, error }

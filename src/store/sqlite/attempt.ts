@@ -22,7 +22,8 @@ const selectFailing = `SELECT id, queue, type, cause FROM gq_jobs
   WHERE id = ?1 AND queue = ?2 AND state = 'running' AND lease_token = ?3 AND cause IS NOT NULL`
 
 /** Ends a running job well. */
-export function succeed(db: Db, { lease: { id, queue, type, token }, result, warning = null }: Input<'succeed'>): Fate {
+export function succeed(db: Db, { lease, result, warning = null }: Input<'succeed'>): Fate {
+  const { id, queue, type, token } = lease
   const values = [id, queue, token, result, db.now, db.queue(queue).keep_succeeded, warning]
   if (db.run(success, ...values) === 0) {
     const failing = db.get<Caused>(selectFailing, id, queue, token)
@@ -34,6 +35,7 @@ export function succeed(db: Db, { lease: { id, queue, type, token }, result, war
     })
   }
   db.moved(queue, type, 'running', lifecycle.running.succeed)
+  db.hours.succeeded(db, lease)
   leaveUnread(db, id, queue, type)
   db.ended.push(id)
   return succeeded

@@ -58,7 +58,7 @@ const refusal = (name: string, why: string, or = '') =>
   new GopherQueueError('INVALID_ARGUMENT', `${name} ${why}. Nothing was written: name another file${or}.`)
 
 /** A backup that nobody has read is a hope. */
-function copy(path: string, into: string): void {
+export function copy(path: string, into: string): void {
   using source = openToRead(path)
   source.prepare('VACUUM INTO ?').run(into)
   if (!isOfOneMoment(source)) throw disturbed(path)

@@ -89,13 +89,15 @@ function take(db: Db, worker: number, taken: number[], ask: number | undefined):
   const rows = db.arrays(
     `SELECT id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,
             backoff, timeout, visibility_timeout AS visibilityTimeout, deadline, checkpoint, trace, created_at AS createdAt,
-            tick, CASE WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?3 - created_at) END
+            tick, CASE WHEN ready_at IS NOT NULL THEN MAX(0, ?3 - ready_at)
+                       WHEN lease_seq = ?2 AND ready_seq IS NULL THEN MAX(0, ?3 - created_at) END
      FROM gq_jobs WHERE id IN (SELECT value FROM json_each(?1)) AND lease_token = ?2`,
     ...[ids, token, db.now],
   )
   const jobs = rows.map((row) => leasedJob(row, token, db.now))
   jobs.sort((a, b) => a.priority - b.priority || a.id - b.id)
   for (const job of jobs) db.moved(job.queue, job.type, 'ready', lifecycle.ready.lease)
+  db.hours.started(token, db.now, jobs)
   return jobs
 }
 

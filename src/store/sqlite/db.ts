@@ -5,6 +5,7 @@ import type { Source, StoreEvent } from '../store.ts'
 import { Causes } from './cause-rows.ts'
 import { count, countsOf, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
+import { Hours } from './happened.ts'
 import { type Processes, systemProcesses } from './processes.ts'
 import { type Connection, nodeSqlite, type Sqlite, type Statement } from './sqlite.ts'
 
@@ -59,6 +60,8 @@ export class Db {
   commitMs = 0
   /** The first id or event number of this transaction, once it is known: what `nextChange` gives. */
   change: number | null = null
+  /** What the transaction adds to the hours of types. */
+  readonly hours = new Hours()
   readonly clock: Clock
   readonly processes: Processes
   readonly causes = new Causes(this)
@@ -86,6 +89,7 @@ export class Db {
     // To clear one that is empty allocates its table anew, in each transaction.
     for (const some of [this.#queues, this.readied, this.waiting, this.resumed, this.delayed])
       if (some.size > 0) some.clear()
+    this.hours.clear()
     this.causes.begin()
     this.freed = false
     this.soonest = Number.POSITIVE_INFINITY
@@ -116,6 +120,7 @@ export class Db {
       for (const state of states) row.counts[state] = Math.max(0, row.counts[state])
       this.run(upsertCounts, ...valuesOf(row), this.nextChange())
     }
+    this.hours.write(this)
     this.causes.write()
   }
 
@@ -192,7 +197,11 @@ export class Db {
   moved(queue: string, type: string, from: State | null, to: State | null, jobs = 1): void {
     const row = this.queue(queue)
     count(row, from, to, jobs)
-    this.#undo?.push(() => count(row, to, from, -jobs))
+    this.hours.moved(type, from, to, jobs)
+    this.#undo?.push(() => {
+      count(row, to, from, -jobs)
+      this.hours.moved(type, from, to, -jobs)
+    })
     if (to === 'ready') this.readied.add(line(queue, type))
     if (from === 'running' || (from === 'ready' && to !== 'running')) this.freed = true
     if (from === 'running' && row.max_running !== null) this.resumed.add(queue)
@@ -207,11 +216,15 @@ export class Db {
     })
   }
 
-  /** An attempt has failed, whatever becomes of its job. */
-  attemptFailed(queue: string): void {
+  /** An attempt has failed after so many ms, null where its process was lost. `isRetried`: its job is tried again. */
+  attemptFailed({ queue, type }: Source, ranFor: number | null, isRetried: boolean): void {
     const { totals } = this.queue(queue)
     totals.failed++
-    this.#undo?.push(() => totals.failed--)
+    const takeBack = this.hours.failed(type, ranFor, isRetried)
+    this.#undo?.push(() => {
+      totals.failed--
+      takeBack()
+    })
   }
 
   /** The queue's row; one that was never heard of is all zeros, and is written when its first job is counted. */

@@ -1,6 +1,7 @@
 import type { SQLInputValue } from 'node:sqlite'
+import type { Instant } from '../../model/clock.ts'
 import type { Changes, Decision, Recorded, Running } from '../../model/decide.ts'
-import { isTerminal, type Terminal } from '../../model/lifecycle.ts'
+import { isTerminal, isWaiting, type Terminal } from '../../model/lifecycle.ts'
 import type { Holding } from '../../model/loss.ts'
 import type { Fate, Lease } from '../store.ts'
 import type { Caused } from './cause-rows.ts'
@@ -41,18 +42,25 @@ export const selectRunning = `SELECT ${ending}, j.visibility_timeout AS visibili
 export const runningJob = (db: Db, { id, token }: Pick<Lease, 'id' | 'token'>): EndingJob | undefined =>
   db.get<EndingJob>(selectLeased, id, token)
 
+interface Written extends Changing {
+  token?: number | null
+  /** When it was due: it is ready since then, however late that was found. */
+  dueAt?: Instant | null
+}
+
 /** Writes a decision; `number` gives an event's number to those that need one. */
-export function write(db: Db, job: Changing & { token?: number | null }, decision: Decision, number?: number): Fate {
+export function write(db: Db, job: Written, decision: Decision, number?: number): Fate {
   const { id, queue, type } = job
   const { from, record: attempt, tells, isNumbered } = decision
   const changes: Changes & Stored = decision.changes
   const { state, runAt = null, reason = null } = changes
   if (isTerminal(state)) changes.pruneAt = pruneAt(db, queue, state)
   else if (isTerminal(from)) changes.pruneAt = null
+  if (state === 'ready') changes.readyAt = Math.min(db.now, job.dueAt ?? db.now)
   const cause = causeAfter(db, job, decision)
   if (cause !== job.cause) changes.cause = cause
   if (isNumbered) changes.readySeq = number ?? db.nextSequence()
-  if (attempt) record(db, id, queue, attempt)
+  if (attempt) record(db, job, attempt, isWaiting(state))
   update(db, id, changes)
   if (state !== from) {
     db.moved(queue, type, from, state)
@@ -76,6 +84,7 @@ interface Stored {
   pruneAt?: number | null
   cause?: number | null
   readySeq?: number
+  readyAt?: Instant
 }
 
 function pruneAt(db: Db, queue: string, state: Terminal): number | null {
@@ -88,7 +97,8 @@ const columnOf = {
   state: 'state', attempt: 'attempt', budgetFrom: 'budget_from', runAt: 'run_at', deadline: 'deadline', reason: 'reason',
   company: 'company', losses: 'losses', undelivered: 'undelivered', postponed: 'postponed', cancelRequestedAt: 'cancel_requested_at',
   workerId: 'worker_id', startedAt: 'started_at', leaseToken: 'lease_token', leaseExpiresAt: 'lease_expires_at',
-  finishedAt: 'finished_at', pruneAt: 'prune_at', readySeq: 'ready_seq', idempotencyKey: 'idempotency_key', cause: 'cause',
+  finishedAt: 'finished_at', pruneAt: 'prune_at', readySeq: 'ready_seq', readyAt: 'ready_at', idempotencyKey: 'idempotency_key',
+  cause: 'cause',
 } satisfies Record<keyof (Changes & Stored), string>
 const fields = Object.keys(columnOf) as (keyof typeof columnOf)[]
 
@@ -114,14 +124,14 @@ function updateOf(written: number): string {
   return sql
 }
 
-function record(db: Db, id: number, queue: string, attempt: Recorded): void {
+function record(db: Db, job: Placed, attempt: Recorded, isRetried: boolean): void {
   const { error, worker, startedAt, outcome, token, lossId } = attempt
   db.run(
     `INSERT INTO gq_attempts (job_id, attempt, worker, started_at, finished_at, outcome, token, loss_id,
                               error_name, error_message, error_stack)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
-    ...[id, attempt.attempt, worker, startedAt, db.now, outcome, token, lossId],
+    ...[job.id, attempt.attempt, worker, startedAt, db.now, outcome, token, lossId],
     ...[error.name, error.message, error.stack],
   )
-  db.attemptFailed(queue)
+  db.attemptFailed(job, outcome === 'lost' || worker === null ? null : db.now - startedAt, isRetried)
 }

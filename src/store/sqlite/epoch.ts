@@ -19,12 +19,16 @@ const stepRows = 500
  */
 const numbersFrom = (now: Instant): number => Math.max(0, (now - Date.UTC(2026, 0)) * 100)
 
+/** Whether a database has a queue's tables; any other may be copied too. */
+export const hasQueue = (db: DatabaseSync): boolean =>
+  db.prepare(`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'gq_meta'`).get() !== undefined
+
 /**
  * Marks a copy that takes the place of its source, before anyone opens it: another epoch, and the last number given, by
  * which its first opening knows what ran in the source and does not run in it.
  */
 export function markAsCopy(db: DatabaseSync): void {
-  if (!db.prepare(`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'gq_meta'`).get()) return
+  if (!hasQueue(db)) return
   db.exec(
     `PRAGMA journal_mode = DELETE;
      BEGIN IMMEDIATE;

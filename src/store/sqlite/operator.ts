@@ -1,11 +1,11 @@
-import { cancelled, type Decision, mayBeRemoved, ranNow, retried } from '../../model/decide.ts'
+import { cancelled, type Decision, leaseEnded, mayBeRemoved, ranNow, retried } from '../../model/decide.ts'
 import { GopherQueueError, notFound } from '../../model/errors.ts'
 import { isTerminal, type State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
 import { admitNamed, wrongName } from './admission.ts'
 import { leaveCause } from './causes.ts'
 import type { Db } from './db.ts'
-import { type Changing, write } from './decided.ts'
+import { type Changing, runningJob, write } from './decided.ts'
 import { settle, unsettle } from './places.ts'
 import { rateOf, settleRate } from './rate.ts'
 import { keepReceipt } from './receipts.ts'
@@ -75,6 +75,18 @@ const keyTaken = ({ id, uniqueKey }: Found, jobId: number): GopherQueueError =>
 export function cancel(db: Db, id: number): Fate {
   const job = find(db, id)
   return events.cancel(db, job) ?? refuse(job, 'cancel')
+}
+
+/** Ends the lease of a running job that was asked to stop and does not. */
+export function endLease(db: Db, id: number): Fate {
+  return db.atomic(() => {
+    const { state, token } = find(db, id)
+    const job = state === 'running' ? runningJob(db, { id, token: token! }) : undefined
+    const decision = job ? leaseEnded(job, db.now) : null
+    if (job && decision) return write(db, job, decision)
+    const why = job ? 'it was not asked to stop. Cancel it first, and end its lease if it does not heed that.' : 'only a running job has a lease.' // biome-ignore format: long
+    throw new GopherQueueError('INVALID_STATE', `Job ${id} is ${state}: ${why} Nothing was changed.`, { details: { state } }) // biome-ignore format: long
+  })
 }
 
 /** An operator's retry: a fresh attempt budget, the history stays, a deadline that has passed is removed. */

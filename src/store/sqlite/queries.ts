@@ -225,15 +225,16 @@ export function stats(db: Db): Stats {
   const alive = workers(db)
   const handled = new Set(alive.filter((w) => w.alive).flatMap((w) => w.sources.map((s) => `${s.queue}\0${s.type}`)))
   const lines = readyLines(db)
-  const oldest = lines.length > 0 ? Math.min(...lines.map((line) => line.oldest)) : null
+  const paused = new Set(queues.filter((queue) => queue.paused).map(({ queue }) => queue))
+  const oldest = lines.reduce((first, line) => (paused.has(line.queue) ? first : Math.min(first, line.oldest)), Number.POSITIVE_INFINITY) // biome-ignore format: long
   const unhandled = lines.filter((line) => !handled.has(`${line.queue}\0${line.type}`))
   return {
     queues,
     workers: alive,
     unhandled: [...new Map(unhandled.map(({ queue, type }) => [`${queue}\0${type}`, { queue, type }])).values()],
-    oldestReadyMs: oldest === null ? null : Math.max(0, db.now - oldest),
-    waiting: lines.map(({ queue, type, priority, oldest }) => {
-      return { queue, type, priority: priorities[priority]!, oldestReadyMs: Math.max(0, db.now - oldest) }
+    oldestReadyMs: oldest === Number.POSITIVE_INFINITY ? null : Math.max(0, db.now - oldest),
+    waiting: lines.map(({ queue, type, priority, oldest, atLeast }) => {
+      return { queue, type, priority: priorities[priority]!, oldestReadyMs: Math.max(0, db.now - oldest), atLeast }
     }),
     file: fileStats(db),
   }
@@ -261,18 +262,35 @@ function unknownQueue(db: Db, queue: string): QueueStats {
   return { queue, paused: false, maxDepth: null, maxRunning: null, maxRunningPerKey, rate: null, counts, totals }
 }
 
-/** Each (queue, type, class) that has ready jobs, by hopping over index gq_jobs_ready from one to the next. */
-function readyLines(db: Db): (Source & { priority: number; oldest: number })[] {
+/** Heads of a line among which one is looked for that was ready when it was stored. */
+const headsLookedAt = 1000
+
+/**
+ * Each (queue, type, class) that has ready jobs, by hopping over index gq_jobs_ready from one to the next; since when the
+ * oldest of them is ready. Of those that were ready when they were stored, the first is the oldest; the others have an index
+ * of their own.
+ */
+function readyLines(db: Db): (Source & { priority: number; oldest: number; atLeast: boolean })[] {
+  const inLine = `state = 'ready' AND blocked = 0 AND queue = j.queue AND type = j.type AND priority = j.priority`
   const lines: ReturnType<typeof readyLines> = []
   for (;;) {
     const at = lines.at(-1) ?? { queue: '', type: '', priority: -1 }
-    const row = db.get<(typeof lines)[number]>(
-      `SELECT queue, type, priority, created_at AS oldest FROM gq_jobs
+    const row = db.get<Source & { priority: number; stored: number | null; returned: number | null; heads: number }>(
+      `SELECT queue, type, priority,
+         CASE WHEN ready_at IS NULL THEN created_at ELSE
+           (SELECT created_at FROM (SELECT created_at, ready_at FROM gq_jobs WHERE ${inLine} ORDER BY id LIMIT ${headsLookedAt})
+            WHERE ready_at IS NULL LIMIT 1) END AS stored,
+         (SELECT MIN(ready_at) FROM gq_jobs WHERE ${inLine} AND ready_at IS NOT NULL) AS returned,
+         CASE WHEN ready_at IS NULL THEN 0 ELSE
+           (SELECT COUNT(*) FROM (SELECT 1 FROM gq_jobs WHERE ${inLine} LIMIT ${headsLookedAt})) END AS heads
+       FROM gq_jobs j
        WHERE state = 'ready' AND blocked = 0 AND (queue, type, priority) > (?1, ?2, ?3)
        ORDER BY queue, type, priority, id LIMIT 1`,
       ...[at.queue, at.type, at.priority],
     )
     if (!row) return lines
-    lines.push(row)
+    const { stored, returned, heads, ...line } = row
+    const oldest = Math.min(stored ?? Number.POSITIVE_INFINITY, returned ?? Number.POSITIVE_INFINITY)
+    lines.push({ ...line, oldest, atLeast: stored === null && heads === headsLookedAt })
   }
 }

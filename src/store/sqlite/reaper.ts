@@ -22,9 +22,9 @@ import { workersGone } from './workers.ts'
 const historyChunk = 20
 export const pruneEvery = 5
 
-type Waiting = Changing & { state: 'scheduled' | 'ready'; leaseSeq: number | null }
+type Waiting = Changing & { state: 'scheduled' | 'ready'; leaseSeq: number | null; dueAt: number | null }
 const selectWaiting =
-  'SELECT id, queue, type, priority, concurrency_key, cause, state, lease_seq AS leaseSeq FROM gq_jobs'
+  'SELECT id, queue, type, priority, concurrency_key, cause, state, lease_seq AS leaseSeq, run_at AS dueAt FROM gq_jobs'
 const mayExpire = `deadline IS NOT NULL AND state IN ('scheduled', 'ready') AND blocked < 2`
 
 /** Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant. */

@@ -12,7 +12,7 @@ import { connect, isDamage, isSqlite, isStorageFault, storageError } from './con
 import { first, foldedCopy, mendContents, type Row } from './damaged.ts'
 import { Db } from './db.ts'
 import { systemProcesses } from './processes.ts'
-import { mostEntries } from './tokens.ts'
+import { mostEntries } from './record.ts'
 
 /** What a salvage could read, and what it could not. */
 export interface Salvage {
@@ -77,7 +77,8 @@ class Transfer {
     this.#moveQueues()
     const last = this.#moveJobs()
     this.#countQueues()
-    this.#moveStarts()
+    this.#moveAll('gq_starts') // or a queue could start at once as many again as its rate allows
+    this.#moveAll('gq_hours')
     this.#moveAttempts()
     this.#moveLosses()
     this.#moveKeys()
@@ -89,7 +90,7 @@ class Transfer {
       'SELECT id FROM known WHERE id BETWEEN 1 AND ?1 AND id NOT IN (SELECT id FROM main.gq_jobs) ORDER BY id'
     this.#report.lostJobs = this.#rows(lost, last).map(({ id }) => Number(id))
     this.#rows(`UPDATE main.sqlite_sequence SET seq = MAX(?1, (${newestNumber})) WHERE name = 'gq_jobs'`, last)
-    for (const table of ['jobs', 'attempts', 'losses', 'schedules', 'queues', 'starts', 'keys', 'tokens', 'audit'])
+    for (const table of 'jobs attempts losses schedules queues starts hours keys tokens audit'.split(' '))
       saved[`gq_${table}`] = Number(this.#rows(`SELECT COUNT(*) AS rows FROM main.gq_${table}`)[0]!.rows)
     const check = this.#db.prepare('PRAGMA bad.integrity_check(100)')
     const failure = this.#failure(() => {
@@ -170,10 +171,10 @@ class Transfer {
     this.#db.exec('CREATE TEMP TABLE settled AS SELECT name FROM main.gq_queues')
   }
 
-  /** Without them, a queue could start at once as many again as its rate allows. An older version has none. */
-  #moveStarts(): void {
-    if (this.#columns('gq_starts').length > 0)
-      this.#learn('gq_starts', 'INSERT INTO main.gq_starts SELECT * FROM bad.gq_starts WHERE true')
+  /** As it is, of a table that an older version does not have. */
+  #moveAll(table: string): void {
+    if (this.#columns(table).length > 0)
+      this.#learn(table, `INSERT INTO main.${table} SELECT * FROM bad.${table} WHERE true`)
   }
 
   #countQueues(): void {

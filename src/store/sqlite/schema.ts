@@ -3,10 +3,12 @@ import { sql as first } from './schema/001.ts'
 import { sql as second } from './schema/002.ts'
 import { sql as third } from './schema/003.ts'
 import { sql as fourth } from './schema/004.ts'
+import { sql as fifth } from './schema/005.ts'
+import { sql as sixth } from './schema/006.ts'
 import type { Connection } from './sqlite.ts'
 
 /** One entry a version, each run in a transaction of its own. docs/schema.md is its public face. */
-const migrations: string[] = [first, second, third, fourth]
+const migrations: string[] = [first, second, third, fourth, fifth, sixth]
 
 export const newestSchema = migrations.length
 

@@ -58,5 +58,15 @@ export function fileStats(db: Db): FileStats | null {
   const bytesOf = (name: string) => statSync(name, { throwIfNoEntry: false })?.size ?? 0
   const { bavail, bsize } = statfsSync(dirname(path))
   const disk = { reserveBytes: bytesOf(`${path}-reserve`), diskFreeBytes: bavail * bsize }
-  return { bytes: bytesOf(path), freeBytes: free * size, walBytes: bytesOf(`${path}-wal`), shrinks, ...disk }
+  return {
+    bytes: bytesOf(path),
+    freeBytes: free * size,
+    walBytes: bytesOf(`${path}-wal`),
+    shrinks,
+    ...disk,
+    backupAt: backupAt(db),
+  }
 }
+
+const backupAt = (db: Db): number | null =>
+  db.get<{ at: number }>(`SELECT CAST(value AS INTEGER) AS at FROM gq_meta WHERE key = 'backup_at'`)?.at ?? null

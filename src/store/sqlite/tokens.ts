@@ -1,6 +1,6 @@
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Scope } from '../../model/token.ts'
-import type { AuditEntry, AuditPage, NewToken, Operation, Token } from '../store.ts'
+import type { AuditEntry, AuditPage, NewToken, Token } from '../store.ts'
 import type { Db } from './db.ts'
 
 // Who may call a server on this file, and what its operators did.
@@ -8,7 +8,8 @@ import type { Db } from './db.ts'
 /** All of them, also revoked ones, by age. */
 export function tokens(db: Db): Token[] {
   const rows = db.all<Omit<Token, 'scopes'> & { scopes: string }>(
-    `SELECT name, scopes, hash, created_at AS createdAt, last_used_at AS lastUsedAt, revoked_at AS revokedAt
+    `SELECT name, scopes, hash, created_at AS createdAt, last_used_at AS lastUsedAt, revoked_at AS revokedAt,
+            expires_at AS expiresAt
      FROM gq_tokens
      ORDER BY id`,
   )
@@ -16,10 +17,10 @@ export function tokens(db: Db): Token[] {
 }
 
 /** A name is used once, so that the audit log says who it was for ever. Refuses with INVALID_STATE. */
-export function createToken(db: Db, { name, scopes, hash }: NewToken): null {
+export function createToken(db: Db, { name, scopes, hash, expiresAt = null }: NewToken): null {
   const made = db.run(
-    `INSERT INTO gq_tokens (name, scopes, hash, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO NOTHING`,
-    ...[name, scopes.join(' '), hash, db.now],
+    `INSERT INTO gq_tokens (name, scopes, hash, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO NOTHING`,
+    ...[name, scopes.join(' '), hash, db.now, expiresAt],
   )
   if (made === 1) return null
   throw new GopherQueueError(
@@ -38,21 +39,6 @@ export function revokeToken(db: Db, name: string): null {
 export function tokenUsed(db: Db, name: string): null {
   db.run(`UPDATE gq_tokens SET last_used_at = ?2 WHERE name = ?1`, name, db.now)
   return null
-}
-
-/** Of the audit log: some 100 MB. */
-export const mostEntries = 1_000_000
-
-/** Writes down what an operator did, in the transaction that did it. Payloads and hashes stay out. */
-export function record(db: Db, who: string, action: Operation, input: unknown): void {
-  const asked = typeof input === 'object' ? (input as Record<string, unknown>) : { name: input }
-  const { name, queue, id: job, payload: _, hash: __, ...rest } = asked
-  const details = Object.keys(rest).length > 0 ? JSON.stringify(rest) : null
-  const id = db.insert(
-    `INSERT INTO gq_audit (at, who, action, target, details) VALUES (?1, ?2, ?3, ?4, ?5)`,
-    ...[db.now, who, action, String(name ?? queue ?? job ?? 'jobs'), details],
-  )
-  db.run(`DELETE FROM gq_audit WHERE id <= ?1`, id - mostEntries)
 }
 
 /** Newest first. */
