@@ -202,5 +202,5 @@ test('a look that fails is told once, keeps what is known, and goes on', async (
   sources.forget() // the file was replaced: another has as many queues
   state.asked.length = 0
   await pass()
-  assert.deepEqual(state.asked, [{ prefix: 't-', known: 0 }])
+  assert.deepEqual(state.asked, [{ prefix: 't-', known: 0, forgotten: 0 }])
 })
