@@ -2,7 +2,7 @@ import { parseBackoff } from '../../model/backoff.ts'
 import { shortError } from '../../model/cause.ts'
 import { type Attempt, type Job, type JobError, priorities } from '../../model/job.ts'
 import { fromJson } from '../../model/json.ts'
-import type { Input, JobFilter, JobPage, Output, QueueStats, Source, Stats, Worker } from '../store.ts'
+import type { Input, JobPage, Output, QueueStats, Source, Stats, Worker } from '../store.ts'
 import { budgets, firstWithin } from './budget.ts'
 import { type Db, line } from './db.ts'
 import { largest } from './listed.ts'
@@ -41,15 +41,23 @@ function readable(json: string): unknown {
   }
 }
 
-function toJob({ budget_from, payload, result, backoff, priority, percent, message, ...rest }: JobRow): Job {
+/** The same as a JSON text. */
+function readableText(json: string): string {
+  return readable(json) === json ? JSON.stringify(json) : json
+}
+
+function toJob(
+  { budget_from, payload, result, backoff, priority, percent, message, ...rest }: JobRow,
+  shown: (json: string) => unknown = readable,
+): Job {
   return {
     ...rest,
     company: rest.state === 'succeeded' ? null : rest.company, // its restriction is over
     priority: priorities[priority]!,
-    payload: readable(payload),
+    payload: shown(payload),
     backoff: parseBackoff(backoff),
     progress: percent === null ? null : { percent, message },
-    result: result === null ? null : readable(result),
+    result: result === null ? null : shown(result),
     lastError: rest.lastError === null ? null : errorOf(rest.lastError),
     attemptsLeft: Math.max(0, rest.maxAttempts - (rest.attempt - budget_from)),
   }
@@ -116,11 +124,11 @@ export function runningOf(
 }
 
 /** One page of jobs by id, from the end or the start. */
-export function jobs(db: Db, filter: JobFilter): JobPage {
+export function jobs(db: Db, { asText = false, ...filter }: Input<'jobs'>): JobPage {
   const { ids: found, next } = pick(db, filter)
   const ids = firstWithin(db, found, budgets.page)
   const rows = db.all<JobRow>(`${selectJob} WHERE j.id IN (SELECT value FROM json_each(?1))`, JSON.stringify(ids))
-  const jobs = new Map(rows.map((row) => [row.id, toJob(row)]))
+  const jobs = new Map(rows.map((row) => [row.id, toJob(row, asText ? readableText : readable)]))
   return { jobs: ids.map((id) => jobs.get(id)!), next: ids.length < found.length ? ids.at(-1)! : next }
 }
 
