@@ -136,3 +136,23 @@ test('a server that cannot be reached: exit 1, what became of it, and nothing is
     assert.match(told.message, /cannot be reached \(.*ECONNREFUSED.*\)\. It never got there; nothing was accepted/)
   }
 })
+
+test('prune on a server is one entry of its audit log, with its filter and count', async (t) => {
+  const { server, run } = await remote(t)
+  await using queue = await GopherQueue.open(server.url)
+  for (const type of ['mail', 'other']) await queue.submitMany(type, [1, 2, 3], { delay: '1h' })
+  await queue.cancelAll({})
+  const prune = ['prune', '--state', 'cancelled', '--type', 'mail', '--older-than']
+  assert.deepEqual(rows(await run(...prune, '1h')), [['0 removed']])
+  assert.deepEqual(rows(await run(...prune, '0s', '--dry-run')), [['3 would be removed']])
+  assert.deepEqual(rows(await run(...prune, '0s')), [['3 removed']])
+  const { entries } = (await (await fetch(`${server.url}/v1/audit`)).json()) as { entries: { details: { event: string; filter: Record<string, unknown>; changed: number } }[] } // biome-ignore format: long
+  const removals = entries
+    .map(({ details }) => details)
+    .filter(({ event, changed }) => event === 'remove' && changed > 0)
+  assert.deepEqual(
+    removals.map(({ filter: { endedBefore, ...filter }, changed }) => [typeof endedBefore, filter, changed]),
+    [['number', { state: 'cancelled', type: 'mail' }, 3]],
+  )
+  assert.equal((await queue.jobs()).jobs.length, 3)
+})
