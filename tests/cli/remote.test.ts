@@ -156,3 +156,24 @@ test('prune on a server is one entry of its audit log, with its filter and count
   )
   assert.equal((await queue.jobs()).jobs.length, 3)
 })
+
+test('audit shows what operators did, of a server and of a file, by who and since when', async (t) => {
+  const { run, bench } = await remote(t)
+  const own = new Bench(t)
+  for (const go of [run, (...args: string[]) => own.run(...args)]) {
+    if (go !== run) await own.open()
+    await go('pause', 'default', '--create')
+    await go('resume', 'default')
+    const shown = rows(await go('audit'))
+    assert.deepEqual(shown.map(([, , action, target]) => [action, target]), Array(2).fill(['setQueue', 'default'])) // biome-ignore format: short
+    const who = shown[0]![1]!
+    assert.match(who, go === run ? /^loopback$/ : /^cli:/)
+    assert.deepEqual(JSON.parse(shown[0]![4]!), { before: { paused: true }, after: { paused: false } })
+    assert.equal(rows(await go('audit', '--limit', '1', '--who', who, '--since', '1h')).length, 1)
+    const lines = (await go('audit', '--json')).stdout.trimEnd().split('\n')
+    assert.deepEqual(lines.map((line) => JSON.parse(line).details.after.paused), [false, true]) // biome-ignore format: short
+    assert.equal((await go('audit', '--who', 'token:nobody')).stdout, '')
+    assert.equal((await go('audit', '--since', '2100-01-01')).stdout, '')
+  }
+  assert.equal((await bench.run('audit', '--db', 'missing.db')).code, 1)
+})
