@@ -88,6 +88,33 @@ test('a number that plain SQL has put there is shown as its text, and reaches no
   assert.deepEqual(leased.jobs, [])
 })
 
+test('the history of a job and a page of the audit log have a bound in bytes, and say what is left out', async (t) => {
+  const at = await serving(t, quiet)
+  await at.ask('POST', '/v1/jobs', { body: { type: 'x' } })
+  using db = lookInto(at.file)
+  const many = 'WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)'
+  db.exec(`INSERT INTO gq_attempts (job_id, attempt, started_at, finished_at, outcome, error_name, error_message, error_stack)
+    ${many} SELECT 1, i, i, i, 'failed', 'Error', 'no ' || i, printf('%.*c', 10000, 'x') FROM n`)
+  db.exec(`INSERT INTO gq_audit (at, who, action, target, details)
+    ${many} SELECT i, 'loopback', 'many', 'jobs', '"' || printf('%.*c', 10000, 'x') || '"' FROM n`)
+  const { json, text } = await at.ask('GET', '/v1/jobs/1/attempts')
+  const attempts = json.attempts as { attempt: number; error: { stack: string } }[]
+  assert.deepEqual([attempts.length, text.length < 2 * 1024 * 1024], [1000, true])
+  assert.match(attempts[0]!.error.stack, /^Error: no 1\n\(its stack is left out/)
+  assert.equal(attempts.at(-1)!.error.stack.length, 10_000)
+  const seen: number[] = []
+  for (let cursor: unknown = ''; cursor !== null; ) {
+    const page = await at.ask('GET', `/v1/audit?limit=1000${cursor === '' ? '' : `&cursor=${cursor}`}`)
+    assert.ok(page.text.length < 2 * 1024 * 1024)
+    for (const { id } of page.json.entries as { id: number }[]) seen.push(id)
+    cursor = page.json.next
+  }
+  assert.deepEqual(
+    seen,
+    Array.from({ length: 1000 }, (_, i) => 1000 - i),
+  )
+})
+
 test('a text stands where its value stood', () => {
   const stored = new Stored('{"a" : 1}')
   assert.equal(textOf({ x: stored, y: [stored, null, 'z'], u: undefined }), '{"x":{"a" : 1},"y":[{"a" : 1},null,"z"]}')

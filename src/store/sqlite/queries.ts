@@ -147,6 +147,7 @@ export function attempts(db: Db, id: number): Attempt[] {
     const beside = jobs === null ? null : { others: jobs - 1, jobs: named.filter((job) => job.id !== id) }
     return { ...attempt, error: { name, message, stack }, beside }
   })
+  leaveOutStacks(history)
   const last = job(db, id)
   if (last?.state === 'running' || last?.state === 'succeeded')
     history.push({
@@ -159,6 +160,19 @@ export function attempts(db: Db, id: number): Attempt[] {
       beside: null,
     })
   return history
+}
+
+/** Characters of stacks in one history, the newest first: a job may be tried without end. */
+const mostStacks = 1024 * 1024
+
+function leaveOutStacks(history: Attempt[]): void {
+  let left = mostStacks
+  for (const { error } of history.toReversed()) {
+    if (!error?.stack) continue
+    left -= error.stack.length
+    if (left < 0)
+      error.stack = `${error.name}: ${error.message}\n(its stack is left out: those of newer attempts fill this answer)`
+  }
 }
 
 /** Most workers of an answer, most sources of each, and of all; and how much of sources is read to find types that nobody handles. */
