@@ -375,18 +375,20 @@ export class Checker {
       if (isLimited || this.#file.pidOf(worker) === null) continue // that it waits for room, or confirms nothing
       const overdue = this.#overdue.of(worker, after, call.now, call.elapsed)
       if (held >= slots || sources.some(({ queue }) => queue === 'w')) continue
-      for (const job of jobs.values())
-        if (job.state === 'ready' && sources.some((s) => s.queue === job.queue && s.type === job.type))
-          must(
-            queues.get(job.queue)!.paused === 1 ||
-              queues.get(job.queue)!.freeAt !== null || // that it has room again, the end of the run tells
-              !hasPlace(job, jobs.values(), queues.get(job.queue)!.maxRunning, queues.get(job.queue)!.perKey) ||
-              exclude.includes(job.id) ||
-              overdue.has(job.id) ||
-              (job.deadline ?? Infinity) <= call.now,
-            'no worker waits while a job of its is ready',
-            () => ({ worker, held, slots, job }),
-          )
+      for (const job of jobs.values()) {
+        if (job.state !== 'ready' || !sources.some((s) => s.queue === job.queue && s.type === job.type)) continue
+        const queue = queues.get(job.queue) // none has one that others have submitted its first job to, until it is admitted
+        must(
+          queue?.paused === 1 ||
+            (queue?.freeAt ?? null) !== null || // that it has room again, the end of the run tells
+            !hasPlace(job, jobs.values(), queue?.maxRunning ?? null, queue?.perKey ?? 1) ||
+            exclude.includes(job.id) ||
+            overdue.has(job.id) ||
+            (job.deadline ?? Infinity) <= call.now,
+          'no worker waits while a job of its is ready',
+          () => ({ worker, held, slots, job }),
+        )
+      }
     }
   }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { copyFileSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
+import { GopherQueue } from '../src/index.ts'
 import { systemClock } from '../src/model/clock.ts'
 import { audit } from '../src/store/sqlite/audit.ts'
 import { Engine } from '../src/store/sqlite/commit.ts'
@@ -298,4 +299,21 @@ test('the plan counts the same company as recovery: handlers that went on, and w
     ),
     [[fate.state, why]],
   )
+})
+
+test('jobs that wait for their key are submitted once, in queues and in hours, and not again when they are admitted anew', async () => {
+  using folder = temporaryFolder()
+  const path = folder.file('jobs.db')
+  const queue = await GopherQueue.open(path)
+  await queue.submitMany('a', Array(20).fill(null), { concurrencyKey: 'k' })
+  await queue.close()
+  salvage(path, `${path}.new`, systemClock)
+  await using saved = await GopherQueue.open(`${path}.new`)
+  const waiting = `SELECT id FROM gq_jobs WHERE blocked = 2`
+  do await saved.submit('b', null)
+  while (rowsOf(`${path}.new`, waiting).length > 0)
+  const { types } = await saved.types({ type: 'a' })
+  assert.equal(types[0]!.submitted, 20)
+  const [{ n }] = rowsOf(`${path}.new`, `SELECT all_submitted - (SELECT COUNT(*) FROM gq_jobs) AS n FROM gq_queues`) as [{ n: number }] // biome-ignore format: long
+  assert.equal(n, 0)
 })

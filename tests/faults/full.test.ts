@@ -201,7 +201,7 @@ test('the disk is short of room: what retention frees goes back to it, and submi
   const file = join(folder, 'jobs.db')
   const first = await GopherQueue.open(file, { diskReserve: 0 })
   await first.configure('default', { keepCancelled: 1 })
-  const gone = await first.submitMany('gone', Array<string>(8000).fill('x'.repeat(2000)))
+  const gone = await first.submitMany('gone', Array<string>(7000).fill('x'.repeat(2000)))
   for (const { id } of gone) void first.cancel(id)
   await first.stats()
   await first.close()

@@ -262,37 +262,33 @@ export function stats(db: Db): Stats {
   }
 }
 
-/** Heads of a line among which one is looked for that was ready when it was stored. */
+/** Most jobs of a line that are looked at for its oldest. */
 const headsLookedAt = 1000
 
 /**
  * Each (queue, type, class) that has ready jobs, by hopping over index gq_jobs_ready from one to the next; since when the
- * oldest of them is ready. Of those that were ready when they were stored, the first is the oldest; the others have an index
- * of their own.
+ * oldest of them is ready. That is the first which was ready when it was stored, or one before that: those behind it were
+ * stored later.
  */
 function readyLines(db: Db, queues: QueueStats[]): (Source & { priority: number; oldest: number; atLeast: boolean })[] {
-  const inLine = `state = 'ready' AND blocked = 0 AND queue = j.queue AND type = j.type AND priority = j.priority`
+  const heads = `SELECT created_at, ready_at FROM gq_jobs
+    WHERE state = 'ready' AND blocked = 0 AND queue = j.queue AND type = j.type AND priority = j.priority ORDER BY id LIMIT ${headsLookedAt}`
   const lines: ReturnType<typeof readyLines> = []
   for (const { queue, counts } of queues) {
     if (counts.ready === 0) continue
     for (let at = { type: '', priority: -1 }; lines.length < mostLines; at = lines.at(-1)!) {
-      const row = db.get<Source & { priority: number; stored: number | null; returned: number | null; heads: number }>(
+      const row = db.get<Source & { priority: number; oldest: number; returned: number }>(
         `SELECT queue, type, priority,
-         CASE WHEN ready_at IS NULL THEN created_at ELSE
-           (SELECT created_at FROM (SELECT created_at, ready_at FROM gq_jobs WHERE ${inLine} ORDER BY id LIMIT ${headsLookedAt})
-            WHERE ready_at IS NULL LIMIT 1) END AS stored,
-         (SELECT MIN(ready_at) FROM gq_jobs WHERE ${inLine} AND ready_at IS NOT NULL) AS returned,
-         CASE WHEN ready_at IS NULL THEN 0 ELSE
-           (SELECT COUNT(*) FROM (SELECT 1 FROM gq_jobs WHERE ${inLine} LIMIT ${headsLookedAt})) END AS heads
+           CASE WHEN ready_at IS NULL THEN created_at ELSE (SELECT MIN(COALESCE(ready_at, created_at)) FROM (${heads})) END AS oldest,
+           CASE WHEN ready_at IS NULL THEN 0 ELSE (SELECT COUNT(ready_at) FROM (${heads})) END AS returned
          FROM gq_jobs j
          WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND (type, priority) > (?2, ?3)
          ORDER BY type, priority, id LIMIT 1`,
         ...[queue, at.type, at.priority],
       )
       if (!row) break
-      const { stored, returned, heads, ...found } = row
-      const oldest = Math.min(stored ?? Number.POSITIVE_INFINITY, returned ?? Number.POSITIVE_INFINITY)
-      lines.push({ ...found, oldest, atLeast: stored === null && heads === headsLookedAt })
+      const { returned, ...line } = row
+      lines.push({ ...line, atLeast: returned === headsLookedAt })
     }
   }
   return lines

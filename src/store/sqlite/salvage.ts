@@ -75,10 +75,10 @@ class Transfer {
   all(): void {
     const { saved, damage } = this.#report
     this.#moveQueues()
+    for (const table of ['gq_types', 'gq_hours']) this.#moveAll(table)
     const last = this.#moveJobs()
     this.#countQueues()
     this.#moveAll('gq_starts') // or a queue could start at once as many again as its rate allows
-    this.#moveAll('gq_hours')
     this.#moveAttempts()
     this.#moveLosses()
     this.#moveKeys()
@@ -90,7 +90,7 @@ class Transfer {
       'SELECT id FROM known WHERE id BETWEEN 1 AND ?1 AND id NOT IN (SELECT id FROM main.gq_jobs) ORDER BY id'
     this.#report.lostJobs = this.#rows(lost, last).map(({ id }) => Number(id))
     this.#rows(`UPDATE main.sqlite_sequence SET seq = MAX(?1, (${newestNumber})) WHERE name = 'gq_jobs'`, last)
-    for (const table of 'jobs attempts losses schedules queues starts hours keys tokens audit'.split(' '))
+    for (const table of 'jobs attempts losses schedules queues types starts hours keys tokens audit'.split(' '))
       saved[`gq_${table}`] = Number(this.#rows(`SELECT COUNT(*) AS rows FROM main.gq_${table}`)[0]!.rows)
     const check = this.#db.prepare('PRAGMA bad.integrity_check(100)')
     const failure = this.#failure(() => {
@@ -269,10 +269,10 @@ class Transfer {
 
 /** Their admission counts them once more. No index has `queue` first for all states: the jobs are read once, by group. */
 const admitAnew = `
-  UPDATE main.gq_queues SET all_submitted = MAX(0, all_submitted - again) FROM (
-    SELECT queue, COUNT(*) AS again FROM main.gq_jobs
-    WHERE concurrency_key IS NOT NULL AND state = 'ready' AND blocked < 2 GROUP BY queue)
-  WHERE name = queue;
+  CREATE TEMP TABLE again AS SELECT queue, type, created_at / 3600000 AS hour, COUNT(*) AS jobs FROM main.gq_jobs
+    WHERE concurrency_key IS NOT NULL AND state = 'ready' AND blocked < 2 GROUP BY 1, 2, 3;
+  UPDATE main.gq_queues AS q SET all_submitted = MAX(0, all_submitted - (SELECT TOTAL(jobs) FROM again WHERE queue = q.name));
+  UPDATE main.gq_hours AS h SET submitted = MAX(0, submitted - (SELECT TOTAL(jobs) FROM again WHERE type = h.type AND hour = h.hour));
   UPDATE main.gq_jobs SET blocked = 2 WHERE concurrency_key IS NOT NULL AND state = 'ready'`
 /** By the first process that works on the new file: gq_causes is not carried over. */
 const countCausesAnew = `

@@ -2,8 +2,6 @@
 
 export const sql = `-- When it became ready, unless it was when it was stored: the age of what waits counts from then.
    ALTER TABLE gq_jobs ADD COLUMN ready_at INTEGER CHECK (ready_at BETWEEN 0 AND 8640000000000000);
-   CREATE INDEX gq_jobs_ready_at ON gq_jobs (queue, type, priority, ready_at)
-     WHERE ready_at IS NOT NULL AND state = 'ready' AND blocked = 0;
 
    -- What happened to the jobs of a type in an hour since 1970, UTC: at most 1,000 types an hour, the rest under ''.
    CREATE TABLE gq_hours (
