@@ -82,6 +82,16 @@ export async function openToLook(command: Command): Promise<GopherQueue> {
   return queue
 }
 
+/** The store itself, for what the library does not offer. */
+export async function storeToLook(command: Command): Promise<Store & AsyncDisposable> {
+  const { url, token } = serverOf(command)
+  const file = url ?? fileOf(command)
+  if (!url) mustExist(file)
+  const readOnly = !url && missingRights(file) !== null
+  const store = readOnly ? new Reader(file) : await storeAt(file, { ...(token && { token }) })
+  return Object.assign(store, { [Symbol.asyncDispose]: () => store.close() })
+}
+
 /** What names are completed from: it never creates, brings forward or waits for anything. */
 export async function nameReader(command: Command): Promise<GopherQueue> {
   return serverOf(command).url ? open(command, 'refuse') : new GopherQueue(new Reader(fileOf(command)))

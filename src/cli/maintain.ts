@@ -3,7 +3,6 @@ import { dirname, join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
-import { isQueueError } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 import { note } from '../store/sqlite/record.ts'
 import { fileOf, open, openToLook, serverOf, who, whole } from './arguments.ts'
@@ -46,18 +45,12 @@ async function pruneAndTell(choice: Choice, command: Command): Promise<void> {
 
 async function prune({ olderThan, dryRun = false, ...filter }: Choice, command: Command): Promise<number> {
   await using queue = dryRun ? await openToLook(command) : await open(command, 'refuse', false)
-  const before = systemClock.now() - toMs(olderThan, '--older-than')
+  const endedBefore = systemClock.now() - toMs(olderThan, '--older-than') + 1
+  if (!dryRun) return await queue.removeAll({ ...filter, endedBefore })
   let removed = 0
   for (let cursor: number | null = 0; cursor !== null; ) {
-    const page = await queue.jobs({ ...filter, order: 'oldest', limit: 1000, cursor })
-    const old = page.jobs.filter(({ finishedAt }) => finishedAt !== null && finishedAt <= before)
-    if (dryRun) removed += old.length
-    else
-      for (const { status, reason } of (await Promise.allSettled(
-        old.map(({ id }) => queue.remove(id)),
-      )) as PromiseRejectedResult[])
-        if (status !== 'rejected') removed++
-        else if (!(isQueueError(reason) && /NOT_FOUND|INVALID_STATE/.test(reason.code))) throw reason // another was first
+    const page = await queue.jobs({ ...filter, endedBefore, order: 'oldest', limit: 1000, cursor })
+    removed += page.jobs.length
     cursor = page.next
   }
   return removed

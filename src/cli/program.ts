@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
 import { shown } from '../model/text.ts'
+import { auditCommand } from './audit.ts'
 import { causeCommands } from './causes.ts'
 import { doctorCommand } from './doctor.ts'
 import { helpCommands } from './help.ts'
@@ -76,6 +77,7 @@ function program(): Command {
     topCommand,
     typesCommand,
     tokenCommand,
+    auditCommand,
     inspectCommands,
     causeCommands,
     operateCommands,

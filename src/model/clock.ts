@@ -34,6 +34,16 @@ const monotonic = performance.now.bind(performance)
 /** In the next turn of the event loop, after what has arrived. Real also under the fake timers of a test. */
 export const inNextTurn = (callback: () => void): void => void setImmediate(callback)
 
+/** Gives each that asks a turn of the event loop of its own, one after the other: what takes milliseconds each would stop it for their sum. */
+export class Turns {
+  #last = Promise.resolve()
+
+  next(): Promise<void> {
+    this.#last = this.#last.then(() => new Promise(inNextTurn))
+    return this.#last
+  }
+}
+
 /** When what runs now has returned. Real also under the fake timers of a test. */
 export const afterThis = (callback: () => void): void => nextTick(callback)
 

@@ -3,7 +3,7 @@ import { limits } from './job.ts'
 
 // What is stored of a value: JSON that gives it back as it was meant, or a refusal that says where it would not.
 
-type Kind = 'payload' | 'result' | 'checkpoint'
+export type Kind = 'payload' | 'result' | 'checkpoint'
 type Path = (string | number)[]
 
 const bounds = {
@@ -41,16 +41,22 @@ export function kept(kind: Kind, value: unknown, place = ''): Kept {
     if (isQueueError(cause)) throw cause
     throw walk.refuse(`to look at it throws ${words(cause)}`, cause) // a getter or a toJSON
   }
-  if (json.length * 3 > most && Buffer.byteLength(json) > most)
-    throw new GopherQueueError(
-      code,
-      `The ${what} has ${Buffer.byteLength(json)} bytes of JSON; at most ${most} are taken. Keep large things elsewhere and pass their name.${fate(what)}`,
-    )
+  mustFit(kind, json, place)
   return { json, altered: walk.altered }
 }
 
+/** Throws PAYLOAD_TOO_LARGE or RESULT_TOO_LARGE. */
+export function mustFit(kind: Kind, json: string, place = ''): void {
+  const [code, most] = bounds[kind]
+  if (json.length * 3 > most && Buffer.byteLength(json) > most)
+    throw new GopherQueueError(
+      code,
+      `The ${kind}${place} has ${Buffer.byteLength(json)} bytes of JSON; at most ${most} are taken. Keep large things elsewhere and pass their name.${fate(kind)}`,
+    )
+}
+
 /** Digits and exponents that can make a number which a double does not hold: without them there is nothing to look for. */
-const mayBeLarge = /\d{16}|\d[eE]/
+export const mayBeLarge = /\d{16}|\d[eE]/
 
 /** The value of a stored JSON text. Throws INVALID_PAYLOAD when plain SQL has put a number there that no double holds. */
 export function fromJson(kind: Kind, json: string): unknown {

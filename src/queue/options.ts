@@ -134,12 +134,25 @@ export function checkOpen(place: string, options: OpenOptions): OpenOptions {
 
 export const isUrl = (place: string): boolean => /^https?:\/\//i.test(place) && URL.canParse(place)
 
-const filterNames = ['state', 'queue', 'type', 'text', 'cause', 'failing', 'since', 'until', 'order', 'limit', 'cursor']
+const filterNames = [
+  'state',
+  'queue',
+  'type',
+  'text',
+  'cause',
+  'failing',
+  'since',
+  'until',
+  'endedBefore',
+  'order',
+  'limit',
+  'cursor',
+]
 
 /** `without`: what this call has no use for. */
 export function checkFilter(filter: JobFilter, without: readonly string[] = []): JobFilter {
   checkNames('job filter', filter, filterNames.filter((name) => !without.includes(name))) // biome-ignore format: one line
-  const { state, queue, type, cause, failing, since, until, order, limit, cursor } = filter
+  const { state, queue, type, cause, failing, since, until, endedBefore, order, limit, cursor } = filter
   if (state !== undefined) oneOf(state, states, 'state')
   if (queue !== undefined) checkName('queue', queue)
   if (type !== undefined) checkName('type', type)
@@ -147,6 +160,7 @@ export function checkFilter(filter: JobFilter, without: readonly string[] = []):
   if (failing !== undefined && typeof failing !== 'boolean') throw invalid(`failing must be true or false; got ${shown(failing)}.`) // biome-ignore format: one line
   if (since !== undefined) wholeNumber(since, 0, Number.MAX_SAFE_INTEGER, 'since')
   if (until !== undefined) wholeNumber(until, 0, Number.MAX_SAFE_INTEGER, 'until')
+  if (endedBefore !== undefined) wholeNumber(endedBefore, 0, Number.MAX_SAFE_INTEGER, 'endedBefore')
   if (order !== undefined) oneOf(order, ['oldest', 'newest'], 'order')
   if (limit !== undefined) wholeNumber(limit, 1, 1000, 'limit')
   if (cursor !== undefined && cursor !== null) wholeNumber(cursor, 0, Number.MAX_SAFE_INTEGER, 'cursor')

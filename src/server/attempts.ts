@@ -1,5 +1,5 @@
 import { parseBackoff } from '../model/backoff.ts'
-import { type Clock, type Instant, inNextTurn } from '../model/clock.ts'
+import type { Clock, Instant } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import { priorities } from '../model/job.ts'
@@ -11,9 +11,8 @@ import { operations } from '../store/operations.ts'
 import type { Fate, Input, Lease, LeasedJob, LeaseRequest, Store } from '../store/store.ts'
 import { jsonOf } from './body.ts'
 import type { Hub } from './hub.ts'
-
-/** Characters of payloads that take their time. */
-const large = 256 * 1024
+import { largeText, turns } from './large.ts'
+import { Stored } from './text.ts'
 
 interface Ended extends Lease {
   startedAt: Instant
@@ -30,7 +29,6 @@ export class Attempts {
   readonly #clock: Clock
   readonly #hub: Hub
   readonly #running = new Map<number, Running>()
-  #turn = Promise.resolve()
 
   constructor(store: Store, clock: Clock, hub: Hub) {
     this.#store = store
@@ -80,6 +78,7 @@ export class Attempts {
   #mayGo(job: LeasedJob): boolean {
     try {
       fromJson('payload', job.payload)
+      if (job.checkpoint !== null) JSON.parse(job.checkpoint) // of a damaged file
       return true
     } catch (fault) {
       const error = describe(fault)
@@ -91,10 +90,19 @@ export class Attempts {
     }
   }
 
-  /** In a turn of the event loop of its own: several megabytes of JSON of several workers would be one long stop. */
-  #inTurn(): Promise<void> {
-    this.#turn = this.#turn.then(() => new Promise(inNextTurn))
-    return this.#turn
+  /** Those that may go. Looked at in turns of the event loop: several megabytes of JSON would be one long stop. */
+  async #lookedAt(jobs: LeasedJob[]): Promise<LeasedJob[]> {
+    const given: LeasedJob[] = []
+    let taken = 0
+    for (const job of jobs) {
+      taken += job.payload.length + (job.checkpoint?.length ?? 0)
+      if (taken >= largeText) {
+        taken = 0
+        await turns.next()
+      }
+      if (this.#mayGo(job)) given.push(job)
+    }
+    return given
   }
 
   /** Asks for jobs until there are some, or `until` ends it; what is given is known to be given. */
@@ -119,10 +127,10 @@ export class Attempts {
     try {
       waiting = ask(request)
       const jobs = await waiting
-      if (jobs.reduce((sum, { payload }) => sum + payload.length, 0) > large) await this.#inTurn()
+      answered = true
       for (const { id, queue, type, token, startedAt } of jobs)
         this.#running.set(id, { id, queue, type, token, startedAt, epoch, isNew: false })
-      return { jobs: jobs.filter((job) => this.#mayGo(job)), replaced: jobs.length === 0 && replaced }
+      return { jobs: await this.#lookedAt(jobs), replaced: jobs.length === 0 && replaced }
     } finally {
       answered = true
       stop()
@@ -162,9 +170,9 @@ export function publicJob(
     ...{ id, token: textOf({ epoch, number: token }) },
     ...job,
     priority: priorities[priority]!,
-    payload: JSON.parse(payload),
+    payload: new Stored(payload),
     backoff: parseBackoff(backoff),
-    checkpoint: checkpoint === null ? null : JSON.parse(checkpoint),
+    checkpoint: checkpoint === null ? null : new Stored(checkpoint),
     trace: trace === null ? null : JSON.parse(trace),
   }
 }

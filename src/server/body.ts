@@ -1,7 +1,9 @@
 import type { IncomingMessage } from 'node:http'
 import { invalid } from '../model/errors.ts'
+import { exactJson, isExact } from '../model/exact.ts'
 import { limits } from '../model/job.ts'
 import { toJson } from '../model/json.ts'
+import { largeText, turns } from './large.ts'
 import { Refusal } from './problem.ts'
 
 // Bodies are looked at while they arrive: a client must not make this process hold, or look through at once, more than one
@@ -31,7 +33,10 @@ export async function bodyOf(request: IncomingMessage, most: number): Promise<un
   })
   if (apart) return apart.end()
   if (text === '') throw invalid('The body is empty, but Content-Type is application/json.')
-  return parsed(text, 'The body is not valid JSON, but Content-Type is application/json')
+  if (text.length > largeText) await turns.next()
+  const body = parsed(text, 'The body is not valid JSON, but Content-Type is application/json')
+  if (isExact(text)) noteExact(body)
+  return body
 }
 
 /** Makes text of pieces of bytes, and of no piece their end. Without `fatal`, two idempotency keys could become one. */
@@ -66,11 +71,16 @@ async function read(request: IncomingMessage, most: number, take: (text: string)
   let left = most - Number(request.headers['content-length'] ?? 0)
   if (left >= 0) {
     left = most
+    let taken = 0 // in this turn
     // Without the option, an early end would destroy the connection before its answer.
     for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       left -= piece.length
       if (left < 0) break
       take(decode(piece))
+      taken += piece.length
+      if (taken < largeText) continue
+      taken = 0
+      await turns.next()
     }
   }
   if (left < 0) throw tooLarge(`The body has more than ${most} bytes, the most that is taken here. Nothing was stored.`)
@@ -134,6 +144,7 @@ class Items {
     if (index >= limits.bulkJobs)
       throw tooLarge(`A body takes at most ${limits.bulkJobs} items. Nothing was stored: divide it.`)
     const item = parsed(text, `${this.#name} ${index + 1} is not JSON`)
+    if (isExact(text)) noteExact(item)
     if (isObject(item))
       for (const [field, kind] of largeFields)
         if (Object.hasOwn(item, field))
@@ -214,7 +225,7 @@ class Written {
 
   constructor(kind: Parameters<typeof toJson>[0], value: unknown, place: string) {
     try {
-      this.#json = toJson(kind, value, place)
+      this.#json = jsonOf(kind, value, place)
     } catch (fault) {
       this.#fault = fault
     }
@@ -226,9 +237,21 @@ class Written {
   }
 }
 
+/** Payloads, results and checkpoints of bodies without a number that a double may not hold. */
+const exact = new WeakSet<object>()
+
+/** Of a body or its item. */
+function noteExact(body: unknown): void {
+  if (!isObject(body)) return
+  for (const [field] of largeFields) if (isObject(body[field])) exact.add(body[field])
+  if (Array.isArray(body.reports) && body.reports.length <= limits.bulkJobs) body.reports.forEach(noteExact)
+  if (Array.isArray(body.jobs) && body.jobs.length <= limits.bulkJobs) body.jobs.forEach(noteExact)
+}
+
 /** JSON text of a payload, result or checkpoint of a body. Throws as `toJson`. */
 export function jsonOf(kind: Parameters<typeof toJson>[0], value: unknown, place = ''): string {
-  return value instanceof Written ? value.json : toJson(kind, value, place)
+  if (value instanceof Written) return value.json
+  return isObject(value) && exact.has(value) ? exactJson(kind, value, place) : toJson(kind, value, place)
 }
 
 function parsed(text: string, otherwise: string): unknown {

@@ -9,7 +9,6 @@ import { healthOf } from '../queue/health.ts'
 import { checkFilter, type QueueOptions, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
 import { typesReport } from '../queue/types.ts'
-import { digestOfAll } from '../store/digest.ts'
 import {
   type Answer,
   type Body,
@@ -30,6 +29,7 @@ import { Attempts, publicJob } from './attempts.ts'
 import { jsonOf } from './body.ts'
 import type { History } from './history.ts'
 import type { Hub } from './hub.ts'
+import { digestOf, pageOf } from './large.ts'
 import { problem } from './problem.ts'
 import { Workers } from './workers.ts'
 
@@ -133,7 +133,7 @@ function submissions(store: Store, hub: Hub) {
         ...asked,
         trace: trace ? JSON.stringify(trace) : null,
         request: key,
-        ...(key !== null && { digest: digestOfAll(asked) }), // here, and not while the store holds its file
+        ...(key !== null && { digest: await digestOf(asked) }), // here, and not while the store holds its file
       }
       const submitted = await store.call('submit', whole, undefined, who)
       const { ids, duplicates, replayed = false } = submitted
@@ -145,8 +145,12 @@ function submissions(store: Store, hub: Hub) {
 
 function reads(store: Store, clock: Clock, history: History) {
   return {
-    jobs: async ({ query }) => store.call('jobs', checkFilter(query)),
-    job: async ({ params: { id } }) => found(store, id),
+    jobs: async ({ query }) => pageOf(store, checkFilter(query)),
+    async job({ params: { id } }) {
+      const { jobs } = await pageOf(store, { order: 'oldest', cursor: id - 1, limit: 1 }) // as texts, which `job` has not
+      if (jobs[0]?.id === id) return jobs[0] as Answer<'job'>
+      throw notFound(id)
+    },
     async attempts({ params: { id } }) {
       const job = await found(store, id)
       return {

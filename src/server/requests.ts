@@ -13,6 +13,7 @@ import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { passes, problem, Refusal } from './problem.ts'
 import type { Readers } from './readers.ts'
+import { textOf } from './text.ts'
 
 /** What a server answers requests with. */
 export interface Parts {
@@ -96,7 +97,7 @@ export function addCalls(parts: Parts, handlers: Handlers): void {
       const { id: reqId, who, params } = exchange
       if (scope === 'admin' && method !== 'GET')
         parts.logger.info('audit', { reqId, who, action: call, target: Object.values(params as object)[0] })
-      const text = JSON.stringify(answer === null ? null : shape(answer))
+      const text = textOf(answer === null ? null : shape(answer))
       send(exchange.response, status, 'application/json; charset=utf-8', text, parts.readers)
     }
     parts.routes.add({ method, path, scope, params, query, body, mostBytes, handle })

@@ -5,7 +5,7 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { AddressInfo } from 'node:net'
 import { type Static, Type } from 'typebox'
 import { type Clock, systemClock } from '../model/clock.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
+import { GopherQueueError } from '../model/errors.ts'
 import type { Store, StoreHealth } from '../store/store.ts'
 import { Tokens } from './auth.ts'
 import { Drain } from './drain.ts'
@@ -67,7 +67,7 @@ const ReadyQuery = Type.Object({
   for: Type.Optional(Type.Union([Type.Literal('submit'), Type.Literal('lease'), Type.Literal('complete')])),
 })
 
-/** Serves a store over HTTP. An SQLite one is to be opened with `tends`. Throws INVALID_ARGUMENT. */
+/** Serves a store over HTTP. An SQLite one is to be opened with `tends`. Throws INVALID_ARGUMENT, or EADDRINUSE for a port that is taken. */
 export async function serve(store: Store, options: ServeOptions = {}): Promise<Server> {
   const { host = '127.0.0.1', tls, logLevel = 'info', version = '0', clock = systemClock } = options
   const { log = (line) => process.stdout.write(line), mostWaiting = 20_000, patience = 5000 } = options
@@ -214,7 +214,9 @@ async function listen(parts: Parts, options: ServeOptions): Promise<HttpServer[]
   return listeners
 }
 
-const notFree = (error: NodeJS.ErrnoException, address: string, port: number): Error =>
-  error.code === 'EADDRINUSE'
-    ? invalid(`Port ${port} of ${address} is taken by another program: choose one with --port, or end that program.`)
-    : error
+/** Its code is the system's: an argument that is wrong would end a program with another exit code. */
+const notFree = (error: NodeJS.ErrnoException, address: string, port: number): Error => {
+  if (error.code !== 'EADDRINUSE') return error
+  const message = `Port ${port} of ${address} is taken by another program. Nothing was started: choose one with --port, or end that program.`
+  return Object.assign(new Error(message, { cause: error }), { code: error.code })
+}

@@ -136,6 +136,8 @@ export interface JobFilter {
   since?: Instant
   /** Only jobs submitted before this instant (Unix ms). Default: any. */
   until?: Instant
+  /** Only jobs that ended before this instant (Unix ms). Default: any, also those that have not ended. */
+  endedBefore?: Instant
   /** In which order of submission. Default 'newest' first. */
   order?: 'oldest' | 'newest'
   /** Most jobs in the page: 1 to 1000, default 100. */

@@ -11,7 +11,8 @@ const ofJobs = {
     summary: 'Store a job. Answered when it is on disk. Header Idempotency-Key is the job’s idempotencyKey',
     ...{ body: (of) => of.JobInput, response: (of) => of.Submitted },
   }),
-  jobs: row<jobs.JobFilter, jobs.JobPage>()({
+  /** `asText`: payloads and results as their JSON texts, for who writes them out again. */
+  jobs: row<jobs.JobFilter & { asText?: boolean }, jobs.JobPage>()({
     ...{ kind: 'read', ends: null, at: 'GET /v1/jobs', scope: 'read', patience: 'brief', summary: 'One page of jobs' },
     ...{ query: (of) => of.Filter, response: ({ object, list, Job, next }) => object({ jobs: list(Job), next }) },
   }),

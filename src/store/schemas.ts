@@ -120,8 +120,8 @@ const Filter = closed({
   text: may(string({ minLength: 1, maxLength: 256, description: 'In the payload or a key, whatever the case' })),
   cause: may(string({ description: 'Dead of it, or failing of it now, as `deadLetters` and `failing` name it' })),
   failing: may(bool({ description: 'true: only jobs that fail now' })),
-  since: wholeNumber('Submitted then or later, Unix ms'),
-  until: wholeNumber('Submitted before, Unix ms'),
+  ...{ since: wholeNumber('Submitted then or later, Unix ms'), until: wholeNumber('Submitted before, Unix ms') },
+  endedBefore: wholeNumber('Ended before, Unix ms'),
   ...{ limit: may(int({ minimum: 1, maximum: 1000, description: 'Default 100' })), cursor },
 })
 

@@ -136,3 +136,44 @@ test('a server that cannot be reached: exit 1, what became of it, and nothing is
     assert.match(told.message, /cannot be reached \(.*ECONNREFUSED.*\)\. It never got there; nothing was accepted/)
   }
 })
+
+test('prune on a server is one entry of its audit log, with its filter and count', async (t) => {
+  const { server, run } = await remote(t)
+  await using queue = await GopherQueue.open(server.url)
+  for (const type of ['mail', 'other']) await queue.submitMany(type, [1, 2, 3], { delay: '1h' })
+  await queue.cancelAll({})
+  const prune = ['prune', '--state', 'cancelled', '--type', 'mail', '--older-than']
+  assert.deepEqual(rows(await run(...prune, '1h')), [['0 removed']])
+  assert.deepEqual(rows(await run(...prune, '0s', '--dry-run')), [['3 would be removed']])
+  assert.deepEqual(rows(await run(...prune, '0s')), [['3 removed']])
+  const { entries } = (await (await fetch(`${server.url}/v1/audit`)).json()) as { entries: { details: { event: string; filter: Record<string, unknown>; changed: number } }[] } // biome-ignore format: long
+  const removals = entries
+    .map(({ details }) => details)
+    .filter(({ event, changed }) => event === 'remove' && changed > 0)
+  assert.deepEqual(
+    removals.map(({ filter: { endedBefore, ...filter }, changed }) => [typeof endedBefore, filter, changed]),
+    [['number', { state: 'cancelled', type: 'mail' }, 3]],
+  )
+  assert.equal((await queue.jobs()).jobs.length, 3)
+})
+
+test('audit shows what operators did, of a server and of a file, by who and since when', async (t) => {
+  const { run, bench } = await remote(t)
+  const own = new Bench(t)
+  for (const go of [run, (...args: string[]) => own.run(...args)]) {
+    if (go !== run) await own.open()
+    await go('pause', 'default', '--create')
+    await go('resume', 'default')
+    const shown = rows(await go('audit'))
+    assert.deepEqual(shown.map(([, , action, target]) => [action, target]), Array(2).fill(['setQueue', 'default'])) // biome-ignore format: short
+    const who = shown[0]![1]!
+    assert.match(who, go === run ? /^loopback$/ : /^cli:/)
+    assert.deepEqual(JSON.parse(shown[0]![4]!), { before: { paused: true }, after: { paused: false } })
+    assert.equal(rows(await go('audit', '--limit', '1', '--who', who, '--since', '1h')).length, 1)
+    const lines = (await go('audit', '--json')).stdout.trimEnd().split('\n')
+    assert.deepEqual(lines.map((line) => JSON.parse(line).details.after.paused), [false, true]) // biome-ignore format: short
+    assert.equal((await go('audit', '--who', 'token:nobody')).stdout, '')
+    assert.equal((await go('audit', '--since', '2100-01-01')).stdout, '')
+  }
+  assert.equal((await bench.run('audit', '--db', 'missing.db')).code, 1)
+})

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { request } from 'node:http'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -91,4 +93,47 @@ test('a second SIGTERM ends it at once, also while the file is held by another p
   assert.equal(await server.ended, 1)
   assert.match(server.complaints, /Asked twice to stop.*acknowledged is on disk/)
   await cut // its client is not left waiting
+})
+
+test('a second SIGTERM within a second of the first is the same one: what was begun is finished', async (t) => {
+  const file = join(folderFor(t), 'jobs.db')
+  const { server, url } = await served(t, file)
+  using other = lookInto(file)
+  other.exec('BEGIN IMMEDIATE')
+  const begun = request(`${url}/v1/jobs`, { method: 'POST', headers: { 'content-type': 'application/json' } })
+  const answered = once(begun, 'response')
+  begun.end('{"type":"work"}')
+  await once(begun, 'finish')
+  await fetch(`${url}/healthz`)
+  process.kill(server.pid, 'SIGTERM')
+  process.kill(server.pid, 'SIGTERM')
+  while (await fetch(`${url}/healthz`).then((response) => response.ok, () => false)); // biome-ignore format: short
+  other.exec('COMMIT')
+  const [{ statusCode }] = await answered
+  assert.deepEqual([statusCode, await server.ended], [201, 0], server.complaints)
+  assert.doesNotMatch(server.complaints, /Asked twice/)
+})
+
+test('on a port that is taken it ends by itself with 1 and says which, also when SIGTERM comes meanwhile', async (t) => {
+  const folder = folderFor(t)
+  const taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  t.after(() => taken.close())
+  const { port } = taken.address() as AddressInfo
+  const begin = (name: string) => {
+    const server = new Child(process.execPath, [main, '--db', join(folder, name), 'serve', '--port', `${port}`])
+    t.after(() => server.kill())
+    return server
+  }
+  const [alone, asked] = [begin('alone.db'), begin('asked.db')]
+  await until('the file is made', 60, () => existsSync(join(folder, 'asked.db')) || !asked.alive)
+  if (asked.alive) process.kill(asked.pid, 'SIGTERM')
+  for (const server of [alone, asked]) {
+    assert.equal(await server.ended, 1, server.complaints)
+    const said = new RegExp(
+      `^gopherqueue: EADDRINUSE: Port ${port} of 127\\.0\\.0\\.1 is taken by another program`,
+      'm',
+    )
+    assert.match(server.complaints, said)
+  }
 })

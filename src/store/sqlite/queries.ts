@@ -2,7 +2,7 @@ import { parseBackoff } from '../../model/backoff.ts'
 import { shortError } from '../../model/cause.ts'
 import { type Attempt, type Job, type JobError, priorities } from '../../model/job.ts'
 import { fromJson } from '../../model/json.ts'
-import type { Input, JobFilter, JobPage, Output, QueueStats, Source, Stats, Worker } from '../store.ts'
+import type { Input, JobPage, Output, QueueStats, Source, Stats, Worker } from '../store.ts'
 import { budgets, firstWithin } from './budget.ts'
 import { type Db, line } from './db.ts'
 import { largest } from './listed.ts'
@@ -41,15 +41,23 @@ function readable(json: string): unknown {
   }
 }
 
-function toJob({ budget_from, payload, result, backoff, priority, percent, message, ...rest }: JobRow): Job {
+/** The same as a JSON text. */
+function readableText(json: string): string {
+  return readable(json) === json ? JSON.stringify(json) : json
+}
+
+function toJob(
+  { budget_from, payload, result, backoff, priority, percent, message, ...rest }: JobRow,
+  shown: (json: string) => unknown = readable,
+): Job {
   return {
     ...rest,
     company: rest.state === 'succeeded' ? null : rest.company, // its restriction is over
     priority: priorities[priority]!,
-    payload: readable(payload),
+    payload: shown(payload),
     backoff: parseBackoff(backoff),
     progress: percent === null ? null : { percent, message },
-    result: result === null ? null : readable(result),
+    result: result === null ? null : shown(result),
     lastError: rest.lastError === null ? null : errorOf(rest.lastError),
     attemptsLeft: Math.max(0, rest.maxAttempts - (rest.attempt - budget_from)),
   }
@@ -116,11 +124,11 @@ export function runningOf(
 }
 
 /** One page of jobs by id, from the end or the start. */
-export function jobs(db: Db, filter: JobFilter): JobPage {
+export function jobs(db: Db, { asText = false, ...filter }: Input<'jobs'>): JobPage {
   const { ids: found, next } = pick(db, filter)
   const ids = firstWithin(db, found, budgets.page)
   const rows = db.all<JobRow>(`${selectJob} WHERE j.id IN (SELECT value FROM json_each(?1))`, JSON.stringify(ids))
-  const jobs = new Map(rows.map((row) => [row.id, toJob(row)]))
+  const jobs = new Map(rows.map((row) => [row.id, toJob(row, asText ? readableText : readable)]))
   return { jobs: ids.map((id) => jobs.get(id)!), next: ids.length < found.length ? ids.at(-1)! : next }
 }
 
@@ -139,6 +147,7 @@ export function attempts(db: Db, id: number): Attempt[] {
     const beside = jobs === null ? null : { others: jobs - 1, jobs: named.filter((job) => job.id !== id) }
     return { ...attempt, error: { name, message, stack }, beside }
   })
+  leaveOutStacks(history)
   const last = job(db, id)
   if (last?.state === 'running' || last?.state === 'succeeded')
     history.push({
@@ -151,6 +160,19 @@ export function attempts(db: Db, id: number): Attempt[] {
       beside: null,
     })
   return history
+}
+
+/** Characters of stacks in one history, the newest first: a job may be tried without end. */
+const mostStacks = 1024 * 1024
+
+function leaveOutStacks(history: Attempt[]): void {
+  let left = mostStacks
+  for (const { error } of history.toReversed()) {
+    if (!error?.stack) continue
+    left -= error.stack.length
+    if (left < 0)
+      error.stack = `${error.name}: ${error.message}\n(its stack is left out: those of newer attempts fill this answer)`
+  }
 }
 
 /** Most workers of an answer, most sources of each, and of all; and how much of sources is read to find types that nobody handles. */

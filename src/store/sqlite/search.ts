@@ -25,6 +25,7 @@ export function pick(
     failing = false,
     since,
     until,
+    endedBefore,
     order = 'newest',
     limit = 100,
     cursor,
@@ -63,10 +64,10 @@ export function pick(
       `SELECT j.id FROM gq_jobs j
        WHERE j.id BETWEEN ?1 AND ?2 ${few} AND (?3 IS NULL OR j.state = ?3) AND (?4 IS NULL OR j.queue = ?4) AND (?5 IS NULL OR j.type = ?5)
          AND (?6 IS NULL OR j.payload LIKE ?6 ESCAPE '\\' OR j.idempotency_key LIKE ?6 ESCAPE '\\' OR j.concurrency_key LIKE ?6 ESCAPE '\\')
-         ${of === null ? 'AND ?8 IS NULL' : 'AND j.id IN (SELECT value FROM json_each(?8))'}
+         AND (?9 IS NULL OR j.finished_at < ?9) ${of === null ? 'AND ?8 IS NULL' : 'AND j.id IN (SELECT value FROM json_each(?8))'}
        ORDER BY j.id ${direction} LIMIT +?7`,
       ...[newest ? last : low, newest ? high : last, state ?? null, queue ?? null, type ?? null, like],
-      ...[limit + 1 - ids.length, of],
+      ...[limit + 1 - ids.length, of, endedBefore ?? null],
     )
     for (const { id } of rows) ids.push(id)
     if (newest) high = last - 1

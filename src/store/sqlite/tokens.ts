@@ -41,12 +41,20 @@ export function tokenUsed(db: Db, name: string): null {
   return null
 }
 
-/** Newest first. */
+/** Characters of details in one page. */
+const mostDetails = 1024 * 1024
+
+/** Newest first. A page may be short: go on until `next` is null. */
 export function auditLog(db: Db, { limit = 100, cursor }: { limit?: number; cursor?: number | null }): AuditPage {
-  const rows = db.all<Omit<AuditEntry, 'details'> & { details: string | null }>(
+  const found = db.all<Omit<AuditEntry, 'details'> & { details: string | null }>(
     `SELECT id, at, who, action, target, details FROM gq_audit WHERE id < ?1 ORDER BY id DESC LIMIT +?2`,
     ...[cursor ?? Number.MAX_SAFE_INTEGER, limit],
   )
+  let left = mostDetails
+  const rows = found.filter(({ details }, i) => {
+    left -= details?.length ?? 0
+    return left >= 0 || i === 0
+  })
   const entries = rows.map(({ details, ...entry }) => ({ ...entry, details: details === null ? null : JSON.parse(details) })) // biome-ignore format: long
-  return { entries, next: rows.length === limit ? rows.at(-1)!.id : null }
+  return { entries, next: rows.length < found.length || found.length === limit ? rows.at(-1)!.id : null }
 }
