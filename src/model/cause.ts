@@ -15,14 +15,23 @@ const most = { name: 100, line: 1000, cause: 200 }
 /** The cause that a job's last error is counted under; `reason`, such as 'expired', of one that died without any. */
 export function causeOf(error: Pick<JobError, 'name' | 'message'> | null, reason: string | null): string {
   if (!error) return reason ?? 'unknown'
-  return cut(`${nameOf(error.name)}: ${commonOf(firstLine(error.message))}`)
+  return cut(`${nameOf(error.name)}: ${commonOf(plain(firstLine(error.message)))}`)
 }
 
 /** An error in a list: its name, and the first line of its message. */
 export const shortError = (error: Pick<JobError, 'name' | 'message'>): string =>
   cut(`${nameOf(error.name)}: ${firstLine(error.message)}`)
 
-const cut = (text: string): string => text.slice(0, most.cause).toWellFormed()
+const colours = /\p{Cc}\[[\d;]*[A-Za-z]/gu
+
+/** A cause is printed, copied and given back: without colours, marks that show nothing, and halves of characters. */
+const plain = (text: string): string =>
+  text
+    .replace(colours, '')
+    .replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029\ufffd\s]+/gu, ' ')
+    .trim()
+
+const cut = (text: string): string => plain(text.slice(0, most.cause).toWellFormed())
 const nameOf = (name: string): string => firstLine(name).slice(0, most.name)
 
 /** The first line that says something: messages of some libraries begin with an empty one. */

@@ -92,7 +92,7 @@ export function addCalls(parts: Parts, handlers: Handlers): void {
     const mostBytes = large ? limits.bulkBytes + jobBytes : jobBytes
     const isRead = method === 'GET' && scope === 'read' && call !== 'wait'
     const handle = async (exchange: Exchange) => {
-      const ask = async () => (await handler(incoming(parts, exchange) as Incoming<'submit'>)) ?? null
+      const ask = async () => (await handler(incoming(parts, exchange, scope) as Incoming<'submit'>)) ?? null
       const answer = await (isRead ? parts.readers.read(ask) : ask())
       const { id: reqId, who, params } = exchange
       if (scope === 'admin' && method !== 'GET')
@@ -104,7 +104,8 @@ export function addCalls(parts: Parts, handlers: Handlers): void {
   }
 }
 
-function incoming({ drain, clock }: Parts, exchange: Exchange): Incoming<Call> {
+function incoming(parts: Parts, exchange: Exchange, scope: Endpoint['scope']): Incoming<Call> {
+  const { drain, clock } = parts
   const { request, response, id, who, params, query, body } = exchange
   return {
     ...{ params: params as never, query: query as never, body: body as never },
@@ -113,11 +114,18 @@ function incoming({ drain, clock }: Parts, exchange: Exchange): Incoming<Call> {
     until(ms, end) {
       if (ms > 0) drain.mustHaveRoom()
       const stopTimer = clock.timer(ms, end)
+      let stopLook = (): void => undefined
+      // A token that is revoked or expires meanwhile gets nothing more: its next request is refused, and says why.
+      const look = () => {
+        stopLook = clock.timer(1000, () => guard(request, scope, parts).then(look, () => response.destroy()))
+      }
+      if (ms > 1000) look()
       const gone = () => response.writableFinished || end()
       response.once('close', gone)
       drain.ends.add(end)
       return () => {
         stopTimer()
+        stopLook()
         response.off('close', gone)
         drain.ends.delete(end)
         return !response.destroyed

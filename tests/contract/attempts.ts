@@ -201,6 +201,10 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
     await at.refused('LEASE_LOST', () => at.succeed(job))
     await at.refused('INVALID_STATE', () => at.store.call('endLease', job.id))
     await at.refused('NOT_FOUND', () => at.store.call('endLease', 999))
+    await at.store.call('retry', job.id)
+    assert.deepEqual(await at.lease(stranger), [], 'its handler may still run in that process')
+    await at.store.call('settled', job)
+    assert.deepEqual((await at.lease(stranger)).map(({ id }) => id), [job.id]) // biome-ignore format: short
     await at.counts()
   })
 

@@ -12,7 +12,7 @@ export function hours({ holds, holdsOverTime }: Suite): void {
     await at.store.call('setQueue', { queue: 'default', maxDepth: 6 })
     await at.submitMany({}, [1, 2, 3, 4, 5])
     await at.submit({ type: 'mail' })
-    await at.refused('QUEUE_FULL', () => at.submitMany({}, [1, 2], ['a', 'b']))
+    await at.refused('QUEUE_FULL', () => at.submitMany({ type: 'never' }, [1, 2], ['a', 'b']))
     const [done, failed, again, cancelled, released] = await at.lease(stranger, { slots: 5 })
     await at.succeed(done!)
     await at.fail(failed!, 'permanent')

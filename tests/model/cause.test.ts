@@ -116,6 +116,9 @@ test('a cause is bounded, well formed and made in linear time, whatever the mess
     assert.ok(cause.length <= 200 && cause.isWellFormed() && !cause.includes('\n'), unit)
   }
   assert.equal(causeOf({ name: 'E', message: '\ue001\ue009' }, null), 'E: #')
+  // What is printed is what is given back.
+  const marked = '\u001b[31mred\u001b[0m\tand \u202eturned\u0000, half \ud83d, \ufffd no UTF-8'
+  assert.equal(causeOf({ name: 'E', message: marked }, null), 'E: red and turned , half , no UTF-8')
 })
 
 test('an error in a list is its name and first line, at most 200 characters', () => {

@@ -142,6 +142,27 @@ test('a token that is made or revoked counts within a second; revoking the last 
   assert.deepEqual([await stats(), await stats(token)], [401, 401])
 })
 
+test('a long poll that was begun before its token was revoked gets nothing more', async (t) => {
+  const clock = new VirtualClock()
+  const at = await serving(t, { logLevel: 'silent', clock, tokens: [['thief', 'work'], ['ops', 'admin']] }) // biome-ignore format: short
+  const body = { worker: 'thief', types: ['secret'], waitMs: 30_000 }
+  const polled = at.ask('POST', '/v1/leases', { token: at.secrets.thief!, body }).then(
+    ({ status }) => status,
+    () => 'hung up on',
+  )
+  while ((await at.store.call('stats', null)).workers.length === 0);
+  await at.store.call('revokeToken', 'thief')
+  let heard: unknown
+  polled.then((how) => {
+    heard = how
+  })
+  for (let i = 0; heard === undefined && i < 20; i++) {
+    clock.advance(1000)
+    await at.ask('GET', '/healthz')
+  }
+  assert.equal(heard, 'hung up on')
+})
+
 test('its last use is written down, at most once a minute', async (t) => {
   const clock = new VirtualClock(Date.now())
   const at = await serving(t, { logLevel: 'silent', clock, tokens: [['reader', 'read'], ['other', 'read']] }) // biome-ignore format: short

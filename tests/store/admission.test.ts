@@ -120,6 +120,24 @@ test('jobs of a concurrency key hold its places from their admission on', () => 
   assert.deepEqual(jobs.map(({ id }) => id), [2, 3]) // biome-ignore format: one line
 })
 
+test('numbers that no version writes stop nobody, neither before nor after their admission', () => {
+  const huge = '9223372036854775807'
+  for (const [column, value] of [
+    ['attempt', '9007199254740991'],
+    ['company', huge],
+    ['losses', huge],
+    ['undelivered', huge],
+    ['postponed', huge],
+    ['asked', huge],
+  ]) {
+    // biome-ignore format: a table
+    using rig = new Rig()
+    rig.file.exec(`INSERT INTO gq_jobs (type, payload, ${column}) VALUES ('work', '1', ${value})`)
+    rig.file.exec(`INSERT INTO gq_jobs (type, payload) VALUES ('work', '2')`)
+    assert.deepEqual(rig.lease(10).map(({ id }) => id), [1, 2], column) // biome-ignore format: one line
+  }
+})
+
 const refused: [columns: string, values: string, reason: RegExp][] = [
   ['type, payload', `'', '1'`, /type/],
   ['type, payload, queue', `'work', '1', char(0)`, /queue/],

@@ -27,6 +27,10 @@ test('jobs of an older file are counted in steps of 2 ms, while the answer says 
   longest()
   const first = await store.call('deadLetters', {})
   assert.equal(first.counting, true)
+  const part = { code: 'INVALID_STATE', message: /still being counted by cause/ }
+  await assert.rejects(store.call('jobs', { failing: true }), part)
+  const filter = { cause: 'Error: status 503' }
+  await assert.rejects(store.call('many', { event: 'remove', filter }), part)
   await store.call('retry', 4)
   let steps = 0
   for (; (await store.call('deadLetters', {})).counting; steps++) store.advance(5)

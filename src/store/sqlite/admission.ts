@@ -44,12 +44,17 @@ export function admitNamed(db: Db, id: number): void {
   if (job) admitOne(db, job)
 }
 
+/** Counts that no version writes would fail each transaction that adds to them, or that reads them: beyond 2^53 no double holds them. */
+const withinBounds = `attempt = IIF(attempt > 1000000, 0, attempt), budget_from = IIF(attempt > 1000000, 0, MIN(budget_from, attempt)),
+  ${['losses', 'undelivered', 'postponed'].map((name) => `${name} = MAX(0, MIN(${name}, 1000))`).join(', ')},
+  company = CASE WHEN company BETWEEN 0 AND 1000000 THEN company END, asked = NULL`
+
 function admitOne(db: Db, job: New): void {
   const { id, queue, type, state, run_at: runAt, deadline } = job
   const strange = notUtf8(db, job)
   db.run(
     `UPDATE gq_jobs
-     SET blocked = 0, cause = NULL, ready_seq = CASE WHEN state = 'ready' AND lease_seq IS NULL THEN MAX(id, ?2) ELSE ready_seq END
+     SET blocked = 0, cause = NULL, ${withinBounds}, ready_seq = CASE WHEN state = 'ready' AND lease_seq IS NULL THEN MAX(id, ?2) ELSE ready_seq END
      WHERE id = ?1`,
     ...[id, db.sequence()],
   )

@@ -138,7 +138,7 @@ export class Company {
     if (!heldBack) return null
     // Read again: another process may have run it meanwhile and died, which lowers `company`.
     const ready = db.get<Pick<Candidate, 'company'>>(
-      `SELECT company FROM gq_jobs
+      `SELECT MIN(company, 1000000) AS company FROM gq_jobs
        WHERE id = ?1 AND state = 'ready' AND blocked = 0 AND company IS NOT NULL AND (deadline IS NULL OR deadline > ?2)`,
       ...[heldBack.id, db.now],
     )

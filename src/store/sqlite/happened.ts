@@ -83,6 +83,7 @@ export class Hours {
   write(db: Transaction): void {
     const hour = Math.floor(db.now / hourMs)
     for (const [type, happened] of this.#types) {
+      if (isNothing(happened)) continue // taken back: its operation was refused
       if (add(db, hour, type, happened)) continue
       const types = db.get<{ types: number }>(countTypes, hour)!.types
       if (types >= mostTypes && add(db, hour, others, happened)) continue
@@ -113,6 +114,9 @@ function add(db: Transaction, hour: number, type: string, { waits, runs, ...coun
   const values = [submitted, succeeded, failed, retried, dead, ...texts, waits.max, runs.max]
   return db.run(update, hour, type, ...values) > 0
 }
+
+const isNothing = ({ waits, runs, ...counts }: Happened): boolean =>
+  Object.values(counts).every((count) => count === 0) && [...waits.counts, ...runs.counts].every((count) => count === 0)
 
 const countTypes = `SELECT COUNT(*) AS types FROM gq_hours WHERE hour = ?1`
 /** One hour for each new row: as they come, so they go. */

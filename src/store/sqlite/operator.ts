@@ -6,6 +6,7 @@ import { admitNamed, wrongName } from './admission.ts'
 import { leaveCause } from './causes.ts'
 import type { Db } from './db.ts'
 import { type Changing, runningJob, write } from './decided.ts'
+import { goesOn } from './losses.ts'
 import { makeQueue, mayForget } from './names.ts'
 import { settle, unsettle } from './places.ts'
 import { rateOf, settleRate } from './rate.ts'
@@ -84,7 +85,10 @@ export function endLease(db: Db, id: number): Fate {
     const { state, token } = find(db, id)
     const job = state === 'running' ? runningJob(db, { id, token: token! }) : undefined
     const decision = job ? leaseEnded(job, db.now) : null
-    if (job && decision) return write(db, job, decision)
+    if (job && decision) {
+      goesOn(db, job.workerId, { id, token: token! }) // a retry must not start beside its handler in the same process
+      return write(db, job, decision)
+    }
     const why = job ? 'it was not asked to stop. Cancel it first, and end its lease if it does not heed that.' : 'only a running job has a lease.' // biome-ignore format: long
     throw new GopherQueueError('INVALID_STATE', `Job ${id} is ${state}: ${why} Nothing was changed.`, { details: { state } }) // biome-ignore format: long
   })

@@ -31,6 +31,9 @@ export function restore(from: string, name: string, who: string, clock: Clock = 
   const into = realFile(name)
   mustHaveFolder(into)
   mustBeFile(into)
+  const [, owner] = /^(.+)-(?:wal|shm|journal|reserve)$/.exec(into) ?? []
+  if (owner !== undefined && existsSync(owner))
+    throw invalid(`${into} belongs to the database ${owner}: name the file of a queue.`)
   if (realFile(from) === into) throw invalid(`${from} is the file of the queue itself: name a backup.`)
   mustBeQueue(from)
   mustBeUnused(into)

@@ -1,4 +1,6 @@
+import { GopherQueueError } from '../../model/errors.ts'
 import type { JobFilter } from '../store.ts'
+import { isCounting } from './causes.ts'
 import type { Db } from './db.ts'
 
 // Finding jobs among many. No question holds the others up: a look ends by the clock, and is gone on with from its cursor.
@@ -108,6 +110,11 @@ const look = (db: Db, ids: string, far: string, low: number, high: number): Look
 
 /** The rows of gq_causes that count the jobs of a cause, or all that fail now. */
 function rowsOf(db: Db, { cause, failing, queue, type, state }: JobFilter): number[] {
+  if (db.get<{ counting: number }>(`SELECT ${isCounting} AS counting`)!.counting === 1)
+    throw new GopherQueueError(
+      'INVALID_STATE',
+      "The jobs of this file are still being counted by cause, since an older version wrote it or 'doctor --repair' ran: a part of them would be found. Nothing was changed: wait until 'gopherqueue dead' no longer says that it counts.",
+    )
   const dead = failing ? 0 : state === undefined ? null : Number(state === 'dead')
   const rows = db.all<{ id: number }>(
     `SELECT id FROM gq_causes WHERE (?1 IS NULL OR cause = ?1) AND (?2 IS NULL OR queue = ?2) AND (?3 IS NULL OR type = ?3) AND (?4 IS NULL OR dead = ?4)`,
