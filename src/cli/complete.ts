@@ -86,7 +86,8 @@ ${kinds
   .filter((kind) => byKind(kind).length > 0)
   .map((kind) => `    ${byKind(kind).join(' | ')}) _gopherqueue_names ${kind} ;;`)
   .join('\n')}
-${[...new Map(choices.map(({ long, argChoices }) => [long, argChoices!])).entries()]
+${[...Map.groupBy(choices, ({ long }) => long)]
+  .map(([long, all]) => [long, [...new Set(all.flatMap(({ argChoices }) => argChoices!))]] as const) // of whichever command
   .map(([long, values]) => `    ${long}) COMPREPLY=($(compgen -W '${values.join(' ')}' -- "$word")) ;;`)
   .join('\n')}
     *) COMPREPLY=($(compgen -f -- "$word")) ;;
