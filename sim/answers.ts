@@ -19,6 +19,9 @@ interface Key {
   expiresAt: number
 }
 
+/** Of a queue that has no row yet: its job was inserted with plain SQL. */
+const noLimits = { paused: 0, maxRunning: null, perKey: 1, freeAt: null }
+
 /** Holds what callers are told against what the file says at that moment. */
 export class Answers {
   /** Leases that were told, as `id token`. */
@@ -163,7 +166,7 @@ export class Answers {
       const ready = row.state === 'ready' || isRipe(row)
       if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || overdue.has(row.id)) continue
       if (row.deadline !== null && row.deadline <= last.startedAt!) continue // the next look finds it expired
-      const { paused, maxRunning, perKey, freeAt } = after.queues.get(row.queue)!
+      const { paused, maxRunning, perKey, freeAt } = after.queues.get(row.queue) ?? noLimits
       if (freeAt !== null && row.queue !== last.queue) continue // its rate is used up, though it came first
       if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue
       const precedes = row.priority < last.priority || (row.priority === last.priority && row.id < last.id)

@@ -26,7 +26,7 @@ export class Metrics {
   readonly #refused = this.#counter('refused_requests_total', 'Requests answered with a problem, by its code.', 'code')
   readonly #waited = this.#histogram(
     'job_wait_seconds',
-    `From ready to the first lease, of jobs submitted without a delay. ${here}`,
+    `From ready to start, of each attempt. ${here}`,
     ['queue'],
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600],
   )

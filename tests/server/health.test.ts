@@ -58,7 +58,7 @@ test('metrics: what was submitted, how attempts ended, how long jobs waited and 
     'gopherqueue_attempts_total{queue="default",outcome="succeeded"}': 4,
     'gopherqueue_attempts_total{queue="default",outcome="failed"}': 3,
     'gopherqueue_ended_jobs_total{queue="default",state="dead"}': 2,
-    'gopherqueue_job_wait_seconds_count{queue="default"}': 5, // first leases of jobs without a delay
+    'gopherqueue_job_wait_seconds_count{queue="default"}': 7, // each start
     'gopherqueue_attempt_duration_seconds_count{queue="default",type="well"}': 4,
     'gopherqueue_attempt_duration_seconds_count{queue="default",type="badly"}': 2,
     'gopherqueue_refused_requests_total{code="INVALID_STATE"}': 1,

@@ -108,7 +108,7 @@ test('a stream of events ends when its token is revoked', async (t) => {
 test('a port that is taken is refused with a code, and says so', async (t) => {
   const at = await serving(t, quiet)
   const { port } = new URL(at.server.url)
-  await assert.rejects(serve(at.store, { port: Number(port), ...quiet }), { code: 'INVALID_ARGUMENT', message: new RegExp(`Port ${port} of 127.0.0.1 is taken`) }) // biome-ignore format: long
+  await assert.rejects(serve(at.store, { port: Number(port), ...quiet }), { code: 'EADDRINUSE', message: new RegExp(`Port ${port} of 127.0.0.1 is taken`) }) // biome-ignore format: long
 })
 
 test('Retry-After stands only where another try can help', async (t) => {

@@ -11,11 +11,11 @@ test('a read beside a write: the lock is not held for it', async () => {
   sql(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
        INSERT INTO gq_queues (name) SELECT 'q' || i FROM n`)
   longest()
-  const [{ queues }] = await Promise.all([
+  const [{ queues, others }] = await Promise.all([
     store.call('stats', null),
     store.call('submit', { specs: jobSpec('work', {}), payloads: ['1'], keys: null }),
   ])
-  assert.equal(queues.length, 2001, 'it sees what was asked for beside it')
+  assert.equal(queues.length + others.queues, 2001, 'it sees what was asked for beside it')
   assert.ok(longest() < 10, 'ms')
   await store.close()
 })
