@@ -321,7 +321,8 @@ export class File {
   clear(): void {
     this.#pids.clear()
     this.#db.exec(`BEGIN; DELETE FROM gq_attempts; DELETE FROM gq_jobs; DELETE FROM gq_queues; DELETE FROM gq_workers;
-      DELETE FROM gq_losses; DELETE FROM gq_requests; DELETE FROM gq_causes; UPDATE sqlite_sequence SET seq = 0 WHERE name <> 'gq_file'; COMMIT`)
+      DELETE FROM gq_losses; DELETE FROM gq_requests; DELETE FROM gq_causes; DELETE FROM gq_hours; DELETE FROM gq_types;
+      DELETE FROM gq_meta WHERE key IN ('causes', 'forgotten'); UPDATE sqlite_sequence SET seq = 0 WHERE name <> 'gq_file'; COMMIT`)
   }
 
   /** A digest of all that the tables say. */

@@ -11,12 +11,8 @@ const kept = 8 * 24
 export class Hours {
   #hours = new Map<number, Sums>()
   #gone = none
-  #total = none
 
   look(total: Sums, hours: Map<number, Sums>, now: number): void {
-    // The small world goes back to where it was: the file is another.
-    if (total.some((one, i) => one < this.#total[i]!)) this.restored(total, hours)
-    this.#total = total
     for (const [hour, sums] of this.#hours) {
       if (hours.has(hour)) continue
       must(hour < now / 3_600_000 - kept, 'hours are kept for 8 days', () => [hour, now])
