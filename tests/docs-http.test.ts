@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
 import { delimiter, join } from 'node:path'
 import { test } from 'node:test'
 import { temporaryFolder } from './support/folder.ts'
+import { freePort } from './support/port.ts'
 
 const root = join(import.meta.dirname, '..')
 const page = readFileSync(join(root, 'docs/http.md'), 'utf8')
@@ -27,15 +26,6 @@ function stepsOf(text: string): { command: string; answer: string | null }[] {
 /** As it stands, with anything in the place of `...`. */
 const pattern = (answer: string): RegExp =>
   new RegExp(`^${answer.trimEnd().split('...').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('[^\\n]*')}$`) // biome-ignore format: long
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 test('the commands of docs/http.md are answered as it says', {
   skip: spawnSync('curl', ['--version']).status !== 0 && 'no curl here',

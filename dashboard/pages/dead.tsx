@@ -50,15 +50,19 @@ export function Failing(_: PageProps) {
   )
 }
 
-interface CausesProps {
-  call: 'deadLetters' | 'failing'
-  path: string
+interface TableProps {
   label: string
-  says: string
   empty: string
-  /** What else its jobs are found by. */
+  causes: Cause[]
+  /** What else their jobs are found by. */
   of: Record<string, string>
   actions?: ((cause: Cause) => preact.JSX.Element) | undefined
+}
+
+interface CausesProps extends Omit<TableProps, 'causes'> {
+  call: 'deadLetters' | 'failing'
+  path: string
+  says: string
 }
 
 function Causes({ call, path, label, says, empty, of, actions }: CausesProps) {
@@ -93,14 +97,6 @@ function Causes({ call, path, label, says, empty, of, actions }: CausesProps) {
       )}
     </Loaded>
   )
-}
-
-interface TableProps {
-  label: string
-  empty: string
-  causes: Cause[]
-  of: Record<string, string>
-  actions?: ((cause: Cause) => preact.JSX.Element) | undefined
 }
 
 export function CauseTable({ label, empty, causes, of, actions }: TableProps) {

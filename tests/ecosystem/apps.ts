@@ -1,7 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
-import { type AddressInfo, connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from '../support/port.ts'
 
 /** An app that submits a job, works it and prints its result, or the error of `open`. */
 export function workingApp(format: 'esm' | 'cjs'): string {
@@ -79,12 +80,4 @@ export async function serve(cwd: string, ...args: string[]): Promise<Server> {
   }
   const url = `http://127.0.0.1:${port}`
   return { url, output: () => output, said, stop, [Symbol.asyncDispose]: async () => void (await stop()) }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  await once(server.close(), 'close')
-  return port
 }

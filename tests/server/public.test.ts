@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { type AddressInfo, createServer, connect as dial } from 'node:net'
+import { connect as dial } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
@@ -10,6 +10,7 @@ import { GopherQueue } from '../../src/index.ts'
 import { serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
+import { freePort } from '../support/port.ts'
 import { ask, serving } from './support.ts'
 
 const quiet = { logLevel: 'silent' }
@@ -68,15 +69,6 @@ test('paths are taken with the prefix and without it', async (t) => {
 
 const page = readFileSync(join(import.meta.dirname, '../../docs/operations.md'), 'utf8')
 const [, words = ''] = /```nginx\n(.*?)```/s.exec(page) ?? []
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 /** Debian's nginx with the page's own words, until the test ends. */
 async function nginx(t: TestContext, upstream: string, location = words): Promise<string> {

@@ -36,15 +36,17 @@ export function targetOf(name: string, force: boolean, source: string): string {
   const into = realFile(name)
   mustHaveFolder(into)
   const from = realFile(source)
-  const [, owner] = /^(.+)-(?:wal|shm|journal|reserve)$/.exec(into) ?? []
-  if (owner !== undefined && (owner === from || existsSync(owner)))
-    throw refusal(name, `belongs to the database ${owner}`)
+  const owner = ownerOf(into)
+  if (owner !== null && (owner === from || existsSync(owner))) throw refusal(name, `belongs to the database ${owner}`)
   for (const own of [`${into}-wal`, `${into}-journal`])
     if (existsSync(own)) throw refusal(name, `is a database in use (${own} is there)`)
   if (into === from) throw refusal(name, 'is what is to be copied')
   if (there && !force) throw refusal(name, 'exists', ', or replace it with --force')
   return into
 }
+
+/** The database that a file would lie beside by its name; null of a name of its own. */
+export const ownerOf = (path: string): string | null => /^(.+)-(?:wal|shm|journal|reserve)$/.exec(path)?.[1] ?? null
 
 function found(name: string) {
   try {

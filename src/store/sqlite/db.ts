@@ -215,7 +215,7 @@ export class Db {
   putOff(ids: readonly number[], runAt: Instant): void {
     this.soonest = Math.min(this.soonest, runAt)
     for (const id of ids) this.delayed.set(id, runAt)
-    this.undoBy(() => void ids.map((id) => this.delayed.delete(id)))
+    this.undone(() => void ids.map((id) => this.delayed.delete(id)))
   }
 
   /** An attempt has failed after so many ms, null where its process was lost. `isRetried`: its job is tried again. */
@@ -223,7 +223,7 @@ export class Db {
     const { totals } = this.queue(queue)
     totals.failed++
     const takeBack = this.hours.failed(type, ranFor, isRetried)
-    this.undoBy(() => void [totals.failed--, takeBack()])
+    this.undone(() => void [totals.failed--, takeBack()])
   }
 
   /** The queue's row; one that was never heard of is all zeros, and is written when its first job is counted. */
@@ -233,11 +233,6 @@ export class Db {
     const row = countsOf(name, this.arrays(selectCounts, name)[0])
     this.#queues.set(name, row)
     return row
-  }
-
-  /** Takes back what the operation in `atomic` did to memory, if it fails. */
-  undoBy(undo: () => void): void {
-    this.#undo?.push(undo)
   }
 
   /** The queues that this transaction has read. */

@@ -23,7 +23,7 @@ export function makeQueue(db: Db, row: QueueRow): void {
   if (db.names.who !== null) countNew(db, row.name, db.names.who)
   row.isNew = false
   db.names.queues++
-  db.undoBy(() => {
+  db.undone(() => {
     row.isNew = true
     db.names.queues!--
   })
@@ -39,7 +39,7 @@ export function makeLine(db: Db, row: QueueRow, type: string): void {
     if (row.types >= mostTypes) throw tooManyTypes(row.name, type)
     db.run('INSERT INTO gq_types (queue, type) VALUES (?1, ?2)', row.name, type)
     row.types++
-    db.undoBy(() => {
+    db.undone(() => {
       row.types = null
     })
   }

@@ -2,7 +2,7 @@ import { closeSync, existsSync, linkSync, openSync, readSync, renameSync, rmSync
 import { dirname } from 'node:path'
 import { type Clock, systemClock } from '../../model/clock.ts'
 import { GopherQueueError, invalid } from '../../model/errors.ts'
-import { copy } from './backup.ts'
+import { copy, ownerOf } from './backup.ts'
 import { codeOf, isDamage, mustHaveFolder, storageError } from './connection.ts'
 import { realFile } from './disk.ts'
 import { platform } from './platform.ts'
@@ -31,8 +31,8 @@ export function restore(from: string, name: string, who: string, clock: Clock = 
   const into = realFile(name)
   mustHaveFolder(into)
   mustBeFile(into)
-  const [, owner] = /^(.+)-(?:wal|shm|journal|reserve)$/.exec(into) ?? []
-  if (owner !== undefined && existsSync(owner))
+  const owner = ownerOf(into)
+  if (owner !== null && existsSync(owner))
     throw invalid(`${into} belongs to the database ${owner}: name the file of a queue.`)
   if (realFile(from) === into) throw invalid(`${from} is the file of the queue itself: name a backup.`)
   mustBeQueue(from)
