@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { hostname } from 'node:os'
 import { test } from 'node:test'
 import { type JobOptions, jobSpec } from '../../src/model/job.ts'
+import { systemProcesses } from '../../src/store/sqlite/processes.ts'
 import type { JobFilter } from '../../src/store/store.ts'
 import { meteredStore } from '../support/metered.ts'
 
@@ -117,6 +119,31 @@ test('200 workers of processes that are gone are ended, and a look asks of some 
   for (let i = 0; i < 60 && gone() < 200; i++) store.advance(250)
   assert.equal(gone(), 200)
   assert.ok(longest() < 10, 'ms')
+})
+
+/** 600 jobs that a process of this host ran; it is gone. */
+const { boot, pid_space: space } = systemProcesses.me
+const host = hostname()
+const died = `
+  INSERT INTO gq_workers (id, name, sources, slots, host, pid, pid_started, boot, pid_space, instance, started_at, seen_at)
+  VALUES (9, 'gone', '[]', 600, '${host}', 4194303, '1', '${boot}', '${space}', 'gone', 1, 1);
+  WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600)
+  INSERT INTO gq_jobs (type, payload, state, attempt, lease_token, lease_seq, worker_id, started_at, lease_expires_at, visibility_timeout, timeout)
+  SELECT 'work', '1', 'running', 1, i, i, 9, 1, 4102444800000, 30000, 3000000000000 FROM n;
+  UPDATE gq_queues SET running = 600 WHERE name = 'default'`
+
+test('jobs of a dead process: an opening waits for some of them, and the rest follows at once', async () => {
+  const { store, clock, longest, value } = meteredStore(died)
+  assert.ok(clock.monotonic() < 300, `opened after ${clock.monotonic()} ms`)
+  const left = () => Number(value(`SELECT COUNT(*) FROM gq_jobs WHERE state = 'running'`))
+  assert.ok(left() > 0 && left() < 600, `${left()}`)
+  await store.call('register', { name: 'w', sources: [{ queue: 'elsewhere', type: 'other' }], slots: 1 })
+  const from = clock.monotonic()
+  for (let i = 0; i < 2000 && left() > 0; i++) store.advance(5)
+  assert.equal(left(), 0)
+  assert.ok(clock.monotonic() - from < 10_000, `${clock.monotonic() - from} ms`)
+  assert.ok(longest() < 10, 'ms')
+  await store.close()
 })
 
 test('a worker that holds 3,000 jobs signs off in steps, and all of them are back when it has', async () => {

@@ -75,9 +75,13 @@ class MeteredDb extends Db {
   }
 }
 
-/** A store in memory whose time passes by what it does. `longest()` is how long it held the write lock at most since last asked. */
-export function meteredStore(): {
+/**
+ * A store in memory whose time passes by what it does; `before` is in the file when it opens. `longest()` is how long it
+ * held the write lock at most since last asked.
+ */
+export function meteredStore(before = ''): {
   store: EngineStore
+  clock: VirtualClock
   longest: () => number
   sql: (text: string) => void
   value: (query: string) => unknown
@@ -86,10 +90,12 @@ export function meteredStore(): {
   let db!: MeteredDb
   const store = new EngineStore(':memory:', clock, () => {
     connect(':memory:', clock, () => (db = new MeteredDb(':memory:', clock)))
+    db.connection.exec(before)
     return db
   })
   return {
     store,
+    clock,
     longest: () => Math.max(0, ...db.held.splice(0)),
     sql: (text) => db.connection.exec(text),
     value: (query) => Object.values(db.connection.prepare(query).get() ?? {})[0],

@@ -30,12 +30,16 @@ export interface EngineOptions {
   asksApp?: boolean
 }
 
+/** Most ms in which an opening takes back the jobs of dead processes. */
+const mostToRecover = 100
+
 /**
  * One connection and group commit. All requests that wait when `execute` is called share one transaction and one fsync;
  * their answers are returned after COMMIT, never before. Synchronous, with time from outside: the storage thread, the
  * tests and the simulator run this same class.
  */
 export class Engine {
+  readonly #clock: Clock
   #db: Db
   readonly #connect: () => Db
   readonly #condition: Condition
@@ -61,6 +65,7 @@ export class Engine {
       asksApp = false,
     }: EngineOptions = {},
   ) {
+    this.#clock = clock
     this.#connect = () => firstOpening(open(path, clock))
     this.#condition = new Condition(clock, disk, diskReserve, guard)
     this.#rounds = new Rounds(clock, this.#condition, { tends, asksApp }, (events) => this.events.push(...events))
@@ -69,14 +74,20 @@ export class Engine {
     if (this.#condition.failed) throw this.#condition.refusal()
   }
 
-  /** Takes back the jobs of dead processes in steps, a transaction each: others get the write lock in between. */
+  /**
+   * Takes back the jobs of dead processes in steps, a transaction each: others get the write lock in between. Nobody waits
+   * for the last of thousands: after a while the reaper goes on with them.
+   */
   #recover(): void {
+    const first = this.#rounds.first(this.#db)
+    const end = this.#clock.monotonic() + mostToRecover
     for (let left = Number.POSITIVE_INFINITY; ; ) {
-      this.#attempt([], this.#rounds.first(this.#db))
+      this.#attempt([], first)
       if (this.#condition.resting) return
       const gone = workersGone(this.#db)
       const now = gone.reduce((sum, { id }) => sum + 1 + runningBy(this.#db, id), 0)
-      if (now === 0 || now >= left) return // the rest cannot be taken back now, and the reaper goes on with it
+      // What cannot be taken back now, or not in time, is left to the reaper.
+      if (now === 0 || now >= left || this.#clock.monotonic() >= end) return
       left = now
     }
   }

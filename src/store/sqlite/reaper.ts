@@ -28,8 +28,11 @@ const selectWaiting =
   'SELECT id, queue, type, priority, concurrency_key, cause, state, lease_seq AS leaseSeq, run_at AS dueAt FROM gq_jobs'
 const mayExpire = `deadline IS NOT NULL AND state IN ('scheduled', 'ready') AND blocked < 2`
 
-/** Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant. */
-export function makeDueReady(db: Db): void {
+/**
+ * Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant.
+ * True when some are left.
+ */
+export function makeDueReady(db: Db): boolean {
   const end = db.clock.monotonic() + stepMs
   let number: number | undefined
   const dueNow = () =>
@@ -37,12 +40,13 @@ export function makeDueReady(db: Db): void {
       `${selectWaiting} WHERE state = 'scheduled' AND blocked < 2 AND run_at <= ?1 ORDER BY run_at, id LIMIT ${chunk}`,
       db.now,
     )
-  inSteps(db, end, dueNow, (job) => {
+  const dueLeft = inSteps(db, end, dueNow, (job) => {
     number ??= db.nextSequence()
     write(db, job, due(job), number)
   })
   const late = () => db.all<Waiting>(`${selectWaiting} WHERE deadline <= ?1 AND ${mayExpire} LIMIT ${chunk}`, db.now)
-  inSteps(db, end, late, (job) => write(db, job, expired(job, db.now)))
+  const lateLeft = inSteps(db, end, late, (job) => write(db, job, expired(job, db.now)))
+  return dueLeft || lateLeft
 }
 
 /** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. True when some are left. */
@@ -164,20 +168,18 @@ export interface Reaping {
  */
 export function reap(db: Db, { workers, terms, monotonic, lookedAt, mayTake, opening, early }: Reaping): boolean {
   makeEarlyReady(db, early)
-  const renewing = terms.renew(db, monotonic)
+  const left = [terms.renew(db, monotonic)]
   if (mayTake) {
-    reclaimDeadWorkers(db)
+    left.push(reclaimDeadWorkers(db))
     if (!opening) {
       reclaimRanOut(db, terms, lookedAt)
-      reclaimOver(db, terms, monotonic)
+      left.push(reclaimOver(db, terms, monotonic))
     }
-    findOver(db, terms, monotonic)
+    left.push(findOver(db, terms, monotonic))
   }
-  makeDueReady(db) // also what was just taken back: a second look would have nothing left to do
+  left.push(makeDueReady(db)) // also what was just taken back: a second look would have nothing left to do
   freeRates(db)
-  const settling = settle(db, db.clock.monotonic() + stepMs)
-  const counting = countOld(db, db.clock.monotonic() + stepMs)
-  const behind = prune(db) || settling || renewing || counting
+  left.push(settle(db, db.clock.monotonic() + stepMs), countOld(db, db.clock.monotonic() + stepMs), prune(db))
   const { host } = db.processes.me
   db.run(
     `UPDATE gq_workers SET seen_at = ?1, ended_at = NULL, loss_id = NULL
@@ -187,7 +189,7 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, mayTake, ope
     JSON.stringify(workers),
     host,
   )
-  return behind
+  return left.includes(true)
 }
 
 /** Whether reap would change anything now: asked on a read, so that an idle process takes no write lock. */

@@ -25,8 +25,8 @@ const stepRows = 500
 
 const runningWith = () => `${selectRunning} WHERE j.id = ?1 AND j.state = 'running' AND j.lease_token = ?2`
 
-/** The first of two steps: writes `over_since` for leases that were not renewed. A later transaction takes them. */
-export function findOver(db: Db, terms: Terms, monotonic: number): void {
+/** The first of two steps: writes `over_since` for leases that were not renewed. A later transaction takes them. True when some are left. */
+export function findOver(db: Db, terms: Terms, monotonic: number): boolean {
   const end = db.clock.monotonic() + stepMs
   for (const watched of terms.foundOver(db.now, monotonic).slice(0, stepRows)) {
     const { id, token, expiresAt } = watched
@@ -36,12 +36,13 @@ export function findOver(db: Db, terms: Terms, monotonic: number): void {
       ...[id, token, expiresAt, db.now],
     )
     Object.assign(watched, seenOver(db.now, db.now, monotonic)) // after a rollback, the next `Terms.look` corrects it
-    if (db.clock.monotonic() >= end) break
+    if (db.clock.monotonic() >= end) return true
   }
+  return false
 }
 
-/** The second step: takes leases with an `over_since` that were not renewed since. */
-export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
+/** The second step: takes leases with an `over_since` that were not renewed since. True when some are left. */
+export function reclaimOver(db: Db, terms: Terms, monotonic: number): boolean {
   const end = db.clock.monotonic() + stepMs
   for (const { id, token, expiresAt, overSince } of terms.toTake(monotonic).slice(0, stepRows)) {
     const job = db.get<RunningJob>(
@@ -49,8 +50,9 @@ export function reclaimOver(db: Db, terms: Terms, monotonic: number): void {
       ...[id, token, expiresAt, overSince],
     )
     if (job) reclaimSilent(db, job)
-    if (db.clock.monotonic() >= end) return
+    if (db.clock.monotonic() >= end) return true
   }
+  return false
 }
 
 /** Takes all expired leases without watching them first: shows what a recovery would do. */
@@ -95,15 +97,19 @@ export function reclaimRanOut(db: Db, terms: Terms, lookedAt: number): void {
   }
 }
 
-/** Takes the jobs of dead processes of this host at once. Whether other hosts' workers live is left to their leases. */
-export function reclaimDeadWorkers(db: Db): void {
+/**
+ * Takes the jobs of dead processes of this host at once. Whether other hosts' workers live is left to their leases. True
+ * when some are left: the next transaction goes on, without another look at all that runs.
+ */
+export function reclaimDeadWorkers(db: Db): boolean {
   const end = db.clock.monotonic() + stepMs
   for (const workers of Map.groupBy(stillGone(db), ({ instance }) => instance).values()) {
-    for (const worker of workers) if (!reclaimDead(db, worker, end)) return // the next look goes on
+    for (const worker of workers) if (!reclaimDead(db, worker, end)) return true
     // Together, and last: the rows of all workers of a process are evidence for the loss of each.
     for (const { id } of workers) db.run(`UPDATE gq_workers SET ended_at = ?2 WHERE id = ?1`, id, db.now)
-    if (db.clock.monotonic() >= end) return
+    if (db.clock.monotonic() >= end) return true
   }
+  return false
 }
 
 /** False when the step ended before all of its jobs were taken. */
