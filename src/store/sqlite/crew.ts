@@ -36,14 +36,15 @@ export class Crew {
   }
 
   /**
-   * Leases of handlers here that another process has taken. No other process leases to own workers: while these run as many
-   * jobs as memory has leases, none was taken, and 10,000 rows need not be compared under the write lock.
+   * Leases of workers here that another process has taken. No other process leases to own workers: while one runs as many
+   * jobs as memory has leases of it, none was taken, and 10,000 rows need not be compared under the write lock. Of workers
+   * on the network only those that are `asking` for jobs might start one beside its handler.
    */
-  takenElsewhere(db: Db): Held[] {
-    const { leases } = this
-    if (leases.size === 0) return []
-    const held = () => [...this.own].reduce((sum, worker) => sum + runningBy(db, worker), 0)
-    return this.#remotes.size === 0 && held() === leases.size ? [] : leases.lostAmong(db, this.all)
+  takenElsewhere(db: Db, asking: Iterable<number>): Held[] {
+    const counts = this.leases.counts()
+    const own = [...this.own].filter((worker) => runningBy(db, worker) !== (counts.get(worker) ?? 0))
+    const remote = [...asking].filter((worker) => this.#remotes.has(worker) && counts.has(worker))
+    return this.leases.lostOf(db, [...own, ...remote])
   }
 
   /** Notes the leases of jobs that were assigned. Returns what handlers have to hear of earlier leases of these jobs. */
@@ -53,7 +54,7 @@ export class Crew {
       const isHere = this.own.has(request.input.worker)
       if (!isHere && jobs.length > 0) this.add(request.input.worker, true) // it may have signed on with an earlier server
       for (const job of jobs) {
-        events.push(...this.leases.add(job))
+        events.push(...this.leases.add(job, request.input.worker))
         if (isHere) this.terms.add(job, committed)
         else this.terms.watch(job, committed)
       }

@@ -6,35 +6,49 @@ import type { Reply, Request } from './request.ts'
 
 export type Held = Pick<Lease, 'id' | 'token'>
 
-/** The running jobs whose handlers are in this process: id -> token. */
+/** The running jobs whose handlers are in this process. */
 export class Leases {
   readonly #tokens = new Map<number, number>()
+  /** By job: the worker that the lease was given to. */
+  readonly #workers = new Map<number, number>()
   /** By the job and all that its lease is known by: a stale one, which fits nothing, must not stand in for the present one. */
   readonly #progress = new Map<string, Request<'progress'>>()
   /** Since when some of it waits, on the monotonic clock. */
   #progressSince = Number.POSITIVE_INFINITY
 
-  get size(): number {
-    return this.#tokens.size
+  /** How many jobs each worker runs. */
+  counts(): Map<number, number> {
+    const counts = new Map<number, number>()
+    for (const id of this.#tokens.keys()) {
+      const worker = this.#workers.get(id)!
+      counts.set(worker, (counts.get(worker) ?? 0) + 1)
+    }
+    return counts
   }
 
   /** Its handler is told: it is on disk. An older attempt of the job whose handler has not heard yet that it lost it hears so first. */
-  add({ id, token }: Held): StoreEvent[] {
+  add({ id, token }: Held, worker: number): StoreEvent[] {
     const older = this.#tokens.get(id)
     this.#tokens.set(id, token)
+    this.#workers.set(id, worker)
     return older === undefined || older === token ? [] : [{ event: 'leaseLost', id, token: older }]
   }
 
   /** A transaction of this process took it: its handler, if that is here, hears so at once. */
   lose({ id, token }: Held): StoreEvent[] {
     if (this.#tokens.get(id) !== token) return []
-    this.#tokens.delete(id)
+    this.#forget(id)
     return [{ event: 'leaseLost', id, token }]
   }
 
   /** Its handler is done. A late word on an older lease says nothing of the present one. */
   end({ id, token }: Held): void {
-    if (this.#tokens.get(id) === token) this.#tokens.delete(id)
+    if (this.#tokens.get(id) === token) this.#forget(id)
+  }
+
+  #forget(id: number): void {
+    this.#tokens.delete(id)
+    this.#workers.delete(id)
   }
 
   /** Kept for the next transaction, or for a second: it is for people to see, and not worth an fsync of its own each time. */
@@ -73,22 +87,26 @@ export class Leases {
     for (const [id, token] of this.#tokens) {
       const row = running.get(id)
       if (row?.token !== token) {
-        this.#tokens.delete(id)
+        this.#forget(id)
         events.push({ event: 'leaseLost', id, token })
       } else if (row.cancelRequestedAt !== null) events.push({ event: 'cancelRequested', id, token })
     }
     return events
   }
 
-  /** Leases of handlers here that another process has taken; nothing is changed by asking. */
-  lostAmong(db: Db, workers: number[]): Held[] {
+  /** Leases of these workers that another process has taken; nothing is changed by asking. */
+  lostOf(db: Db, workers: number[]): Held[] {
+    if (workers.length === 0) return []
     const running = new Map(runningOf(db, workers).map((row) => [row.id, row.token]))
-    return [...this.#tokens].filter(([id, token]) => running.get(id) !== token).map(([id, token]) => ({ id, token }))
+    const of = new Set(workers)
+    const lost = ([id, token]: [number, number]) => of.has(this.#workers.get(id)!) && running.get(id) !== token
+    return [...this.#tokens].filter(lost).map(([id, token]) => ({ id, token }))
   }
 
   loseAll(): StoreEvent[] {
     const lost = [...this.#tokens].map(([id, token]): StoreEvent => ({ event: 'leaseLost', id, token }))
     this.#tokens.clear()
+    this.#workers.clear()
     this.progressWritten()
     return lost
   }

@@ -227,7 +227,7 @@ export class Rounds {
     }
     if (plan.asked) this.#crew.leases.writeProgress(db)
     // Before jobs are leased: a job that another process took must not start here beside its handler that still runs.
-    const takenElsewhere = writing && everywhere ? this.#crew.takenElsewhere(db) : []
+    const takenElsewhere = writing && everywhere ? this.#crew.takenElsewhere(db, this.#waiting.workers()) : []
     if (takenElsewhere.length > 0) this.#waiting.company.goOn(takenElsewhere, at)
     db.overAt = (lease) => {
       const left = this.#crew.terms.left(lease, at)
