@@ -14,7 +14,7 @@ import type { Fate } from '../store.ts'
 import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
 import { goesOn, lossOf } from './losses.ts'
-import { stepMs } from './steps.ts'
+import { chunk, stepMs } from './steps.ts'
 import { seenOver, type Terms } from './terms.ts'
 import { stillGone, type WorkerOf, workerColumns } from './workers.ts'
 
@@ -115,7 +115,7 @@ export function reclaimDeadWorkers(db: Db): boolean {
 /** False when the step ended before all of its jobs were taken. */
 function reclaimDead(db: Db, worker: WorkerOf, end: number): boolean {
   const jobs = db.all<RunningJob>(
-    `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${stepRows}`,
+    `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${chunk}`,
     worker.id,
   )
   if (jobs.length === 0) return true
@@ -126,7 +126,7 @@ function reclaimDead(db: Db, worker: WorkerOf, end: number): boolean {
     write(db, job, wasAlive(job, db.now) ? ranOut(job, db.now) : lost(job, loss, db.now))
     if (db.clock.monotonic() >= end && job !== jobs.at(-1)) return false
   }
-  return jobs.length < stepRows
+  return jobs.length < chunk
 }
 
 const hadBegunToStop = (db: Db, { id, instance }: WorkerOf): boolean =>
