@@ -668,7 +668,7 @@ export const mutants: Mutant[] = [
   {
     name: 'rate-unheard',
     breaks: 'leaves waiting workers asleep when a rate has room again',
-    edits: [[reaper, '  freeRates(db)\n', '']],
+    edits: [['store/sqlite/waiting.ts', 'freeRates(db) // at that instant', '// at that instant']],
     tests: contract,
   },
   {

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { jobSpec } from '../../src/model/job.ts'
+import { Engine } from '../../src/store/sqlite/commit.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { Lines } from '../../src/store/sqlite/lines.ts'
+import type { Input, LeasedJob, Operation } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 
 const sources = [{ queue: 'default', type: 'a' }]
@@ -25,3 +28,27 @@ for (const [what, excluded, from, empty] of [
     db.rollback()
     db.connection.close()
   })
+
+test('a rate has room again at the instant of a submission: the job that waited for it goes first', () => {
+  const clock = new VirtualClock()
+  const engine = new Engine(':memory:', clock)
+  let seq = 0
+  const ask = <Name extends Operation>(operation: Name, input: Input<Name>): Map<number, unknown> => {
+    const replies = engine.execute([{ seq: ++seq, operation, input }])
+    return new Map(replies.map((reply) => [reply.seq, 'error' in reply ? reply.error : reply.value]))
+  }
+  const submit = (type: string) => ask('submit', { specs: jobSpec(type, {}), payloads: ['1'], keys: null })
+  const both = [...sources, { queue: 'default', type: 'b' }]
+  ask('setQueue', { queue: 'default', rate: { max: 1, per: 1000 } })
+  submit('a')
+  const worker = ask('register', { name: 'w', sources: both, slots: 10 }).get(seq) as number
+  const lease = () => ask('lease', { worker, sources: both, slots: 10, exclude: [] })
+  const types = (jobs: unknown) => (jobs as LeasedJob[] | undefined)?.map(({ type }) => type)
+  assert.deepEqual(types(lease().get(seq)), ['a'])
+  submit('b')
+  assert.equal(lease().size, 0, 'it waits')
+  const waiting = seq
+  clock.advance(2000) // and no look of the engine comes between
+  assert.deepEqual(types(submit('a').get(waiting)), ['b'])
+  engine.close()
+})

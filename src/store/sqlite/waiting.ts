@@ -9,6 +9,7 @@ import { askerOf, confirmReceived, gave, slotsOf, unknownWorker } from './delive
 import { Known, manyLines } from './known.ts'
 import { Lines } from './lines.ts'
 import { mayLease, readyAmong } from './queries.ts'
+import { freeRates } from './rate.ts'
 import { makeDueReady } from './reaper.ts'
 import type { Reply, Request } from './request.ts'
 
@@ -171,6 +172,7 @@ export class Waiting {
    * `othersChanged`: another connection may have made jobs ready in any line.
    */
   assign(db: Db, othersChanged: boolean, passOver: ReadonlySet<number>): Assigned[] {
+    freeRates(db) // at that instant: a job just submitted to a queue must not start before those that waited for its rate
     this.#known.readChanges(db, this.#asking())
     if (this.#pending.size === 0) {
       this.#known.applyOwn(db, [])
