@@ -47,15 +47,15 @@ async function request(path: string, options: RequestInit = {}): Promise<Respons
   throw new CallError(code, detail)
 }
 
-type Query = Record<string, string | number | null | undefined>
+export type Query = Record<string, string | number | null | undefined>
 
 export const search = (query: Query): string => {
   const given = Object.entries(query).filter(([, value]) => value != null && value !== '')
   return given.length > 0 ? `?${new URLSearchParams(given.map(([name, value]) => [name, `${value}`]))}` : ''
 }
 
-export async function get<K extends Call>(path: string, query: Query = {}): Promise<Answer<K>> {
-  return (await request(`v1/${path}${search(query)}`)).json()
+export async function get<K extends Call>(path: string, query: Query = {}, signal?: AbortSignal): Promise<Answer<K>> {
+  return (await request(`v1/${path}${search(query)}`, { signal: signal ?? null })).json()
 }
 
 export async function send<K extends Call>(method: string, path: string, body?: unknown): Promise<Answer<K>> {
@@ -119,12 +119,13 @@ export interface Data<T> {
   error: CallError | undefined
 }
 
-/** What `load` answers, asked for anew whenever something has changed; `of` names what it asks for. */
-export function useData<T>(of: string, load: () => Promise<T>): Data<T> {
+/** What `load` answers, asked for anew whenever something has changed, `restMs` later at the earliest; `of` names what it asks for. */
+export function useData<T>(of: string, load: (signal: AbortSignal) => Promise<T>, restMs = 0): Data<T> {
   const [data, setData] = useState<Data<T> & { of: string }>({ value: undefined, at: 0, error: undefined, of })
   useEffect(() => {
     let asking = false
-    let over = false
+    const over = new AbortController()
+    const { signal } = over
     let restUntil = 0
     let later: ReturnType<typeof setTimeout> | undefined
     const ask = async () => {
@@ -134,10 +135,10 @@ export function useData<T>(of: string, load: () => Promise<T>): Data<T> {
       if (asking || begun < restUntil) return
       asking = true
       try {
-        const value = await load()
-        if (!over) setData({ value, at: now(), error: undefined, of })
+        const value = await load(signal)
+        if (!signal.aborted) setData({ value, at: now(), error: undefined, of })
       } catch (error) {
-        if (!over)
+        if (!signal.aborted)
           setData((before) => ({
             ...before,
             ...(before.of !== of && { value: undefined }),
@@ -146,12 +147,12 @@ export function useData<T>(of: string, load: () => Promise<T>): Data<T> {
           }))
       }
       asking = false
-      restUntil = performance.now() + 9 * (performance.now() - begun) // what is dear is asked for less often
+      restUntil = performance.now() + Math.max(restMs, 9 * (performance.now() - begun)) // what is dear is asked for less often
     }
     ask()
     listeners.add(ask)
     return () => {
-      over = true
+      over.abort()
       clearTimeout(later)
       listeners.delete(ask)
     }

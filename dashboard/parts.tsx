@@ -79,11 +79,14 @@ export function Table({
   heads,
   rows,
   empty,
+  selection,
 }: {
   label: string
   heads: string[]
   rows: Row[]
   empty: ComponentChildren
+  /** Rows may be selected: these are, by their keys. */
+  selection?: Selection | undefined
 }) {
   if (rows.length === 0) return <p class="empty">{empty}</p>
   const classes = heads.map((head) => ({ '#': 'number', '-': 'wide', '+': 'number wide' })[head[0]!])
@@ -92,6 +95,7 @@ export function Table({
       <table>
         <thead>
           <tr>
+            {selection && <Select all={rows.map(([key]) => key)} of={selection} label="all of this page" cell="th" />}
             {heads.map((head, i) => (
               <th key={head} scope="col" class={classes[i]}>
                 {head.replace(/^[#+-]/, '') || <span class="hidden">Actions</span>}
@@ -102,6 +106,7 @@ export function Table({
         <tbody>
           {rows.map(([key, ...cells]) => (
             <tr key={key}>
+              {selection && <Select all={[key]} of={selection} label={`${key}`} cell="td" />}
               {cells.map((cell, x) => (
                 <td key={heads[x]} class={classes[x]}>
                   {typeof cell === 'string' ? visible(cell) : cell}
@@ -112,6 +117,30 @@ export function Table({
         </tbody>
       </table>
     </section>
+  )
+}
+
+export interface Selection {
+  keys: ReadonlySet<Row[0]>
+  select: (keys: ReadonlySet<Row[0]>) => void
+}
+
+/** A box that stands for some rows. */
+function Select({ all, of, label, cell: Cell }: { all: Row[0][]; of: Selection; label: string; cell: 'th' | 'td' }) {
+  const some = all.filter((key) => of.keys.has(key)).length
+  const toggle = () => of.select(some === all.length ? of.keys.difference(new Set(all)) : of.keys.union(new Set(all)))
+  return (
+    <Cell class="select">
+      <label>
+        <span class="hidden">Select {label}</span>
+        <input
+          type="checkbox"
+          checked={some === all.length}
+          indeterminate={some > 0 && some < all.length}
+          onChange={toggle}
+        />
+      </label>
+    </Cell>
   )
 }
 

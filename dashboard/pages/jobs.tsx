@@ -1,7 +1,9 @@
 import { useEffect, useRef } from 'preact/hooks'
 import { get, type Job, now, search, useData } from '../api.ts'
+import { Chosen } from '../chosen.tsx'
 import type { PageProps } from '../main.tsx'
-import { Loaded, State, Table, Time } from '../parts.tsx'
+import { Loaded, number, type Selection, State, Table, Time, visible } from '../parts.tsx'
+import { useSearch } from '../search.ts'
 
 const states = ['scheduled', 'ready', 'running', 'succeeded', 'dead', 'cancelled']
 const hour = 3_600_000
@@ -15,44 +17,37 @@ const ages: Record<string, [string, (at: number) => { since?: number; until?: nu
 }
 const pageSize = 50
 
-/** A page of jobs, however many pages of the server it takes: each is bounded by time, so one may come back short. */
-async function page(query: URLSearchParams): Promise<{ jobs: Job[]; next: number | null }> {
-  const { age = '', cursor, ...filter } = Object.fromEntries(query)
-  const jobs: Job[] = []
-  let next: number | null = Number(cursor ?? 0) || null
-  for (let asked = 0; asked < 25; asked++) {
-    const given = { ...filter, ...ages[age]?.[1](now()), limit: pageSize - jobs.length, cursor: next }
-    const answer = await get<'jobs'>('jobs', given)
-    jobs.push(...answer.jobs)
-    next = answer.next
-    if (next === null || jobs.length === pageSize) break
-  }
-  return { jobs, next }
-}
+/** Filters that have no box, in words. */
+const words: Record<string, string> = { failing: 'failing now', cause: 'with', since: 'submitted since', until: 'submitted before', endedBefore: 'ended before', order: 'order' } // biome-ignore format: a table
+const inBoxes = ['state', 'queue', 'type', 'text', 'age', 'cursor']
 
-export function Jobs({ query }: PageProps) {
-  const found = useData(`jobs ${query}`, () => page(query))
+const filterOf = ({ age = '', ...filter }: Record<string, string>) => ({ ...filter, ...ages[age]?.[1](now()) })
+
+export function Jobs({ query, may }: PageProps) {
+  const given = Object.fromEntries(query)
+  const { found, looking, stop, goOn } = useSearch(`jobs ${query}`, () => filterOf(given), pageSize)
   const names = useData('queues', () => get<'queues'>('queues'))
   const form = useRef<HTMLFormElement>(null)
   const typing = useRef<ReturnType<typeof setTimeout>>(undefined)
   const to = (change: Record<string, string | number>) => {
     clearTimeout(typing.current)
-    const all = { ...Object.fromEntries(query), cursor: '', ...change }
-    location.hash = `#/jobs${search(all)}`
+    typing.current = undefined
+    location.hash = `#/jobs${search({ ...given, cursor: '', ...change })}`
   }
   const apply = (event?: Event) => {
     event?.preventDefault()
     to(Object.fromEntries(new FormData(form.current!)) as Record<string, string>)
   }
   useEffect(() => {
-    for (const field of form.current!.elements)
-      if (field !== document.activeElement)
-        (field as HTMLInputElement).value = query.get((field as HTMLInputElement).name) ?? ''
+    if (typing.current !== undefined) return // the boxes are ahead of the address
+    for (const field of form.current!.elements as unknown as HTMLInputElement[]) field.value = given[field.name] ?? ''
   }, [`${query}`, names.value])
   const later = () => {
     clearTimeout(typing.current)
     typing.current = setTimeout(() => apply(), 400)
   }
+  const queues = new Set(names.value?.queues.map(({ queue }) => queue))
+  if (given.queue) queues.add(given.queue)
   return (
     <>
       <form ref={form} class="filter" onSubmit={apply}>
@@ -69,7 +64,7 @@ export function Jobs({ query }: PageProps) {
           Queue
           <select name="queue" onChange={apply}>
             <option value="">any</option>
-            {names.value?.queues.map(({ queue }) => (
+            {[...queues].map((queue) => (
               <option key={queue}>{queue}</option>
             ))}
           </select>
@@ -93,46 +88,72 @@ export function Jobs({ query }: PageProps) {
           </select>
         </label>
       </form>
-      {(query.get('cause') || query.get('failing')) && (
-        <p>
-          {query.get('failing') ? 'Failing now' : 'Failed'}{' '}
-          {query.get('cause') && (
-            <>
-              with <code>{query.get('cause')}</code>
-            </>
-          )}{' '}
-          <button type="button" onClick={() => to({ cause: '', failing: '' })}>
-            Any cause
-          </button>
-        </p>
+      {Object.entries(given)
+        .filter(([name]) => !inBoxes.includes(name))
+        .map(([name, value]) => (
+          <p key={name}>
+            {words[name] ?? name} {value !== 'true' && <code>{visible(value)}</code>}{' '}
+            <button type="button" onClick={() => to({ [name]: '' })}>
+              Take away<span class="hidden"> {words[name] ?? name}</span>
+            </button>
+          </p>
+        ))}
+      {looking && (
+        <>
+          <JobTable jobs={looking.jobs} empty="None so far." />
+          <p class="pager">
+            <span>
+              Looking: all from job {number(looking.next!)} on were looked through, {number(looking.jobs.length)} jobs
+              found.
+            </span>
+            <button type="button" class="main" onClick={stop}>
+              Stop
+            </button>
+          </p>
+        </>
       )}
-      <Loaded data={found}>
-        {({ jobs, next }) => (
-          <>
-            <JobTable
-              jobs={jobs}
-              empty={
-                next === null
-                  ? "No job fits. Take a filter away, or submit one: gopherqueue submit TYPE '{}'"
-                  : 'None among those looked through so far.'
-              }
-            />
-            <p class="pager">
-              {query.get('cursor') && (
-                <button type="button" onClick={() => to({})}>
-                  Newest
-                </button>
-              )}
-              {next !== null && (
-                <button type="button" onClick={() => to({ cursor: next })}>
-                  {jobs.length < pageSize ? 'Look further' : 'Older'}
-                </button>
-              )}
-              {next === null && jobs.length > 0 && <span class="dim">These are all.</span>}
-            </p>
-          </>
-        )}
-      </Loaded>
+      {!looking && (
+        <Loaded data={found}>
+          {({ jobs, next }) => (
+            <>
+              <Chosen of={`${query}`} may={may}>
+                {(selection) => (
+                  <JobTable
+                    jobs={jobs}
+                    selection={selection}
+                    empty={
+                      next === null
+                        ? "No job fits. Take a filter away, or submit one: gopherqueue submit TYPE '{}'"
+                        : 'None among those looked through so far.'
+                    }
+                  />
+                )}
+              </Chosen>
+              <p class="pager">
+                {query.get('cursor') && (
+                  <button type="button" onClick={() => to({})}>
+                    {given.order === 'oldest' ? 'Oldest' : 'Newest'}
+                  </button>
+                )}
+                {next !== null && jobs.length === pageSize && (
+                  <button type="button" onClick={() => to({ cursor: next })}>
+                    {given.order === 'oldest' ? 'Newer' : 'Older'}
+                  </button>
+                )}
+                {next !== null && jobs.length < pageSize && (
+                  <>
+                    <span role="status">Stopped at job {number(next)}: those beyond it were not looked through.</span>
+                    <button type="button" onClick={goOn}>
+                      Go on
+                    </button>
+                  </>
+                )}
+                {next === null && jobs.length > 0 && <span class="dim">These are all.</span>}
+              </p>
+            </>
+          )}
+        </Loaded>
+      )}
     </>
   )
 }
@@ -142,11 +163,18 @@ const brief = (value: unknown) => {
   return text.length > 120 ? `${text.slice(0, 120)}…` : text
 }
 
-function JobTable({ jobs, empty }: { jobs: Job[]; empty: string }) {
+interface JobTableProps {
+  jobs: Job[]
+  empty: string
+  selection?: Selection | undefined
+}
+
+function JobTable({ jobs, empty, selection }: JobTableProps) {
   return (
     <Table
       label="Jobs"
       empty={empty}
+      selection={selection}
       heads={[
         '#Job',
         'State',

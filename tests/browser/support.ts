@@ -85,3 +85,10 @@ export class Desk implements AsyncDisposable {
     this.folder[Symbol.dispose]()
   }
 }
+
+export const row = (page: Page, text: string | RegExp) => page.getByRole('row').filter({ hasText: text }).first()
+export const see = (page: Page, text: string | RegExp) =>
+  page.getByText(text).filter({ visible: true }).first().waitFor()
+export const press = (page: Page, name: string | RegExp) => page.getByRole('button', { name }).first().click()
+export const confirm = (page: Page, name: string | RegExp) =>
+  page.getByRole('dialog').getByRole('button', { name }).click()
