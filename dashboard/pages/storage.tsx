@@ -1,6 +1,6 @@
 import { type Answer, get, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
-import { bytes, Facts, Loaded, State, Text } from '../parts.tsx'
+import { bytes, Facts, Loaded, State, Text, visible } from '../parts.tsx'
 
 export function Storage(_: PageProps) {
   const data = useData('storage', async () => {
@@ -29,9 +29,12 @@ export function Storage(_: PageProps) {
             <p class="empty">This queue is in memory: nothing of it outlives the process.</p>
           ) : (
             <>
+              <p>
+                <code>{visible(file.path)}</code> <span class="dim">on the server's machine</span>
+              </p>
               <Facts
                 facts={[
-                  ['File', bytes(file.bytes)],
+                  ['Its size', bytes(file.bytes)],
                   ['Free inside it', bytes(file.freeBytes)],
                   ['Write-ahead log', bytes(file.walBytes)],
                   ['Commits, half within', within(commits, 0.5)],
@@ -46,9 +49,9 @@ export function Storage(_: PageProps) {
                 Online and consistent, on the server's machine; it needs about {bytes(file.bytes - file.freeBytes)}{' '}
                 there:
               </p>
-              <Text label="Command for a backup">gopherqueue --db FILE backup /backups/jobs.db</Text>
+              <Text label="Command for a backup">{`gopherqueue --db ${quoted(file.path)} backup /backups/jobs.db`}</Text>
               <p>What the file and its disk are worth, fsync measured:</p>
-              <Text label="Command for a check">gopherqueue --db FILE doctor</Text>
+              <Text label="Command for a check">{`gopherqueue --db ${quoted(file.path)} doctor`}</Text>
             </>
           )}
         </>
@@ -56,6 +59,9 @@ export function Storage(_: PageProps) {
     </Loaded>
   )
 }
+
+/** For a shell. */
+const quoted = (path: string) => (/^[\w./:-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`)
 
 /** The bound that so many of this server's commits are within since its start; those without a change take no fsync. */
 function within({ bounds, counts }: Answer<'vitals'>['commits'], part: number): string {

@@ -212,7 +212,9 @@ const totals = object(each(int(), 'submitted', 'succeeded', 'failed', 'dead', 'c
 const Queue = object(
   {
     ...{ queue: string(), paused: bool(), maxDepth: maybe(int()), maxRunning: maybe(int()) },
-    ...{ maxRunningPerKey: int(), rate: maybe(object({ max: int(), per: int() })), counts, totals },
+    ...{ maxRunningPerKey: int(), rate: maybe(object({ max: int(), per: int() })) },
+    ...each(maybe(int()), 'keepSucceeded', 'keepCancelled', 'keepDead'),
+    ...{ counts, totals },
   },
   { title: 'Queue' },
 )
@@ -229,6 +231,7 @@ const Stats = object({
   waiting: list(object({ ...source.properties, priority: texts(priorities), oldestReadyMs: int(), atLeast: bool() })),
   file: maybe(
     object({
+      path: string({ description: 'On the machine of the server' }),
       ...each(int(), 'bytes', 'freeBytes', 'walBytes'),
       ...{ shrinks: bool(), reserveBytes: int(), diskFreeBytes: int(), backupAt: maybe(instant) },
     }),
@@ -283,18 +286,8 @@ const tally = object(
 export const schemas = {
   ...{ list, bool, int, nothing, number, may, object, string, any, texts, maybe, closed },
   ...{ id, instant, duration, token, ofJob, ofName, ofWorker, waitMs, cursor, next, tally },
-  ...{
-    JobInput,
-    Bulk,
-    ScheduleInput,
-    QueueInput,
-    WorkerInput,
-    LeaseInput,
-    Filter,
-    CauseFilter,
-    NamesAsked,
-    HoursAsked,
-  },
+  ...{ JobInput, Bulk, ScheduleInput, QueueInput, WorkerInput, LeaseInput },
+  ...{ Filter, CauseFilter, NamesAsked, HoursAsked },
   ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, Causes, Fate, Queue, Stats, Schedule },
   ...{ Health, AuditEntry, Hour, TypeStats, HourCounts, Sample, Problem },
 }

@@ -33,6 +33,12 @@ export interface QueueStats {
   maxRunningPerKey: number
   /** At most `max` of its jobs start in any `per` ms; null for no limit. */
   rate: { max: number; per: number } | null
+  /** How long succeeded jobs stay in the file after their end, in ms, of those that end from now on; null for ever. */
+  keepSucceeded: number | null
+  /** The same of cancelled jobs. */
+  keepCancelled: number | null
+  /** The same of dead jobs. */
+  keepDead: number | null
   /** How many of its jobs are in the file now, by state; ended jobs are deleted after a time. */
   counts: Record<State, number>
   /** What has happened in it since the file was made; these numbers only grow, so two readings give a rate. */
@@ -87,6 +93,8 @@ export interface Worker extends WorkerRegistration {
 
 /** The database file, in bytes on the disk. */
 export interface FileStats {
+  /** Its absolute path, on the machine of the process or server that has it open. */
+  path: string
   /** The file itself, without its WAL. */
   bytes: number
   /** Inside it: used again, and given back to the disk when it is more than 4 MiB and a quarter of the file. */

@@ -171,16 +171,46 @@ describe('dashboard', { skip }, () => {
     assert.equal((await desk.queue.stats()).queues.find(({ queue }) => queue === 'bulk')?.paused, true)
     await press(page, 'Resume queue bulk')
     await row(page, 'bulk').getByText('open').waitFor()
-    await press(page, 'Limits of queue bulk')
+    await desk.queue.configure('bulk', { keepDead: '90d' })
+    await row(page, 'bulk').getByText('1 d, 7 d, 90 d').waitFor()
+    await press(page, 'Limits and retention of queue bulk')
+    const box = (label: string) => page.getByLabel(label, { exact: true })
+    const labels = ['Jobs that may run at once', 'The same of one type and concurrency key', 'Keep succeeded jobs for', 'Keep cancelled jobs for', 'Keep dead jobs for'] // biome-ignore format: long
+    assert.deepEqual(await Promise.all(labels.map((label) => box(label).inputValue())), ['', '1', '1d', '7d', '90d'])
     await page.getByLabel('Jobs that may wait').fill('500')
-    await page.getByLabel('Jobs that may start in a period').fill('100')
-    await page.getByLabel('Seconds of that period').fill('60')
+    await box('Jobs that may start in a period').fill('100')
+    await box('That period, such as 1m').fill('2d')
+    await press(page, 'Save')
+    await page.locator('.fields > div').filter({ hasText: 'That period' }).getByText('rate.per').waitFor()
+    assert.equal(await box('That period, such as 1m').getAttribute('aria-invalid'), 'true')
+    await box('That period, such as 1m').fill('60s')
+    await box('Keep succeeded jobs for').fill('36h')
+    await box('Keep dead jobs for').fill('')
+    await desk.queue.configure('bulk', { maxRunning: 9 }) // by somebody else: it stays
     await press(page, 'Save')
     await row(page, 'bulk').getByText('500').waitFor()
+    await row(page, 'bulk').getByText('100 in 1 min').waitFor()
+    await row(page, 'bulk').getByText('1 d 12 h, 7 d, ever').waitFor()
     const { queues } = await desk.queue.stats()
-    await row(page, 'bulk').getByText('100 in 60 s').waitFor()
-    const { maxDepth, maxRunning, paused, rate } = queues.find(({ queue }) => queue === 'bulk')!
-    assert.deepEqual([maxDepth, maxRunning, paused, rate], [500, null, false, { max: 100, per: 60_000 }])
+    const { maxDepth, maxRunning, paused, rate, keepSucceeded, keepDead } = queues.find(
+      ({ queue }) => queue === 'bulk',
+    )!
+    assert.deepEqual([maxDepth, maxRunning, paused, rate], [500, 9, false, { max: 100, per: 60_000 }])
+    assert.deepEqual([keepSucceeded, keepDead], [129_600_000, null])
+    assert.deepEqual(desk.sql(`SELECT details ->> '$.after' FROM gq_audit WHERE action = 'setQueue' AND who = 'loopback' ORDER BY id DESC LIMIT 1`), [
+      ['{"maxDepth":500,"rate":{"max":100,"per":60000},"keepSucceeded":129600000,"keepDead":null}'],
+    ]) // biome-ignore format: long
+    await press(page, 'Limits and retention of queue bulk')
+    await box('Jobs that may start in a period').fill('')
+    await press(page, 'Save')
+    await page
+      .locator('.fields > div')
+      .filter({ hasText: 'Jobs that may start' })
+      .getByText('INVALID_ARGUMENT')
+      .waitFor()
+    await box('That period, such as 1m').fill('')
+    await press(page, 'Save')
+    await row(page, 'bulk').getByText('100 in 1 min').waitFor({ state: 'detached' })
   })
 
   test('schedules: their ticks, run now, paused', async () => {
@@ -222,6 +252,8 @@ describe('dashboard', { skip }, () => {
     await page.getByRole('link', { name: 'Storage' }).click()
     await see(page, 'Submissions are taken.')
     await see(page, /^\d+\.\d MiB$/)
+    await see(page, desk.folder.file('jobs.db'))
+    await see(page, `gopherqueue --db ${desk.folder.file('jobs.db')} doctor`)
   })
 
   test('payloads, names and errors are text, and never markup', async () => {

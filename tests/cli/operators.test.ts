@@ -232,7 +232,7 @@ test('queue set sets what is named and leaves the rest, none takes a limit away;
     assert.match(refused.stderr, said)
   }
   const { stdout } = await bench.run('queue', '--json')
-  assert.deepEqual(JSON.parse(stdout), { queue: 'mail', paused: false, maxDepth: null, maxRunning: 5, maxRunningPerKey: 1, rate: { max: 100, per: 60_000 } }) // biome-ignore format: long
+  assert.deepEqual(JSON.parse(stdout), { queue: 'mail', paused: false, maxDepth: null, maxRunning: 5, maxRunningPerKey: 1, rate: { max: 100, per: 60_000 }, keepSucceeded: 86_400_000, keepCancelled: 604_800_000, keepDead: 2_592_000_000 }) // biome-ignore format: long
   assert.match((await bench.run('queue')).stdout, /^mail\topen\tnone\t5\t1\t100 in 1m\n$/)
   assert.equal((await set('later', '--max-running', '1', '--create')).code, 0)
 })

@@ -14,14 +14,16 @@ type Row = Omit<QueueStats, 'paused' | 'rate' | 'counts' | 'totals'> &
   Record<State, number> & { paused: number; rate: string; totals: string }
 
 const selectQueues = `SELECT name AS queue, paused, max_depth AS maxDepth, max_running AS maxRunning,
-    max_running_per_key AS maxRunningPerKey,
+    max_running_per_key AS maxRunningPerKey, keep_succeeded AS keepSucceeded, keep_cancelled AS keepCancelled, keep_dead AS keepDead,
     CASE WHEN rate_max IS NULL THEN 'null' ELSE json_object('max', rate_max, 'per', rate_per) END AS rate,
     scheduled, ready, running, succeeded, dead, cancelled, ${totalsOf} AS totals
   FROM gq_queues`
 
-function toStats({ queue, paused, maxDepth, maxRunning, maxRunningPerKey, rate, totals, ...counts }: Row): QueueStats {
+function toStats({ queue, paused, maxDepth, maxRunning, maxRunningPerKey, rate, totals, ...rest }: Row): QueueStats {
   const limits = { maxDepth, maxRunning, maxRunningPerKey, rate: JSON.parse(rate) as QueueStats['rate'] }
-  return { queue, paused: paused === 1, ...limits, counts, totals: JSON.parse(totals) as Totals }
+  const { keepSucceeded, keepCancelled, keepDead, ...counts } = rest
+  const kept = { keepSucceeded, keepCancelled, keepDead }
+  return { queue, paused: paused === 1, ...limits, ...kept, counts, totals: JSON.parse(totals) as Totals }
 }
 
 /** A page of all queues, in the order of their names. */
@@ -72,6 +74,8 @@ function addNew(db: Db, queues: QueueStats[]): void {
 function emptyQueue(db: Db, queue: string): QueueStats {
   const counts = Object.fromEntries(states.map((state) => [state, 0])) as Record<State, number>
   const totals: Totals = { submitted: 0, succeeded: 0, failed: 0, dead: 0, cancelled: 0 }
-  const { max_running_per_key: maxRunningPerKey } = db.queue(queue)
-  return { queue, paused: false, maxDepth: null, maxRunning: null, maxRunningPerKey, rate: null, counts, totals }
+  const row = db.queue(queue)
+  const limits = { maxDepth: null, maxRunning: null, maxRunningPerKey: row.max_running_per_key, rate: null }
+  const kept = { keepSucceeded: row.keep_succeeded, keepCancelled: row.keep_cancelled, keepDead: row.keep_dead }
+  return { queue, paused: false, ...limits, ...kept, counts, totals }
 }

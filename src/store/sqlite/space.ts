@@ -59,6 +59,7 @@ export function fileStats(db: Db): FileStats | null {
   const { bavail, bsize } = statfsSync(dirname(path))
   const disk = { reserveBytes: bytesOf(`${path}-reserve`), diskFreeBytes: bavail * bsize }
   return {
+    path,
     bytes: bytesOf(path),
     freeBytes: free * size,
     walBytes: bytesOf(`${path}-wal`),
