@@ -69,7 +69,7 @@ export function Chart({ title, unit, minutes, at, lines }: ChartProps) {
           y: { range: () => [0, Math.max(1, ceilings.current * 1.1)] },
         },
         axes: [
-          { ...axis, values: '{HH}:{mm}', space: 60, size: 26 } as uPlot.Axis,
+          { ...axis, values: minutes > 2 * 1440 ? '{D} {MMM}' : '{HH}:{mm}', space: 60, size: 26 } as uPlot.Axis,
           { ...axis, size: 56, values: (_, ticks) => ticks.map(label) },
         ],
         series: [{}, ...lines.map(({ color }) => ({ stroke: () => colorOf(color), width: 1.5, points: { size: 3 } }))],
@@ -85,7 +85,7 @@ export function Chart({ title, unit, minutes, at, lines }: ChartProps) {
       made.destroy()
     }
   }, [])
-  useEffect(() => plot.current?.setData(data), [at.at(-1), at.length])
+  useEffect(() => plot.current?.setData(data), [at.at(-1), at.length, lines.map(({ values }) => values.at(-1)).join()])
   useEffect(() => plot.current?.redraw(), [document.documentElement.style.colorScheme])
   const last = (line: Line) => {
     const value = line.values.at(-1)

@@ -2,8 +2,8 @@ import { useEffect, useRef } from 'preact/hooks'
 import { get, type Job, now, search, useData } from '../api.ts'
 import { Chosen } from '../chosen.tsx'
 import type { PageProps } from '../main.tsx'
-import { Loaded, number, type Selection, State, Table, Time, visible } from '../parts.tsx'
-import { useSearch } from '../search.ts'
+import { Loaded, type Selection, State, Table, Time, visible } from '../parts.tsx'
+import { useSearch } from '../search.tsx'
 
 const states = ['scheduled', 'ready', 'running', 'succeeded', 'dead', 'cancelled']
 const hour = 3_600_000
@@ -25,7 +25,7 @@ const filterOf = ({ age = '', ...filter }: Record<string, string>) => ({ ...filt
 
 export function Jobs({ query, may }: PageProps) {
   const given = Object.fromEntries(query)
-  const { found, looking, stop, goOn } = useSearch(`jobs ${query}`, () => filterOf(given), pageSize)
+  const { found, bar } = useSearch(`jobs ${query}`, () => filterOf(given), pageSize)
   const names = useData('queues', () => get<'queues'>('queues'))
   const form = useRef<HTMLFormElement>(null)
   const typing = useRef<ReturnType<typeof setTimeout>>(undefined)
@@ -98,62 +98,39 @@ export function Jobs({ query, may }: PageProps) {
             </button>
           </p>
         ))}
-      {looking && (
-        <>
-          <JobTable jobs={looking.jobs} empty="None so far." />
-          <p class="pager">
-            <span>
-              Looking: all from job {number(looking.next!)} on were looked through, {number(looking.jobs.length)} jobs
-              found.
-            </span>
-            <button type="button" class="main" onClick={stop}>
-              Stop
-            </button>
-          </p>
-        </>
-      )}
-      {!looking && (
-        <Loaded data={found}>
-          {({ jobs, next }) => (
-            <>
-              <Chosen of={`${query}`} may={may}>
-                {(selection) => (
-                  <JobTable
-                    jobs={jobs}
-                    selection={selection}
-                    empty={
-                      next === null
-                        ? "No job fits. Take a filter away, or submit one: gopherqueue submit TYPE '{}'"
-                        : 'None among those looked through so far.'
-                    }
-                  />
-                )}
-              </Chosen>
-              <p class="pager">
-                {query.get('cursor') && (
-                  <button type="button" onClick={() => to({})}>
-                    {given.order === 'oldest' ? 'Oldest' : 'Newest'}
-                  </button>
-                )}
-                {next !== null && jobs.length === pageSize && (
-                  <button type="button" onClick={() => to({ cursor: next })}>
-                    {given.order === 'oldest' ? 'Newer' : 'Older'}
-                  </button>
-                )}
-                {next !== null && jobs.length < pageSize && (
-                  <>
-                    <span role="status">Stopped at job {number(next)}: those beyond it were not looked through.</span>
-                    <button type="button" onClick={goOn}>
-                      Go on
-                    </button>
-                  </>
-                )}
-                {next === null && jobs.length > 0 && <span class="dim">These are all.</span>}
-              </p>
-            </>
-          )}
-        </Loaded>
-      )}
+      <Loaded data={found}>
+        {({ jobs, next }) => (
+          <>
+            <Chosen of={`${query}`} may={may}>
+              {(selection) => (
+                <JobTable
+                  jobs={jobs}
+                  selection={selection}
+                  empty={
+                    next === null
+                      ? "No job fits. Take a filter away, or submit one: gopherqueue submit TYPE '{}'"
+                      : 'None among those looked through so far.'
+                  }
+                />
+              )}
+            </Chosen>
+            <p class="pager">
+              {query.get('cursor') && (
+                <button type="button" onClick={() => to({})}>
+                  {given.order === 'oldest' ? 'Oldest' : 'Newest'}
+                </button>
+              )}
+              {next !== null && jobs.length === pageSize && (
+                <button type="button" onClick={() => to({ cursor: next })}>
+                  {given.order === 'oldest' ? 'Newer' : 'Older'}
+                </button>
+              )}
+              {bar}
+              {next === null && jobs.length > 0 && <span class="dim">These are all.</span>}
+            </p>
+          </>
+        )}
+      </Loaded>
     </>
   )
 }

@@ -1,37 +1,13 @@
-import { useRef, useState } from 'preact/hooks'
 import { type Answer, get, now, type Stats, useData } from '../api.ts'
-import { Chart } from '../chart.tsx'
 import type { PageProps } from '../main.tsx'
 import { Facts, Loaded, number, State, span, Table, Time } from '../parts.tsx'
 import { CauseTable } from './dead.tsx'
-
-type Sample = Answer<'history'>['samples'][number]
-
-/** All samples since the page was opened and before: only those that are new are asked for. */
-function useHistory() {
-  const held = useRef<Sample[]>([])
-  return useData('history', async () => {
-    const { samples } = await get<'history'>('history', { since: held.current.at(-1)?.at })
-    held.current = [...held.current, ...samples].slice(-2200)
-    return held.current
-  })
-}
-
-/** What a total has grown by since the sample before, a second. */
-const rate = (samples: Sample[], name: 'submitted' | 'succeeded' | 'failed') =>
-  samples.map((sample, i) => {
-    const before = samples[i - 1]
-    return before ? Math.max(0, sample[name] - before[name]) / ((sample.at - before.at) / 1000) : null
-  })
-
-const ranges = [['15 min', 15], ['1 h', 60], ['6 h', 360]] as const // biome-ignore format: a table
+import { OverTime } from './overtime.tsx'
 
 export function Overview(_: PageProps) {
   const stats = useData('stats', () => get<'stats'>('stats'))
   const health = useData('health', () => get<'health'>('health'))
-  const history = useHistory()
   const failing = useData('failing', () => get<'failing'>('failing', { limit: 3 }))
-  const [minutes, setMinutes] = useState(15)
   return (
     <>
       <Loaded data={health}>
@@ -62,71 +38,7 @@ export function Overview(_: PageProps) {
           <CauseTable label="Failing now" empty="" of={{ failing: 'true' }} causes={failing.value.causes} />
         </section>
       )}
-      <Loaded data={history}>
-        {(all) => {
-          const shown = all.filter(({ at }) => at > now() - minutes * 60_000)
-          const at = shown.map((sample) => sample.at)
-          const of = (pick: (sample: Sample) => number | null) => shown.map(pick)
-          return (
-            <section aria-label="Over time">
-              <fieldset class="ranges">
-                <legend class="hidden">Range</legend>
-                {ranges.map(([label, of]) => (
-                  <button key={label} type="button" aria-pressed={minutes === of} onClick={() => setMinutes(of)}>
-                    {label}
-                  </button>
-                ))}
-                <span class="dim">since the server's start at most</span>
-              </fieldset>
-              <div class="charts">
-                <Chart
-                  key={`rate ${minutes}`}
-                  title="Throughput"
-                  unit="a second"
-                  minutes={minutes}
-                  at={at}
-                  lines={[
-                    { name: 'submitted', color: 'ready', values: rate(shown, 'submitted') },
-                    { name: 'succeeded', color: 'succeeded', values: rate(shown, 'succeeded') },
-                    { name: 'failed', color: 'dead', values: rate(shown, 'failed') },
-                  ]}
-                />
-                <Chart
-                  key={`wait ${minutes}`}
-                  title="Wait"
-                  unit="s"
-                  minutes={minutes}
-                  at={at}
-                  lines={[
-                    {
-                      name: 'oldest ready job',
-                      color: 'running',
-                      values: of((sample) => (sample.oldestReadyMs ?? 0) / 1000),
-                    },
-                    {
-                      name: 'started here, mean',
-                      color: 'succeeded',
-                      values: of(({ waitMs }) => waitMs && waitMs / 1000),
-                    },
-                  ]}
-                />
-                <Chart
-                  key={`jobs ${minutes}`}
-                  title="Backlog"
-                  unit="jobs"
-                  minutes={minutes}
-                  at={at}
-                  lines={[
-                    { name: 'ready', color: 'ready', values: of((sample) => sample.ready) },
-                    { name: 'running', color: 'running', values: of((sample) => sample.running) },
-                    { name: 'dead', color: 'dead', values: of((sample) => sample.dead) },
-                  ]}
-                />
-              </div>
-            </section>
-          )
-        }}
-      </Loaded>
+      <OverTime />
       <Loaded data={stats}>{(value) => <QueueTable stats={value} />}</Loaded>
     </>
   )

@@ -1,8 +1,8 @@
 import { useState } from 'preact/hooks'
 import { type Answer, get, now, search, useData } from '../api.ts'
-import { Chart } from '../chart.tsx'
 import type { PageProps } from '../main.tsx'
 import { Loaded, number, span, Table, Time } from '../parts.tsx'
+import { HourChart } from './overtime.tsx'
 
 type TypeStats = Answer<'types'>['types'][number]
 
@@ -41,20 +41,7 @@ export function Types(_: PageProps) {
       <Loaded data={data}>
         {({ since, types, hours: all }) => (
           <>
-            <div class="charts">
-              <Chart
-                key={hours}
-                title="By the hour"
-                unit="an hour"
-                minutes={(hours + 1) * 60}
-                at={all.map(({ at }) => at)}
-                lines={[
-                  { name: 'submitted', color: 'ready', values: all.map(({ submitted }) => submitted) },
-                  { name: 'succeeded', color: 'succeeded', values: all.map(({ succeeded }) => succeeded) },
-                  { name: 'failed attempts', color: 'dead', values: all.map(({ failed }) => failed) },
-                ]}
-              />
-            </div>
+            <HourChart key={hours} hours={all} minutes={(hours + 1) * 60} />
             <p class="dim">
               Since <Time at={since} />, in whole hours. p50 and p95 are estimates; all else is exact.
             </p>

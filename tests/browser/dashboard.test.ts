@@ -227,6 +227,28 @@ describe('dashboard', { skip }, () => {
     await row(page, 'nightly').getByText('when resumed').waitFor()
   })
 
+  test('a schedule: its latest ticks, which jobs they made, and how these ended', async () => {
+    await desk.queue.schedule('often', '* * * * * *', 'tick', {}, { queue: 'reports', maxAttempts: 1 })
+    await desk.queue.submit('tick', { says: 'schedule often 1' }, { queue: 'reports' }) // no tick
+    desk.queue.define<{ says?: string }>('tick', { queue: 'reports' }, () => {
+      throw new PermanentError('no paper')
+    })
+    const worker = desk.queue.work()
+    const page = await desk.show('#/schedules')
+    await page.getByRole('link', { name: 'often' }).click()
+    const ticks = page.getByRole('region', { name: 'Ticks of often' })
+    await ticks.getByRole('row').filter({ hasText: 'dead' }).nth(1).waitFor()
+    await press(page, 'Pause schedule often')
+    await row(page, 'often').getByText('when resumed').waitFor()
+    const all = desk.sql(`SELECT tick, id FROM gq_jobs WHERE idempotency_key LIKE 'schedule often %' ORDER BY id DESC`)
+    await Promise.all(all.map(([, id]) => desk.queue.wait(Number(id), { timeout: '20s' }).catch(() => undefined)))
+    await page.waitForFunction(`document.querySelectorAll('[aria-label="Ticks of often"] tbody tr').length === ${Math.min(20, all.length)}`) // biome-ignore format: long
+    await see(page, 'As far as jobs are kept')
+    const cells = await ticks.locator('tbody tr').evaluateAll((rows) => rows.map((one) => [Date.parse(one.querySelector('time')!.dateTime), Number(one.querySelector('a')!.textContent), one.querySelector('.brief')!.textContent])) // biome-ignore format: long
+    assert.deepEqual(cells, all.map(([tick, id]) => [tick, id, 'PermanentError: no paper'])) // biome-ignore format: long
+    await worker.stop()
+  })
+
   test('overview, workers and storage tell how it is, and follow', async () => {
     const started = Promise.withResolvers<void>()
     const end = Promise.withResolvers<void>()

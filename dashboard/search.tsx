@@ -1,5 +1,6 @@
 import { useMemo, useState } from 'preact/hooks'
-import { type Data, get, type Job, type Query, useData } from './api.ts'
+import { get, type Job, type Query, useData } from './api.ts'
+import { number } from './parts.tsx'
 
 /** Jobs that were found, and the job up to which all were looked through; null when all were. */
 export interface Found {
@@ -7,19 +8,11 @@ export interface Found {
   next: number | null
 }
 
-interface Search {
-  found: Data<Found>
-  /** What is found so far, while it looks for the first time. */
-  looking: Found | undefined
-  stop: () => void
-  goOn: () => void
-}
-
 /**
  * So many jobs of a filter that `fits` too: each look of the server is bounded by time, so it looks on by itself until it
  * has them, all are looked through, or somebody stops it.
  */
-export function useSearch(of: string, filter: () => Query, size: number, fits = (_: Job) => true): Search {
+export function useSearch(of: string, filter: () => Query, size: number, fits = (_: Job) => true) {
   const [soFar, setSoFar] = useState<Found & { of: string }>()
   const [round, setRound] = useState(0)
   const kept = useMemo(() => ({ held: undefined as Found | undefined, stopAt: null as number | null }), [of])
@@ -41,17 +34,26 @@ export function useSearch(of: string, filter: () => Query, size: number, fits = 
     }
   })
   const looking = found.value === undefined && !found.error && soFar?.of === of ? soFar : undefined
-  return {
-    found,
-    looking,
-    stop() {
-      kept.stopAt = looking?.next ?? null
-    },
-    goOn() {
-      kept.held = found.value
-      kept.stopAt = null
-      setSoFar(found.value && { of, ...found.value })
-      setRound(round + 1)
-    },
+  const { next = null, jobs = [] } = looking ?? found.value ?? {}
+  const stop = () => {
+    kept.stopAt = next
   }
+  const goOn = () => {
+    kept.held = found.value
+    kept.stopAt = null
+    setSoFar(found.value && { of, ...found.value })
+    setRound(round + 1)
+  }
+  const bar = next !== null && jobs.length < size && (
+    <>
+      <span role={looking ? undefined : 'status'}>
+        {looking ? 'Looking' : 'Stopped'}: looked through as far as job {number(next)}, {number(jobs.length)} found.
+      </span>
+      <button type="button" class={looking ? 'main' : ''} onClick={looking ? stop : goOn}>
+        {looking ? 'Stop' : 'Go on'}
+      </button>
+    </>
+  )
+  /** What is found so far, and what has been looked through, where that is not all. */
+  return { found: looking ? { ...found, value: looking as Found } : found, bar }
 }
