@@ -21,7 +21,7 @@ export function useSearch(of: string, filter: () => Query, size: number, fits = 
     let { jobs, next } = kept.held ?? { jobs: [], next: Number(cursor ?? 0) || null }
     kept.held = undefined
     const isPastStop = () =>
-      kept.stopAt !== null && (given.order === 'oldest' ? next! >= kept.stopAt : next! <= kept.stopAt)
+      kept.stopAt !== null && (given.order === 'newest' ? next! <= kept.stopAt : next! >= kept.stopAt)
     for (let told = 0; ; ) {
       const answer = await get<'jobs'>('jobs', { ...given, limit: size - jobs.length, cursor: next }, signal)
       jobs = [...jobs, ...answer.jobs.filter(fits)]
@@ -47,7 +47,8 @@ export function useSearch(of: string, filter: () => Query, size: number, fits = 
   const bar = next !== null && jobs.length < size && (
     <>
       <span role={looking ? undefined : 'status'}>
-        {looking ? 'Looking' : 'Stopped'}: looked through as far as job {number(next)}, {number(jobs.length)} found.
+        {looking ? 'Looking' : 'Stopped'}: looked through {filter().order === 'due' ? 'the first' : 'as far as job'}{' '}
+        {number(next)}, {number(jobs.length)} found.
       </span>
       <button type="button" class={looking ? 'main' : ''} onClick={looking ? stop : goOn}>
         {looking ? 'Stop' : 'Go on'}

@@ -46,6 +46,7 @@ export function Failing(_: PageProps) {
       says="Jobs whose last attempt failed and that have not ended since, by the cause of that error. They are tried again by themselves."
       empty="Nothing fails now."
       of={{ failing: 'true' }}
+      also={<a href="#/jobs?state=scheduled&failing=true">What is tried again next</a>}
     />
   )
 }
@@ -63,16 +64,19 @@ interface CausesProps extends Omit<TableProps, 'causes'> {
   call: 'deadLetters' | 'failing'
   path: string
   says: string
+  also?: preact.JSX.Element
 }
 
-function Causes({ call, path, label, says, empty, of, actions }: CausesProps) {
+function Causes({ call, path, label, says, also, empty, of, actions }: CausesProps) {
   const [cursor, setCursor] = useState<string | null>(null)
   const data = useData(`${path} ${cursor}`, () => get<typeof call>(path, { cursor }))
   return (
     <Loaded data={data}>
       {({ causes, counting, next }) => (
         <>
-          <p class="dim">{says}</p>
+          <p class="dim">
+            {says} {causes.length > 0 && also}
+          </p>
           {counting && <p role="status">Counting: jobs of an older file are still being counted, these are too few.</p>}
           <CauseTable
             label={label}

@@ -21,10 +21,20 @@ const pageSize = 50
 const words: Record<string, string> = { failing: 'failing now', cause: 'with', since: 'submitted since', until: 'submitted before', endedBefore: 'ended before', order: 'order' } // biome-ignore format: a table
 const inBoxes = ['state', 'queue', 'type', 'text', 'age', 'cursor']
 
-const filterOf = ({ age = '', ...filter }: Record<string, string>) => ({ ...filter, ...ages[age]?.[1](now()) })
+type Given = Record<string, string>
+const orderOf = ({ order, state }: Given) => order ?? (state === 'scheduled' ? 'due' : 'newest')
+/** What the ways to the first and the next page are called, by order. */
+const ways: Record<string, [string, string]> = { newest: ['Newest', 'Older'], oldest: ['Oldest', 'Newer'], due: ['Next due', 'Due later'] } // biome-ignore format: a table
+
+const filterOf = ({ age = '', ...filter }: Given) => ({
+  ...filter,
+  order: orderOf(filter),
+  ...ages[age]?.[1](now()),
+})
 
 export function Jobs({ query, may }: PageProps) {
-  const given = Object.fromEntries(query)
+  const given: Given = Object.fromEntries(query)
+  const [first, further] = ways[orderOf(given)] ?? ways.newest!
   const { found, bar } = useSearch(`jobs ${query}`, () => filterOf(given), pageSize)
   const names = useData('queues', () => get<'queues'>('queues'))
   const form = useRef<HTMLFormElement>(null)
@@ -106,6 +116,7 @@ export function Jobs({ query, may }: PageProps) {
                 <JobTable
                   jobs={jobs}
                   selection={selection}
+                  isDue={orderOf(given) === 'due'}
                   empty={
                     next === null
                       ? "No job fits. Take a filter away, or submit one: gopherqueue submit TYPE '{}'"
@@ -117,12 +128,12 @@ export function Jobs({ query, may }: PageProps) {
             <p class="pager">
               {query.get('cursor') && (
                 <button type="button" onClick={() => to({})}>
-                  {given.order === 'oldest' ? 'Oldest' : 'Newest'}
+                  {first}
                 </button>
               )}
               {next !== null && jobs.length === pageSize && (
                 <button type="button" onClick={() => to({ cursor: next })}>
-                  {given.order === 'oldest' ? 'Newer' : 'Older'}
+                  {further}
                 </button>
               )}
               {bar}
@@ -144,9 +155,11 @@ interface JobTableProps {
   jobs: Job[]
   empty: string
   selection?: Selection | undefined
+  /** Their next times are what matters. */
+  isDue: boolean
 }
 
-function JobTable({ jobs, empty, selection }: JobTableProps) {
+function JobTable({ jobs, empty, selection, isDue }: JobTableProps) {
   return (
     <Table
       label="Jobs"
@@ -159,8 +172,8 @@ function JobTable({ jobs, empty, selection }: JobTableProps) {
         '-Queue',
         '-Class',
         '+Tries',
-        'Submitted',
-        '-Ended or due',
+        isDue ? '-Submitted' : 'Submitted',
+        isDue ? 'Due' : '-Ended or due',
         '-Last error',
         '-Payload',
       ]}

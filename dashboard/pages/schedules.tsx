@@ -96,7 +96,7 @@ function Ticks({ schedule: { name, queue, type } }: { schedule: Answer<'schedule
   const key = `schedule ${name} `
   const { found, bar } = useSearch(
     `ticks ${name}`,
-    () => ({ queue, type, text: key }),
+    () => ({ queue, type, text: key, order: 'newest' }),
     20,
     (job) => job.idempotencyKey?.startsWith(key) ?? false,
   )

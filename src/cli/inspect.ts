@@ -71,7 +71,10 @@ export function inspectCommands(root: Command): void {
 type Filter = Parameters<GopherQueue['jobs']>[0] & { oldest?: true }
 
 async function jobs(queue: GopherQueue, { oldest, ...filter }: Filter): Promise<void> {
-  const page = await queue.jobs({ ...filter, order: oldest ? 'oldest' : 'newest' })
+  const page = await queue.jobs({
+    ...filter,
+    order: oldest ? 'oldest' : filter.state === 'scheduled' ? 'due' : 'newest',
+  })
   if (json) return void page.jobs.map((job) => print(toLine(job)))
   const failed = page.jobs.some(({ lastError }) => lastError !== null)
   const rows = page.jobs.map((job) => {

@@ -161,7 +161,8 @@ export function checkFilter(filter: JobFilter, without: readonly string[] = []):
   if (since !== undefined) wholeNumber(since, 0, Number.MAX_SAFE_INTEGER, 'since')
   if (until !== undefined) wholeNumber(until, 0, Number.MAX_SAFE_INTEGER, 'until')
   if (endedBefore !== undefined) wholeNumber(endedBefore, 0, Number.MAX_SAFE_INTEGER, 'endedBefore')
-  if (order !== undefined) oneOf(order, ['oldest', 'newest'], 'order')
+  if (order !== undefined) oneOf(order, ['oldest', 'newest', 'due'], 'order')
+  if (order === 'due' && state !== 'scheduled') throw invalid("Only scheduled jobs have an order 'due': give state 'scheduled' too.") // biome-ignore format: one line
   if (limit !== undefined) wholeNumber(limit, 1, 1000, 'limit')
   if (cursor !== undefined && cursor !== null) wholeNumber(cursor, 0, Number.MAX_SAFE_INTEGER, 'cursor')
   return filter

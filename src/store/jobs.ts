@@ -138,8 +138,11 @@ export interface JobFilter {
   until?: Instant
   /** Only jobs that ended before this instant (Unix ms). Default: any, also those that have not ended. */
   endedBefore?: Instant
-  /** In which order of submission. Default 'newest' first. */
-  order?: 'oldest' | 'newest'
+  /**
+   * By submission, or scheduled jobs (`state: 'scheduled'`) by when they are `due`: what comes due between two pages moves the rest
+   * forward, so that a job may be missed. Default 'newest' first.
+   */
+  order?: 'oldest' | 'newest' | 'due'
   /** Most jobs in the page: 1 to 1000, default 100. */
   limit?: number
   /** `next` of the page before, to go on from there. Default: the first page. */

@@ -116,7 +116,7 @@ const LeaseInput = closed({
   waitMs,
 })
 const Filter = closed({
-  ...{ state: may(texts(states)), queue: may(string()), type: may(string()), order: may(texts(['oldest', 'newest'])) },
+  ...{ state: may(texts(states)), queue: may(string()), type: may(string()), order: may(texts(['oldest', 'newest', 'due'], "By submission; 'due': scheduled jobs by when they are due")) }, // biome-ignore format: long
   text: may(string({ minLength: 1, maxLength: 256, description: 'In the payload or a key, whatever the case' })),
   cause: may(string({ description: 'Dead of it, or failing of it now, as `deadLetters` and `failing` name it' })),
   failing: may(bool({ description: 'true: only jobs that fail now' })),

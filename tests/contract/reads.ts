@@ -127,6 +127,35 @@ export function reads({ holds, holdsOverTime }: Suite): void {
     assert.deepEqual(await find({ state: 'running', order: 'oldest' }), ids)
   })
 
+  holds(
+    'scheduled jobs by when they are due: pages, filters, the first of several that are due at once',
+    async (at) => {
+      const due = [3, 1, 2, 1, 5, 4]
+      const ids = await Promise.all(due.map((hours) => at.submit({ delay: `${hours}h`, type: hours === 2 ? 'other' : 'work' }))) // biome-ignore format: long
+      await at.submit()
+      const expected = ids.map((id, i) => [due[i]!, id] as const).sort(([a, x], [b, y]) => a - b || x - y).map(([, id]) => id) // biome-ignore format: long
+      const find = async (filter: Partial<Parameters<typeof at.store.call<'jobs'>>[1]>) => {
+        const seen: number[] = []
+        for (let cursor: number | null | undefined; cursor !== null; ) {
+          const page: JobPage = await at.store.call('jobs', { state: 'scheduled', order: 'due', limit: 2, ...(cursor !== undefined && { cursor }), ...filter }) // biome-ignore format: long
+          seen.push(...page.jobs.map(({ id }) => id))
+          cursor = page.next
+        }
+        return seen
+      }
+      assert.deepEqual(await find({}), expected)
+      assert.deepEqual(await find({ limit: 6 }), expected)
+      assert.deepEqual(await find({ type: 'other' }), [ids[2]])
+      assert.deepEqual(await find({ queue: 'elsewhere' }), [])
+      assert.deepEqual(await find({ failing: true }), [])
+      const failed = await at.running()
+      await at.fail(failed)
+      assert.deepEqual(await find({ failing: true }), [failed.id])
+      assert.deepEqual(await find({ cause: 'no such', failing: true }), [])
+      await at.refused('INVALID_ARGUMENT', () => at.store.call('many', { event: 'cancel', filter: { state: 'scheduled', order: 'due' } })) // biome-ignore format: long
+    },
+  )
+
   holds('totals count what has happened, also after its jobs are gone; what was refused never happened', async (at) => {
     await at.store.call('setQueue', { queue: 'default', maxDepth: 5 })
     await at.submitMany({}, [1, 2, 3, 4, 5])

@@ -8,7 +8,7 @@ import { type Db, line } from './db.ts'
 import { largest } from './listed.ts'
 import { forgottenQueues } from './names.ts'
 import { isUsedUp } from './rate.ts'
-import { pick } from './search.ts'
+import { pick, pickDue } from './search.ts'
 import { fileStats } from './space.ts'
 import { isWorking, type WorkerRow, workerColumns } from './workers.ts'
 
@@ -125,11 +125,11 @@ export function runningOf(
 
 /** One page of jobs by id, from the end or the start. */
 export function jobs(db: Db, { asText = false, ...filter }: Input<'jobs'>): JobPage {
-  const { ids: found, next } = pick(db, filter)
+  const { ids: found, next, places = found } = filter.order === 'due' ? pickDue(db, filter) : pick(db, filter)
   const ids = firstWithin(db, found, budgets.page)
   const rows = db.all<JobRow>(`${selectJob} WHERE j.id IN (SELECT value FROM json_each(?1))`, JSON.stringify(ids))
   const jobs = new Map(rows.map((row) => [row.id, toJob(row, asText ? readableText : readable)]))
-  return { jobs: ids.map((id) => jobs.get(id)!), next: ids.length < found.length ? ids.at(-1)! : next }
+  return { jobs: ids.map((id) => jobs.get(id)!), next: ids.length < found.length ? places[ids.length - 1]! : next }
 }
 
 /** A job's history: each failed attempt as recorded, then the present or successful one, which stands in the job itself. */

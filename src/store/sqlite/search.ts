@@ -12,12 +12,50 @@ const rowsAtOnce = { plain: 2000, text: 100 }
 const inWrite = { lookMs: 2, plain: 500, text: 5 }
 const most = Number.MAX_SAFE_INTEGER
 
-/** The ids of a page's jobs, in its order. */
-export function pick(
-  db: Db,
-  filter: JobFilter,
-  within: 'read' | 'write' = 'read',
-): { ids: number[]; next: number | null } {
+/** A page's jobs, in its order; `places`: what to go on with after each, where that is not its id. */
+interface Picked {
+  ids: number[]
+  next: number | null
+  places?: number[]
+}
+
+const likeOf = (text: string | undefined) => (text === undefined ? null : `%${text.replace(/[\\%_]/g, '\\$&')}%`)
+
+/** Parameters ?4 to ?6: queue, type and text, each perhaps null. */
+const fits = `(?4 IS NULL OR j.queue = ?4) AND (?5 IS NULL OR j.type = ?5)
+         AND (?6 IS NULL OR j.payload LIKE ?6 ESCAPE '\\' OR j.idempotency_key LIKE ?6 ESCAPE '\\' OR j.concurrency_key LIKE ?6 ESCAPE '\\')`
+
+/** Scheduled jobs by when they are due, by index gq_jobs_scheduled. The cursor counts those that were looked at. */
+export function pickDue(db: Db, filter: JobFilter): Picked {
+  const { queue, type, text, cause, failing = false, since, until, endedBefore, limit = 100, cursor } = filter
+  if (endedBefore !== undefined) return { ids: [], next: null } // none of them has
+  const causes = cause === undefined && !failing ? null : JSON.stringify(rowsOf(db, filter))
+  const low = since === undefined ? 0 : firstSince(db, since)
+  const high = until === undefined ? most : firstSince(db, until) - 1
+  const size = text === undefined ? rowsAtOnce.plain : rowsAtOnce.text
+  const end = db.clock.monotonic() + lookMs
+  const ids: number[] = []
+  const places: number[] = []
+  for (let place = cursor ?? 0; ; ) {
+    const rows = db.all<{ id: number; isMeant: number }>(
+      `SELECT j.id, j.id BETWEEN ?1 AND ?2 AND ${fits} AND (?7 IS NULL OR j.cause IN (SELECT value FROM json_each(?7))) AS isMeant
+       FROM gq_jobs j WHERE j.state = 'scheduled' AND j.blocked < 2 ORDER BY j.run_at, j.id LIMIT ${size} OFFSET ?3`,
+      ...[low, high, place, queue ?? null, type ?? null, likeOf(text), causes],
+    )
+    for (const { id, isMeant } of rows) {
+      if (isMeant && ids.length === limit) return { ids, next: places.at(-1)!, places }
+      place++
+      if (!isMeant) continue
+      ids.push(id)
+      places.push(place)
+    }
+    if (rows.length < size) return { ids, next: null, places }
+    if (db.clock.monotonic() >= end) return { ids, next: place, places }
+  }
+}
+
+/** The ids of a page's jobs, in the order of submission. */
+export function pick(db: Db, filter: JobFilter, within: 'read' | 'write' = 'read'): Picked {
   const {
     state,
     queue,
@@ -48,7 +86,6 @@ export function pick(
   const bounds = within === 'write' ? inWrite : { lookMs, ...rowsAtOnce }
   const size = text === undefined ? bounds.plain : bounds.text
   const causes = cause === undefined && !failing ? null : rowsOf(db, filter)
-  const like = text === undefined ? null : `%${text.replace(/[\\%_]/g, '\\$&')}%`
   const end = db.clock.monotonic() + bounds.lookMs
   const ids: number[] = []
   while (ids.length <= limit) {
@@ -64,11 +101,9 @@ export function pick(
     if (last === null) break
     const rows = db.all<{ id: number }>(
       `SELECT j.id FROM gq_jobs j
-       WHERE j.id BETWEEN ?1 AND ?2 ${few} AND (?3 IS NULL OR j.state = ?3) AND (?4 IS NULL OR j.queue = ?4) AND (?5 IS NULL OR j.type = ?5)
-         AND (?6 IS NULL OR j.payload LIKE ?6 ESCAPE '\\' OR j.idempotency_key LIKE ?6 ESCAPE '\\' OR j.concurrency_key LIKE ?6 ESCAPE '\\')
-         AND (?9 IS NULL OR j.finished_at < ?9) ${of === null ? 'AND ?8 IS NULL' : 'AND j.id IN (SELECT value FROM json_each(?8))'}
+       WHERE j.id BETWEEN ?1 AND ?2 ${few} AND (?3 IS NULL OR j.state = ?3) AND ${fits} AND (?9 IS NULL OR j.finished_at < ?9) ${of === null ? 'AND ?8 IS NULL' : 'AND j.id IN (SELECT value FROM json_each(?8))'}
        ORDER BY j.id ${direction} LIMIT +?7`,
-      ...[newest ? last : low, newest ? high : last, state ?? null, queue ?? null, type ?? null, like],
+      ...[newest ? last : low, newest ? high : last, state ?? null, queue ?? null, type ?? null, likeOf(text)],
       ...[limit + 1 - ids.length, of, endedBefore ?? null],
     )
     for (const { id } of rows) ids.push(id)
