@@ -54,8 +54,20 @@ export const search = (query: Query): string => {
   return given.length > 0 ? `?${new URLSearchParams(given.map(([name, value]) => [name, `${value}`]))}` : ''
 }
 
-export async function get<K extends Call>(path: string, query: Query = {}, signal?: AbortSignal): Promise<Answer<K>> {
-  return (await request(`v1/${path}${search(query)}`, { signal: signal ?? null })).json()
+const asked = new Map<string, Promise<unknown>>()
+
+/** Parts of the page that ask the same at once share one answer. */
+export function get<K extends Call>(path: string, query: Query = {}, signal?: AbortSignal): Promise<Answer<K>> {
+  const url = `v1/${path}${search(query)}`
+  const key = `${token.get()} ${url}`
+  const ask = () => request(url, { signal: signal ?? null }).then((response) => response.json())
+  if (signal) return ask()
+  if (!asked.has(key))
+    asked.set(
+      key,
+      ask().finally(() => asked.delete(key)),
+    )
+  return asked.get(key) as Promise<Answer<K>>
 }
 
 export async function send<K extends Call>(method: string, path: string, body?: unknown): Promise<Answer<K>> {

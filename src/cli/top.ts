@@ -70,11 +70,17 @@ export function screen(now: Look, before: Look | null, selected: number, columns
   const states = `${sum(({ counts }) => counts.ready)} ready${oldest} · ${sum(({ counts }) => counts.running)} running · ${sum(({ counts }) => counts.scheduled)} scheduled · ${sum(({ counts }) => counts.dead)} dead`
   out.push(`${paint(health.status)}  ${fit(states, columns - health.status.length - 2)}`)
   const slots = busy.reduce((all, { slots }) => all + slots, 0)
-  out.push(fit(`${busy.length} workers, ${slots} slots · ${new Date(now.at).toISOString()}`, columns))
+  out.push(
+    fit(
+      `${busy.length} ${busy.length === 1 ? 'worker' : 'workers'}, ${slots} ${slots === 1 ? 'slot' : 'slots'} · ${new Date(now.at).toISOString()}`,
+      columns,
+    ),
+  )
   for (const { code, message } of health.causes.slice(0, 2)) out.push(fit(safe(`${code}: ${message}`), columns))
   for (const { count, type, cause } of failing) out.push(fit(safe(`${count} failing: ${type}: ${cause}`), columns))
   const name = wide ? 36 : 17
   const id = 14 // in a restored file they have 13 digits
+  const rest = Math.max(1, columns - id - name - 23) // of a line of dead jobs
   title(cells([['QUEUE', name], ['STATE', 7], ['READY', 8, true], ['RUN', 5, true], ['LATER', 7, true], ['DEAD', 7, true], ['IN/S', 7, true], ['DONE/S', 7, true], ['FAIL/S', 6, true]])) // biome-ignore format: one row
   for (const queue of stats.queues) {
     const { counts } = queue
@@ -101,11 +107,11 @@ export function screen(now: Look, before: Look | null, selected: number, columns
       ['TYPE', name],
       ['REASON', 10],
       ['AGO', 8],
-      ['PAYLOAD', columns],
+      ['LAST ERROR', rest],
     ]),
   )
   for (const job of dead)
-    put(cells([[`${job.id}`, id], [job.type, name], [job.reason ?? '', 10], [age(job.finishedAt), 8], [JSON.stringify(job.payload).slice(0, columns), columns]])) // biome-ignore format: one row
+    put(cells([[`${job.id}`, id], [job.type, name], [job.reason ?? '', 10], [age(job.finishedAt), 8], [job.lastError ?? '', rest]])) // biome-ignore format: one row
   const room = lines - 1
   const from = Math.max(0, Math.min(out.length - room, chosen - room + 3))
   return [...out.slice(from, from + room), styleText('dim', fit(help, columns))]

@@ -164,7 +164,7 @@ describe('dashboard', { skip }, () => {
   })
 
   test('queues: paused, resumed, limited', async () => {
-    const page = await desk.show('#/queues')
+    const page = await desk.show('#/queues', { complains: false })
     await press(page, 'Pause queue bulk')
     await confirm(page, 'Pause')
     await row(page, 'bulk').getByText('paused').waitFor()

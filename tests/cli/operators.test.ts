@@ -170,6 +170,8 @@ test('top shows what there is in any width: queues with rates, running jobs, dea
     )
     assert.equal(plain.filter((line) => line.startsWith('>1 ')).length, 1)
     if (columns >= 80) assert.match(plain.join('\n'), /default +open +2 +0 +0 +1 +1\.0 +0\.0 +0\.5/)
+    assert.ok(plain.some((line) => columns < 80 || / PermanentError: .*x…$/.test(line)))
+    assert.ok(!plain.some((line) => columns >= 80 && / …$/.test(line))) // nothing is cut where there is room
   }
   const restored = { ...now, dead: now.dead.map((job) => ({ ...job, id: 2_857_891_486_001 })) }
   const told = screen(restored, null, 0, 80, 24).map((line) => stripVTControlCharacters(line))
