@@ -60,6 +60,7 @@ for (const theme of ['light', 'dark'] as const)
   for (const [name, hash] of Object.entries({ overview: '#/', job: `#/job/${retried}` })) {
     const page = await desk.show(hash, { width: 1280, theme })
     await page.locator('main :is(table, pre, canvas):visible').first().waitFor()
+    if (name === 'overview') await page.getByRole('button', { name: '15 min' }).click()
     await sleep(1500) // charts are drawn after their data came; the page's events never let the network be idle
     const picture = await page.screenshot()
     const file = `${name}${theme === 'dark' ? '-dark' : ''}.webp`

@@ -101,15 +101,7 @@ export function screen(now: Look, before: Look | null, selected: number, columns
     const done = job.progress ? `${Math.round(job.progress.percent)}%` : ''
     put(cells([[`${job.id}`, id], [job.type, name], [`${job.attempt}`, 6, true], [age(job.startedAt), 8], [done, 5, true], [job.worker ?? '', 20]])) // biome-ignore format: one row
   }
-  title(
-    cells([
-      ['DEAD', id],
-      ['TYPE', name],
-      ['REASON', 10],
-      ['AGO', 8],
-      ['LAST ERROR', rest],
-    ]),
-  )
+  title(cells([['DEAD', id], ['TYPE', name], ['REASON', 10], ['AGO', 8], ['LAST ERROR', rest]])) // biome-ignore format: one row
   for (const job of dead)
     put(cells([[`${job.id}`, id], [job.type, name], [job.reason ?? '', 10], [age(job.finishedAt), 8], [job.lastError ?? '', rest]])) // biome-ignore format: one row
   const room = lines - 1
