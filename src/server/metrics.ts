@@ -97,12 +97,12 @@ export class Metrics {
   }
 
   async #text(): Promise<string> {
-    const [stats, schedules] = await Promise.all([this.#ask('stats'), this.#ask('schedules')])
+    const [stats, schedules] = await Promise.all([this.#ask('stats', null), this.#ask('schedules', { payloads: false, limit: mostNames })]) // biome-ignore format: long
     for (const known of [this.#degraded, this.#late, this.#refusedTick, this.#queueSlots, this.#queueBusy])
       known.reset()
     for (const gauge of [this.#oldest, this.#unhandled, this.#workers, this.#slots, this.#busy, this.#file, this.#free, this.#wal, this.#diskFree, this.#backup]) gauge.remove() // biome-ignore format: long
     if (stats) this.#take(stats)
-    for (const { name, paused, nextAt, problem } of (schedules ?? []).slice(0, mostNames)) {
+    for (const { name, paused, nextAt, problem } of schedules?.schedules ?? []) {
       this.#late.set({ schedule: name }, paused || nextAt === null ? 0 : Math.max(0, this.#clock.now() - nextAt) / 1000)
       this.#refusedTick.set({ schedule: name }, Number(problem !== null))
       this.#lostTicks.inc({ schedule: this.#name(name) }, 0)
@@ -177,10 +177,10 @@ export class Metrics {
   }
 
   /** Null when the file does not answer. */
-  async #ask<K extends 'stats' | 'schedules'>(operation: K): Promise<Output<K> | null> {
+  async #ask<K extends 'stats' | 'schedules'>(operation: K, input: Input<K>): Promise<Output<K> | null> {
     const enough = new AbortController()
     const stop = this.#clock.timer(patience, () => enough.abort())
-    return this.#store.call(operation, null as Input<K>, enough.signal).catch(() => null).finally(stop) // biome-ignore format: short
+    return this.#store.call(operation, input, enough.signal).catch(() => null).finally(stop) // biome-ignore format: short
   }
 
   #gauge<L extends string>(name: string, help: string, ...labelNames: L[]): Gauge<L> {

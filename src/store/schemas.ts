@@ -138,6 +138,12 @@ const NamesAsked = closed({
   forgotten: wholeNumber('The `forgotten` of the answer that the asker knows them by. Default 0'),
 })
 
+const SchedulesAsked = closed({
+  after: may(string({ description: 'The `next` of the page before' })),
+  limit: may(int({ minimum: 1, maximum: 1000, description: 'Default 1000' })),
+  payloads: may(bool({ description: 'false: without payloads. Default true' })),
+})
+
 const HoursAsked = closed({
   since: int({ minimum: 0, description: 'From the hour of this instant on, Unix ms' }),
   until: wholeNumber('Up to the hour of this instant. Default: now'),
@@ -237,7 +243,7 @@ const Stats = object({
 const Schedule = object(
   {
     ...each(string(), 'name', 'cron', 'timezone', 'queue', 'type'),
-    ...{ payload: any(), missed: string(), overlap: string(), paused: bool() },
+    ...{ payload: may(any()), missed: string(), overlap: string(), paused: bool() },
     ...{ nextAt: maybe(instant), lastAt: maybe(instant), lastJob: maybe(int()), definedAt: instant, inCode: bool() },
     problem: maybe(object({ code: string(), message: string(), at: instant })),
     ticks: list(instant, { description: 'The next ones, as the cron line gives them' }),
@@ -283,18 +289,8 @@ const tally = object(
 export const schemas = {
   ...{ list, bool, int, nothing, number, may, object, string, any, texts, maybe, closed },
   ...{ id, instant, duration, token, ofJob, ofName, ofWorker, waitMs, cursor, next, tally },
-  ...{
-    JobInput,
-    Bulk,
-    ScheduleInput,
-    QueueInput,
-    WorkerInput,
-    LeaseInput,
-    Filter,
-    CauseFilter,
-    NamesAsked,
-    HoursAsked,
-  },
+  ...{ JobInput, Bulk, ScheduleInput, QueueInput, WorkerInput, LeaseInput },
+  ...{ Filter, CauseFilter, NamesAsked, HoursAsked, SchedulesAsked },
   ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, Causes, Fate, Queue, Stats, Schedule },
   ...{ Health, AuditEntry, Hour, TypeStats, HourCounts, Sample, Problem },
 }
