@@ -263,8 +263,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   }
 
   /** A page of queues by name: the 1,000 after the name `after`; go on with `next` until it is null. Throws CLOSED. */
-  async queues(after = ''): Promise<QueuePage> {
-    return this.#store.call('queues', { after })
+  async queues(after?: string): Promise<QueuePage> {
+    return this.#store.call('queues', after === undefined ? {} : { after })
   }
 
   /** What happened to each type's jobs since an instant, with waiting and running times, kept in the file for 8 days. Throws INVALID_ARGUMENT. */

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { join } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
 import { newestSchema } from '../../src/store/sqlite/schema.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { olderFile } from '../support/older.ts'
+import { runAll as run } from './support.ts'
 
 // A look changes nothing: neither the schema of a file on which older processes work, nor does it wait for their lock.
 
@@ -33,36 +32,6 @@ const looks = [
   ['prune', '--state', 'dead', '--older-than', '0s', '--dry-run'],
 ]
 const counted = [['types'], ['dead'], ['failing'], ['jobs', '--failing'], ['retry', '--cause', 'Error: x', '--dry-run']]
-
-interface Said {
-  args: string[]
-  code: number
-  out: string
-  err: string
-}
-
-/** All of them in one process, as to start one takes longer than to look. */
-function run(file: string, commands: string[][]): Said[] {
-  const program = JSON.stringify(join(import.meta.dirname, '../../src/cli/program.ts'))
-  const script = `
-    const { main } = await import(${program})
-    const real = { out: process.stdout.write.bind(process.stdout), err: process.stderr.write }
-    const all = []
-    for (const args of ${JSON.stringify(commands)}) {
-      const said = { args, code: 0, out: '', err: '' }
-      process.stdout.write = (text) => ((said.out += text), true)
-      process.stderr.write = (text) => ((said.err += text), true)
-      process.exitCode = 0
-      process.argv = [process.argv[0], '--db', ${JSON.stringify(file)}, ...args]
-      await main()
-      all.push({ ...said, code: process.exitCode })
-    }
-    process.exitCode = 0
-    real.out(JSON.stringify(all))`
-  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' })
-  assert.ok(stdout.startsWith('['), stderr)
-  return JSON.parse(stdout)
-}
 
 function fill(db: DatabaseSync): void {
   const at = Date.now()
