@@ -77,7 +77,9 @@ export class Queues {
   }
 }
 
-const escaped = (value: string): string => value.replace(/[\\"\n]/g, (char) => (char === '\n' ? '\\n' : `\\${char}`))
+/** Of a label's value. */
+export const escaped = (value: string): string =>
+  value.replace(/[\\"\n]/g, (char) => (char === '\n' ? '\\n' : `\\${char}`))
 
 /** The series of queues in the text format of Prometheus. Written out: by the library, 1,000 queues stopped the event loop for 100 ms. */
 export function queuesText(queues: ToldQueue[]): string {
