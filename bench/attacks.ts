@@ -1,6 +1,6 @@
 // npm run bench:attacks [-- NAME...]: what single clients try against a server. Each attack gets a real server of its own; told
 // are the longest wait for /healthz and for a submission of somebody else meanwhile, and the memory above rest.
-// npm run bench:attacks -- beside MINUTES: all of them in turn, for so long, against one server beside a client that submits,
+// npm run bench:attacks -- beside MINUTES [NAME...]: all of them in turn, for so long, against one server beside a client that submits,
 // leases, reports and reads; told are its answers of 5xx (none are allowed) and its longest wait (a second is).
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -259,7 +259,7 @@ async function attack(name: string, { prepare, run }: Attack): Promise<void> {
 }
 
 /** All attacks in turn for so long, on one file with jobs and names enough for each of them. */
-async function beside(minutes: number): Promise<void> {
+async function beside(minutes: number, wanted: string[]): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'gopherqueue-attacks-'))
   const file = join(folder, 'jobs.db')
   await named(20_000)(file)
@@ -278,6 +278,7 @@ async function beside(minutes: number): Promise<void> {
   for (const end = performance.now() + minutes * 60_000; performance.now() < end; )
     for (const [name, { run }] of Object.entries(attacks)) {
       if (performance.now() >= end) break
+      if (wanted.length > 0 && !wanted.some((part) => name.includes(part))) continue
       await run(at)
       const met = await told()
       all.calls += met.calls
@@ -298,7 +299,7 @@ async function beside(minutes: number): Promise<void> {
 
 const [, , first, ...given] = process.argv
 if (first === 'client') await client(given[0]!)
-else if (first === 'beside') await beside(Number(given[0] ?? 30))
+else if (first === 'beside') await beside(Number(given[0] ?? 30), given.slice(1))
 else if (first === 'sample') await sample(...(given as [string, string, string, string?]))
 else {
   const wanted = [first, ...given].filter((name) => name !== undefined)

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
 import { mock, type TestContext, test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
+import { jobSpec } from '../../src/model/job.ts'
 import { Stored, textOf } from '../../src/server/text.ts'
+import { Engine } from '../../src/store/sqlite/commit.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
 import { lookInto } from '../crash/processes.ts'
+import { temporaryFolder } from '../support/folder.ts'
 import { serving } from './support.ts'
 
 // No client holds the others up: what is large is looked at in turns of the event loop of its own.
@@ -157,4 +161,20 @@ test('a page of schedules ends at 4 MiB of payloads with the name to go on from,
   await using queue = await GopherQueue.open(at.server.url)
   assert.equal((await queue.schedules()).length, 20)
   assert.equal('payload' in (await queue.schedules({ payloads: false }))[0]!, false)
+})
+
+test('a page of large jobs is answered without parsing what goes out as it is stored', (t) => {
+  using folder = temporaryFolder()
+  const engine = new Engine(folder.file('jobs.db'), new VirtualClock())
+  const payloads = [JSON.stringify(members(90_000)), '[9007199254740993]']
+  engine.execute([{ seq: 1, operation: 'submit', input: { specs: jobSpec('x', {}), payloads, keys: null } }])
+  const parse = t.mock.method(JSON, 'parse')
+  const [reply] = engine.execute([{ seq: 2, operation: 'jobs', input: { order: 'oldest', asText: true } }])
+  const large = parse.mock.calls.filter((call) => String(call.arguments[0]).length > 1000)
+  parse.mock.restore()
+  assert.ok(reply && 'value' in reply)
+  const { jobs } = reply.value as { jobs: { payload: string }[] }
+  assert.deepEqual([jobs[0]!.payload === payloads[0], jobs[1]!.payload], [true, '"[9007199254740993]"'])
+  assert.equal(large.length, 0)
+  engine.close()
 })

@@ -1,5 +1,6 @@
 import { parseBackoff } from '../../model/backoff.ts'
 import { shortError } from '../../model/cause.ts'
+import { isExact } from '../../model/exact.ts'
 import { type Job, priorities } from '../../model/job.ts'
 import { fromJson } from '../../model/json.ts'
 import type { Input, JobPage, Output, QueueStats, Source, Stats, Worker } from '../store.ts'
@@ -41,8 +42,12 @@ function readable(json: string): unknown {
   }
 }
 
-/** The same as a JSON text. */
-function readableText(json: string): string {
+/** As `selectJob`, and whether SQLite finds the texts to be JSON: it takes a tenth of what JSON.parse takes of many members. */
+const selectTexts = selectJob.replace('SELECT', 'SELECT json_valid(j.payload) AND json_valid(IFNULL(j.result, 1)) AS sound,') // biome-ignore format: one line
+
+/** The same as a JSON text. `sound`: it is JSON, and only its numbers may be shown as others. */
+function readableText(json: string, sound: boolean): string {
+  if (sound && isExact(json)) return json
   return readable(json) === json ? JSON.stringify(json) : json
 }
 
@@ -127,8 +132,10 @@ export function runningOf(
 export function jobs(db: Db, { asText = false, ...filter }: Input<'jobs'>): JobPage {
   const { ids: found, next } = pick(db, filter)
   const ids = firstWithin(db, found, budgets.page)
-  const rows = db.all<JobRow>(`${selectJob} WHERE j.id IN (SELECT value FROM json_each(?1))`, JSON.stringify(ids))
-  const jobs = new Map(rows.map((row) => [row.id, toJob(row, asText ? readableText : readable)]))
+  const select = asText ? selectTexts : selectJob
+  const rows = db.all<JobRow & { sound?: 0 | 1 }>(`${select} WHERE j.id IN (SELECT value FROM json_each(?1))`, JSON.stringify(ids)) // biome-ignore format: one line
+  const made = ({ sound, ...row }: (typeof rows)[0]) => toJob(row, asText ? (json) => readableText(json, sound === 1) : readable) // biome-ignore format: one line
+  const jobs = new Map(rows.map((row) => [row.id, made(row)]))
   return { jobs: ids.map((id) => jobs.get(id)!), next: ids.length < found.length ? ids.at(-1)! : next }
 }
 
