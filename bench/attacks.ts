@@ -1,11 +1,13 @@
 // npm run bench:attacks [-- NAME...]: what single clients try against a server. Each attack gets a real server of its own; told
 // are the longest wait for /healthz and for a submission of somebody else meanwhile, and the memory above rest.
+// npm run bench:attacks -- beside MINUTES [NAME...]: all of them in turn, for so long, against one server beside a client that submits,
+// leases, reports and reads; told are its answers of 5xx (none are allowed) and its longest wait (a second is).
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { Agent, request as send } from 'node:http'
 import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
+import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { GopherQueue } from '../src/index.ts'
@@ -35,6 +37,64 @@ async function sample(url: string, method: string, path: string, body?: string):
     asked++
     if (status === 0 || status >= 400) failed++
     await setTimeout(5)
+  }
+}
+
+/** What the normal client has met since it was last asked. */
+interface Met {
+  calls: number
+  /** Answers of 5xx, and connections that broke. */
+  failed: number
+  /** Other answers that were no success. */
+  refused: number
+  longest: number
+  /** The call that waited longest, and those that failed. */
+  notes: string[]
+}
+const nothingMet = (): Met => ({ calls: 0, failed: 0, refused: 0, longest: 0, notes: [] })
+
+/** In a process of its own: one job after the other, from its submission to its result, and the reads of an operator between. */
+async function client(url: string): Promise<void> {
+  const agent = new Agent({ keepAlive: true })
+  let met = nothingMet()
+  let slowest = ''
+  process.on('message', () => {
+    process.send!({ ...met, notes: [`${slowest}`, ...met.notes.slice(0, 5)] })
+    met = nothingMet()
+    slowest = ''
+  })
+  const call = async (method: string, path: string, body?: object): Promise<Record<string, unknown>> => {
+    const begun = performance.now()
+    const { status, text } = await new Promise<{ status: number; text: string }>((resolve) => {
+      const headers = body === undefined ? {} : { 'content-type': 'application/json' }
+      const sent = send(url + path, { agent, method, headers }, (response) => {
+        let said = ''
+        response.setEncoding('utf8').on('data', (piece) => {
+          said += piece
+        })
+        response.once('end', () => resolve({ status: response.statusCode!, text: said }))
+        response.once('error', ({ message }) => resolve({ status: 0, text: message }))
+      })
+      sent.once('error', ({ message }) => resolve({ status: 0, text: message }))
+      sent.end(body && JSON.stringify(body))
+    })
+    const took = performance.now() - begun
+    met.calls++
+    if (took > met.longest) [met.longest, slowest] = [took, `${method} ${path}`]
+    if (status === 0 || status >= 500) met.failed++
+    else if (status >= 400) met.refused++
+    if (status === 0 || status >= 400) met.notes.push(`${method} ${path}: ${status} ${text.slice(0, 200)}`)
+    return status >= 200 && status < 300 ? JSON.parse(text) : {}
+  }
+  for (;;) {
+    const { id } = await call('POST', '/v1/jobs', { type: 'normal', queue: 'normal', payload: { to: 'ada' } })
+    const lease = { worker: 'normal', types: ['normal'], queue: 'normal', slots: 1, waitMs: 0 }
+    const { jobs = [] } = (await call('POST', '/v1/leases', lease)) as { jobs?: { id: number; token: string }[] }
+    for (const job of jobs) await call('POST', `/v1/jobs/${job.id}/succeed`, { token: job.token, result: 'done' })
+    if (id !== undefined) await call('GET', `/v1/jobs/${id}`)
+    await call('GET', '/v1/jobs?queue=normal&limit=10')
+    await call('GET', '/v1/stats')
+    await setTimeout(20)
   }
 }
 
@@ -164,10 +224,8 @@ async function heard(child: ChildProcess): Promise<{ longest: number; asked: num
   return (await told)[0]
 }
 
-async function attack(name: string, { prepare, run }: Attack): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'gopherqueue-attacks-'))
-  const file = join(folder, 'jobs.db')
-  await prepare?.(file)
+/** A real server in a process of its own. */
+async function served(file: string): Promise<Target & { server: ChildProcess }> {
   const server = spawn(process.execPath, [join(import.meta.dirname, '../src/main.ts'), 'serve', '--db', file, '--port', '0'], { stdio: ['ignore', 'pipe', 'inherit'] }) // biome-ignore format: long
   let url = ''
   for await (const piece of server.stdout!.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
@@ -175,7 +233,15 @@ async function attack(name: string, { prepare, run }: Attack): Promise<void> {
     if (url !== '') break
   }
   server.stdout!.resume()
-  const at: Target = { url, port: Number(new URL(url).port) }
+  return { url, port: Number(new URL(url).port), server }
+}
+
+async function attack(name: string, { prepare, run }: Attack): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'gopherqueue-attacks-'))
+  const file = join(folder, 'jobs.db')
+  await prepare?.(file)
+  const { server, ...at } = await served(file)
+  const { url } = at
   const health = fork(import.meta.filename, ['sample', url, 'GET', '/healthz'])
   const submits = fork(import.meta.filename, ['sample', url, 'POST', '/v1/jobs', '{"type":"other","queue":"q1"}'])
   await setTimeout(3000)
@@ -192,8 +258,49 @@ async function attack(name: string, { prepare, run }: Attack): Promise<void> {
   rmSync(folder, { recursive: true })
 }
 
+/** All attacks in turn for so long, on one file with jobs and names enough for each of them. */
+async function beside(minutes: number, wanted: string[]): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'gopherqueue-attacks-'))
+  const file = join(folder, 'jobs.db')
+  await named(20_000)(file)
+  await payloads(400)(file)
+  const { server, ...at } = await served(file)
+  const normal = fork(import.meta.filename, ['client', at.url])
+  const told = async (): Promise<Met> => {
+    const said = once(normal, 'message')
+    normal.send('tell')
+    return (await said)[0]
+  }
+  const all = nothingMet()
+  await setTimeout(3000)
+  await told() // what the first calls of a process cost is not the attackers' doing
+  const rest = memoryOf(server.pid!, 'VmRSS')
+  for (const end = performance.now() + minutes * 60_000; performance.now() < end; )
+    for (const [name, { run }] of Object.entries(attacks)) {
+      if (performance.now() >= end) break
+      if (wanted.length > 0 && !wanted.some((part) => name.includes(part))) continue
+      await run(at)
+      const met = await told()
+      all.calls += met.calls
+      all.failed += met.failed
+      all.refused += met.refused
+      all.longest = Math.max(all.longest, met.longest)
+      console.log(`beside ${name}: ${met.calls} calls, ${met.failed} of 5xx, ${met.refused} refused, longest ${met.longest.toFixed(0)} ms, ${met.notes.join('; ')}; load ${loadavg()[0]!.toFixed(1)}`) // biome-ignore format: long
+    }
+  const above = memoryOf(server.pid!, 'VmHWM') - rest
+  const isWell = all.failed === 0 && all.longest <= 1000
+  console.log(`${isWell ? 'well' : 'NOT WELL'}: ${all.calls} calls, ${all.failed} of 5xx, ${all.refused} refused, longest ${all.longest.toFixed(0)} ms, memory ${above.toFixed(0)} MiB above rest, load ${loadavg().map((load) => load.toFixed(1))}`) // biome-ignore format: long
+  normal.kill()
+  server.kill()
+  await once(server, 'exit')
+  rmSync(folder, { recursive: true })
+  process.exitCode = isWell ? 0 : 1
+}
+
 const [, , first, ...given] = process.argv
-if (first === 'sample') await sample(...(given as [string, string, string, string?]))
+if (first === 'client') await client(given[0]!)
+else if (first === 'beside') await beside(Number(given[0] ?? 30), given.slice(1))
+else if (first === 'sample') await sample(...(given as [string, string, string, string?]))
 else {
   const wanted = [first, ...given].filter((name) => name !== undefined)
   for (const [name, one] of Object.entries(attacks))

@@ -266,7 +266,7 @@ function measureOperations(): void {
   for (const [operation, input] of [
     ...[
       ['stats', null],
-      ['schedules', null],
+      ['schedules', {}],
       ['jobs', {}],
       ['jobs', { text: 'nowhere' }],
       ['jobs', { error: 'Error' }],

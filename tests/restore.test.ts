@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { GopherQueue } from '../src/index.ts'
 import { backup } from '../src/store/sqlite/backup.ts'
 import { platform } from '../src/store/sqlite/platform.ts'
+import { systemProcesses } from '../src/store/sqlite/processes.ts'
 import { restore } from '../src/store/sqlite/restore.ts'
 import { Bench } from './cli/support.ts'
 import { rowsOf } from './support/filled.ts'
@@ -115,4 +116,34 @@ test('what is no sound backup of a queue takes no place', async (t) => {
     assert.match(refused.stderr, code, name)
   } // biome-ignore format: a table
   assert.deepEqual([readdirSync(bench.folder), idsOf(bench.file).length], [before, 200])
+})
+
+test('of two restores at once one is refused with a code; what a killed one has left is cleared away by the next', async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  await submitted(file, 1)
+  backup(file, folder.file('b.db'), false)
+  const makes = (identity: object) => {
+    writeFileSync(`${file}-making`, JSON.stringify(identity))
+    writeFileSync(`${file}-partial`, 'a part of it')
+  }
+  makes(systemProcesses.me)
+  const refused = { code: 'INVALID_STATE', accepted: 'no', message: new RegExp(`process ${process.pid} on .*remove .*jobs\\.db-making`) } // biome-ignore format: long
+  assert.throws(() => restore(folder.file('b.db'), file, 'cli:x'), refused)
+  makes({ ...systemProcesses.me, pid_started: 'before' })
+  assert.equal(restore(folder.file('b.db'), file, 'cli:x').jobs, 1)
+  const left = readdirSync(folder.file('.')).filter((name) => /partial|making/.test(name))
+  assert.deepEqual(left, [])
+  writeFileSync(`${folder.file('c.db')}-making`, JSON.stringify(systemProcesses.me))
+  assert.throws(() => backup(file, folder.file('c.db'), false), { code: 'INVALID_STATE' })
+})
+
+test('restores that start in the same moment: one is there, each other says why not', async (t) => {
+  const bench = new Bench(t)
+  await submitted(bench.file, 3)
+  await bench.run('backup', 'b.db')
+  const all = await Promise.all([1, 2, 3].map(() => bench.run('restore', 'b.db')))
+  for (const { code, stderr } of all) assert.ok(code === 0 || /^gopherqueue: INVALID_STATE: /.test(stderr), stderr)
+  assert.ok(all.some(({ code }) => code === 0))
+  assert.deepEqual(idsOf(bench.file), [1, 2, 3])
 })

@@ -4,8 +4,20 @@ import type { PageProps } from '../main.tsx'
 import { Act, Loaded, State, span, Table, Time, visible } from '../parts.tsx'
 import { useSearch } from '../search.tsx'
 
+/** Without payloads, which are not shown. */
+async function allSchedules() {
+  const schedules: Awaited<ReturnType<typeof page>>['schedules'] = []
+  const page = (after?: string) => get<'schedules'>(`schedules${search({ payloads: 'false', ...(after !== undefined && { after }) })}`) // biome-ignore format: long
+  for (let next: string | null | undefined; next !== null; ) {
+    const found = await page(next)
+    schedules.push(...found.schedules)
+    next = found.next
+  }
+  return { schedules }
+}
+
 export function Schedules({ query, may }: PageProps) {
-  const data = useData('schedules', () => get<'schedules'>('schedules'))
+  const data = useData('schedules', allSchedules)
   return (
     <Loaded data={data}>
       {({ schedules }) => (

@@ -73,26 +73,29 @@ function userName(): string {
   }
 }
 
-/** Opens it for a command that only reads. */
+/** Opens it for a command that only reads: its file is not brought forward, and no lock is waited for. */
 export async function openToLook(command: Command): Promise<GopherQueue> {
-  const file = serverOf(command).url ? null : fileOf(command)
-  if (file === null || missingRights(file) === null) return await open(command, 'refuse')
-  const queue = new GopherQueue(new Reader(file))
-  process.stderr.write(`gopherqueue: read as it stands in ${file}, which this user may not write\n`)
-  return queue
+  return serverOf(command).url ? await open(command, 'refuse') : new GopherQueue(readerOf(command))
 }
 
 /** The store itself, for what the library does not offer. */
 export async function storeToLook(command: Command): Promise<Store & AsyncDisposable> {
   const { url, token } = serverOf(command)
-  const file = url ?? fileOf(command)
-  if (!url) mustExist(file)
-  const readOnly = !url && missingRights(file) !== null
-  const store = readOnly ? new Reader(file) : await storeAt(file, { ...(token && { token }) })
+  const store = url ? await storeAt(url, { ...(token && { token }) }) : readerOf(command)
   return Object.assign(store, { [Symbol.asyncDispose]: () => store.close() })
 }
 
-/** What names are completed from: it never creates, brings forward or waits for anything. */
+/** The file of --db, to be looked at. */
+export function readerOf(command: Command): Reader {
+  const file = fileOf(command)
+  const reader = new Reader(file)
+  if (missingRights(file) !== null)
+    process.stderr.write(`gopherqueue: read as it stands in ${file}, which this user may not write
+`)
+  return reader
+}
+
+/** What names are completed from: it never waits for anything. */
 export async function nameReader(command: Command): Promise<GopherQueue> {
   return serverOf(command).url ? open(command, 'refuse') : new GopherQueue(new Reader(fileOf(command)))
 }

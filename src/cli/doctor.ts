@@ -7,6 +7,7 @@ import { type Command, Option } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
+import { usualReserve } from '../store/sqlite/disk.ts'
 import { examine, type Finding } from '../store/sqlite/doctor.ts'
 import { openToRead } from '../store/sqlite/reader.ts'
 import { recount } from '../store/sqlite/repair.ts'
@@ -22,7 +23,7 @@ export function doctorCommand(root: Command): void {
     .option('--order', 'also prove the order of all first leases')
     .option('--repair', 'first count all dead and failing jobs anew by their causes, beside whoever works on the file')
     .option('--crash', 'also kill a process that submits, ten times, on this disk (in a file of its own), and count')
-    .option('--reserve <bytes>', 'the diskReserve that your processes open the queue with', whole, 64 * 1024 * 1024)
+    .option('--reserve <bytes>', 'the diskReserve that your processes open the queue with', whole, usualReserve)
     .addOption(new Option('--crash-child').hideHelp())
     .addHelpText('after', '\nExit status: 0 when nothing says FAIL, else 1.')
     .action(

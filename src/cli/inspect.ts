@@ -91,7 +91,11 @@ async function jobs(queue: GopherQueue, { oldest, ...filter }: Filter): Promise<
 }
 
 async function stats(queue: GopherQueue): Promise<void> {
-  const [all, { status, causes }, schedules] = await Promise.all([queue.stats(), queue.health(), queue.schedules()])
+  const [all, { status, causes }, schedules] = await Promise.all([
+    queue.stats(),
+    queue.health(),
+    queue.schedules({ payloads: json }),
+  ])
   show({ ...all, health: { status, causes }, schedules }, () => {
     const oldest = all.oldestReadyMs === null ? 'none' : formatMs(all.oldestReadyMs)
     table(['STATE', 'OLDEST READY'], [[status, oldest]], 'health')

@@ -29,10 +29,10 @@ export async function printNames(kind: Kind, beginning: string, opened: () => Pr
 }
 
 async function namesOf(kind: Kind, queue: GopherQueue): Promise<string[]> {
-  if (kind === 'schedule') return (await queue.schedules()).map(({ name }) => name)
+  if (kind === 'schedule') return (await queue.schedules({ payloads: false })).map(({ name }) => name)
   const { queues, workers, unhandled } = await queue.stats()
   if (kind === 'queue') return queues.map(({ queue: name }) => name)
   const { jobs } = await queue.jobs({ limit: jobsSeen })
-  const schedules = await queue.schedules()
+  const schedules = await queue.schedules({ payloads: false })
   return [...workers.flatMap(({ sources }) => sources), ...unhandled, ...jobs, ...schedules].map(({ type }) => type)
 }

@@ -1,7 +1,8 @@
 import { type Command, Option } from 'commander'
+import { wrongName } from '../model/admission.ts'
 import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
 import type { Job } from '../model/job.ts'
-import { next, states } from '../model/lifecycle.ts'
+import { isWaiting, next, states } from '../model/lifecycle.ts'
 import { near } from '../model/names.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import type { JobsFilter, ManyOptions } from '../queue/many.ts'
@@ -129,17 +130,30 @@ async function eachOf(queue: GopherQueue, { event, one }: Deed, wanted: number[]
     }
 }
 
+/** As the first write of the real run would find it: a job of plain SQL whose names are wrong ends dead as it is admitted, and stays so. */
+const asAdmitted = (job: Job): { state: Job['state']; wrong: string | null } => {
+  const wrong = wrongName(job)
+  return { state: wrong !== null && isWaiting(job.state) ? 'dead' : job.state, wrong }
+}
+
 /** The state that an event would lead to. Throws NOT_FOUND, INVALID_STATE. */
 async function wouldBe(queue: GopherQueue, event: Deed['event'], id: number): Promise<string> {
   const job = await queue.job(id)
   if (!job) throw notFound(id)
   const to = after(job, event)
-  if (to === undefined)
-    throw new GopherQueueError('INVALID_STATE', `Job ${id} is ${job.state}: '${event}' does not fit that.`)
+  if (to === undefined) {
+    const { state, wrong } = asAdmitted(job)
+    throw new GopherQueueError('INVALID_STATE', `Job ${id} is ${state}: ${wrong === null || event !== 'retry' ? `'${event}' does not fit that.` : `it can never run. ${wrong}`}`) // biome-ignore format: long
+  }
   return to ?? 'removed'
 }
 
-const after = ({ state }: Job, event: Deed['event']) => next(state, event === 'cancel' && state === 'running' ? 'requestCancel' : event) // biome-ignore format: one line
+/** Undefined where the event does not fit. */
+function after(job: Job, event: Deed['event']) {
+  const { state, wrong } = asAdmitted(job)
+  if (event === 'retry' && wrong !== null) return undefined
+  return next(state, event === 'cancel' && state === 'running' ? 'requestCancel' : event)
+}
 
 /** What a dry run shows of the jobs of a filter. */
 interface Sampled {
@@ -194,7 +208,7 @@ async function keysOf(queue: GopherQueue, line: { queue: string; type: string })
 
 /** All queues, page by page. */
 export async function* allQueues(queue: GopherQueue): AsyncGenerator<QueueStats> {
-  for (let after: string | null = ''; after !== null; ) {
+  for (let after: string | null | undefined; after !== null; ) {
     const page: QueuePage = await queue.queues(after)
     yield* page.queues
     after = page.next

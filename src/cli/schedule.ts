@@ -6,7 +6,7 @@ import { GopherQueueError } from '../model/errors.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import type { Schedule } from '../store/store.ts'
 import { action, look, whole } from './arguments.ts'
-import { print, show, table, when } from './output.ts'
+import { json, print, show, table, when } from './output.ts'
 
 /** Looking at schedules and at retries before they happen, and acting on schedules. */
 export function scheduleCommand(root: Command): void {
@@ -23,7 +23,7 @@ export function scheduleCommand(root: Command): void {
     .option('--count <n>', 'how many', whole, 10)
     .action(
       look(async (queue, name: string, { count }: { count: number }) => {
-        const found = (await queue.schedules()).find((one) => one.name === name)
+        const found = (await queue.schedules({ payloads: false })).find((one) => one.name === name)
         if (!found) throw new GopherQueueError('NOT_FOUND', `There is no schedule '${name}'.`)
         const times = nextTimes(found.cron, found.timezone, count, systemClock.now())
         show(times, () => times.map((at) => print(when(at, true))))
@@ -42,7 +42,7 @@ export function scheduleCommand(root: Command): void {
 }
 
 async function list(queue: GopherQueue): Promise<void> {
-  const schedules = await queue.schedules()
+  const schedules = await queue.schedules({ payloads: json })
   show(schedules, () => scheduleTable(schedules))
 }
 

@@ -7,7 +7,7 @@ import { type Scope, scopes } from '../model/token.ts'
 import { makeToken } from '../server/auth.ts'
 import { mustExist } from '../store/sqlite/reader.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
-import { deadline, fileOf, who } from './arguments.ts'
+import { deadline, fileOf, readerOf, who } from './arguments.ts'
 import { forPeople, json, print, show, table, toLine, when } from './output.ts'
 
 /** Who may call a server on the file. It is the file's owner who says so, not the server. */
@@ -47,7 +47,7 @@ async function create(name: string, { scope, expires }: Wanted, command: Command
 }
 
 async function list(_: unknown, command: Command): Promise<void> {
-  await using store = await openFile(command)
+  await using store = readerOf(command)
   const tokens = (await store.call('tokens', null)).map(({ hash: _, ...shown }) => shown)
   if (json) return void tokens.map((token) => print(toLine(token)))
   const rows = tokens.map(({ name, scopes, ...at }) => [
@@ -60,14 +60,10 @@ async function list(_: unknown, command: Command): Promise<void> {
 }
 
 async function revoke(name: string, _: unknown, command: Command): Promise<void> {
-  await using store = await openFile(command)
+  mustExist(fileOf(command))
+  await using store = await SqliteStore.open(fileOf(command))
   await store.call('revokeToken', name, undefined, who())
   show({ name, revoked: true }, () => table([], [[name, 'revoked']]))
-}
-
-function openFile(command: Command): Promise<SqliteStore> {
-  mustExist(fileOf(command))
-  return SqliteStore.open(fileOf(command))
 }
 
 function scopesOf(text: string): Scope[] {

@@ -3,11 +3,11 @@ import { styleText } from 'node:util'
 import type { Command } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { formatMs } from '../model/duration.ts'
-import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueueError, isQueueError } from '../model/errors.ts'
 import type { Job } from '../model/job.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import type { Cause, QueueStats, Stats, StoreHealth } from '../store/store.ts'
-import { open } from './arguments.ts'
+import { open, openToLook } from './arguments.ts'
 import { fit, paint, safe } from './output.ts'
 
 /** What is on the screen: all of it as of one moment. */
@@ -30,8 +30,8 @@ export function topCommand(root: Command): void {
     .action(async (_options: object, command: Command) => {
       if (!process.stdout.isTTY || !process.stdin.isTTY)
         throw new GopherQueueError('INVALID_ARGUMENT', 'top needs a terminal; `stats` is for programs.')
-      await using queue = await open(command, 'refuse')
-      await watch(queue)
+      await using queue = await openToLook(command)
+      await watch(queue, () => open(command, 'refuse'))
     })
 }
 
@@ -117,13 +117,19 @@ async function look(queue: GopherQueue): Promise<Look> {
     queue.health(),
     queue.jobs({ state: 'running', order: 'oldest', limit }),
     queue.jobs({ state: 'dead', limit }),
-    queue.failing({ limit: 2 }),
+    queue.failing({ limit: 2 }).catch(notCounted),
   ])
   return { at: systemClock.now(), stats, health, running: running.jobs, dead: dead.jobs, failing: failing.causes }
 }
 
-/** Draws until q. */
-async function watch(queue: GopherQueue): Promise<void> {
+/** A file of an older version has no causes. */
+function notCounted(error: unknown): { causes: Cause[] } {
+  if (isQueueError(error) && error.code === 'SCHEMA_TOO_OLD') return { causes: [] }
+  throw error
+}
+
+/** Draws until q. What only looks on holds up no upgrade: the file is opened to be written for an action alone. */
+async function watch(queue: GopherQueue, opened: () => Promise<GopherQueue>): Promise<void> {
   const { stdin, stdout } = process
   let now = await look(queue)
   let before: Look | null = null
@@ -148,14 +154,11 @@ async function watch(queue: GopherQueue): Promise<void> {
     if (key === 'up') selected = Math.max(0, selected - 1)
     if (key === 'down') selected = Math.min(rows.length - 1, selected + 1)
     if (!row) return
-    if (key === 'p' && row.kind === 'queue') await (row.paused ? queue.resume(row.name) : queue.pause(row.name))
-    if (row.kind === 'job') {
-      if (key === 'return') shown = await page(queue, row.id)
-      if (key === 'r') note = `job ${row.id}: ${(await queue.retry(row.id)).state}`
-      if (key === 'c') note = `job ${row.id}: ${(await queue.cancel(row.id)).state}`
-      if (key === 'x') note = await queue.remove(row.id).then(() => `job ${row.id}: removed`)
-    }
-    if ('prcx'.includes(key)) now = await look(queue)
+    if (key === 'return' && row.kind === 'job') shown = await page(queue, row.id)
+    if (row.kind === 'queue' ? key !== 'p' : !/^[rcx]$/.test(key)) return
+    await using acting = await opened()
+    note = await done(acting, row, key)
+    now = await look(queue)
   }
   emitKeypressEvents(stdin)
   const onKey = (_: string, { name = '', ctrl }: { name?: string; ctrl?: boolean }) =>
@@ -191,6 +194,19 @@ async function watch(queue: GopherQueue): Promise<void> {
     stdin.off('keypress', onKey).setRawMode(false).pause()
     stdout.off('resize', draw).write('\u001B[?25h\u001B[?1049l')
   }
+}
+
+/** What a key does to a row; answers with what it has made of it. */
+async function done(queue: GopherQueue, row: Row, key: string): Promise<string> {
+  if (row.kind === 'queue') {
+    if (key === 'p') await (row.paused ? queue.resume(row.name) : queue.pause(row.name))
+    return ''
+  }
+  const { id } = row
+  if (key === 'r') return `job ${id}: ${(await queue.retry(id)).state}`
+  if (key === 'c') return `job ${id}: ${(await queue.cancel(id)).state}`
+  if (key === 'x') return queue.remove(id).then(() => `job ${id}: removed`)
+  return ''
 }
 
 /** One job on a screen of its own. */

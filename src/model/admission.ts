@@ -1,6 +1,6 @@
 import type { Instant } from './clock.ts'
-import { GopherQueueError, invalid } from './errors.ts'
-import type { JobSpec } from './job.ts'
+import { GopherQueueError, invalid, isQueueError } from './errors.ts'
+import { checkKey, checkName, type JobSpec } from './job.ts'
 import type { Waiting } from './lifecycle.ts'
 
 // What a submission starts as, and what it is refused for; which jobs of a concurrency key may start.
@@ -39,6 +39,26 @@ export function mustBeDueBefore(deadline: Instant, due: Instant): void {
   throw invalid(
     `The job is due at ${new Date(due).toISOString()}, and its deadline is ${due === deadline ? 'then' : `before, at ${new Date(deadline).toISOString()}`}: no attempt could start.`,
   )
+}
+
+/** What is wrong with the names of a job, as plain SQL can give it: as long as it has them, no handler can be defined that it would run in. */
+export function wrongName(job: { queue: string; type: string; concurrencyKey: string | null }): string | null {
+  return refusalBy(() => {
+    checkName('queue', job.queue)
+    checkName('type', job.type)
+    if (job.concurrencyKey !== null) checkKey(job.concurrencyKey, 'concurrencyKey')
+    return null
+  })
+}
+
+/** A refusal's message, as no caller is there to hear it; what became of the submission is told elsewhere. */
+export function refusalBy(check: () => string | null): string | null {
+  try {
+    return check()
+  } catch (error) {
+    if (isQueueError(error)) return error.message.replace(/ Nothing was \w+\.$/, '')
+    throw error
+  }
 }
 
 /** Throws QUEUE_FULL for jobs that a queue has no room for. `maxDepth`: how many may wait; null for any number. */

@@ -23,6 +23,7 @@ export type ErrorCode =
   | 'TWO_SQLITES' // another copy of SQLite has the file open in this process
   | 'NOT_A_QUEUE' // the file is not a GopherQueue file, or its folder is missing
   | 'SCHEMA_TOO_NEW' // written by a newer GopherQueue
+  | 'SCHEMA_TOO_OLD' // written by an older GopherQueue, which does not count what is asked for
   | 'ENGINE_TOO_OLD' // SQLite is older than 3.51.3
   | 'UNSUPPORTED_FILESYSTEM' // network filesystem: locks and fsync cannot be trusted
   | 'NOT_FOUND' // no such job

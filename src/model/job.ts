@@ -3,7 +3,7 @@ import type { Duration, DurationText, Instant } from './clock.ts'
 import { toMs } from './duration.ts'
 import { invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
-import { checkNames } from './names.ts'
+import { checkNames, inPaths } from './names.ts'
 import { shown } from './text.ts'
 
 /** Class of a job, from the most to the least urgent: all ready jobs of a class start before those of the next class. */
@@ -260,7 +260,7 @@ export function jobSpec(type: string, options: JobOptions): JobSpec {
   if (options.delay !== undefined && options.runAt !== undefined) throw invalid('Give delay or runAt, not both.')
   const { deadline } = options
   return {
-    queue: checkName('queue', options.queue ?? 'default'),
+    queue: inPaths('queue', checkName('queue', options.queue ?? 'default')),
     type: checkName('type', type),
     priority: priorities.indexOf(oneOf(options.priority ?? 'normal', priorities, 'priority')),
     maxAttempts: wholeNumber(options.maxAttempts ?? 12, 1, 1000, 'maxAttempts'),

@@ -13,6 +13,12 @@ export function checkNames(what: string, given: object, known: readonly string[]
     if (!known.includes(key)) throw invalid(`There is no ${what} '${key}'. ${meant(key, known)}`)
 }
 
+/** A new name that stands in paths of HTTP. Throws INVALID_ARGUMENT for one that no path can have: each URL with it is normalised to another. */
+export function inPaths(kind: 'queue' | 'worker' | 'schedule', name: string): string {
+  if (name !== '.' && name !== '..') return name
+  throw invalid(`A ${kind} cannot be named '${name}': in an address that is a step of the path, also as %2E. Choose another name.`) // biome-ignore format: long
+}
+
 /** Words of other queues, and what they are called here; only a word that the caller knows is named. */
 const otherWords: Record<string, string> = {
   attempts: 'maxAttempts',

@@ -9,7 +9,7 @@ import type { Definition } from './definition.ts'
 import { emitterOf, type QueueEvents, tellOf } from './events.ts'
 import { healthOf } from './health.ts'
 import { type Define, definitionOf, type Given, type JobType } from './jobtype.ts'
-import { changeAll, type JobsFilter, type ManyOptions } from './many.ts'
+import { allSchedules, changeAll, type JobsFilter, type ManyOptions } from './many.ts'
 import { type AppConnection, checkCauses, checkFilter, type OpenOptions, type QueueOptions, queueSettings, type ScheduleOptions, type StopOptions, type WaitOptions, type WorkOptions } from './options.ts' // biome-ignore format: one line
 import { storeAt } from './place.ts'
 import { closeOn } from './signals.ts'
@@ -124,9 +124,9 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     await this.#store.call('setSchedule', settings)
   }
 
-  /** All schedules by name, with their next and last ticks. */
-  async schedules(): Promise<Schedule[]> {
-    return this.#store.call('schedules', null)
+  /** All schedules by name, with their next and last ticks; `payloads` (default true) false leaves these out. Throws INVALID_ARGUMENT. */
+  async schedules(options?: { payloads?: boolean }): Promise<Schedule[]> {
+    return allSchedules(this.#store, options)
   }
 
   /** Stops a schedule's ticks; those that pass meanwhile are not made up for. Throws NOT_FOUND. */
@@ -263,8 +263,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   }
 
   /** A page of queues by name: the 1,000 after the name `after`; go on with `next` until it is null. Throws CLOSED. */
-  async queues(after = ''): Promise<QueuePage> {
-    return this.#store.call('queues', { after })
+  async queues(after?: string): Promise<QueuePage> {
+    return this.#store.call('queues', after === undefined ? {} : { after })
   }
 
   /** What happened to each type's jobs since an instant, with waiting and running times, kept in the file for 8 days. Throws INVALID_ARGUMENT. */

@@ -1,11 +1,23 @@
 import { GopherQueueError, isQueueError } from '../model/errors.ts'
 import { wholeNumber } from '../model/job.ts'
 import { checkNames } from '../model/names.ts'
-import type { JobFilter, Store } from '../store/store.ts'
+import type { JobFilter, Schedule, SchedulePage, Store } from '../store/store.ts'
 import { checkFilter } from './options.ts'
 
 /** Which jobs an operator means: those that fit all that is given; `{}` means all of the queue. */
 export type JobsFilter = Omit<JobFilter, 'order' | 'limit' | 'cursor'>
+
+/** All schedules, page by page: one answer has a bound in bytes. */
+export async function allSchedules(store: Store, options: { payloads?: boolean } = {}): Promise<Schedule[]> {
+  checkNames('option', options, ['payloads'])
+  const all: Schedule[] = []
+  for (let after: string | null | undefined; after !== null; ) {
+    const page: SchedulePage = await store.call('schedules', { ...options, ...(after !== undefined && { after }) })
+    all.push(...page.schedules)
+    after = page.next
+  }
+  return all
+}
 
 /** What `retryAll` and its like take besides the filter. */
 export interface ManyOptions {

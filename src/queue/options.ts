@@ -5,7 +5,7 @@ import { toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
 import { checkName, oneOf, type Policy, wholeNumber } from '../model/job.ts'
 import { states } from '../model/lifecycle.ts'
-import { checkNames } from '../model/names.ts'
+import { checkNames, inPaths } from '../model/names.ts'
 import type { Rate } from '../model/rate.ts'
 import { shown } from '../model/text.ts'
 import type { CauseFilter, JobFilter, QueueSettings } from '../store/store.ts'
@@ -218,7 +218,7 @@ export function workSettings(options: WorkOptions, defaultName: string) {
     throw invalid("queues must be an array of names and patterns, such as ['mail', 'tenant-*'].")
   if (queues?.length === 0) throw invalid('queues must name at least one queue.')
   return {
-    name: checkName('worker', name),
+    name: inPaths('worker', checkName('worker', name)),
     concurrency,
     stopOn,
     grace: toMs(grace ?? (hurried ? 6000 : 30_000), 'grace'),

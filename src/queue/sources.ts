@@ -35,11 +35,23 @@ export function queuesOf(queues: readonly string[]): Queues {
   }
 }
 
-/** The names that begin with a prefix, as far as a worker could take them, and how many there are. */
+/** The names that begin with a prefix, as far as a worker could take them, and how many it has not read; and by what they are known. */
 interface Found {
   names: string[]
+  left: number
   count: number
   forgotten: number
+}
+
+const noneFound: Found = { names: [], left: 0, count: 0, forgotten: 0 }
+
+/** No job runs in a queue whose name only plain SQL can make; and a server would refuse the whole list for it. */
+function isName(queue: string): boolean {
+  try {
+    return checkName('queue', queue) === queue
+  } catch {
+    return false
+  }
 }
 
 /** What a worker takes jobs of: each type that has a handler, in the queues that it names, or in those that these types name. */
@@ -94,12 +106,12 @@ export class Sources {
       named: [...new Set(able.map(({ spec }) => spec.queue))],
       prefixes: [],
     }
-    const found = prefixes.map((prefix) => this.#found.get(prefix) ?? { names: [], count: 0, forgotten: 0 })
+    const found = prefixes.map((prefix) => this.#found.get(prefix) ?? noneFound)
     const own = new Set(named)
     const matching = found.flatMap(({ names }) => names).filter((queue) => !own.has(queue))
     const all = [...named, ...matching]
     const taken = all.slice(0, Math.max(named.length, roomFor(all, types, this.#store.mostSourceBytes)))
-    const unread = found.reduce((sum, { names, count }) => sum + count - names.length, 0)
+    const unread = found.reduce((sum, { left }) => sum + left, 0)
     this.#tellLeft(taken.length, all.length - taken.length + unread, all[taken.length])
     const list = taken.flatMap((queue) => types.map((type) => ({ queue, type })))
     const isSame = ({ queue, type }: Source, i: number) => queue === this.list[i]!.queue && type === this.list[i]!.type
@@ -151,13 +163,16 @@ export class Sources {
     const asked = { prefix, known: known?.count ?? 0, forgotten: known?.forgotten ?? 0 }
     const { count, forgotten, ...first } = await this.#store.call('queueNames', asked)
     if (count === known?.count && forgotten === known.forgotten) return false
-    const names = first.names
-    for (let { next } = first; next !== null && names.length < mostSources; ) {
+    const { names } = first
+    let { next } = first
+    while (next !== null && names.length < mostSources) {
       const page = await this.#store.call('queueNames', { prefix, after: next })
       names.push(...page.names)
       next = page.next
     }
-    this.#found.set(prefix, { names, count: Math.max(count, names.length), forgotten })
+    // Between two pages queues come and go, so that their number proves nothing: what was read to its end leaves none.
+    const left = next === null ? 0 : Math.max(0, count - names.length)
+    this.#found.set(prefix, { names: names.filter(isName), left, count, forgotten })
     return true
   }
 

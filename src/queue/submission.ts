@@ -11,7 +11,7 @@ import {
   policyNames,
 } from '../model/job.ts'
 import { kept, toJson } from '../model/json.ts'
-import { checkNames, optionsOf } from '../model/names.ts'
+import { checkNames, inPaths, optionsOf } from '../model/names.ts'
 import type { ScheduleSettings, Submission } from '../store/store.ts'
 import { type Definition, validated, validatedNow } from './definition.ts'
 import type { ScheduleOptions } from './options.ts'
@@ -101,7 +101,7 @@ export async function makeSchedule(
 ): Promise<ScheduleSettings> {
   checkNames('schedule option', options, [...policyNames, 'timezone', 'missed', 'overlap'])
   const { timezone = 'UTC', missed = 'once', overlap = 'allow', ...policy } = options
-  checkName('schedule', name)
+  inPaths('schedule', checkName('schedule', name))
   nextTimes(cron, timezone, 1, 0)
   const { specs, payloads } = await makeSubmission(type, definition, [payload], policy)
   return {

@@ -41,7 +41,7 @@ function checkBrowser(
   publicUrl: URL | null,
 ): void {
   const [, named] = /^(\[[\d:a-f]+\]|[^:]*)(?::\d{1,5})?$/i.exec(host) ?? []
-  const name = named?.toLowerCase()
+  const name = named?.toLowerCase().replace(/\.$/, '') // with the dot it is the same name in the DNS
   const isOurs = name !== undefined && (name === publicUrl?.hostname || isLoopback(name.replace(/^\[(.*)\]$/, '$1')))
   if (onLoopback && !isOurs)
     throw refusal(
@@ -53,12 +53,16 @@ function checkBrowser(
     throw refusal('The request comes from a page of another origin.')
 }
 
-/** Where a proxy makes the server known. Throws INVALID_ARGUMENT. */
+/**
+ * Where a proxy makes the server known. Throws INVALID_ARGUMENT, also for what a parser of URLs mends or takes for empty: an
+ * address that nobody types is a mistake, and the one that was meant would be refused. Hosts are in ASCII, as in headers.
+ */
 export function publicUrlOf(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : null
-  if (!url || !/^https?:$/.test(url.protocol) || `${url.username}${url.password}${url.search}${url.hash}` !== '')
+  const isPlain = /^https?:\/\/[^/?#@\s\\]+(\/[^?#\s\\]*)?$/i.test(text)
+  const url = isPlain && URL.canParse(text) ? new URL(text) : null
+  if (!url || !/^(\[[\d:a-f]+\]|[\w-]+(\.[\w-]+)*)$/.test(url.hostname))
     throw invalid(
-      `The public URL is where browsers and clients reach this server, such as https://example.org/jobs, without user, query or #; got ${shown(text)}.`,
+      `The public URL is where browsers and clients reach this server, such as https://example.org/jobs: one host, without a user, a query, # or a dot at its end; got ${shown(text)}.`,
     )
   return url
 }

@@ -170,9 +170,12 @@ function reads(store: Store, clock: Clock, history: History) {
         stop()
       }
     },
-    async schedules() {
-      const all = await store.call('schedules', null)
-      return { schedules: all.map((one) => ({ ...one, ticks: nextTimes(one.cron, one.timezone, 5, clock.now()) })) }
+    async schedules({ query }) {
+      const { schedules: page, next } = await store.call('schedules', query)
+      return {
+        next,
+        schedules: page.map((one) => ({ ...one, ticks: nextTimes(one.cron, one.timezone, 5, clock.now()) })),
+      }
     },
     types: async ({ query }) => typesReport(store, clock, query),
     history: async ({ query: { since = 0 } }) => ({ samples: history.since(since) }),

@@ -10,17 +10,30 @@ const other = 'other'
 
 const totalNames: (keyof Totals)[] = ['submitted', 'succeeded', 'failed', 'dead', 'cancelled']
 
+const none: Totals = { submitted: 0, succeeded: 0, failed: 0, dead: 0, cancelled: 0 }
+const sumOf = (a: Totals, b: Totals): Totals =>
+  Object.fromEntries(totalNames.map((name) => [name, a[name] + b[name]])) as unknown as Totals
+
+/** A queue with series of its own: what it had come to when last told, and what queues of its name had before that were forgotten. */
+interface Own {
+  seen: Totals
+  before: Totals
+}
+
 /**
  * Which queues have series of their own: the first that there were room for, as long as they are there. All else is told
  * under `other`, whose totals only grow: a queue that gets or loses series of its own leaves there what it has come to.
+ * One that is forgotten and made again goes on from what it was told with: from 0 on, as the file has it, a rate would
+ * miss or count anew what comes before the next look.
  */
 export class Queues {
   readonly #most: number
-  /** What those with series of their own had come to, when last told. */
-  readonly #own = new Map<string, Totals>()
+  readonly #own = new Map<string, Own>()
+  /** What those that are not there any more were last told with: as many as have series. */
+  readonly #gone = new Map<string, Totals>()
   /** What all queues had come to, when last told. */
   #all: Totals | null = null
-  readonly #other: Totals = { submitted: 0, succeeded: 0, failed: 0, dead: 0, cancelled: 0 }
+  readonly #other: Totals = { ...none }
 
   constructor(most: number) {
     this.#most = most
@@ -35,14 +48,18 @@ export class Queues {
     const counts = { ...others.counts }
     const told: ToldQueue[] = []
     for (const one of queues) {
-      const before = this.#own.get(one.queue)
-      if (one.queue === other || (!before && this.#own.size >= this.#most)) {
+      const known = this.#own.get(one.queue)
+      if (one.queue === other || (!known && this.#own.size >= this.#most)) {
         for (const state of states) counts[state] += one.counts[state]
         continue
       }
-      for (const name of totalNames) grown[name] -= one.totals[name] - (before?.[name] ?? 0)
-      this.#own.set(one.queue, one.totals)
-      told.push(one)
+      const isAnother = known && totalNames.some((name) => one.totals[name] < known.seen[name])
+      const seen = known && !isAnother ? known.seen : none
+      const before = !known ? (this.#gone.get(one.queue) ?? none) : isAnother ? sumOf(known.before, known.seen) : known.before // biome-ignore format: one line
+      for (const name of totalNames) grown[name] -= one.totals[name] - seen[name]
+      this.#own.set(one.queue, { seen: one.totals, before })
+      this.#gone.delete(one.queue)
+      told.push({ ...one, totals: sumOf(before, one.totals) })
     }
     this.#all = all
     for (const name of totalNames) this.#other[name] += Math.max(0, grown[name])
@@ -51,11 +68,18 @@ export class Queues {
   }
 
   #forget(there: ReadonlySet<string>): void {
-    for (const queue of this.#own.keys()) if (!there.has(queue)) this.#own.delete(queue)
+    for (const [queue, { seen, before }] of this.#own) {
+      if (there.has(queue)) continue
+      this.#own.delete(queue)
+      this.#gone.set(queue, sumOf(before, seen))
+    }
+    for (const queue of this.#gone.keys()) if (this.#gone.size > this.#most) this.#gone.delete(queue)
   }
 }
 
-const escaped = (value: string): string => value.replace(/[\\"\n]/g, (char) => (char === '\n' ? '\\n' : `\\${char}`))
+/** Of a label's value. */
+export const escaped = (value: string): string =>
+  value.replace(/[\\"\n]/g, (char) => (char === '\n' ? '\\n' : `\\${char}`))
 
 /** The series of queues in the text format of Prometheus. Written out: by the library, 1,000 queues stopped the event loop for 100 ms. */
 export function queuesText(queues: ToldQueue[]): string {

@@ -1,8 +1,9 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Clock } from '../model/clock.ts'
-import type { Input, Output, Stats, Store, Histogram as Tally } from '../store/store.ts'
+import type { Stats, Store, Histogram as Tally } from '../store/store.ts'
 import type { Hub, Told } from './hub.ts'
 import { Queues, queuesText } from './labels.ts'
+import { Types } from './types.ts'
 import type { Readiness, Watchdog } from './watchdog.ts'
 
 /** How long a scrape waits for the file; then it goes without what only the file knows. */
@@ -36,8 +37,7 @@ export class Metrics {
     ['queue', 'type'],
     [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600],
   )
-  readonly #byType = this.#counter('type_attempts_total', `Attempts of a type by outcome. ${here}`, 'queue', 'type', 'outcome') // biome-ignore format: long
-  readonly #deadByType = this.#counter('type_dead_jobs_total', `Jobs of a type that have died. ${here}`, 'queue', 'type') // biome-ignore format: long
+  readonly #types: Types
   readonly #lostTicks = this.#counter('lost_ticks_total', 'Ticks of schedules that made no job, found by this server.', 'schedule') // biome-ignore format: long
   readonly #late = this.#gauge('schedule_late_seconds', 'Since a tick that nobody has taken was due; 0 if there is none.', 'schedule') // biome-ignore format: long
   readonly #refusedTick = this.#gauge('schedule_refused', '1 while its latest tick has no job, as the submission was refused.', 'schedule') // biome-ignore format: long
@@ -74,6 +74,8 @@ export class Metrics {
     this.#gauge('build_info', 'Always 1.', 'version').set({ version }, 1)
     this.#started.set(clock.now() / 1000 - process.uptime())
     hub.listen(null, (told) => this.#hear(told))
+    this.#types = new Types(store, clock, mostNames)
+    this.#begun = this.#types.read().catch(() => undefined) // then the first scrape begins
   }
 
   /** The certificate in use ends then (Unix ms); null without TLS. */
@@ -86,6 +88,7 @@ export class Metrics {
     this.#refused.inc({ code })
   }
 
+  readonly #begun: Promise<void>
   #asked: Promise<string> | undefined
 
   /** The text format of Prometheus. Who asks before the last answer was there gets that one. */
@@ -97,12 +100,17 @@ export class Metrics {
   }
 
   async #text(): Promise<string> {
-    const [stats, schedules] = await Promise.all([this.#ask('stats'), this.#ask('schedules')])
+    await this.#begun
+    const [stats, schedules] = await Promise.all([
+      this.#within((signal) => this.#store.call('stats', null, signal)),
+      this.#within((signal) => this.#store.call('schedules', { payloads: false, limit: mostNames }, signal)),
+      this.#within((signal) => this.#types.read(signal)),
+    ])
     for (const known of [this.#degraded, this.#late, this.#refusedTick, this.#queueSlots, this.#queueBusy])
       known.reset()
     for (const gauge of [this.#oldest, this.#unhandled, this.#workers, this.#slots, this.#busy, this.#file, this.#free, this.#wal, this.#diskFree, this.#backup]) gauge.remove() // biome-ignore format: long
     if (stats) this.#take(stats)
-    for (const { name, paused, nextAt, problem } of (schedules ?? []).slice(0, mostNames)) {
+    for (const { name, paused, nextAt, problem } of schedules?.schedules ?? []) {
       this.#late.set({ schedule: name }, paused || nextAt === null ? 0 : Math.max(0, this.#clock.now() - nextAt) / 1000)
       this.#refusedTick.set({ schedule: name }, Number(problem !== null))
       this.#lostTicks.inc({ schedule: this.#name(name) }, 0)
@@ -115,7 +123,7 @@ export class Metrics {
     const { user, system } = process.cpuUsage()
     this.#cpu.inc((user + system) / 1e6 - this.#cpuBefore)
     this.#cpuBefore = (user + system) / 1e6
-    const texts = [await this.#registry.metrics()]
+    const texts = [await this.#registry.metrics(), this.#types.text()]
     if (stats) texts.push(queuesText(this.#queues.told(stats.queues, stats.others)))
     if (!vitals) return texts.join('\n')
     return [
@@ -134,15 +142,6 @@ export class Metrics {
     else if (event === 'reclaimed') this.#reclaimed.inc()
     if (typeof waitMs === 'number') this.#waited.observe({ queue: of.queue }, waitMs / 1000)
     if (typeof runMs === 'number') this.#ran.observe(of, runMs / 1000)
-    if (type !== undefined && queue !== undefined) this.#heardOfType(event, of)
-  }
-
-  /** At zero from the first word of a type on: Prometheus sees no increase in a series that begins with its first failure. */
-  #heardOfType(event: string, of: { queue: string; type: string }): void {
-    const failed = Number(/^(retrying|dead|reclaimed)$/.test(event))
-    this.#byType.inc({ ...of, outcome: 'succeeded' }, Number(event === 'succeeded'))
-    this.#byType.inc({ ...of, outcome: 'failed' }, failed)
-    this.#deadByType.inc(of, Number(event === 'dead' || event === 'expired'))
   }
 
   /** A client cannot make this process grow by inventing names. */
@@ -177,10 +176,10 @@ export class Metrics {
   }
 
   /** Null when the file does not answer. */
-  async #ask<K extends 'stats' | 'schedules'>(operation: K): Promise<Output<K> | null> {
+  async #within<T>(ask: (signal: AbortSignal) => Promise<T>): Promise<T | null> {
     const enough = new AbortController()
     const stop = this.#clock.timer(patience, () => enough.abort())
-    return this.#store.call(operation, null as Input<K>, enough.signal).catch(() => null).finally(stop) // biome-ignore format: short
+    return ask(enough.signal).catch(() => null).finally(stop) // biome-ignore format: short
   }
 
   #gauge<L extends string>(name: string, help: string, ...labelNames: L[]): Gauge<L> {

@@ -55,7 +55,7 @@ export function openapi(version: string, publicUrl: URL | null = null): Json {
       ...{ title: 'GopherQueue', description: 'Background jobs that are never lost', version },
       license: { name: 'MIT', identifier: 'MIT' },
     },
-    servers: [{ url: publicUrl?.href ?? '/' }],
+    servers: [{ url: publicUrl?.href.replace(/\/$/, '') ?? '/' }],
     paths,
     components: {
       schemas,

@@ -25,7 +25,8 @@ export class Readers {
   readonly #clock: Clock
   readonly #answers = new Set<Answer>()
   readonly #turns = new WeakMap<Socket, { last: Promise<void> | undefined; waiting: number }>()
-  readonly #queue: (() => void)[] = []
+  readonly #waiting: { few: (() => void)[]; many: (() => void)[] } = { few: [], many: [] }
+  #turnOfMany = false
   #bytes = 0
   #reads = 0
 
@@ -53,14 +54,19 @@ export class Readers {
     return last
   }
 
-  /** Reads when fewer than `mostReads` others do: a hundred pages at once would all be in memory. */
-  async read<T>(ask: () => Promise<T>): Promise<T> {
-    if (this.#reads >= mostReads) await new Promise<void>((resolve) => this.#queue.push(resolve))
+  /**
+   * Reads when fewer than `mostReads` others do: a hundred pages at once would all be in memory. What asks for few things does
+   * not wait for all pages of many: the two take turns.
+   */
+  async read<T>(size: 'few' | 'many', ask: () => Promise<T>): Promise<T> {
+    if (this.#reads >= mostReads) await new Promise<void>((resolve) => this.#waiting[size].push(resolve))
     else this.#reads++
     try {
       return await ask()
     } finally {
-      const next = this.#queue.shift()
+      const { few, many } = this.#waiting
+      const next = (this.#turnOfMany ? many : few).shift() ?? (this.#turnOfMany ? few : many).shift()
+      this.#turnOfMany = !this.#turnOfMany
       if (next) next()
       else this.#reads--
     }

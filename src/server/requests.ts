@@ -83,6 +83,19 @@ function logRequest({ logger, clock }: Parts, { id: reqId, request, response }: 
   })
 }
 
+/** Reads whose answers may be megabytes, unless they ask for a few things. */
+const lists: ReadonlySet<Call> = new Set([
+  'jobs',
+  'schedules',
+  'attempts',
+  'audit',
+  'hours',
+  'types',
+  'queues',
+  'queueNames',
+])
+const few = 20
+
 /** A route for each call of the API. */
 export function addCalls(parts: Parts, handlers: Handlers): void {
   for (const call of Object.keys(api) as Call[]) {
@@ -93,7 +106,9 @@ export function addCalls(parts: Parts, handlers: Handlers): void {
     const isRead = method === 'GET' && scope === 'read' && call !== 'wait'
     const handle = async (exchange: Exchange) => {
       const ask = async () => (await handler(incoming(parts, exchange, scope) as Incoming<'submit'>)) ?? null
-      const answer = await (isRead ? parts.readers.read(ask) : ask())
+      const { limit = Number.POSITIVE_INFINITY } = exchange.query as { limit?: number }
+      const size = lists.has(call) && limit > few ? 'many' : 'few'
+      const answer = await (isRead ? parts.readers.read(size, ask) : ask())
       const { id: reqId, who, params } = exchange
       if (scope === 'admin' && method !== 'GET')
         parts.logger.info('audit', { reqId, who, action: call, target: Object.values(params as object)[0] })

@@ -194,9 +194,13 @@ const ofTheRest = {
         forgotten: int({ description: 'Queues of the file that were forgotten, each with its last job' }),
       }),
   }),
-  schedules: row<null, settings.Schedule[]>()({
+  schedules: row<settings.SchedulesAsked, settings.SchedulePage>()({
     ...{ kind: 'read', ends: null, at: 'GET /v1/schedules', scope: 'read', patience: 'brief' },
-    ...{ summary: 'All schedules', response: ({ object, list, Schedule }) => object({ schedules: list(Schedule) }) },
+    summary:
+      'Schedules in the order of their names, 1,000 and 4 MiB of payloads at most. Go on with `after` = `next` until it is null',
+    query: (of) => of.SchedulesAsked,
+    response: ({ object, list, Schedule, maybe, string }) =>
+      object({ schedules: list(Schedule), next: maybe(string({ description: 'The last of these names' })) }),
   }),
   setSchedule: row<settings.ScheduleSettings, null>()({
     ...{ kind: 'write', ends: null, at: 'PUT /v1/schedules/:name', scope: 'admin', patience: 'brief' },

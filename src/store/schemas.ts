@@ -19,6 +19,8 @@ const each = <T extends TSchema, K extends string>(schema: T, ...names: K[]) =>
 /** No control characters. Not maxLength, which counts what a reader sees: one such may be a thousand characters. */
 const named = '^[^\\u0000-\\u001f\\u007f-\\u009f]{1,128}$'
 const name = (description: string) => string({ pattern: named, description })
+/** Of what paths name. `.` and `..` are steps of a path, also where they are encoded. */
+const newName = (description: string) => string({ pattern: `^(?!\\.{1,2}$)${named.slice(1)}`, description })
 const id = int({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Id of a job' })
 const instant = int({ description: 'Unix ms' })
 const duration = Type.Union([number({ minimum: 0 }), string()], {
@@ -30,7 +32,7 @@ const token = string({
   description: 'Of the lease, as `leases` gave it: of this file alone',
 })
 const ofJob = closed({ id: int({ minimum: 1 }) })
-const ofName = closed({ name: name('Its name') })
+const ofName = closed({ name: newName('Its name') })
 const ofWorker = closed({ id: name('Its id, or its name') })
 const waitMs = may(int({ minimum: 0, maximum: 60_000, description: 'Longest wait in ms. Default 30000' }))
 const cursor = may(int({ minimum: 0, description: 'The `next` of the page before' }))
@@ -56,7 +58,7 @@ const Problem = object(
 )
 
 const policy = {
-  queue: may(name("Line to stand in. Default 'default'")),
+  queue: may(newName("Line to stand in. Default 'default'")),
   priority: may(texts(priorities, "Default 'normal'")),
   maxAttempts: may(int({ description: 'First one included. Default 12' })),
   backoff: may(object({ kind: string() }, { description: 'Default: exponential, 5 s x 2, at most 1 h' })),
@@ -90,7 +92,7 @@ const QueueInput = closed({
 })
 const source = closed({ queue: name('Queue'), type })
 const WorkerInput = closed({
-  name: name('Shown to operators'),
+  name: newName('Shown to operators'),
   sources: list(source),
   slots: int({ minimum: 0, maximum: 10_000 }),
   instance: may(name('Names its process: all workers of one process say the same. Default: a process of its own')),
@@ -98,7 +100,7 @@ const WorkerInput = closed({
 })
 const wholeNumber = (description: string) => may(int({ minimum: 0, description }))
 const LeaseInput = closed({
-  worker: name('A name of its own: it is signed on by that, and no other loop may use it. Or an id of `workers`'),
+  worker: newName('A name of its own: it is signed on by that, and no other loop may use it. Or an id of `workers`'),
   types: may(list(type)),
   queue: may(name("Of `types`. Default 'default'")),
   sources: may(list(source, { description: 'In place of types and queue' })),
@@ -136,6 +138,12 @@ const NamesAsked = closed({
   after: may(string({ description: 'The `next` of the page before' })),
   known: wholeNumber('How many the asker knows: while these are all, no name is told. Default 0'),
   forgotten: wholeNumber('The `forgotten` of the answer that the asker knows them by. Default 0'),
+})
+
+const SchedulesAsked = closed({
+  after: may(string({ description: 'The `next` of the page before' })),
+  limit: may(int({ minimum: 1, maximum: 1000, description: 'Default 1000' })),
+  payloads: may(bool({ description: 'false: without payloads. Default true' })),
 })
 
 const HoursAsked = closed({
@@ -240,7 +248,7 @@ const Stats = object({
 const Schedule = object(
   {
     ...each(string(), 'name', 'cron', 'timezone', 'queue', 'type'),
-    ...{ payload: any(), missed: string(), overlap: string(), paused: bool() },
+    ...{ payload: may(any()), missed: string(), overlap: string(), paused: bool() },
     ...{ nextAt: maybe(instant), lastAt: maybe(instant), lastJob: maybe(int()), definedAt: instant, inCode: bool() },
     problem: maybe(object({ code: string(), message: string(), at: instant })),
     ticks: list(instant, { description: 'The next ones, as the cron line gives them' }),
@@ -261,8 +269,7 @@ const AuditEntry = object({
 const spread = object(
   { counts: list(int()), max: int() },
   {
-    description:
-      'Durations: how many are at most 1, 2, 5, 10, 20, 50 ms and so on and above the bound before; the longest',
+    description: 'How many took at most 1, 2, 5, 10, 20, 50 ms and so on and more than the bound before; the longest',
   },
 )
 const happened = each(int(), 'submitted', 'succeeded', 'failed', 'retried', 'dead')
@@ -287,7 +294,7 @@ export const schemas = {
   ...{ list, bool, int, nothing, number, may, object, string, any, texts, maybe, closed },
   ...{ id, instant, duration, token, ofJob, ofName, ofWorker, waitMs, cursor, next, tally },
   ...{ JobInput, Bulk, ScheduleInput, QueueInput, WorkerInput, LeaseInput },
-  ...{ Filter, CauseFilter, NamesAsked, HoursAsked },
+  ...{ Filter, CauseFilter, NamesAsked, HoursAsked, SchedulesAsked },
   ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, Causes, Fate, Queue, Stats, Schedule },
   ...{ Health, AuditEntry, Hour, TypeStats, HourCounts, Sample, Problem },
 }

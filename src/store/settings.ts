@@ -68,6 +68,19 @@ export interface ScheduleSettings {
   overlap: 'allow' | 'skip'
 }
 
+/** Which schedules to tell: in the order of their names, those after `after`, 1,000 at most; `payloads` false leaves these out. */
+export interface SchedulesAsked {
+  after?: string
+  limit?: number
+  payloads?: boolean
+}
+
+/** Some of the schedules; `next` is what to go on with as `after`, or null when no more follow. */
+export interface SchedulePage {
+  schedules: Schedule[]
+  next: string | null
+}
+
 /** A schedule as the file holds it. Instants are Unix ms. */
 export interface Schedule {
   /** Its name, by which it is paused, resumed and removed; unique in the file. */
@@ -80,8 +93,8 @@ export interface Schedule {
   queue: string
   /** Type of its jobs. */
   type: string
-  /** Payload of its jobs. */
-  payload: unknown
+  /** Payload of its jobs; undefined where it was not asked for. */
+  payload?: unknown
   /** What becomes of ticks that passed while no process worked: 'skip' no job, 'once' one job for all, 'all' one each. */
   missed: 'skip' | 'once' | 'all'
   /** 'skip': a tick makes no job while the job of an earlier tick has not ended; 'allow': each makes one. */

@@ -20,7 +20,16 @@ export type {
   Submitted,
 } from './jobs.ts'
 export type { Input, Operation, Output } from './operations.ts'
-export type { AuditEntry, AuditPage, NewToken, QueueSettings, Schedule, ScheduleSettings, Token } from './settings.ts'
+export type {
+  AuditEntry,
+  AuditPage,
+  NewToken,
+  QueueSettings,
+  Schedule,
+  SchedulePage,
+  ScheduleSettings,
+  Token,
+} from './settings.ts'
 export type {
   FileStats,
   Histogram,

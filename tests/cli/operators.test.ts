@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
 import { rowsOf, screen } from '../../src/cli/top.ts'
@@ -7,7 +8,7 @@ import { PermanentError } from '../../src/index.ts'
 import { retryTimes } from '../../src/model/backoff.ts'
 import { testQueue } from '../../src/testing/index.ts'
 import { rowsOf as rowsIn } from '../support/filled.ts'
-import { Bench } from './support.ts'
+import { Bench, runAll } from './support.ts'
 
 test('schedules are listed, looked ahead, paused, resumed and removed; what is not there is said so', async (t) => {
   const bench = new Bench(t)
@@ -237,4 +238,24 @@ test('queue set sets what is named and leaves the rest, none takes a limit away;
   assert.deepEqual(JSON.parse(stdout), { queue: 'mail', paused: false, maxDepth: null, maxRunning: 5, maxRunningPerKey: 1, rate: { max: 100, per: 60_000 }, keepSucceeded: 86_400_000, keepCancelled: 604_800_000, keepDead: 2_592_000_000 }) // biome-ignore format: long
   assert.match((await bench.run('queue')).stdout, /^mail\topen\tnone\t5\t1\t100 in 1m\n$/)
   assert.equal((await set('later', '--max-running', '1', '--create')).code, 0)
+})
+
+test('a dry run says of jobs whose names plain SQL made wrong what the real run does', async (t) => {
+  const bench = new Bench(t)
+  await using queue = await bench.open()
+  using sql = new DatabaseSync(bench.file)
+  const at = Date.now()
+  for (const deed of ['cancel', 'retry', 'rm']) {
+    await queue.submit('mail', 1, { delay: '1h' })
+    sql.exec(`DELETE FROM gq_jobs WHERE blocked < 2 AND state = 'dead';
+      INSERT INTO gq_jobs (queue, type, payload, state, attempt, finished_at, reason) VALUES ('', 'mail', '1', 'dead', 1, ${at}, 'exhausted');
+      INSERT INTO gq_jobs (queue, type, payload, state, attempt, finished_at, reason) VALUES ('q', 'mail', '1', 'dead', 1, ${at}, 'exhausted');
+      INSERT INTO gq_jobs (queue, type, payload) VALUES ('q', 'a' || char(7), '1')`)
+    const [dry, real] = runAll(bench.file, [[deed, '--all', '--dry-run'], [deed, '--all']]) // biome-ignore format: one line
+    assert.equal(/^\d+/.exec(dry!.out)?.[0], /^\d+/.exec(real!.out)?.[0], `${deed}: ${dry!.out} ${real!.out}`)
+  }
+  const wrong = sql.prepare(`INSERT INTO gq_jobs (queue, type, payload, state, attempt, finished_at, reason) VALUES ('', 'mail', '1', 'dead', 1, ${at}, 'exhausted')`).run() // biome-ignore format: long
+  const id = `${wrong.lastInsertRowid}`
+  const [dry, real] = runAll(bench.file, [['retry', id, '--dry-run'], ['retry', id]]) // biome-ignore format: one line
+  assert.deepEqual([dry!.code, dry!.err], [1, real!.err.replace(' Nothing was changed.', '')])
 })

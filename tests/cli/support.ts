@@ -1,4 +1,5 @@
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import assert from 'node:assert/strict'
+import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync, watch, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -127,4 +128,35 @@ export class Running {
       if (await Promise.race([over, once(this.child.stderr, 'data').then(() => false)]))
         if (!pattern.test(this.stderr)) throw new Error(`It ended without ${pattern}: ${this.stderr}`)
   }
+}
+
+/** What a command printed. */
+interface Said {
+  args: string[]
+  code: number
+  out: string
+  err: string
+}
+
+/** Commands in one process, one after the other: to start one takes longer than to run it. */
+export function runAll(file: string, commands: string[][]): Said[] {
+  const program = JSON.stringify(join(import.meta.dirname, '../../src/cli/program.ts'))
+  const script = `
+    const { main } = await import(${program})
+    const real = { out: process.stdout.write.bind(process.stdout), err: process.stderr.write }
+    const all = []
+    for (const args of ${JSON.stringify(commands)}) {
+      const said = { args, code: 0, out: '', err: '' }
+      process.stdout.write = (text) => ((said.out += text), true)
+      process.stderr.write = (text) => ((said.err += text), true)
+      process.exitCode = 0
+      process.argv = [process.argv[0], '--db', ${JSON.stringify(file)}, ...args]
+      await main()
+      all.push({ ...said, code: process.exitCode })
+    }
+    process.exitCode = 0
+    real.out(JSON.stringify(all))`
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' })
+  assert.ok(stdout.startsWith('['), stderr)
+  return JSON.parse(stdout)
 }

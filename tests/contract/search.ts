@@ -147,11 +147,12 @@ export function search({ holds, holdsOverTime }: Suite): void {
     const spec = jobSpec('work', { priority: 'high' })
     const schedule = { name: 'nightly', cron: '0 3 * * *', timezone: 'UTC', spec, payload: '{"n":1}' }
     await at.store.call('setSchedule', { ...schedule, missed: 'once', overlap: 'allow' })
-    const [before] = await at.store.call('schedules', null)
+    const { schedules } = await at.store.call('schedules', {})
+    const [before] = schedules
     const id = await at.store.call('runSchedule', 'nightly')
     const job = await at.store.call('job', id)
     assert.deepEqual([job?.type, job?.priority, job?.payload, job?.state], ['work', 'high', { n: 1 }, 'ready'])
-    assert.deepEqual(await at.store.call('schedules', null), [{ ...before, lastJob: id }])
+    assert.deepEqual(await at.store.call('schedules', {}), { schedules: [{ ...before, lastJob: id }], next: null })
     await assert.rejects(at.store.call('runSchedule', 'daily'), { code: 'NOT_FOUND' })
   })
 }

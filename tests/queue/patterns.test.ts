@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
@@ -203,4 +204,39 @@ test('a look that fails is told once, keeps what is known, and goes on', async (
   state.asked.length = 0
   await pass()
   assert.deepEqual(state.asked, [{ prefix: 't-', known: 0, forgotten: 0 }])
+})
+
+test('queues that are forgotten between two pages of names are not told as not taken', async () => {
+  const pages = [
+    { names: ['t-1', 't-2', 't-\u0007'], next: 't-2', count: 6, forgotten: 0 },
+    { names: ['t-3'], next: null, count: 4, forgotten: 2 },
+  ]
+  const warnings: unknown[] = []
+  const sources = new Sources(new Map([['mail', { type: 'mail', handler: here }]]) as never, queuesOf(['t-*']), {
+    ...{ worker: 'w', store: { call: async () => pages.shift() } as unknown as Store, clock: new VirtualClock() },
+    warn: (warning) => void warnings.push(warning),
+  })
+  sources.look(() => undefined)
+  await settled()
+  assert.deepEqual(sources.list.map(({ queue }) => queue), ['t-1', 't-2', 't-3'], 'and a name that no server takes is none of them') // biome-ignore format: long
+  assert.deepEqual(warnings, [])
+  sources.stop()
+})
+
+test('a queue with an empty name, as plain SQL makes it, is listed, and is none that a worker does not take', async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  await using queue = await GopherQueue.open(file)
+  const warnings: unknown[] = []
+  queue.on('warning', (warning) => void warnings.push(warning))
+  using sql = new DatabaseSync(file)
+  sql.exec(`INSERT INTO gq_jobs (queue, type, payload) VALUES ('', 't', '1')`)
+  queue.define('t', {}, here)
+  const { id } = await queue.submit('t', null, { queue: 'mail' })
+  const { queues, next } = await queue.queues()
+  assert.deepEqual([queues.map((one) => [one.queue, one.counts.dead]), next], [[['', 1], ['mail', 0]], null]) // biome-ignore format: one line
+  const worker = queue.work({ queues: ['*'] })
+  await queue.wait(id)
+  assert.deepEqual([worker.sources.map((one) => one.queue), warnings], [['mail'], []])
+  await worker.stop()
 })

@@ -29,6 +29,29 @@ async function scrape(url: string): Promise<{ text: string; of: (name: string) =
   return { text, of: (name) => (samples.has(name) ? Number(samples.get(name)) : undefined) }
 }
 
+test('metrics by type come from the file: of embedded workers too, and of what has happened since the server started', async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  await using embedded = await GopherQueue.open(file)
+  embedded.define('mail', { maxAttempts: 1 }, ({ payload }) => {
+    if (payload === 'bad') throw new Error('no')
+  })
+  const worker = embedded.work()
+  await embedded.wait((await embedded.submit('mail', 1)).id)
+  const server = await start(file)
+  try {
+    const attempts = async (outcome: string) => (await scrape(server.url)).of(`gopherqueue_type_attempts_total{type="mail",outcome="${outcome}"}`) // biome-ignore format: long
+    assert.deepEqual([await attempts('succeeded'), await attempts('failed')], [0, 0])
+    for (const payload of [2, 3]) await embedded.wait((await embedded.submit('mail', payload)).id)
+    await assert.rejects(embedded.wait((await embedded.submit('mail', 'bad')).id))
+    assert.deepEqual([await attempts('succeeded'), await attempts('failed')], [2, 1])
+    assert.equal((await scrape(server.url)).of('gopherqueue_type_dead_jobs_total{type="mail"}'), 1)
+    await worker.stop()
+  } finally {
+    await server.close()
+  }
+})
+
 test('metrics: what was submitted, how attempts ended, how long jobs waited and ran, and what the file holds', async (t) => {
   using folder = temporaryFolder()
   const server = await start(folder.file('jobs.db'))
@@ -66,11 +89,11 @@ test('metrics: what was submitted, how attempts ended, how long jobs waited and 
     'gopherqueue_jobs{queue="default",state="dead"}': 2,
     'gopherqueue_jobs{queue="default",state="ready"}': 1,
     'gopherqueue_queue_paused{queue="default"}': 0,
-    'gopherqueue_type_attempts_total{queue="default",type="well",outcome="succeeded"}': 4,
-    'gopherqueue_type_attempts_total{queue="default",type="well",outcome="failed"}': 0, // so that its first failure is an increase
-    'gopherqueue_type_attempts_total{queue="default",type="badly",outcome="failed"}': 2,
-    'gopherqueue_type_dead_jobs_total{queue="default",type="badly"}': 1,
-    'gopherqueue_type_dead_jobs_total{queue="default",type="well"}': 0,
+    'gopherqueue_type_attempts_total{type="well",outcome="succeeded"}': 4,
+    'gopherqueue_type_attempts_total{type="well",outcome="failed"}': 0, // so that its first failure is an increase
+    'gopherqueue_type_attempts_total{type="badly",outcome="failed"}': 2,
+    'gopherqueue_type_dead_jobs_total{type="badly"}': 1,
+    'gopherqueue_type_dead_jobs_total{type="well"}': 0,
     'gopherqueue_queue_slots{queue="default"}': 4,
     'gopherqueue_queue_slots_busy{queue="default"}': 0,
     gopherqueue_unhandled_types: 1,

@@ -39,3 +39,15 @@ test('a forgotten queue gives its place to another, and takes nothing from what 
   assert.deepEqual(say(labels, { b: 5, c: 1 }, others(0, 3)), { b: [5, 1], c: [1, 1] })
   assert.deepEqual(say(labels, { b: 5, c: 1, d: 2 }, others(0, 3)), { b: [5, 1], c: [1, 1], other: [2, 1] })
 })
+
+test('a queue that is forgotten and made again goes on from where its counters were, and nothing is counted twice', () => {
+  for (const isSeen of [true, false]) {
+    const labels = new Queues(2)
+    say(labels, { a: 5, b: 1 })
+    if (isSeen) say(labels, { b: 1 }, others(0, 5))
+    assert.deepEqual(say(labels, { a: 3, b: 1 }, others(0, 5)), { a: [8, 1], b: [1, 1] })
+    assert.deepEqual(say(labels, { a: 4, b: 1 }, others(0, 5)), { a: [9, 1], b: [1, 1] })
+    say(labels, { b: 1 }, others(0, 9))
+    assert.deepEqual(say(labels, { a: 1, b: 1 }, others(0, 9)), { a: [10, 1], b: [1, 1] })
+  }
+})

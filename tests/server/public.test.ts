@@ -26,6 +26,17 @@ test('a public URL takes a token, and is an address without user, query or #', a
     'https://a:b@example.org',
     'https://x/?a',
     'https://x/#a',
+    'https://@example.org',
+    'https://example.org/?',
+    'https://example.org/#',
+    'https://*/',
+    'https://*.example.org',
+    'https://example.org./jobs',
+    'https://exam\nple.org',
+    'https:example.org',
+    'https:///example.org',
+    'https:\\\\example.org',
+    'https://a,b',
     '',
   ])
     await assert.rejects(serve(store, { ...quiet, port: 0, publicUrl: wrong }), /The public URL is/)
@@ -150,3 +161,13 @@ for (const [name, location] of Object.entries(other))
     if (location === words)
       assert.equal((await ask(url, 'POST', '/jobs/v1/jobs/bulk', { token, body: { jobs: Array.from({ length: 4000 }, () => ({ type: 'y', payload: 'x'.repeat(1000) })) } })).status, 201) // biome-ignore format: long
   })
+
+test('a public URL in letters beyond ASCII is known by its name in headers; a dot at the end of Host is no other name', async (t) => {
+  const at = await serving(t, { ...quiet, publicUrl: 'https://Bücher.example', tokens: [['app', 'submit', 'read']] }) // biome-ignore format: short
+  const token = at.secrets.app!
+  const [host, origin] = ['xn--bcher-kva.example', 'https://xn--bcher-kva.example']
+  for (const given of [host, `${host}.`])
+    assert.equal((await at.ask('POST', '/v1/jobs', { token, body: { type: 'x' }, headers: { host: given, origin } })).status, 201, given) // biome-ignore format: long
+  assert.equal((await at.ask('GET', '/v1/stats', { token, headers: { host: `${host}..` } })).status, 403)
+  assert.deepEqual((await at.ask('GET', '/openapi.json', { token })).json.servers, [{ url: origin }])
+})

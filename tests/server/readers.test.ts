@@ -87,3 +87,22 @@ test('over all clients what is unread has a bound: who read nothing for longest 
   for await (const piece of response) bytes += piece.length
   assert.equal(bytes, body.length)
 })
+
+test('who asks for few things does not wait for all pages of many, and pages get their turn too', async () => {
+  const readers = new Readers(new VirtualClock())
+  const begun: string[] = []
+  const ends: (() => void)[] = []
+  const ask = (name: string) => () => {
+    begun.push(name)
+    return new Promise<void>((resolve) => ends.push(resolve))
+  }
+  const all = ['p1', 'p2', 'p3', 'p4', 'p5'].map((name) => readers.read('many', ask(name)))
+  all.push(...['f1', 'f2', 'f3'].map((name) => readers.read('few', ask(name))))
+  while (begun.length < 8 || ends.length > 0) {
+    ends.shift()?.()
+    await new Promise(setImmediate)
+  }
+  await Promise.all(all)
+  assert.deepEqual(begun.slice(0, 2), ['p1', 'p2'])
+  assert.ok(begun.indexOf('f1') <= 3 && begun.indexOf('f2') <= 5 && begun.indexOf('p3') <= 3, `${begun}`)
+})

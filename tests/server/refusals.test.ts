@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
+import { GopherQueue } from '../../src/index.ts'
 import { GopherQueueError } from '../../src/model/errors.ts'
 import { serve } from '../../src/server/server.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
+import { lookInto } from '../crash/processes.ts'
 import { raw, serving } from './support.ts'
 
 const quiet = { logLevel: 'silent' }
@@ -130,4 +132,23 @@ test('Retry-After stands only where another try can help', async (t) => {
     failing.mock.restore()
     assert.equal(at.store.call, call)
   }
+})
+
+test('a name that no address can have is refused where it would be new; what an older file has of it goes on', async (t) => {
+  const at = await serving(t, quiet)
+  for (const queue of ['.', '..']) {
+    assert.equal((await at.ask('POST', '/v1/jobs', { body: { type: 'x', queue } })).status, 400)
+    const lease = { worker: queue, types: ['x'], waitMs: 0 }
+    assert.equal((await at.ask('POST', '/v1/leases', { body: lease })).status, 400)
+  }
+  assert.equal((await at.ask('POST', '/v1/jobs', { body: { type: '..', queue: '...' } })).status, 201)
+  using db = lookInto(at.file)
+  db.exec(`INSERT INTO gq_jobs (queue, type, payload) VALUES ('..', 'x', '1')`)
+  const [job] = (await at.ask('POST', '/v1/leases', { body: { worker: 'w', types: ['x'], queue: '..', waitMs: 0 } })).json.jobs as { queue: string }[] // biome-ignore format: long
+  assert.equal(job?.queue, '..')
+  await using queue = await GopherQueue.open(at.server.url)
+  assert.equal((await queue.jobs({ queue: '..' })).jobs.length, 1)
+  await assert.rejects(queue.pause('..'), { code: 'INVALID_ARGUMENT', message: /No address of a server can name '\.\.'/ }) // biome-ignore format: long
+  for (const name of ['.', '..']) await assert.rejects(queue.schedule(name, '0 3 * * *', 'x', 1), { code: 'INVALID_ARGUMENT' }) // biome-ignore format: long
+  assert.throws(() => queue.work({ name: '.' }), { code: 'INVALID_ARGUMENT' })
 })

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict'
 import { mock, type TestContext, test } from 'node:test'
+import { GopherQueue } from '../../src/index.ts'
+import { jobSpec } from '../../src/model/job.ts'
 import { Stored, textOf } from '../../src/server/text.ts'
+import { Engine } from '../../src/store/sqlite/commit.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
 import { lookInto } from '../crash/processes.ts'
+import { temporaryFolder } from '../support/folder.ts'
 import { serving } from './support.ts'
 
 // No client holds the others up: what is large is looked at in turns of the event loop of its own.
@@ -119,4 +124,57 @@ test('a text stands where its value stood', () => {
   const stored = new Stored('{"a" : 1}')
   assert.equal(textOf({ x: stored, y: [stored, null, 'z'], u: undefined }), '{"x":{"a" : 1},"y":[{"a" : 1},null,"z"]}')
   assert.equal(textOf(null), 'null')
+})
+
+test('messages of many attempts, and who ran beside them, have a bound too', async (t) => {
+  const at = await serving(t, quiet)
+  await at.ask('POST', '/v1/jobs', { body: { type: 'x' } })
+  using db = lookInto(at.file)
+  db.exec(`INSERT INTO gq_attempts (job_id, attempt, started_at, finished_at, outcome, error_name, error_message)
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000)
+    SELECT 1, i, i, i, 'failed', 'Error', printf('%.*c', 8000, 'x') FROM n`)
+  const { json, text } = await at.ask('GET', '/v1/jobs/1/attempts')
+  const attempts = json.attempts as { attempt: number; error: { message: string; stack: string | null } }[]
+  assert.ok(text.length < 4 * 1024 * 1024, `${text.length}`)
+  assert.deepEqual([attempts.length, attempts[0]!.attempt, attempts.at(-1)!.attempt], [10_000, 2001, 12_000])
+  assert.match(attempts[0]!.error.message, /^\(its texts are left out/)
+  assert.deepEqual([attempts.at(-1)!.error.message.length, attempts.at(-1)!.error.stack], [8000, null])
+})
+
+test('a page of schedules ends at 4 MiB of payloads with the name to go on from, and may be had without them', async (t) => {
+  const at = await serving(t, quiet)
+  using db = lookInto(at.file)
+  db.exec(`INSERT INTO gq_schedules (name, cron, timezone, spec, payload, missed, overlap, next_at, defined_at, defined_by)
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20)
+    SELECT format('s%02d', i), '0 3 * * *', 'UTC', '{"queue":"q","type":"t"}', '"' || printf('%.*c', 1000000, 'x') || '"', 'once', 'skip', 8e15, 1, '[]' FROM n`)
+  const pages: string[][] = []
+  for (let next: unknown = ''; next !== null; ) {
+    const { json, text } = await at.ask('GET', `/v1/schedules?after=${next}`)
+    assert.ok(text.length < 5 * 1024 * 1024)
+    pages.push((json.schedules as { name: string }[]).map(({ name }) => name))
+    next = json.next
+  }
+  assert.deepEqual(pages.map(({ length }) => length), [4, 4, 4, 4, 4]) // biome-ignore format: one line
+  assert.deepEqual(pages.flat(), pages.flat().sort())
+  const { json, text } = await at.ask('GET', '/v1/schedules?payloads=false')
+  assert.deepEqual([(json.schedules as []).length, json.next, text.length < 100_000], [20, null, true])
+  await using queue = await GopherQueue.open(at.server.url)
+  assert.equal((await queue.schedules()).length, 20)
+  assert.equal('payload' in (await queue.schedules({ payloads: false }))[0]!, false)
+})
+
+test('a page of large jobs is answered without parsing what goes out as it is stored', (t) => {
+  using folder = temporaryFolder()
+  const engine = new Engine(folder.file('jobs.db'), new VirtualClock())
+  const payloads = [JSON.stringify(members(90_000)), '[9007199254740993]']
+  engine.execute([{ seq: 1, operation: 'submit', input: { specs: jobSpec('x', {}), payloads, keys: null } }])
+  const parse = t.mock.method(JSON, 'parse')
+  const [reply] = engine.execute([{ seq: 2, operation: 'jobs', input: { order: 'oldest', asText: true } }])
+  const large = parse.mock.calls.filter((call) => String(call.arguments[0]).length > 1000)
+  parse.mock.restore()
+  assert.ok(reply && 'value' in reply)
+  const { jobs } = reply.value as { jobs: { payload: string }[] }
+  assert.deepEqual([jobs[0]!.payload === payloads[0], jobs[1]!.payload], [true, '"[9007199254740993]"'])
+  assert.equal(large.length, 0)
+  engine.close()
 })

@@ -380,7 +380,9 @@ test('a tick of a schedule that meets a full disk is told, and taken when space 
   const spec = jobSpec('work', {})
   const schedule = { name: 's', cron: '0 * * * *', timezone: 'UTC', spec, payload: '1' }
   rig.value(rig.ask('setSchedule', { ...schedule, missed: 'once', overlap: 'allow' }))
-  const problem = () => rig.value<{ problem: { code: string } | null }[]>(rig.ask('schedules', null))[0]!.problem?.code
+  const problem = () =>
+    rig.value<{ schedules: { problem: { code: string } | null }[] }>(rig.ask('schedules', {})).schedules[0]!.problem
+      ?.code
   rig.disk.room = reserve - 1
   rig.clock.advance(3_600_000)
   rig.advance(1000)

@@ -2,11 +2,13 @@ import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
+import { jobSpec } from '../../src/model/job.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
 import { sql as first } from '../../src/store/sqlite/schema/001.ts'
 import { newestSchema } from '../../src/store/sqlite/schema.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { temporaryFolder } from '../support/folder.ts'
+import { olderFile } from '../support/older.ts'
 
 /** A file as the first version made it, with a job in each state and a schedule. */
 function firstVersion(file: string): void {
@@ -54,4 +56,28 @@ test('a schedule that an earlier version wrote submits jobs without a unique key
   engine.close()
   using db = new DatabaseSync(file)
   assert.deepEqual(db.prepare('SELECT unique_key FROM gq_jobs WHERE id > 3').all().map((row) => row.unique_key), [null, null]) // biome-ignore format: one line
+})
+
+test('types of jobs that an older version has stored count for the bound of their queue, and are taken on', async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  const old = await olderFile(file, 6)
+  const types = 10_000
+  old.exec(`INSERT INTO gq_jobs (queue, type, payload, blocked)
+      WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ${types - 1}) SELECT 'q', 't' || i, '1', 0 FROM n;
+    INSERT INTO gq_queues (name, ready, all_submitted) VALUES ('q', ${types}, ${types})`)
+  old.close()
+  const clock = new VirtualClock()
+  const engine = new Engine(file, clock, { tends: true })
+  for (let i = 0; i < 100; i++) {
+    clock.advance(20)
+    engine.tick()
+  }
+  const takes = (type: string) => {
+    const specs = jobSpec(type, { queue: 'q' })
+    const [reply] = engine.execute([{ seq: 1, operation: 'submit', input: { specs, payloads: ['1'], keys: null } }])
+    return reply && 'error' in reply ? reply.error.code : 'yes'
+  }
+  assert.deepEqual([takes('new'), takes('t9999'), takes('t0')], ['TOO_MANY_TYPES', 'yes', 'yes'])
+  engine.close()
 })

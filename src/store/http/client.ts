@@ -1,5 +1,5 @@
 import type { Clock } from '../../model/clock.ts'
-import { type Accepted, type ErrorCode, GopherQueueError, isQueueError } from '../../model/errors.ts'
+import { type Accepted, type ErrorCode, GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
 import type { Input, Output } from '../operations.ts'
 import type { Patience } from '../row.ts'
 import { type Answer, type Body, type Call, calls, type Params, type Plain, type Query, requestOf } from './calls.ts'
@@ -81,7 +81,7 @@ export class Client {
 
   async #once(call: Call, { params, query, body, key }: Given<Call>, signal?: AbortSignal): Promise<unknown> {
     const [method, url] = calls[call].at.split(' ') as [string, string]
-    const path = url.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(String(params?.[name as keyof object])))
+    const path = url.replace(/:(\w+)/g, (_, name: string) => inPath(String(params?.[name as keyof object])))
     const entries = Object.entries(query ?? {}).filter(([, value]) => value != null)
     const search =
       entries.length > 0
@@ -150,4 +150,10 @@ function unreachable(url: string, reached: boolean, cause: unknown): GopherQueue
     ? 'Whether this took effect is not known: look before you send it again.'
     : 'It never got there; nothing was accepted: send it again when the server is back.'
   return new GopherQueueError('STORAGE_UNAVAILABLE', `${what} ${safe}`, { accepted: reached ? 'unknown' : 'no', cause })
+}
+
+/** Of a name that an older file may hold, each URL is normalised to one of another call. */
+function inPath(value: string): string {
+  if (value !== '.' && value !== '..') return encodeURIComponent(value)
+  throw invalid(`No address of a server can name '${value}': do it on the file itself, with --db FILE on its machine.`)
 }

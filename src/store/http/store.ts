@@ -100,9 +100,9 @@ export class HttpStore implements Store {
         params: { name },
         body: { ...rest, type: spec.type, payload: JSON.parse(payload), ...policyOf(spec) },
       }),
-    schedules: async () => {
-      const { schedules } = await this.#client.call('schedules')
-      return schedules.map(({ ticks: _, ...schedule }) => schedule as Schedule)
+    schedules: async (query) => {
+      const { schedules, next } = await this.#client.call('schedules', { query })
+      return { next, schedules: schedules.map(({ ticks: _, ...schedule }) => schedule as Schedule) }
     },
     register: (registration) => this.#register(registration),
     stopping: (worker) => this.#workers.stopping(worker),

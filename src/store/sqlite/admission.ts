@@ -1,7 +1,6 @@
-import { mustBeDueBefore } from '../../model/admission.ts'
+import { mustBeDueBefore, refusalBy, wrongName } from '../../model/admission.ts'
 import { refused } from '../../model/decide.ts'
-import { isQueueError } from '../../model/errors.ts'
-import { checkKey, checkName, idempotencyWindow } from '../../model/job.ts'
+import { checkKey, idempotencyWindow } from '../../model/job.ts'
 import { isWaiting, type State } from '../../model/lifecycle.ts'
 import { digestOf } from '../digest.ts'
 import { countAnew } from './causes.ts'
@@ -92,30 +91,14 @@ function notUtf8(db: Db, job: New): string | null {
   return `The ${strange} ${JSON.stringify(job[strange])} is not UTF-8 as it was inserted.`
 }
 
-/** What is wrong with the names of a job: as long as it has them, no handler can be defined that it would run in. */
-export function wrongName({ queue, type, concurrency_key }: Placed): string | null {
-  return refusalBy(() => {
-    checkName('queue', queue)
-    checkName('type', type)
-    if (concurrency_key !== null) checkKey(concurrency_key, 'concurrencyKey')
-    return null
-  })
-}
-
-/** A refusal's message, as no caller is there to hear it; what became of the submission is told elsewhere. */
-function refusalBy(check: () => string | null): string | null {
-  try {
-    return check()
-  } catch (error) {
-    if (isQueueError(error)) return error.message.replace(/ Nothing was \w+\.$/, '')
-    throw error
-  }
-}
+/** What is wrong with the names of a row. */
+export const wrongNames = ({ queue, type, concurrency_key }: Placed): string | null =>
+  wrongName({ queue, type, concurrencyKey: concurrency_key })
 
 /** Why a job may not run as it was inserted: `submit` would have refused it, but here its transaction is over. */
 function refusalOf(db: Db, job: New): string | null {
   const { id, queue, type, idempotency_key, created_at, run_at: due, deadline } = job
-  const wrong = wrongName(job)
+  const wrong = wrongNames(job)
   if (wrong !== null) return wrong
   return refusalBy(() => {
     if (due !== null && deadline !== null) mustBeDueBefore(deadline, due)

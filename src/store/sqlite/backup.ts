@@ -1,9 +1,10 @@
-import { existsSync, renameSync, rmSync, statSync } from 'node:fs'
+import { existsSync, renameSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { GopherQueueError } from '../../model/errors.ts'
 import { mustHaveFolder, storageError } from './connection.ts'
 import { realFile } from './disk.ts'
 import { markAsCopy } from './epoch.ts'
+import { besideIts } from './partial.ts'
 import { platform } from './platform.ts'
 import { disturbed, isOfOneMoment, openToRead } from './reader.ts'
 import { DatabaseSync } from './sqlite.ts'
@@ -14,14 +15,14 @@ import { DatabaseSync } from './sqlite.ts'
  */
 export function backup(path: string, name: string, force: boolean): void {
   const into = targetOf(name, force, path)
-  const partial = `${into}-partial-${process.pid}`
   try {
-    copy(path, partial)
-    platform.sync(partial)
-    renameSync(partial, into)
-    platform.sync(dirname(into))
+    besideIts(into, (partial) => {
+      copy(path, partial)
+      platform.sync(partial)
+      renameSync(partial, into)
+      platform.sync(dirname(into))
+    })
   } catch (error) {
-    rmSync(partial, { force: true })
     throw storageError(error, `No backup was made of ${path}`, 'no', into, path)
   }
 }

@@ -15,10 +15,15 @@ export function firstWithin(db: Db, ids: number[], { columns, most, few }: (type
   if (all <= most) return ids
   const rows = db.arrays(`SELECT id, ${bytes} ${these}`, JSON.stringify(ids)) as [number, number][]
   const sizes = new Map(rows)
+  return ids.slice(0, countWithin(ids.map((id) => sizes.get(id)!), most)) // biome-ignore format: one line
+}
+
+/** How many of these, from the first on, come to no more than `most` bytes; at least one. */
+export function countWithin(sizes: number[], most: number): number {
   let left = most
-  const end = ids.findIndex((id, i) => {
-    left -= sizes.get(id)!
+  const end = sizes.findIndex((size, i) => {
+    left -= size
     return left < 0 && i > 0
   })
-  return end < 0 ? ids : ids.slice(0, end)
+  return end < 0 ? sizes.length : end
 }

@@ -30,6 +30,9 @@ export interface Disk {
   release(): boolean
 }
 
+/** Bytes of free space under which submissions are refused, unless told otherwise. */
+export const usualReserve = 64 * 1024 * 1024
+
 /** For a database in memory. */
 export const noDisk: Disk = {
   free: () => Number.POSITIVE_INFINITY,

@@ -46,12 +46,12 @@ function contentsOf(path: string, order: boolean): Finding[] | null {
   const findings = [found('file', file)]
   let db: DatabaseSync | undefined
   try {
-    db = openToRead(path)
+    db = openToRead(path, true)
     db.exec('BEGIN') // all that follows sees the same instant
     findings[0] = found('file', `${file}, ${freeOf(db)}`)
     const schema = schemaOf(db)
     findings.push(engineOf(db), schema, integrityOf(db))
-    if (schema.verdict === 'ok') findings.push(...rulesOf(db, order))
+    if (version(db) === newestSchema) findings.push(...rulesOf(db, order))
   } catch (error) {
     const { message } = storageError(error, 'It cannot be read', 'no', path)
     findings.push(found('contents', message, fail(isQueueError(error) ? 'as it says' : salvage)))
@@ -132,7 +132,10 @@ function schemaOf(db: DatabaseSync): Finding {
   const schema = version(db)
   if (schema === 0)
     return found('schema', 'there is no queue in this file', fail('correct the name, or submit a first job'))
-  return found('schema', `version ${schema}`, schema > newestSchema && fail('a newer GopherQueue wrote it: use that'))
+  const says = `version ${schema}`
+  if (schema > newestSchema) return found('schema', says, fail('a newer GopherQueue wrote it: use that'))
+  const older = `the rules between its rows are not looked at, as this GopherQueue knows those of version ${newestSchema}: use the version that works on it, or open it with this one`
+  return found('schema', says, schema < newestSchema && warn(older))
 }
 
 function engineOf(db: DatabaseSync): Finding {

@@ -27,8 +27,13 @@ function toStats({ queue, paused, maxDepth, maxRunning, maxRunningPerKey, rate, 
 }
 
 /** A page of all queues, in the order of their names. */
-export function queues(db: Db, { after = '', limit = mostListed }: Input<'queues'>): Output<'queues'> {
-  const rows = db.all<Row>(`${selectQueues} WHERE name > ?1 ORDER BY name LIMIT +?2`, after, limit)
+export function queues(db: Db, { after, limit = mostListed }: Input<'queues'>): Output<'queues'> {
+  const rows = db.all<Row>(
+    `${selectQueues} WHERE name >= ?1 AND name IS NOT ?2 ORDER BY name LIMIT +?3`,
+    after ?? '',
+    after ?? null,
+    limit,
+  )
   return { queues: rows.map(toStats), next: rows.length < limit ? null : rows.at(-1)!.queue }
 }
 

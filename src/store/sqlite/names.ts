@@ -109,6 +109,28 @@ export function forgetEmptied(db: Db): void {
   )
 }
 
+/** In SQL: whether types of an older file's jobs are yet to be found. */
+export const typesAreNew = `EXISTS (SELECT 1 FROM gq_meta WHERE key = 'types')`
+
+/** Finds the types of jobs that an older version has stored, until the step is over: until then a queue may take more than its bound. True when some are left. */
+export function findTypes(db: Db, end: number): boolean {
+  const begun = db.get<{ at: number }>(`SELECT CAST(value AS INTEGER) AS at FROM gq_meta WHERE key = 'types'`)
+  if (!begun) return false
+  let { at } = begun
+  do {
+    const range = `FROM (SELECT id, queue, type FROM gq_jobs WHERE id > ?1 AND blocked < 2 ORDER BY id LIMIT 200)`
+    const { last } = db.get<{ last: number | null }>(`SELECT MAX(id) AS last ${range}`, at)!
+    if (last === null) {
+      db.run(`DELETE FROM gq_meta WHERE key = 'types'`)
+      return false
+    }
+    db.run(`INSERT OR IGNORE INTO gq_types (queue, type) SELECT queue, type ${range}`, at)
+    at = last
+  } while (db.clock.monotonic() < end)
+  db.run(`UPDATE gq_meta SET value = ?1 WHERE key = 'types'`, String(at))
+  return true
+}
+
 /** Up to which rows were looked at: in turn, so many a look. */
 const seen = new WeakMap<Db, { queue: string; type: string; name: string }>()
 

@@ -2,7 +2,7 @@ import { cancelled, type Decision, leaseEnded, mayBeRemoved, ranNow, retried } f
 import { GopherQueueError, invalid, notFound } from '../../model/errors.ts'
 import { isTerminal, type State } from '../../model/lifecycle.ts'
 import type { Fate, Input, Output, QueueSettings } from '../store.ts'
-import { admitNamed, wrongName } from './admission.ts'
+import { admitNamed, wrongNames } from './admission.ts'
 import { leaveCause } from './causes.ts'
 import type { Db } from './db.ts'
 import { type Changing, runningJob, write } from './decided.ts'
@@ -46,7 +46,7 @@ const events = {
   cancel: (db: Db, job: Found) => decided(db, job, cancelled(job, db.now)),
   /** One that was inserted with a name that cannot be defined would be ready for ever. */
   retry: (db: Db, job: Found) =>
-    decided(db, job, wrongName(job) === null && !takenBy(db, job) ? retried(job, db.now) : null),
+    decided(db, job, wrongNames(job) === null && !takenBy(db, job) ? retried(job, db.now) : null),
   runNow: (db: Db, job: Found) => decided(db, job, ranNow(job)),
   remove: removeFound,
 }
@@ -59,7 +59,7 @@ const takenBy = (db: Db, { queue, type, uniqueKey, state }: Found): number | und
 
 function refuse(job: Found, event: keyof typeof events): never {
   const { id, state } = job
-  const wrong = event === 'retry' ? wrongName(job) : null
+  const wrong = event === 'retry' ? wrongNames(job) : null
   const why = wrong === null ? `'${event}' does not fit that.` : `it can never run. ${wrong}`
   throw new GopherQueueError('INVALID_STATE', `Job ${id} is ${state}: ${why} Nothing was changed.`, {
     details: { state },

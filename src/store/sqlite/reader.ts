@@ -5,43 +5,54 @@ import { GopherQueueError, invalid } from '../../model/errors.ts'
 import { type Input, type Operation, type Output, operations } from '../operations.ts'
 import type { Store, StoreHealth } from '../store.ts'
 import { answerAll } from './answer.ts'
-import { refuseStrangeWal } from './belongs.ts'
 import { isRefusal, storageError, whileBusy } from './connection.ts'
 import { Db } from './db.ts'
-import { mustKnowSchema } from './newer.ts'
+import { systemDisk, usualReserve } from './disk.ts'
+import { mustBeCounted, overlay } from './older.ts'
 import type { Reply, Request } from './request.ts'
 import { missingRights, mustBeFile } from './rights.ts'
-import { newestSchema, version } from './schema.ts'
+import { newestSchema, tooNew, version } from './schema.ts'
 import { DatabaseSync } from './sqlite.ts'
-import { inspectWal } from './wal.ts'
+import { checkWal } from './wal.ts'
 
 /**
- * A file that this user may read and not write, or that lies on a read-only disk: answers reads, in the caller's thread,
- * and refuses everything else. What has come due, or was left by a crash, is shown as it stands in the file.
+ * A file to look at: answers reads, in the caller's thread, and refuses everything else. It takes no lock that a writer
+ * holds, needs no right to write, and changes nothing, the schema of an older version neither. What has come due, or was
+ * left by a crash, is shown as it stands in the file.
  */
 export class Reader implements Store {
-  readonly health: StoreHealth = { status: 'ok', causes: [], works: { submit: false, lease: false, complete: false } }
   readonly #path: string
   #db: Db
+  #schema: number
 
   /** Throws NOT_A_QUEUE, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_UNAVAILABLE. */
   constructor(path: string) {
     this.#path = path
-    this.#db = open(path)
+    ;({ db: this.#db, schema: this.#schema } = open(path))
+  }
+
+  /** What can be seen from here of what keeps submissions from being accepted. */
+  get health(): StoreHealth {
+    const full = diskIsFull(this.#path)
+    return {
+      status: full ? 'degraded' : 'ok',
+      causes: full ? [full] : [],
+      works: { submit: false, lease: false, complete: false },
+    }
   }
 
   async call<K extends Operation>(operation: K, input: Input<K>): Promise<Output<K>> {
     if (operations[operation].kind !== 'read')
-      throw invalid(`This user may only read the file: '${operation}' was not done.`)
+      throw invalid(`The file was opened to be read: '${operation}' was not done.`)
     for (let tries = 1; ; tries++) {
-      const reply = answer(this.#db, { seq: 0, operation, input })
-      if (isOfOneMoment(this.#db.connection)) {
+      const reply = answer(this.#db, this.#schema, { seq: 0, operation, input })
+      if (reply !== null && isOfOneMoment(this.#db.connection)) {
         if ('error' in reply) throw reply.error
         return reply.value as Output<K>
       }
       if (tries === mostTries) throw disturbed(this.#path)
       this.#db.connection.close()
-      this.#db = open(this.#path)
+      ;({ db: this.#db, schema: this.#schema } = open(this.#path))
     }
   }
 
@@ -52,34 +63,51 @@ export class Reader implements Store {
   async close(): Promise<void> {
     this.#db.connection.close()
   }
+
+  /** For `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
 }
 
-function open(path: string): Db {
+function open(path: string): { db: Db; schema: number } {
   let db: Db | undefined
   try {
-    db = new Db(openToRead(path), systemClock)
-    mustKnowSchema(db)
-    const found = version(db.connection)
-    if (found === newestSchema) return db
-    throw new GopherQueueError(
-      'STORAGE_UNAVAILABLE',
-      `${path} has schema ${found}, and this GopherQueue reads ${newestSchema}. Nothing was changed: open it once with this version as a user who may write it.`,
-    )
+    const connection = openToRead(path)
+    db = new Db(connection, systemClock)
+    const schema = version(connection)
+    if (schema > newestSchema) throw new GopherQueueError('SCHEMA_TOO_NEW', tooNew(schema))
+    if (schema === 0)
+      throw new GopherQueueError('NOT_A_QUEUE', `There is no queue in ${path}. Nothing was changed: correct the name.`)
+    if (schema < newestSchema) overlay(connection)
+    return { db, schema }
   } catch (error) {
     db?.connection.close()
     throw storageError(error, `Cannot read ${path}`, 'no', path)
   }
 }
 
-function answer(db: Db, request: Request): Reply {
+/** Null when another process has brought the schema forward since the file was opened. */
+function answer(db: Db, schema: number, request: Request): Reply | null {
   try {
     whileBusy(() => db.begin('read'))
+    if (version(db.connection) !== schema) return null
+    mustBeCounted(schema, request.operation as Operation, request.input)
     return answerAll(db, [request])[0]!
   } catch (error) {
     return { seq: 0, error: storageError(error, 'The file cannot be read') }
   } finally {
     if (db.connection.isTransaction) db.rollback()
   }
+}
+
+/** By the reserve that `open` has unless told otherwise. */
+function diskIsFull(path: string): StoreHealth['causes'][number] | null {
+  const free = systemDisk(path, 0).free()
+  if (free >= usualReserve) return null
+  const [has, keeps] = [free, usualReserve].map((bytes) => `${Math.floor(bytes / 1024 / 1024)} MiB`)
+  const message = `The disk has ${has} free; processes that keep ${keeps} for jobs that run, as by default, refuse submissions until there is room.`
+  return { code: 'STORAGE_FULL', message, since: systemClock.now() }
 }
 
 const mostTries = 10
@@ -90,13 +118,13 @@ export const disturbed = (path: string): GopherQueueError =>
     `Others began to write ${path} each time it was read, and this user cannot read beside them. Nothing was changed: read as the file's owner, or while a process has it open.`,
   )
 
-/** Opens a database so that nothing of it can change, whatever its state; not with a -wal that is not its own. */
-export function openToRead(path: string): DatabaseSync {
+/** Opens a database so that nothing of it can change; not with a -wal that is not its own, nor, unless that is wanted, with one that is damaged. */
+export function openToRead(path: string, evenDamaged = false): DatabaseSync {
   mustExist(path)
   mustBeFile(path)
   const db = missingRights(path) === null ? readOnly(path) : openAsGuest(path)
   try {
-    refuseStrangeWal(path, inspectWal(path)?.mark ?? null)
+    checkWal(path, { sync: false, evenDamaged })
     return db
   } catch (error) {
     db.close()

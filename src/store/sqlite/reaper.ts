@@ -5,7 +5,7 @@ import { countOld, isCounting } from './causes.ts'
 import type { Db } from './db.ts'
 import { type Changing, write } from './decided.ts'
 import type { Early } from './delays.ts'
-import { pruneNames } from './names.ts'
+import { findTypes, pruneNames, typesAreNew } from './names.ts'
 import { deleteJob } from './operator.ts'
 import { settle, settlingDue } from './places.ts'
 import { ratesDue } from './rate.ts'
@@ -179,6 +179,7 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, mayTake, ope
   }
   left.push(makeDueReady(db)) // also what was just taken back: a second look would have nothing left to do
   left.push(settle(db, db.clock.monotonic() + stepMs), countOld(db, db.clock.monotonic() + stepMs), prune(db))
+  left.push(findTypes(db, db.clock.monotonic() + stepMs))
   const { host } = db.processes.me
   db.run(
     `UPDATE gq_workers SET seen_at = ?1, ended_at = NULL, loss_id = NULL
@@ -204,6 +205,7 @@ export function reapIsDue(db: Db, workers: number[], terms: Terms, monotonic: nu
        OR ${schedulesDue}
        OR ${settlingDue}
        OR ${isCounting}
+       OR ${typesAreNew}
        OR EXISTS (${ratesDue})
        OR EXISTS (SELECT 1 FROM gq_keys WHERE expires_at <= ?1 AND expires_at > 0)
        OR EXISTS (SELECT 1 FROM gq_requests WHERE expires_at <= ?1)

@@ -7,7 +7,7 @@ import { firstOpening, isCopied } from './epoch.ts'
 import { job } from './queries.ts'
 import { openToRead } from './reader.ts'
 import { reclaimDeadWorkers, reclaimLapsed } from './reclaim.ts'
-import { version } from './schema.ts'
+import { newestSchema, tooNew, version } from './schema.ts'
 import { workersGone } from './workers.ts'
 
 /** A running job that nobody runs, and what the next worker's process makes of it. */
@@ -26,7 +26,9 @@ export function planRecovery(path: string, clock: Clock): Orphan[] {
   using source = openToRead(path)
   const copy = connect(':memory:', clock)
   using _ = copy.connection
-  if (version(source) === 0) throw new GopherQueueError('NOT_A_QUEUE', `There is no queue in ${path}.`)
+  const schema = version(source)
+  if (schema === 0) throw new GopherQueueError('NOT_A_QUEUE', `There is no queue in ${path}.`)
+  if (schema > newestSchema) throw new GopherQueueError('SCHEMA_TOO_NEW', tooNew(schema))
   source.exec('BEGIN')
   copy.begin('write')
   // Handlers that went on count as company, also when their job no longer runs or their worker has ended: without these

@@ -5,6 +5,7 @@ import { GopherQueueError, invalid } from '../../model/errors.ts'
 import { copy, ownerOf } from './backup.ts'
 import { codeOf, isDamage, mustHaveFolder, storageError } from './connection.ts'
 import { realFile } from './disk.ts'
+import { besideIts } from './partial.ts'
 import { platform } from './platform.ts'
 import { openToRead } from './reader.ts'
 import { mustBeFile } from './rights.ts'
@@ -36,20 +37,35 @@ export function restore(from: string, name: string, who: string, clock: Clock = 
     throw invalid(`${into} belongs to the database ${owner}: name the file of a queue.`)
   if (realFile(from) === into) throw invalid(`${from} is the file of the queue itself: name a backup.`)
   mustBeQueue(from)
-  mustBeUnused(into)
-  const partial = `${into}-partial-${process.pid}`
-  const kept = freeName(`${into}-before-${new Date(clock.now()).toISOString().replace(/[-:]|\.\d+/g, '')}`)
   try {
-    copy(from, partial)
-    const jobs = sign(partial, from, who, clock)
-    platform.sync(partial)
-    const wasThere = swap(partial, into, kept)
-    platform.sync(dirname(into))
-    return { file: into, kept: wasThere ? kept : null, jobs }
+    return besideIts(into, (partial) => exchange({ from, into, partial, who, clock }))
   } catch (error) {
-    rmSync(partial, { force: true })
     throw storageError(error, `${from} was not put in the place of ${into}`, 'no', into, from)
   }
+}
+
+function exchange({
+  from,
+  into,
+  partial,
+  who,
+  clock,
+}: {
+  from: string
+  into: string
+  partial: string
+  who: string
+  clock: Clock
+}): Restored {
+  // biome-ignore format: long
+  mustBeUnused(into)
+  const kept = freeName(`${into}-before-${new Date(clock.now()).toISOString().replace(/[-:]|\.\d+/g, '')}`)
+  copy(from, partial)
+  const jobs = sign(partial, from, who, clock)
+  platform.sync(partial)
+  const wasThere = swap(partial, into, kept)
+  platform.sync(dirname(into))
+  return { file: into, kept: wasThere ? kept : null, jobs }
 }
 
 function mustBeQueue(path: string): void {

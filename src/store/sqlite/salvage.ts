@@ -178,9 +178,8 @@ class Transfer {
   }
 
   #countQueues(): void {
-    this.#db.exec(
-      'INSERT INTO main.gq_queues (name) SELECT DISTINCT queue FROM main.gq_jobs WHERE true ON CONFLICT DO NOTHING',
-    )
+    this.#db.exec(`INSERT OR IGNORE INTO main.gq_types (queue, type) SELECT DISTINCT queue, type FROM main.gq_jobs;
+      INSERT INTO main.gq_queues (name) SELECT DISTINCT queue FROM main.gq_jobs WHERE true ON CONFLICT DO NOTHING`)
     for (const { name } of this.#rows('SELECT name FROM main.gq_queues EXCEPT SELECT name FROM settled'))
       this.#report.lostRows.push(`settings of queue '${name}': it has the defaults now`)
     this.#db.exec(count)

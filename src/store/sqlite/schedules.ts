@@ -2,7 +2,8 @@ import type { Instant } from '../../model/clock.ts'
 import { nextTime } from '../../model/cron.ts'
 import { GopherQueueError, invalid } from '../../model/errors.ts'
 import type { JobSpec } from '../../model/job.ts'
-import type { Schedule, ScheduleSettings } from '../store.ts'
+import type { Input, Schedule, SchedulePage, ScheduleSettings } from '../store.ts'
+import { budgets, countWithin } from './budget.ts'
 import type { Db } from './db.ts'
 import { makeQueue, mayForget } from './names.ts'
 import { type Identity, isSame } from './processes.ts'
@@ -99,12 +100,35 @@ export function removeSchedule(db: Db, name: string): null {
   return null
 }
 
-export function schedules(db: Db): Schedule[] {
+const schedulesPerPage = 1000
+
+/** A page of them, in the order of their names. What is not within its budget is on the next one, and is not read here. */
+export function schedules(
+  db: Db,
+  { after, limit = schedulesPerPage, payloads = true }: Input<'schedules'>,
+): SchedulePage {
+  // biome-ignore format: long
+  const found = db.arrays(
+    `SELECT name, octet_length(spec) + ${payloads ? 'octet_length(payload)' : 0} FROM gq_schedules
+     WHERE name >= ?1 AND name IS NOT ?2 ORDER BY name LIMIT +?3`,
+    ...[after ?? '', after ?? null, limit],
+  ) as [string, number][]
+  const names = found.slice(0, countWithin(found.map(([, bytes]) => bytes), budgets.page.most)).map(([name]) => name) // biome-ignore format: long
+  const [first, last] = [names[0], names.at(-1)]
+  if (first === undefined || last === undefined) return { schedules: [], next: null }
+  const isLast = names.length === found.length && found.length < limit
+  return { schedules: schedulesOf(db, first, last, payloads), next: isLast ? null : last }
+}
+
+function schedulesOf(db: Db, first: string, last: string, payloads: boolean): Schedule[] {
   type Shown = Omit<Schedule, 'queue' | 'type' | 'paused' | 'inCode' | 'problem'>
-  const rows = db.all<Shown & { spec: string; payload: string; paused: number; by: string; trouble: string | null }>(
-    `SELECT name, cron, timezone, spec, payload, missed, overlap, paused, next_at AS nextAt, last_at AS lastAt,
-            last_job AS lastJob, defined_at AS definedAt, defined_by AS "by", problem AS trouble
-     FROM gq_schedules ORDER BY name`,
+  const rows = db.all<
+    Shown & { spec: string; payload: string | null; paused: number; by: string; trouble: string | null }
+  >(
+    `SELECT name, cron, timezone, spec, ${payloads ? 'payload' : 'NULL AS payload'}, missed, overlap, paused, next_at AS nextAt,
+            last_at AS lastAt, last_job AS lastJob, defined_at AS definedAt, defined_by AS "by", problem AS trouble
+     FROM gq_schedules WHERE name BETWEEN ?1 AND ?2 ORDER BY name`,
+    ...[first, last],
   )
   const working = db
     .all<WorkerOf>(`SELECT ${workerColumns} FROM gq_workers WHERE ended_at IS NULL`)
@@ -116,7 +140,8 @@ export function schedules(db: Db): Schedule[] {
       db.processes.isAlive(one) ?? working.some((worker) => isSame(worker, one) || worker.started_at <= rest.definedAt)
     const inCode = working.length === 0 || (JSON.parse(by) as Identity[]).some(runs)
     const problem = trouble === null ? null : (JSON.parse(trouble) as Schedule['problem'])
-    return { ...rest, queue, type, payload: JSON.parse(payload), paused: paused === 1, inCode, problem }
+    const shown = payload === null ? {} : { payload: JSON.parse(payload) as unknown }
+    return { ...rest, queue, type, ...shown, paused: paused === 1, inCode, problem }
   })
 }
 

@@ -6,10 +6,11 @@ import { sql as fourth } from './schema/004.ts'
 import { sql as fifth } from './schema/005.ts'
 import { sql as sixth } from './schema/006.ts'
 import { sql as seventh } from './schema/007.ts'
+import { sql as eighth } from './schema/008.ts'
 import type { Connection } from './sqlite.ts'
 
 /** One entry a version, each run in a transaction of its own. docs/schema.md is its public face. */
-const migrations: string[] = [first, second, third, fourth, fifth, sixth, seventh]
+const migrations: string[] = [first, second, third, fourth, fifth, sixth, seventh, eighth]
 
 export const newestSchema = migrations.length
 

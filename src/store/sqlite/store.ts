@@ -5,7 +5,7 @@ import { type ErrorCode, GopherQueueError, isQueueError } from '../../model/erro
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission, Submitted } from '../store.ts'
 import { threadMissing } from './bundled.ts'
 import { refuseOtherCopies } from './copies.ts'
-import { realFile } from './disk.ts'
+import { realFile, usualReserve } from './disk.ts'
 import { loadDriver } from './driver.ts'
 import { succeeded } from './receipts.ts'
 import type { Request } from './request.ts'
@@ -81,7 +81,7 @@ export class SqliteStore implements Store {
   /** Opens the file, creating it if its folder exists. Recovery from a crash is part of it. */
   static async open(
     path: string,
-    { diskReserve = 64 * 1024 * 1024, tends = false, driver }: SqliteOptions = {},
+    { diskReserve = usualReserve, tends = false, driver }: SqliteOptions = {},
   ): Promise<SqliteStore> {
     const sqlite = driver === undefined ? nodeSqlite : await loadDriver(driver)
     const { port1, port2 } = new MessageChannel()

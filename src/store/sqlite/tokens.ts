@@ -1,6 +1,7 @@
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Scope } from '../../model/token.ts'
 import type { AuditEntry, AuditPage, NewToken, Token } from '../store.ts'
+import { countWithin } from './budget.ts'
 import type { Db } from './db.ts'
 
 // Who may call a server on this file, and what its operators did.
@@ -50,11 +51,7 @@ export function auditLog(db: Db, { limit = 100, cursor }: { limit?: number; curs
     `SELECT id, at, who, action, target, details FROM gq_audit WHERE id < ?1 ORDER BY id DESC LIMIT +?2`,
     ...[cursor ?? Number.MAX_SAFE_INTEGER, limit],
   )
-  let left = mostDetails
-  const rows = found.filter(({ details }, i) => {
-    left -= details?.length ?? 0
-    return left >= 0 || i === 0
-  })
+  const rows = found.slice(0, countWithin(found.map(({ details }) => details?.length ?? 0), mostDetails)) // biome-ignore format: one line
   const entries = rows.map(({ details, ...entry }) => ({ ...entry, details: details === null ? null : JSON.parse(details) })) // biome-ignore format: long
   return { entries, next: rows.length < found.length || found.length === limit ? rows.at(-1)!.id : null }
 }

@@ -63,8 +63,8 @@ export function inspectWal(database: string, sync = false): WalState | null {
 }
 
 /** Refuses a WAL that SQLite would cut short, throw away because its database is missing, or apply to another file than its own. */
-export function checkWal(database: string): void {
-  const state = inspectWal(database, true)
+export function checkWal(database: string, { sync = true, evenDamaged = false } = {}): void {
+  const state = inspectWal(database, sync)
   if (!state) return
   const { bytes, damage, mark } = state
   if (bytes > 0 && !statSync(database, { throwIfNoEntry: false })?.size)
@@ -72,7 +72,7 @@ export function checkWal(database: string): void {
       'STORAGE_CORRUPT',
       `${database} is missing or empty, but its ${database}-wal is there and may hold jobs. Nothing was changed: bring the file back, or move the -wal away to begin anew.`,
     )
-  if (damage)
+  if (damage && !evenDamaged)
     throw new GopherQueueError(
       'STORAGE_CORRUPT',
       `${database}-wal is damaged at frame ${damage.frame}: ${damage.cutOff} committed transactions after it would be lost. Nothing was changed: keep the files, and salvage with 'gopherqueue recover --into NEW'.`,
