@@ -44,7 +44,8 @@ export function admitNamed(db: Db, id: number): void {
 }
 
 /** Counts that no version writes would fail each transaction that adds to them, or that reads them: beyond 2^53 no double holds them. */
-const withinBounds = `attempt = IIF(attempt > 1000000, 0, attempt), budget_from = IIF(attempt > 1000000, 0, MIN(budget_from, attempt)),
+const withinBounds = `attempt = CASE WHEN attempt > 1000000 THEN 0 ELSE attempt END,
+  budget_from = CASE WHEN attempt > 1000000 THEN 0 ELSE MIN(budget_from, attempt) END,
   ${['losses', 'undelivered', 'postponed'].map((name) => `${name} = MAX(0, MIN(${name}, 1000))`).join(', ')},
   company = CASE WHEN company BETWEEN 0 AND 1000000 THEN company END, asked = NULL`
 

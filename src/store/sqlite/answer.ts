@@ -77,7 +77,7 @@ function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
     const { ids } = submit(db, { ...alike[0]!.input, payloads })
     return alike.map(({ seq }, i) => ({ seq, value: { ids: [ids[i]!], duplicates: [] } }))
   } catch (error) {
-    if (isStorageFault(error) || !db.connection.isTransaction) throw error
+    if (isStorageFault(error) || !db.goesOn) throw error
     return alike.map((request) => answer(db, request))
   }
 }
@@ -92,7 +92,7 @@ function answer(db: Db, { seq, operation, input, who, epoch }: Request): Reply {
     return { seq, value }
   } catch (error) {
     if (isQueueError(error)) return { seq, error }
-    if (isStorageFault(error) || !db.connection.isTransaction) throw error // the whole group fails
+    if (isStorageFault(error) || !db.goesOn) throw error // the whole group fails
     return { seq, error: storageError(error, `'${operation}' was refused`) } // its own fault alone, such as a CHECK
   }
 }

@@ -20,7 +20,7 @@ function pageOf(db: Db, dead: 0 | 1, { queue, type, limit = mostInPage, cursor }
     `SELECT c.id AS row, queue, type, cause, jobs AS count, last_at AS lastAt,
             (${of}) AS newest, (${of.replace('MAX', 'MIN')}) AS oldest
      FROM gq_causes c
-     WHERE dead = ?1 AND jobs > 0 AND (jobs, c.id) < (?2, ?3) AND (?4 IS NULL OR queue = ?4) AND (?5 IS NULL OR type = ?5)
+     WHERE dead = ?1 AND jobs > 0 AND (jobs, c.id) < (?2, ?3) AND (CAST(?4 AS TEXT) IS NULL OR queue = ?4) AND (CAST(?5 AS TEXT) IS NULL OR type = ?5)
      ORDER BY jobs DESC, c.id DESC LIMIT ?6`,
     ...[dead, jobs!, id!, queue ?? null, type ?? null, limit + 1],
   )

@@ -101,7 +101,7 @@ function countUpTo(db: Db, isOver: () => boolean): boolean {
     at = db.get<{ id: number | null }>(
       `SELECT MIN(id) AS id FROM (
          SELECT MIN(job_id) AS id FROM gq_attempts WHERE job_id > ?1
-         UNION ALL SELECT MIN(id) FROM gq_jobs WHERE state = 'dead' AND state IN ('dead', 'cancelled') AND id > ?1)`,
+         UNION ALL SELECT MIN(id) FROM gq_jobs WHERE state = 'dead' AND state IN ('dead', 'cancelled') AND id > ?1) AS next`,
       at,
     )!.id
     if (at === null) {
@@ -117,5 +117,5 @@ function countUpTo(db: Db, isOver: () => boolean): boolean {
 /** All jobs are counted anew, in steps: those of each row as of an older rule, and those that have none. */
 export function countAllAnew(db: Db): void {
   db.run('UPDATE gq_causes SET rule = -id WHERE rule >= 0')
-  db.run(`INSERT OR REPLACE INTO gq_meta (key, value) VALUES ('causes', '0')`)
+  db.run(`INSERT INTO gq_meta (key, value) VALUES ('causes', '0') ON CONFLICT (key) DO UPDATE SET value = excluded.value`)
 }

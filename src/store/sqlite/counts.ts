@@ -69,7 +69,7 @@ export const upsertCounts = `INSERT INTO gq_queues
     (name, scheduled, ready, running, succeeded, dead, cancelled,
      all_submitted, all_succeeded, all_failed, all_dead, all_cancelled, changed)
   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-  ON CONFLICT DO UPDATE SET scheduled = ?2, ready = ?3, running = ?4, succeeded = ?5, dead = ?6, cancelled = ?7,
+  ON CONFLICT (name) DO UPDATE SET scheduled = ?2, ready = ?3, running = ?4, succeeded = ?5, dead = ?6, cancelled = ?7,
     all_submitted = ?8, all_succeeded = ?9, all_failed = ?10, all_dead = ?11, all_cancelled = ?12, changed = ?13`
 
 /** What `upsertCounts` writes of a row, but for `changed`. */

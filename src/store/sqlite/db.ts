@@ -6,6 +6,7 @@ import { Causes } from './cause-rows.ts'
 import { count, countsOf, KnownNames, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
 import { Hours } from './happened.ts'
+import { newestSchema } from './schema.ts'
 import { type Processes, systemProcesses } from './processes.ts'
 import { type Connection, nodeSqlite, type Sqlite, type Statement } from './sqlite.ts'
 
@@ -22,6 +23,10 @@ export const sourceOf = (line: string): Source => {
  */
 export class Db {
   readonly connection: Connection
+  /** SQLite's, be it in memory: what is said of pages and of the WAL has a meaning. */
+  readonly isFile: boolean = true
+  /** The newest schema that this version knows. */
+  readonly newestSchema: number = newestSchema
   readonly sqlite: Sqlite
   /** The instant of the running transaction: the same for all that happens in it. */
   now: Instant = 0
@@ -82,7 +87,7 @@ export class Db {
   }
 
   begin(kind: 'read' | 'write'): void {
-    this.run(kind === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN')
+    this.start(kind)
     this.now = this.clock.now()
     this.begunAt = this.clock.monotonic()
     this.committing = false
@@ -108,9 +113,17 @@ export class Db {
     this.writeCounts()
     this.committing = true
     const begun = this.clock.monotonic()
-    this.run('COMMIT')
+    this.end()
     this.commitMs = this.clock.monotonic() - begun
     this.committing = false
+  }
+
+  protected start(kind: 'read' | 'write'): void {
+    this.run(kind === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN')
+  }
+
+  protected end(): void {
+    this.run('COMMIT')
   }
 
   /** Writes back the counters that changed. */
@@ -168,17 +181,14 @@ export class Db {
     this.#undo = []
     const ended = this.ended.length
     const events = this.events.length
-    this.run('SAVEPOINT operation')
+    this.savepoint()
     try {
       const value = work()
-      this.run('RELEASE operation')
+      this.release()
       return value
     } catch (error) {
       // After a full disk or an I/O error SQLite has rolled back the whole transaction: then there is no savepoint left.
-      if (this.connection.isTransaction) {
-        this.run('ROLLBACK TO operation')
-        this.run('RELEASE operation')
-      }
+      if (this.connection.isTransaction) this.toSavepoint()
       this.ended.length = ended
       this.waiting.clear()
       this.names.lines.clear()
@@ -190,6 +200,29 @@ export class Db {
     } finally {
       this.#undo = null
     }
+  }
+
+  protected savepoint(): void {
+    this.run('SAVEPOINT operation')
+  }
+
+  protected release(): void {
+    this.run('RELEASE operation')
+  }
+
+  protected toSavepoint(): void {
+    this.run('ROLLBACK TO operation')
+    this.run('RELEASE operation')
+  }
+
+  /** Whether the transaction takes more statements. */
+  get goesOn(): boolean {
+    return this.connection.isTransaction
+  }
+
+  /** Another number after other connections have committed. It can only be compared within one connection. */
+  dataVersion(): number {
+    return this.get<{ data_version: number }>('PRAGMA data_version')!.data_version
   }
 
   /** What takes back something that is counted in memory, if the operation in `atomic` fails. */
@@ -259,31 +292,37 @@ export class Db {
 
   /** Runs a statement; answers how many rows it changed. */
   run(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.#statement(sql).run(...values).changes)
+    return Number(this.statement(sql).run(...values).changes)
   }
 
   /** Runs an INSERT; answers the last row's id. */
   insert(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.#statement(sql).run(...values).lastInsertRowid)
+    return Number(this.statement(sql).run(...values).lastInsertRowid)
+  }
+
+  /** As `insert`, of jobs: the last one's id; null when there was one already. */
+  insertJobs(sql: string, _rows: number, ...values: SQLInputValue[]): number | null {
+    const { changes, lastInsertRowid } = this.statement(sql).run(...values)
+    return changes === 0 ? null : Number(lastInsertRowid)
   }
 
   /** The first row. `Row` is what the statement's columns give: the one cast at SQL's border. */
   get<Row>(sql: string, ...values: SQLInputValue[]): Row | undefined {
-    return this.#statement(sql).get(...values) as Row | undefined
+    return this.statement(sql).get(...values) as Row | undefined
   }
 
   all<Row>(sql: string, ...values: SQLInputValue[]): Row[] {
-    return this.#statement(sql).all(...values) as Row[]
+    return this.statement(sql).all(...values) as Row[]
   }
 
   /** Rows as arrays of their columns, where rows come by the hundred. A statement is either this or `all`. */
   arrays(sql: string, ...values: SQLInputValue[]): unknown[][] {
-    const statement = this.#statement(sql)
+    const statement = this.statement(sql)
     statement.setReturnArrays(true)
     return statement.all(...values) as unknown as unknown[][]
   }
 
-  #statement(sql: string): Statement {
+  protected statement(sql: string): Statement {
     const known = this.#statements.get(sql)
     if (known) return known
     const statement = this.connection.prepare(sql)

@@ -27,7 +27,7 @@ export function hours(db: Db, { since, until, type }: Input<'hours'>): Output<'h
   const from = Math.max(Math.floor(since / hourMs), Math.floor((db.now - hoursKept) / hourMs))
   const to = Math.floor((until ?? db.now) / hourMs)
   const rows = db.arrays(
-    `SELECT hour, type, ${columns} FROM gq_hours WHERE hour BETWEEN ?1 AND ?2 AND (?3 IS NULL OR type = ?3)
+    `SELECT hour, type, ${columns} FROM gq_hours WHERE hour BETWEEN ?1 AND ?2 AND (CAST(?3 AS TEXT) IS NULL OR type = ?3)
      ORDER BY hour LIMIT ${rowsPerPage + mostTypes + 1}`,
     ...[from, to, type ?? null],
   )

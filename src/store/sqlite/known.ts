@@ -14,7 +14,7 @@ export class Known {
   readonly #lines = new Map<number, Lines>()
   /** The sequence number up to which changes of queues were read; null before the first read. */
   #seenUpTo: number | null = null
-  /** `data_version` at that read: while it is the same, no other connection has committed. */
+  /** `dataVersion` at that read: while it is the same, no other connection has committed. */
   #seenVersion = 0
 
   get size(): number {
@@ -49,7 +49,7 @@ export class Known {
     const all = this.#with(asking)
     if (all.size === 0) this.#seenUpTo = null
     if (all.size === 0) return
-    const { data_version: version } = db.get<{ data_version: number }>('PRAGMA data_version')!
+    const version = db.dataVersion()
     if (this.#seenUpTo !== null && version === this.#seenVersion) return
     const upTo = db.sequence() // read first: outside of a transaction others may commit between the two reads
     if (this.#seenUpTo !== null)

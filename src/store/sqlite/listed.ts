@@ -41,10 +41,10 @@ export function queues(db: Db, { after, limit = mostListed }: Input<'queues'>): 
 export function largest(db: Db): { queues: QueueStats[]; others: Pick<Others, 'queues' | 'counts' | 'totals'> } {
   const rows = db.all<Row>(`${selectQueues} ORDER BY scheduled + ready + running + dead DESC, name LIMIT ${mostListed}`)
   const listed = rows.map(toStats)
-  const sums = states.map((state) => `IFNULL(SUM(${state}), 0) AS ${state}`)
+  const sums = states.map((state) => `COALESCE(SUM(${state}), 0) AS ${state}`)
   const all = db.get<Record<State, number> & { queues: number } & Record<`all_${keyof Totals}`, number>>(
-    `SELECT COUNT(*) AS queues, ${sums}, IFNULL(SUM(all_submitted), 0) AS all_submitted, IFNULL(SUM(all_succeeded), 0) AS all_succeeded,
-            IFNULL(SUM(all_failed), 0) AS all_failed, IFNULL(SUM(all_dead), 0) AS all_dead, IFNULL(SUM(all_cancelled), 0) AS all_cancelled
+    `SELECT COUNT(*) AS queues, ${sums}, COALESCE(SUM(all_submitted), 0) AS all_submitted, COALESCE(SUM(all_succeeded), 0) AS all_succeeded,
+            COALESCE(SUM(all_failed), 0) AS all_failed, COALESCE(SUM(all_dead), 0) AS all_dead, COALESCE(SUM(all_cancelled), 0) AS all_cancelled
      FROM gq_queues`,
   )!
   const forgotten = forgottenQueues(db)

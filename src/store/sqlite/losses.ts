@@ -34,10 +34,10 @@ export function lossOf(db: Db, worker: number, process: string): Death {
   const held = `SELECT id FROM gq_jobs
     WHERE state = 'running' AND worker_id IN (SELECT ?1 UNION SELECT id FROM gq_workers WHERE id ${ofInstance})
     UNION SELECT id FROM gq_jobs WHERE id IN (
-      SELECT value ->> 'id' FROM gq_workers w, json_each(overdue)
+      SELECT CAST(value ->> 'id' AS INTEGER) FROM gq_workers w, json_each(overdue)
       WHERE overdue <> '[]' AND w.instance = (SELECT instance FROM gq_workers WHERE id = ?1)
-        AND ((pid IS NOT NULL AND ended_at IS NULL) OR value ->> 'since' > ?2 - ${overdueFor}))`
-  const { jobs } = db.get<{ jobs: number }>(`SELECT COUNT(*) AS jobs FROM (${held})`, worker, db.now)!
+        AND ((pid IS NOT NULL AND ended_at IS NULL) OR CAST(value ->> 'since' AS INTEGER) > ?2 - ${overdueFor}))`
+  const { jobs } = db.get<{ jobs: number }>(`SELECT COUNT(*) AS jobs FROM (${held}) AS held`, worker, db.now)!
   const names = db.all<{ id: number; type: string }>(
     `SELECT id, type FROM gq_jobs WHERE id IN (${held} ORDER BY 1 LIMIT ${mostNames}) ORDER BY id`,
     ...[worker, db.now],

@@ -58,14 +58,14 @@ function countNew(db: Db, queue: string, who: string): void {
   if (count >= mostNewQueues) throw tooManyNewQueues(queue, until)
   db.run(
     `INSERT INTO gq_requests (request, answer, expires_at) VALUES (?1, ?2, ?3)
-     ON CONFLICT DO UPDATE SET answer = ?2, expires_at = ?3`,
+     ON CONFLICT (request) DO UPDATE SET answer = ?2, expires_at = ?3`,
     ...[request, String(count + 1), until],
   )
 }
 
 /** In SQL: a queue without settings. */
 const hasDefaults = `paused = 0 AND max_depth IS NULL AND max_running IS NULL AND max_running_per_key = 1 AND rate_max IS NULL
-  AND keep_succeeded IS 86400000 AND keep_cancelled IS 604800000 AND keep_dead IS NULL AND settling IS NULL`
+  AND keep_succeeded IS NOT DISTINCT FROM 86400000 AND keep_cancelled IS NOT DISTINCT FROM 604800000 AND keep_dead IS NULL AND settling IS NULL`
 
 /** What has happened in queues that were forgotten, and how many these are: with each, the names in the file are others. */
 export interface Forgotten extends Totals {

@@ -1,6 +1,6 @@
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Db } from './db.ts'
-import { newestSchema, tooNew } from './schema.ts'
+import { tooNew } from './schema.ts'
 
 /**
  * Asked when another process has written: a newer one may have brought the schema forward, and what this one would write
@@ -8,5 +8,5 @@ import { newestSchema, tooNew } from './schema.ts'
  */
 export function mustKnowSchema(db: Db): void {
   const found = Number(db.get<{ value: string }>(`SELECT value FROM gq_meta WHERE key = 'schema'`)?.value)
-  if (found > newestSchema) throw new GopherQueueError('SCHEMA_TOO_NEW', tooNew(found))
+  if (found > db.newestSchema) throw new GopherQueueError('SCHEMA_TOO_NEW', tooNew(found))
 }

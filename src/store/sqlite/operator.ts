@@ -173,7 +173,7 @@ export function setQueue(db: Db, settings: QueueSettings): null {
     `INSERT INTO gq_queues (name, paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead, changed,
                             rate_max, rate_per)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-     ON CONFLICT DO UPDATE SET paused = ?2, max_depth = ?3, max_running = ?4, max_running_per_key = ?5,
+     ON CONFLICT (name) DO UPDATE SET paused = ?2, max_depth = ?3, max_running = ?4, max_running_per_key = ?5,
        keep_succeeded = ?6, keep_cancelled = ?7, keep_dead = ?8, changed = ?9, rate_max = ?10, rate_per = ?11`,
     ...[row.name, Number(paused), maxDepth, maxRunning, maxRunningPerKey, keepSucceeded, keepCancelled, keepDead],
     ...[db.nextChange(), rate?.max ?? null, rate?.per ?? null],

@@ -1,7 +1,7 @@
 import type { Db } from './db.ts'
 import { mustKnowSchema } from './newer.ts'
 
-/** Whether other connections have committed. `data_version` can only be compared within one connection. */
+/** Whether other connections have committed. */
 export class Others {
   #seen = 0
   /** They have since jobs were last admitted, or some were left: to look takes 15 us, half a submission's time. */
@@ -23,7 +23,7 @@ export class Others {
 
   /** As `haveCommitted`, and the next call finds the same again, unless `saw` is told of the version. */
   peek(db: Db): { version: number; changed: boolean } {
-    const { data_version: version } = db.get<{ data_version: number }>('PRAGMA data_version')!
+    const version = db.dataVersion()
     const changed = version !== this.#seen
     if (changed) mustKnowSchema(db)
     return { version, changed }

@@ -145,7 +145,7 @@ const most = { workers: 1000, sources: 1000, sourcesOfAll: 50_000, bytes: 16 * 1
 /** Those that signed on first, and how many are `left`. `handled`: the lines of all that live; null when they are too many to be read. */
 function workers(db: Db): { workers: Worker[]; left: number; handled: Set<string> | null } {
   const all = db.get<{ count: number; bytes: number }>(
-    `SELECT COUNT(*) AS count, IFNULL(SUM(octet_length(sources)), 0) AS bytes FROM gq_workers WHERE ended_at IS NULL`,
+    `SELECT COUNT(*) AS count, COALESCE(SUM(octet_length(sources)), 0) AS bytes FROM gq_workers WHERE ended_at IS NULL`,
   )!
   const readsAll = all.bytes <= most.bytes
   const rows = db.all<WorkerRow>(
@@ -243,8 +243,8 @@ function readyLines(db: Db, queues: QueueStats[]): (Source & { priority: number;
     for (let at = { type: '', priority: -1 }; lines.length < mostLines; at = lines.at(-1)!) {
       const row = db.get<Source & { priority: number; oldest: number; returned: number }>(
         `SELECT queue, type, priority,
-           CASE WHEN ready_at IS NULL THEN created_at ELSE (SELECT MIN(COALESCE(ready_at, created_at)) FROM (${heads})) END AS oldest,
-           CASE WHEN ready_at IS NULL THEN 0 ELSE (SELECT COUNT(ready_at) FROM (${heads})) END AS returned
+           CASE WHEN ready_at IS NULL THEN created_at ELSE (SELECT MIN(COALESCE(ready_at, created_at)) FROM (${heads}) AS heads) END AS oldest,
+           CASE WHEN ready_at IS NULL THEN 0 ELSE (SELECT COUNT(ready_at) FROM (${heads}) AS heads) END AS returned
          FROM gq_jobs j
          WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND (type, priority) > (?2, ?3)
          ORDER BY type, priority, id LIMIT 1`,

@@ -72,13 +72,13 @@ function look(db: Db, queue: string, rate: Rate): ReturnType<typeof roomBeside> 
     count(db, queue, latest, ahead)
   }
   const since = db.now - rate.per
-  const all = db.get<Starts>(`SELECT MIN(at) AS at, IFNULL(SUM(starts), 0) AS starts ${beyond}`, queue, since)!
+  const all = db.get<Starts>(`SELECT MIN(at) AS at, COALESCE(SUM(starts), 0) AS starts ${beyond}`, queue, since)!
   // As one, for these may be a thousand; each where the rate was lowered: then the oldest of them makes no room.
   const some = all.starts <= rate.max ? [all] : db.all<Starts>(`SELECT at, starts ${beyond} ORDER BY at DESC`, queue, since) // biome-ignore format: one line
   return roomBeside(rate, some)
 }
 
 function count(db: Db, queue: string, at: number, starts: number): void {
-  const sql = 'INSERT INTO gq_starts VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET starts = starts + ?3'
+  const sql = 'INSERT INTO gq_starts VALUES (?1, ?2, ?3) ON CONFLICT (queue, at) DO UPDATE SET starts = gq_starts.starts + ?3'
   db.run(sql, queue, at, starts)
 }

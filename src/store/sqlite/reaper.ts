@@ -68,8 +68,8 @@ function pruneJobs(db: Db, end: number): boolean {
     // A history of a thousand attempts with their stacks takes longer than all else of a step: it goes in steps first.
     for (let gone = historyChunk; gone === historyChunk; ) {
       gone = db.run(
-        `DELETE FROM gq_attempts WHERE rowid IN (
-           SELECT rowid FROM gq_attempts WHERE job_id = ?1 LIMIT ${historyChunk})`,
+        `DELETE FROM gq_attempts WHERE job_id = ?1 AND attempt IN (
+           SELECT attempt FROM gq_attempts WHERE job_id = ?1 LIMIT ${historyChunk})`,
         id,
       )
       if (gone === historyChunk && db.clock.monotonic() >= end) return

@@ -32,13 +32,14 @@ export function setSchedule(db: Db, settings: ScheduleSettings): null {
   db.soonest = Math.min(db.soonest, next ?? db.soonest)
   const { me, isAlive } = db.processes
   const others = (JSON.parse(found?.by ?? '[]') as Identity[]).filter((one) => isAlive(one) && !isSame(one, me))
+  const same = 'gq_schedules.cron = ?2 AND gq_schedules.timezone = ?3'
   db.run(
     `INSERT INTO gq_schedules (name, cron, timezone, spec, payload, missed, overlap, next_at, defined_at, defined_by)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-     ON CONFLICT DO UPDATE SET cron = ?2, timezone = ?3, spec = ?4, payload = ?5, missed = ?6, overlap = ?7, defined_at = ?9,
-       defined_by = ?10, next_at = CASE WHEN cron = ?2 AND timezone = ?3 THEN next_at ELSE ?8 END,
-       owed_at = CASE WHEN cron = ?2 AND timezone = ?3 THEN owed_at END,
-       problem = CASE WHEN cron = ?2 AND timezone = ?3 THEN problem END`,
+     ON CONFLICT (name) DO UPDATE SET cron = ?2, timezone = ?3, spec = ?4, payload = ?5, missed = ?6, overlap = ?7,
+       defined_at = ?9, defined_by = ?10, next_at = CASE WHEN ${same} THEN gq_schedules.next_at ELSE ?8 END,
+       owed_at = CASE WHEN ${same} THEN gq_schedules.owed_at END,
+       problem = CASE WHEN ${same} THEN gq_schedules.problem END`,
     ...[
       name,
       cron,

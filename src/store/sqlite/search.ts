@@ -22,8 +22,8 @@ interface Picked {
 const likeOf = (text: string | undefined) => (text === undefined ? null : `%${text.replace(/[\\%_]/g, '\\$&')}%`)
 
 /** Parameters ?4 to ?6: queue, type and text, each perhaps null. */
-const fits = `(?4 IS NULL OR j.queue = ?4) AND (?5 IS NULL OR j.type = ?5)
-         AND (?6 IS NULL OR j.payload LIKE ?6 ESCAPE '\\' OR j.idempotency_key LIKE ?6 ESCAPE '\\' OR j.concurrency_key LIKE ?6 ESCAPE '\\')`
+const fits = `(CAST(?4 AS TEXT) IS NULL OR j.queue = ?4) AND (CAST(?5 AS TEXT) IS NULL OR j.type = ?5)
+         AND (CAST(?6 AS TEXT) IS NULL OR j.payload LIKE ?6 ESCAPE '\\' OR j.idempotency_key LIKE ?6 ESCAPE '\\' OR j.concurrency_key LIKE ?6 ESCAPE '\\')`
 
 /** Scheduled jobs by when they are due, by index gq_jobs_scheduled. The cursor counts those that were looked at. */
 export function pickDue(db: Db, filter: JobFilter): Picked {
@@ -38,7 +38,7 @@ export function pickDue(db: Db, filter: JobFilter): Picked {
   const places: number[] = []
   for (let place = cursor ?? 0; ; ) {
     const rows = db.all<{ id: number; isMeant: number }>(
-      `SELECT j.id, j.id BETWEEN ?1 AND ?2 AND ${fits} AND (?7 IS NULL OR j.cause IN (SELECT value FROM json_each(?7))) AS isMeant
+      `SELECT j.id, j.id BETWEEN ?1 AND ?2 AND ${fits} AND (CAST(?7 AS TEXT) IS NULL OR j.cause IN (SELECT value FROM json_each(?7))) AS isMeant
        FROM gq_jobs j WHERE j.state = 'scheduled' AND j.blocked < 2 ORDER BY j.run_at, j.id LIMIT ${size} OFFSET ?3`,
       ...[low, high, place, queue ?? null, type ?? null, likeOf(text), causes],
     )
@@ -101,7 +101,7 @@ export function pick(db: Db, filter: JobFilter, within: 'read' | 'write' = 'read
     if (last === null) break
     const rows = db.all<{ id: number }>(
       `SELECT j.id FROM gq_jobs j
-       WHERE j.id BETWEEN ?1 AND ?2 ${few} AND (?3 IS NULL OR j.state = ?3) AND ${fits} AND (?9 IS NULL OR j.finished_at < ?9) ${of === null ? 'AND ?8 IS NULL' : 'AND j.id IN (SELECT value FROM json_each(?8))'}
+       WHERE j.id BETWEEN ?1 AND ?2 ${few} AND (CAST(?3 AS TEXT) IS NULL OR j.state = ?3) AND ${fits} AND (CAST(?9 AS INTEGER) IS NULL OR j.finished_at < ?9) ${of === null ? 'AND CAST(?8 AS TEXT) IS NULL' : 'AND j.id IN (SELECT value FROM json_each(?8))'}
        ORDER BY j.id ${direction} LIMIT +?7`,
       ...[newest ? last : low, newest ? high : last, state ?? null, queue ?? null, type ?? null, likeOf(text)],
       ...[limit + 1 - ids.length, of, endedBefore ?? null],
@@ -141,7 +141,7 @@ interface Looked {
 }
 
 const look = (db: Db, ids: string, far: string, low: number, high: number): Looked =>
-  db.get<Looked>(`SELECT ${far}(id) AS last, COUNT(*) AS looked, NULL AS of FROM (${ids})`, low, high)!
+  db.get<Looked>(`SELECT ${far}(id) AS last, COUNT(*) AS looked, NULL AS of FROM (${ids}) AS ids`, low, high)!
 
 /** The rows of gq_causes that count the jobs of a cause, or all that fail now. */
 function rowsOf(db: Db, { cause, failing, queue, type, state }: JobFilter): number[] {
@@ -152,7 +152,7 @@ function rowsOf(db: Db, { cause, failing, queue, type, state }: JobFilter): numb
     )
   const dead = failing ? 0 : state === undefined ? null : Number(state === 'dead')
   const rows = db.all<{ id: number }>(
-    `SELECT id FROM gq_causes WHERE (?1 IS NULL OR cause = ?1) AND (?2 IS NULL OR queue = ?2) AND (?3 IS NULL OR type = ?3) AND (?4 IS NULL OR dead = ?4)`,
+    `SELECT id FROM gq_causes WHERE (CAST(?1 AS TEXT) IS NULL OR cause = ?1) AND (CAST(?2 AS TEXT) IS NULL OR queue = ?2) AND (CAST(?3 AS TEXT) IS NULL OR type = ?3) AND (CAST(?4 AS INTEGER) IS NULL OR dead = ?4)`,
     ...[cause ?? null, queue ?? null, type ?? null, dead],
   )
   return rows.map(({ id }) => id)

@@ -22,6 +22,7 @@ interface Pages {
 }
 
 export function pagesOf(db: Db): Pages {
+  if (!db.isFile) return { size: 1, all: 0, free: 0, shrinks: false }
   const row = db.get<Omit<Pages, 'shrinks'> & { mode: number }>(
     `SELECT page_size AS size, page_count AS "all", freelist_count AS free, auto_vacuum AS mode
      FROM pragma_page_size, pragma_page_count, pragma_freelist_count, pragma_auto_vacuum`,

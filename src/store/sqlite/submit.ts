@@ -62,9 +62,10 @@ function insertOne(db: Db, spec: JobSpec, payload: string, trace: string | null 
   if (spec.uniqueKey === null) return insertRun(db, spec, [payload], trace, key)[0]!
   const { queue, type, uniqueKey } = spec
   const start = startOf(spec, db.now)
-  if (db.run(insertUnique, ...common(spec, start, db.now, trace, key), payload, uniqueKey) === 1) {
+  const id = db.insertJobs(insertUnique, 1, ...common(spec, start, db.now, trace, key), payload, uniqueKey)
+  if (id !== null) {
     mustHaveRoomFor(db, spec, 1) // after the insert: a duplicate is one in a full queue too
-    return entered(db, spec, start, [db.sequence()])[0]!
+    return entered(db, spec, start, [id])[0]!
   }
   if (key !== null) db.run(`DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`, queue, type, key) // it was taken for this one
   return uniqueHolder(db, queue, type, uniqueKey)!
@@ -86,7 +87,7 @@ export const uniqueHolder = (
 const insert = (rows: number) =>
   `INSERT INTO gq_jobs (queue, type, priority, state, max_attempts, backoff, timeout, on_timeout, visibility_timeout,
                         run_at, deadline, created_at, idempotency_key, trace, concurrency_key, blocked, payload)
-   VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15 IS NOT NULL, ?${i + 16})`).join(', ')}`
+   VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, CASE WHEN CAST(?15 AS TEXT) IS NULL THEN 0 ELSE 1 END, ?${i + 16})`).join(', ')}`
 /** One statement for 32 rows costs half as much as 32 statements. */
 const inserts = [32, 8, 1].map((rows) => ({ rows, sql: insert(rows) }))
 const insertUnique = `${insert(1).replace('payload)', 'payload, unique_key)').replace('?16)', '?16, ?17)')}
@@ -125,7 +126,7 @@ function insertRun(
   const ids: number[] = []
   for (const { rows, sql } of inserts)
     for (let at = ids.length; at + rows <= payloads.length; at += rows) {
-      const last = db.insert(sql, ...values, ...payloads.slice(at, at + rows))
+      const last = db.insertJobs(sql, rows, ...values, ...payloads.slice(at, at + rows))!
       for (let id = last - rows + 1; id <= last; id++) ids.push(id) // AUTOINCREMENT counts up row by row
     }
   return entered(db, spec, start, ids)

@@ -151,7 +151,7 @@ function submitTick(
     db.run(`UPDATE gq_jobs SET tick = ?2 WHERE id = ?1`, id, tick)
     return { id }
   } catch (error) {
-    if (isStorageFault(error) || !db.connection.isTransaction) throw error
+    if (isStorageFault(error) || !db.goesOn) throw error
     // A spec that somebody wrote with plain SQL: else it would stop the ticks of all others.
     return { refused: isQueueError(error) ? error : invalid(`The schedule's job cannot be submitted: ${error}.`) }
   }

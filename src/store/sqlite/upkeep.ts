@@ -57,9 +57,9 @@ export class Upkeep {
     this.look(db, present)
     const last = db.get<{ at: Instant | null }>(
       `SELECT MAX(at) AS at FROM (
-         SELECT * FROM (SELECT created_at AS at FROM gq_jobs ORDER BY id DESC LIMIT 1)
+         SELECT * FROM (SELECT created_at AS at FROM gq_jobs ORDER BY id DESC LIMIT 1) AS job
          UNION ALL
-         SELECT * FROM (SELECT seen_at FROM gq_workers ORDER BY id DESC LIMIT 1))`,
+         SELECT * FROM (SELECT seen_at FROM gq_workers ORDER BY id DESC LIMIT 1) AS worker) AS both`,
     )!
     if (last.at !== null) this.#delays.wasAt(last.at, this.#clock.monotonic())
   }

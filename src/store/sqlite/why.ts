@@ -86,9 +86,9 @@ function fullProcess(db: Db, worker: number): Turn['heldUp'][0] {
  */
 function handlerOf(db: Db, job: number, worker: number): Turn['keptBack'][0] {
   return db.get(
-    `SELECT w.name AS worker, value ->> 'since' AS since
-     FROM gq_workers own JOIN gq_workers w ON w.instance = own.instance JOIN json_each(w.overdue)
-     WHERE own.id = ?1 AND value ->> 'id' = ?2 AND (w.pid IS NOT NULL OR ABS(?3 - value ->> 'since') < ${overdueFor})`,
+    `SELECT w.name AS worker, CAST(value ->> 'since' AS INTEGER) AS since
+     FROM gq_workers own JOIN gq_workers w ON w.instance = own.instance CROSS JOIN json_each(w.overdue)
+     WHERE own.id = ?1 AND value ->> 'id' = ?2 AND (w.pid IS NOT NULL OR ABS(?3 - CAST(value ->> 'since' AS INTEGER)) < ${overdueFor})`,
     ...[worker, job, db.now],
   )
 }
@@ -99,7 +99,7 @@ function aheadInClass(db: Db, { queue, type }: Job, priority: number, before: nu
     `SELECT COUNT(*) AS n FROM (
        SELECT 1 FROM gq_jobs
        WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND priority = ?3 AND id < COALESCE(?4, 9223372036854775807)
-       LIMIT ${countedAhead})`,
+       LIMIT ${countedAhead}) AS ahead`,
     ...[queue, type, priority, before],
   )
   return row!.n

@@ -1,0 +1,109 @@
+import { type MessagePort, workerData } from 'node:worker_threads'
+import type pg from 'pg'
+import { systemClock } from '../../model/clock.ts'
+import { type Fault, lostConnection } from './fault.ts'
+
+// Speaks to the server for a thread that waits: that one runs the engine, which is synchronous, as SQLite is.
+
+/** A statement; with a name it is prepared once a connection. */
+export interface Sent {
+  name?: string
+  text: string
+  values: (string | number | null)[]
+}
+export type ToClient =
+  | { open: number; config: { connectionString: string } }
+  | { on: number; flight: Sent[]; patience: number }
+  | { close: number }
+
+/** Of each statement of a flight, in order. `warned`: the server has warned while it ran. */
+export type Result =
+  | { command: string; changes: number; fields: string[]; rows: unknown[][]; warned: string | null }
+  | { fault: Fault }
+export type FromClient = Result[]
+
+export interface ClientData {
+  port: MessagePort
+  /** Counts answers. */
+  signal: Int32Array
+}
+const { port, signal } = workerData as ClientData
+
+type Client = pg.Client & { pipeline?: boolean }
+const clients = new Map<number, Client>()
+const ended = new Map<number, Fault>()
+let warned: string | null = null
+
+function answer(results: FromClient): void {
+  port.postMessage(results)
+  Atomics.add(signal, 0, 1)
+  Atomics.notify(signal, 0)
+}
+
+const done: Result = { command: '', changes: 0, fields: [], rows: [], warned: null }
+
+function faultOf(error: unknown): Fault {
+  const { message, code, severity } = error as { message: string; code?: string; severity?: string }
+  return { message: message || String(code), sqlstate: severity && code ? code : lostConnection }
+}
+
+const numbers = new Set([20, 21, 23, 700, 701, 1700])
+/** SQLite has numbers and texts alone; counts beyond 2^53 do not come. */
+const types = {
+  getTypeParser: (oid: number) =>
+    numbers.has(oid) ? Number : oid === 16 ? (text: string) => (text === 't' ? 1 : 0) : (text: string) => text,
+}
+
+async function open(id: number, config: { connectionString: string }): Promise<Result> {
+  const { Client } = (await import('pg')).default
+  const settings = { ...config, pipeline: true, keepAlive: true, connectionTimeoutMillis: 5000, application_name: 'gopherqueue' } // biome-ignore format: one line
+  const client: Client = new Client({ ...settings, types: types as pg.CustomTypesConfig })
+  client.on('error', (error) => ended.set(id, faultOf(error)))
+  client.on('notice', ({ severity, message }) => {
+    if (severity === 'WARNING') warned = message ?? 'a warning'
+  })
+  ended.delete(id)
+  await client.connect()
+  clients.set(id, client)
+  return done
+}
+
+/** Sends all at once, and answers when the last has ended. Overdue, the connection is given up: never is anything cancelled. */
+async function fly(id: number, flight: Sent[], patience: number): Promise<Result[]> {
+  const client = clients.get(id)
+  const gone = ended.get(id)
+  if (!client || gone) return [{ fault: gone ?? { message: 'The connection is closed', sqlstate: lostConnection } }]
+  const giveUp = systemClock.timer(patience, () => (client as unknown as Wire).connection.stream.destroy())
+  const results = await Promise.all(flight.map((sent) => run(client, sent)))
+  giveUp()
+  return results
+}
+
+interface Wire {
+  connection: { stream: { destroy(): void } }
+}
+
+async function run(client: Client, { name, text, values }: Sent): Promise<Result> {
+  warned = null
+  try {
+    const config = { text, rowMode: 'array' as const, ...(name !== undefined && { name, values }) }
+    const all: unknown = await client.query(config)
+    const { command, rowCount, fields, rows } = (Array.isArray(all) ? all.at(-1) : all) as pg.QueryArrayResult<unknown[]>
+    return { command, changes: rowCount ?? 0, fields: (fields ?? []).map(({ name }) => name), rows: rows ?? [], warned }
+  } catch (error) {
+    return { fault: faultOf(error) }
+  }
+}
+
+async function handle(message: ToClient): Promise<Result[]> {
+  if ('open' in message) return [await open(message.open, message.config)]
+  if ('on' in message) return fly(message.on, message.flight, message.patience)
+  const client = clients.get(message.close)
+  clients.delete(message.close)
+  if (client && !ended.has(message.close)) await client.end()
+  return [done]
+}
+
+port.on('message', (message: ToClient) => {
+  handle(message).then(answer, (error) => answer([{ fault: faultOf(error) }]))
+})

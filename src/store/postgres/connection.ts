@@ -1,0 +1,151 @@
+import type { SQLInputValue, SQLOutputValue } from 'node:sqlite'
+import type { Connection, Statement } from '../sqlite/sqlite.ts'
+import { theBridge } from './bridge.ts'
+import type { Result, Sent } from './client-thread.ts'
+import { translate } from './dialect.ts'
+import { ServerError } from './fault.ts'
+import type { Place } from './place.ts'
+
+type Row = Record<string, SQLOutputValue>
+type Done = Exclude<Result, { fault: unknown }>
+
+/** How long an answer may take beyond the wait for the lock, in ms; then the connection is given up. */
+export const patience = 10_000
+const mostPending = 200
+
+/** One connection to a server, used as the engine uses SQLite's: each call waits for its answer, unless nobody asks for it. */
+export class ServerConnection implements Connection {
+  readonly place: Place
+  readonly #bridge = theBridge()
+  readonly #id = this.#bridge.newId()
+  readonly #names = new Map<string, string>()
+  /** Statements whose results nobody reads: they go with the next one whose result somebody does. */
+  #pending: Sent[] = []
+  isOpen = false
+  isTransaction = false
+  /** A statement has failed: until ROLLBACK, or ROLLBACK TO, the transaction takes no other. */
+  isAborted = false
+
+  constructor(place: Place) {
+    this.place = place
+    this.open()
+  }
+
+  /** Also anew, after the connection was lost. */
+  open(): void {
+    this.#bridge.ask({ close: this.#id })
+    this.#pending = []
+    this.isTransaction = this.isAborted = false
+    const { connectionString } = this.place
+    this.#one(this.#bridge.ask({ open: this.#id, config: { connectionString } })[0]!)
+    this.isOpen = true
+  }
+
+  location(): null {
+    return null
+  }
+
+  prepare(sql: string): ServerStatement {
+    return new ServerStatement(this, this.statement(translate(sql, this.place.identifier)))
+  }
+
+  /** Statements of the schema, or of a transaction. */
+  exec(sql: string): void {
+    this.flight([{ text: sql, values: [] }])
+  }
+
+  close(): void {
+    this.isOpen = false
+    this.#bridge.ask({ close: this.#id })
+  }
+
+  [Symbol.dispose](): void {
+    if (this.isOpen) this.close()
+  }
+
+  /** PostgreSQL's own SQL, to be sent with values. */
+  statement(text: string): (values: Sent['values']) => Sent {
+    if (!this.place.prepares) return (values) => ({ name: '', text, values })
+    const name = this.#names.get(text) ?? `gq_${this.#names.size + 1}`
+    this.#names.set(text, name)
+    return (values) => ({ name, text, values })
+  }
+
+  /** Nobody reads its result: it is sent with the next one. */
+  later(sent: Sent): void {
+    if (this.#pending.push(sent) >= mostPending) this.flight([])
+  }
+
+  /** Sends what was left and these together, and waits; answers for these. Throws ServerError of the first that failed. */
+  flight(sent: Sent[], wait = patience): Done[] {
+    const all = [...this.#pending, ...sent]
+    this.#pending = []
+    const results = this.#bridge.ask({ on: this.#id, flight: all, patience: wait })
+    const done = results.map((result) => this.#one(result))
+    return done.slice(all.length - sent.length)
+  }
+
+  /** Takes back: what was sent before may have failed, and these are what mends that. */
+  undo(sent: Sent[]): void {
+    const all = [...this.#pending, ...sent]
+    this.#pending = []
+    this.isAborted = false
+    for (const result of this.#bridge.ask({ on: this.#id, flight: all, patience }).slice(-sent.length)) this.#one(result)
+  }
+
+  #one(result: Result): Done {
+    if (!('fault' in result)) return result
+    const error = new ServerError(result.fault)
+    if (error.lost) this.isTransaction = false
+    else this.isAborted = this.isTransaction
+    throw error
+  }
+}
+
+export class ServerStatement implements Statement {
+  readonly #connection: ServerConnection
+  readonly #with: (values: Sent['values']) => Sent
+  #arrays = false
+
+  constructor(connection: ServerConnection, sent: (values: Sent['values']) => Sent) {
+    this.#connection = connection
+    this.#with = sent
+  }
+
+  run(...values: SQLInputValue[]): { changes: number; lastInsertRowid: number } {
+    const { changes } = this.#fly(values)
+    return { changes, lastInsertRowid: 0 }
+  }
+
+  /** As `run`, of whose answer nobody asks. */
+  later(...values: SQLInputValue[]): void {
+    this.#connection.later(this.#with(values.map(valueOf)))
+  }
+
+  get(...values: SQLInputValue[]): Row | undefined {
+    return this.all(...values)[0]
+  }
+
+  all(...values: SQLInputValue[]): Row[] {
+    const { fields, rows } = this.#fly(values)
+    if (this.#arrays) return rows as unknown as Row[]
+    return rows.map((row) => Object.fromEntries(fields.map((field, i) => [field, row[i] as SQLOutputValue])))
+  }
+
+  setReadBigInts(): void {}
+
+  setReturnArrays(on: boolean): void {
+    this.#arrays = on
+  }
+
+  #fly(values: SQLInputValue[]): Done {
+    return this.#connection.flight([this.#with(values.map(valueOf))])[0]!
+  }
+}
+
+/** PostgreSQL keeps no NUL in a text. */
+function valueOf(value: SQLInputValue): string | number | null {
+  if (typeof value === 'string') return value.includes('\0') ? value.replaceAll('\0', '\uFFFD') : value
+  if (typeof value === 'number' || value === null) return value
+  return String(value)
+}

@@ -1,0 +1,254 @@
+import { randomUUID } from 'node:crypto'
+import type { SQLInputValue } from 'node:sqlite'
+import { type Clock, systemClock } from '../../model/clock.ts'
+import { GopherQueueError } from '../../model/errors.ts'
+import { lockWait } from '../sqlite/connection.ts'
+import { Db } from '../sqlite/db.ts'
+import type { Processes } from '../sqlite/processes.ts'
+import { newestSchema } from './schema.ts'
+import { ServerClock } from './clock.ts'
+import { patience, type ServerConnection, type ServerStatement } from './connection.ts'
+import { ServerError } from './fault.ts'
+
+/** How long a write waits for the others of its queue, in ms. */
+const lockTimeout = 10_000
+/** How long a process that stands still keeps others waiting, in ms. */
+const idleTimeout = 2000
+/** How long to ask what became of a COMMIT whose answer did not come, in ms. */
+const askFor = 15_000
+/** Marks that are kept, and how many more make a reason to prune. */
+const marks = { kept: 100_000, step: 1000 }
+
+/** Transaction-local: a pooler may give each transaction another session. The planner must not go by statistics that are not there yet. */
+const settings = Object.entries({
+  lock_timeout: lockTimeout,
+  idle_in_transaction_session_timeout: idleTimeout,
+  ...{ enable_seqscan: 'off', enable_bitmapscan: 'off', enable_sort: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off' },
+  ...{ plan_cache_mode: 'force_generic_plan', jit: 'off' },
+})
+  .map(([name, value]) => `set_config('${name}', '${value}', true)`)
+  .join(', ')
+
+interface Newest {
+  n: number
+  seq: number
+}
+
+/** The engine's connection to a PostgreSQL server: its transactions, its numbers, and what became of a lost COMMIT. */
+export class ServerDb extends Db {
+  declare readonly connection: ServerConnection
+  override readonly isFile = false
+  override readonly newestSchema = newestSchema
+  /** The newest mark that this connection has seen. */
+  #mark = -1
+  #seq = 0
+  /** What it was at the savepoint. */
+  #seqBefore = 0
+  /** Counts the times that others were seen to have committed. */
+  #version = 0
+  #writing = false
+
+  constructor(connection: ServerConnection, clock: Clock, processes: Processes) {
+    super(connection, clock, processes)
+  }
+
+  protected override start(kind: 'read' | 'write'): void {
+    this.#writing = kind === 'write'
+    try {
+      this.#begin()
+    } catch (error) {
+      if (!(error instanceof ServerError && error.lost)) throw this.#givenUp(error)
+      this.connection.open() // nothing has happened yet
+      this.#begin()
+    }
+  }
+
+  #begin(): void {
+    const { connection, place } = { connection: this.connection, place: this.connection.place }
+    const sql = (text: string, ...values: string[]) => connection.statement(text)(values)
+    const begin = this.#writing ? 'BEGIN' : 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'
+    const lock = this.#writing ? [sql('SELECT pg_advisory_xact_lock($1)', place.lock)] : []
+    connection.isTransaction = true
+    const done = connection.flight(
+      [sql(begin), sql(`SELECT ${settings}`), ...lock, sql(newest(place.identifier))],
+      patience + lockTimeout,
+    )
+    const [n, seq, now] = done.at(-1)!.rows[0] as [number, number, number]
+    if (this.clock instanceof ServerClock) this.clock.is(now)
+    this.#saw({ n, seq })
+  }
+
+  #givenUp(error: unknown): unknown {
+    if (this.connection.isTransaction) this.rollback()
+    return error
+  }
+
+  #saw({ n, seq }: Newest): void {
+    if (n !== this.#mark) this.#version++
+    this.#mark = n
+    this.#seq = seq
+  }
+
+  override dataVersion(): number {
+    if (this.connection.isTransaction) return this.#version // as it was read when it began
+    this.#look()
+    return this.#version
+  }
+
+  #look(): void {
+    const { connection } = this
+    const look = connection.statement(newest(connection.place.identifier))([])
+    const [n, seq] = this.#quietly(() => connection.flight([look]))[0]!.rows[0] as [number, number]
+    this.#saw({ n, seq })
+  }
+
+  /** A read outside of a transaction: on a connection that was lost meanwhile it is made once more. */
+  #quietly<T>(read: () => T): T {
+    try {
+      return read()
+    } catch (error) {
+      if (!(error instanceof ServerError && error.lost)) throw error
+      this.connection.open()
+      return read()
+    }
+  }
+
+  override sequence(): number {
+    if (!this.connection.isTransaction) this.#look()
+    return this.#seq
+  }
+
+  override nextSequence(): number {
+    this.change ??= this.#seq + 1
+    return ++this.#seq
+  }
+
+  protected override end(): void {
+    const { connection } = this
+    const commit = connection.statement('COMMIT')([])
+    if (!this.#writing) {
+      connection.flight([commit])
+      connection.isTransaction = false
+      return
+    }
+    const mark = { n: this.#mark + 1, id: randomUUID() }
+    const table = `${connection.place.identifier}.gq_marks`
+    connection.later(connection.statement(`INSERT INTO ${table} VALUES ($1, $2, $3)`)([mark.n, mark.id, this.#seq]))
+    if (mark.n % marks.step === 0)
+      connection.later(connection.statement(`DELETE FROM ${table} WHERE n < $1`)([mark.n - marks.kept]))
+    try {
+      const { command, warned } = connection.flight([commit])[0]!
+      connection.isTransaction = false
+      if (command !== 'COMMIT') throw new ServerError({ message: `COMMIT was answered ${command}`, sqlstate: '25P02' })
+      // Such as that the wait for the standby was cancelled: it is here, and perhaps nowhere else.
+      if (warned !== null) this.#ask(mark, new ServerError({ message: warned, sqlstate: '08006' }))
+      else this.#mark = mark.n
+    } catch (error) {
+      if (!(error instanceof ServerError && error.lost)) {
+        this.committing = false // it is known: nothing was committed
+        throw error
+      }
+      this.#ask(mark, error)
+    }
+  }
+
+  /**
+   * Whether a COMMIT took place whose answer did not come. Who has the lock knows that the transaction has ended, on
+   * whichever server; and who commits after it, that it is as durable as its own commit. Returns if it did.
+   */
+  #ask(mark: { n: number; id: string }, lost: ServerError): void {
+    const until = systemClock.monotonic() + askFor
+    for (let wait = 10; ; wait = Math.min(wait * 2, 500)) {
+      try {
+        this.connection.open()
+        this.#writing = true
+        this.#begin()
+        const isThere = this.#isThere(mark)
+        if (isThere) return this.end()
+        this.rollback()
+        this.committing = false
+        throw lost
+      } catch (error) {
+        if (!(error instanceof ServerError) || !this.committing || systemClock.monotonic() > until) throw error
+        lockWait.sleep(wait)
+      }
+    }
+  }
+
+  #isThere({ n, id }: { n: number; id: string }): boolean {
+    const { connection } = this
+    const table = `${connection.place.identifier}.gq_marks`
+    const find = connection.statement(`SELECT id, n FROM ${table} WHERE n <= $1 ORDER BY n DESC LIMIT 1`)([n])
+    const [found] = connection.flight([find])[0]!.rows as [string, number][]
+    if (found) return found[1] === n && found[0] === id
+    throw new GopherQueueError(
+      'STORAGE_UNAVAILABLE',
+      'The connection was lost at COMMIT, and so many others have committed since that it cannot be told whether this took effect: look before you do it again.',
+      { accepted: 'unknown' },
+    )
+  }
+
+  override get goesOn(): boolean {
+    return this.connection.isTransaction && !this.connection.isAborted
+  }
+
+  override insert(sql: string, ...values: SQLInputValue[]): number {
+    return this.get<{ id: number }>(`${sql} RETURNING id`, ...values)!.id
+  }
+
+  /** Their ids are given here, under the lock. */
+  override insertJobs(sql: string, rows: number, ...values: SQLInputValue[]): number | null {
+    const changes = this.run(numbered(sql, values.length + 1), ...values, this.#seq + 1)
+    if (changes === 0) return null
+    this.#seq += rows
+    return this.#seq
+  }
+
+  protected override savepoint(): void {
+    this.#seqBefore = this.#seq
+    this.connection.later(this.connection.statement('SAVEPOINT operation')([]))
+  }
+
+  protected override toSavepoint(): void {
+    const { connection } = this
+    const undo = ['ROLLBACK TO operation', 'RELEASE operation'].map((text) => connection.statement(text)([]))
+    connection.undo(undo)
+    this.#seq = this.#seqBefore
+  }
+
+  override restartWal(): boolean {
+    return false
+  }
+
+  override uncheckpointed(): number {
+    return 0
+  }
+
+  override checkpointOften(): void {}
+
+  override rollback(): void {
+    this.names.lines.clear()
+    if (!this.connection.isTransaction) return
+    try {
+      this.connection.undo([this.connection.statement('ROLLBACK')([])])
+    } catch (error) {
+      if (!(error instanceof ServerError)) throw error // what went wrong before is what is told
+    }
+    this.connection.isTransaction = false
+  }
+}
+
+const newest = (schema: string): string =>
+  `SELECT n, seq, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint) FROM ${schema}.gq_marks ORDER BY n DESC LIMIT 1`
+
+const inserts = new Map<string, string>()
+
+/** An INSERT of jobs with their ids: from the value of that number on. */
+function numbered(sql: string, value: number): string {
+  const known = inserts.get(sql)
+  if (known) return known
+  let row = 0
+  const text = sql.replace('(queue,', '(id, queue,').replace(/\(\?1,/g, () => `(?${value} + ${row++}, ?1,`)
+  inserts.set(sql, text)
+  return text
+}

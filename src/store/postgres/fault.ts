@@ -1,0 +1,31 @@
+/** What went wrong with a statement, as the thread that speaks to the server tells it. */
+export interface Fault {
+  message: string
+  /** SQLSTATE; '08006' when the connection was lost. */
+  sqlstate: string
+}
+
+const lost = /^(08|57P0[123])/
+/** Resources, the operator, the system, corruption, the lock, an aborted transaction, a standby, tables that are gone. */
+const storage = /^(08|25006|25P02|40|53|55P03|57|58|XX|42P01|3F000|3D000|28)/
+const constraint = /^2[23]/
+
+/** An error of PostgreSQL, or of the way to it. `errcode`: what the engine knows it by, SQLite's code for the like. */
+export class ServerError extends Error {
+  readonly sqlstate: string
+  /** 10: the storage's trouble; 19: a constraint's; 1: the statement's. */
+  readonly errcode: number
+
+  constructor({ message, sqlstate }: Fault) {
+    super(message)
+    this.sqlstate = sqlstate
+    this.errcode = storage.test(sqlstate) ? 10 : constraint.test(sqlstate) ? 19 : 1
+  }
+
+  /** Nobody knows what became of the statements that were under way. */
+  get lost(): boolean {
+    return lost.test(this.sqlstate)
+  }
+}
+
+export const lostConnection = '08006'

@@ -1,0 +1,62 @@
+import type { Clock } from '../../model/clock.ts'
+import { GopherQueueError, isQueueError } from '../../model/errors.ts'
+import { storageError } from '../sqlite/connection.ts'
+import { type Processes, systemProcesses } from '../sqlite/processes.ts'
+import { ServerConnection } from './connection.ts'
+import { ServerDb } from './db.ts'
+import type { Place } from './place.ts'
+import { migrate } from './schema.ts'
+
+/** As what it was given, a commit is on the disks of all that a failover may promote. */
+const durable = new Set(['on', 'remote_apply'])
+
+/** A process of another machine, though it has this one's name, is never judged by its number here: its leases decide. */
+export const processesHere: Processes = {
+  me: systemProcesses.me,
+  isAlive: (row) => (row.boot === null || row.boot !== systemProcesses.me.boot ? null : systemProcesses.isAlive(row)),
+}
+
+/** Connects ready for use: durable commits, a lock that holds, the schema up to date. Each of these is asserted. */
+export function connect(place: Place, clock: Clock, processes = processesHere): ServerDb {
+  let connection: ServerConnection | undefined
+  try {
+    connection = new ServerConnection(place)
+    mustBeDurable(connection)
+    mustLock(connection)
+    migrate(connection)
+    return new ServerDb(connection, clock, processes)
+  } catch (error) {
+    if (connection?.isOpen) connection.close()
+    throw isQueueError(error) ? error : storageError(error, 'Cannot use the PostgreSQL server')
+  }
+}
+
+function mustBeDurable(connection: ServerConnection): void {
+  const text = `SELECT current_setting('server_version_num'), pg_is_in_recovery(), current_setting('synchronous_commit'),
+                       current_setting('fsync'), current_setting('full_page_writes')`
+  const row = connection.flight([{ text, values: [] }])[0]!.rows[0]!
+  const [version, recovers, commit, fsync, pages] = row
+  if (Number(version) < 140_000)
+    throw new GopherQueueError('ENGINE_TOO_OLD', `PostgreSQL 14 or newer is needed; this is ${version}. Nothing was changed.`)
+  if (recovers === 1)
+    throw new GopherQueueError('STORAGE_UNAVAILABLE', 'The server is a standby, which takes no writes. Nothing was changed: give the address of the primary.') // biome-ignore format: one message
+  if (durable.has(String(commit)) && fsync === 'on' && pages === 'on') return
+  throw new GopherQueueError(
+    'STORAGE_UNAVAILABLE',
+    `The server would lose jobs at a crash: it says synchronous_commit = ${commit}, fsync = ${fsync}, full_page_writes = ${pages}. Nothing was changed: set synchronous_commit to on or remote_apply, and the others to on.`,
+  )
+}
+
+/** Servers that speak the protocol without advisory locks, such as CockroachDB, would run jobs in any order. */
+function mustLock(connection: ServerConnection): void {
+  const text = (sql: string) => ({ text: sql, values: [] })
+  try {
+    const find = `SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted`
+    const begin = [text('BEGIN'), text(`SET LOCAL lock_timeout = '10s'`)]
+    const lock = text(`SELECT pg_advisory_xact_lock(${connection.place.lock})`)
+    if (Number(connection.flight([...begin, lock, text(find)]).at(-1)!.rows[0]![0]) > 0) return
+  } finally {
+    connection.undo([text('ROLLBACK')])
+  }
+  throw new GopherQueueError('STORAGE_UNAVAILABLE', 'The server does not hold advisory locks, as PostgreSQL does. Nothing was changed: use PostgreSQL 14 or newer.') // biome-ignore format: one message
+}

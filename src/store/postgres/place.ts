@@ -1,0 +1,37 @@
+import { createHash } from 'node:crypto'
+import { invalid } from '../../model/errors.ts'
+
+/** Which queue of which database an URL means. */
+export interface Place {
+  /** For the driver: without what is ours in it. */
+  connectionString: string
+  schema: string
+  /** The schema's name in its quotes. */
+  identifier: string
+  /** Of the advisory lock under which all processes of the queue write, one after the other: 63 bits of the schema's name. */
+  lock: string
+  /** Statements are prepared; not behind a pooler that knows none of them. */
+  prepares: boolean
+}
+
+/** `postgres://user@host/database?schema=gopherqueue`. Throws INVALID_ARGUMENT. */
+export function placeOf(url: string): Place {
+  if (!URL.canParse(url)) throw invalid(`${withoutPassword(url)} is no URL: write postgres://user@host:5432/database.`)
+  const parsed = new URL(url)
+  const own = (name: string) => {
+    const value = parsed.searchParams.get(name)
+    parsed.searchParams.delete(name)
+    return value
+  }
+  const schema = own('schema') ?? 'gopherqueue'
+  const prepare = own('prepare') ?? 'true'
+  if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema))
+    throw invalid(`schema takes up to 63 of a-z, 0-9 and _, no digit first; got '${schema}'.`)
+  if (prepare !== 'true' && prepare !== 'false') throw invalid(`prepare takes true or false; got '${prepare}'.`)
+  const lock = createHash('sha256').update(`gopherqueue ${schema}`).digest().readBigInt64BE() >> 1n
+  const rest = { lock: String(lock), prepares: prepare === 'true' }
+  return { connectionString: parsed.href, schema, identifier: `"${schema}"`, ...rest }
+}
+
+/** An URL as it may be shown. */
+export const withoutPassword = (url: string): string => url.replace(/(\/\/[^/@:]*):[^/@]*@/, '$1:***@')
