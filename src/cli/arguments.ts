@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
+import { isPostgres } from '../queue/options.ts'
 import { storeAt } from '../queue/place.ts'
 import { isAudited } from '../store/operations.ts'
 import { mustExist, Reader } from '../store/sqlite/reader.ts'
@@ -17,7 +18,7 @@ export async function open(command: Command, absent: 'create' | 'refuse', audits
     const untell = systemClock.timer(1000, tell)
     return await GopherQueue.open(url, { ...(token && { token }) }).finally(untell)
   }
-  const db = fileOf(command)
+  const db = databaseOf(command)
   if (absent === 'refuse' && !db.includes('://')) mustExist(db)
   const store = await storeAt(db, {})
   return new GopherQueue(audits ? signed(store) : store)
@@ -47,8 +48,18 @@ export function serverOf(command: Command): { url?: string; token?: string } {
   return token ? { url, token } : { url }
 }
 
-/** The file that --db names. */
+/** The file that --db names, for what works on files alone. */
 export function fileOf(command: Command): string {
+  const db = databaseOf(command)
+  if (isPostgres(db))
+    throw invalid(
+      'This command works on an SQLite file. Of a PostgreSQL database, back up, restore, check and repair with its own tools: pg_dump or pg_basebackup with archived WAL, pg_restore, pg_amcheck.',
+    )
+  return db
+}
+
+/** The file or the PostgreSQL database that --db names. */
+export function databaseOf(command: Command): string {
   const { db, url } = command.optsWithGlobals<{ db?: string; url?: string }>()
   if (url && (!db || command.getOptionValueSourceWithGlobals('url') === 'cli'))
     throw invalid(`This command works on the file itself: name it with --db FILE, on its server's machine.`)
@@ -75,13 +86,16 @@ function userName(): string {
 
 /** Opens it for a command that only reads: its file is not brought forward, and no lock is waited for. */
 export async function openToLook(command: Command): Promise<GopherQueue> {
-  return serverOf(command).url ? await open(command, 'refuse') : new GopherQueue(readerOf(command))
+  return serverOf(command).url || isPostgres(databaseOf(command))
+    ? await open(command, 'refuse')
+    : new GopherQueue(readerOf(command))
 }
 
 /** The store itself, for what the library does not offer. */
 export async function storeToLook(command: Command): Promise<Store & AsyncDisposable> {
   const { url, token } = serverOf(command)
-  const store = url ? await storeAt(url, { ...(token && { token }) }) : readerOf(command)
+  const place = url ?? databaseOf(command)
+  const store = url || isPostgres(place) ? await storeAt(place, { ...(token && { token }) }) : readerOf(command)
   return Object.assign(store, { [Symbol.asyncDispose]: () => store.close() })
 }
 
@@ -97,7 +111,9 @@ export function readerOf(command: Command): Reader {
 
 /** What names are completed from: it never waits for anything. */
 export async function nameReader(command: Command): Promise<GopherQueue> {
-  return serverOf(command).url ? open(command, 'refuse') : new GopherQueue(new Reader(fileOf(command)))
+  return serverOf(command).url || isPostgres(databaseOf(command))
+    ? open(command, 'refuse')
+    : new GopherQueue(new Reader(fileOf(command)))
 }
 
 type Act<Given extends unknown[]> = (queue: GopherQueue, ...given: Given) => Promise<unknown>

@@ -1,9 +1,10 @@
 import type { Command } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
+import { ownStore } from '../queue/place.ts'
 import { listen } from '../queue/signals.ts'
-import { SqliteStore } from '../store/sqlite/store.ts'
-import { fileOf, whole } from './arguments.ts'
+import { withoutPassword } from '../store/postgres/place.ts'
+import { databaseOf, whole } from './arguments.ts'
 
 export function serveCommand(root: Command): void {
   root
@@ -50,8 +51,9 @@ async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command)
   const asked = new Promise((resolve) => {
     listen(['SIGTERM', 'SIGINT'], resolve, () => hurry('Asked twice to stop'))
   })
+  const place = databaseOf(command)
   const version = command.parent!.version()!
-  const store = await SqliteStore.open(fileOf(command), { tends: true })
+  const store = await ownStore(place, { tends: true })
   const server = await serve(store, { ...flags, version, ...(tls && { tls }) }).catch(async (error) => {
     await store.close()
     throw error
@@ -60,7 +62,7 @@ async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command)
   // With a log on stdout, each line there is of the log.
   const known = flags.publicUrl === undefined ? '' : `, known as ${flags.publicUrl}`
   const out = flags.logLevel === 'silent' ? process.stdout : process.stderr
-  out.write(`serving ${fileOf(command)} at ${server.url}${known}\n\n`)
+  out.write(`serving ${withoutPassword(place)} at ${server.url}${known}\n\n`)
   await asked
   const stop = systemClock.timer(grace, () => hurry(`Not done after ${grace / 1000} s`))
   await server.close()

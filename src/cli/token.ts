@@ -4,10 +4,11 @@ import { toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
 import { checkName } from '../model/job.ts'
 import { type Scope, scopes } from '../model/token.ts'
+import { isPostgres } from '../queue/options.ts'
+import { ownStore } from '../queue/place.ts'
 import { makeToken } from '../server/auth.ts'
 import { mustExist } from '../store/sqlite/reader.ts'
-import { SqliteStore } from '../store/sqlite/store.ts'
-import { deadline, fileOf, readerOf, who } from './arguments.ts'
+import { databaseOf, deadline, readerOf, who } from './arguments.ts'
 import { forPeople, json, print, show, table, toLine, when } from './output.ts'
 
 /** Who may call a server on the file. It is the file's owner who says so, not the server. */
@@ -39,7 +40,7 @@ async function create(name: string, { scope, expires }: Wanted, command: Command
   const expiresAt = expires === undefined ? null : typeof expires === 'number' ? expires : systemClock.now() + toMs(expires, '--expires') // biome-ignore format: one line
   if (expiresAt !== null && expiresAt <= systemClock.now())
     throw invalid('--expires is over already: name a time that is to come, such as 90d.')
-  await using store = await SqliteStore.open(fileOf(command))
+  await using store = await ownStore(databaseOf(command))
   const { token, hash } = makeToken()
   await store.call('createToken', { name: checkName('token', name), scopes: scope, hash, expiresAt }, undefined, who())
   show({ name, scopes: scope, token, expiresAt }, () => print(token))
@@ -47,7 +48,8 @@ async function create(name: string, { scope, expires }: Wanted, command: Command
 }
 
 async function list(_: unknown, command: Command): Promise<void> {
-  await using store = readerOf(command)
+  const place = databaseOf(command)
+  await using store = isPostgres(place) ? await ownStore(place) : readerOf(command)
   const tokens = (await store.call('tokens', null)).map(({ hash: _, ...shown }) => shown)
   if (json) return void tokens.map((token) => print(toLine(token)))
   const rows = tokens.map(({ name, scopes, ...at }) => [
@@ -60,8 +62,9 @@ async function list(_: unknown, command: Command): Promise<void> {
 }
 
 async function revoke(name: string, _: unknown, command: Command): Promise<void> {
-  mustExist(fileOf(command))
-  await using store = await SqliteStore.open(fileOf(command))
+  const place = databaseOf(command)
+  if (!isPostgres(place)) mustExist(place)
+  await using store = await ownStore(place)
   await store.call('revokeToken', name, undefined, who())
   show({ name, revoked: true }, () => table([], [[name, 'revoked']]))
 }

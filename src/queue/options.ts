@@ -129,8 +129,14 @@ export function checkOpen(place: string, options: OpenOptions): OpenOptions {
   checkNames('option of open', options, ['diskReserve', 'token', 'driver'])
   if (options.diskReserve !== undefined) wholeNumber(options.diskReserve, 0, 2 ** 50, 'diskReserve')
   if (options.driver !== undefined && isUrl(place)) throw invalid('driver is for a file: a server has its own.')
+  if (isPostgres(place))
+    for (const name of ['driver', 'diskReserve', 'token'] as const)
+      if (options[name] !== undefined) throw invalid(`${name} is not for a PostgreSQL database.`)
   return options
 }
+
+/** Whether a place is a PostgreSQL database. */
+export const isPostgres = (place: string): boolean => /^postgres(ql)?:\/\//i.test(place)
 
 export const isUrl = (place: string): boolean => /^https?:\/\//i.test(place) && URL.canParse(place)
 

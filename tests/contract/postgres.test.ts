@@ -1,6 +1,7 @@
 import { after, test } from 'node:test'
 import { connect } from '../../src/store/postgres/open.ts'
 import { placeOf } from '../../src/store/postgres/place.ts'
+import { PostgresStore } from '../../src/store/postgres/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { EngineStore } from '../../src/testing/store.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
@@ -12,6 +13,14 @@ else onPostgres()
 function onPostgres(): void {
   const server = new PostgresServer()
   after(() => server[Symbol.dispose]())
+  contract(
+    'PostgreSQL, in a storage thread',
+    async () => {
+      const store = await PostgresStore.open(server.url())
+      return { store, time: null, close: () => store.close() }
+    },
+    { virtualTime: false },
+  )
   contract(
     'engine on PostgreSQL, virtual time',
     async () => {

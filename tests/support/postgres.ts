@@ -66,7 +66,12 @@ export class PostgresServer implements Disposable {
 
   #run(program: string, ...args: string[]): string {
     const stdio = program === 'pg_ctl' ? 'ignore' : 'pipe'
-    const output = execFileSync(join(programs!, program), args, { ...this.#as, cwd: this.#folder, stdio, encoding: 'utf8' })
+    const output = execFileSync(join(programs!, program), args, {
+      ...this.#as,
+      cwd: this.#folder,
+      stdio,
+      encoding: 'utf8',
+    })
     return output ?? ''
   }
 

@@ -37,7 +37,9 @@ class Bridge {
       const answer = receiveMessageOnPort(this.#port)
       if (answer) return answer.message as FromClient
       if (Atomics.wait(this.#signal, 0, seen, mostPatience) === 'timed-out')
-        return [{ fault: { message: 'The thread that speaks to PostgreSQL does not answer', sqlstate: lostConnection } }]
+        return [
+          { fault: { message: 'The thread that speaks to PostgreSQL does not answer', sqlstate: lostConnection } },
+        ]
       seen = Atomics.load(this.#signal, 0)
     }
   }

@@ -88,7 +88,9 @@ async function run(client: Client, { name, text, values }: Sent): Promise<Result
   try {
     const config = { text, rowMode: 'array' as const, ...(name !== undefined && { name, values }) }
     const all: unknown = await client.query(config)
-    const { command, rowCount, fields, rows } = (Array.isArray(all) ? all.at(-1) : all) as pg.QueryArrayResult<unknown[]>
+    const { command, rowCount, fields, rows } = (Array.isArray(all) ? all.at(-1) : all) as pg.QueryArrayResult<
+      unknown[]
+    >
     return { command, changes: rowCount ?? 0, fields: (fields ?? []).map(({ name }) => name), rows: rows ?? [], warned }
   } catch (error) {
     return { fault: faultOf(error) }

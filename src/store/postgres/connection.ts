@@ -90,7 +90,19 @@ export class ServerConnection implements Connection {
     const all = [...this.#pending, ...sent]
     this.#pending = []
     this.isAborted = false
-    for (const result of this.#bridge.ask({ on: this.#id, flight: all, patience }).slice(-sent.length)) this.#one(result)
+    for (const result of this.#bridge.ask({ on: this.#id, flight: all, patience }).slice(-sent.length))
+      this.#one(result)
+  }
+
+  /** Sends a statement which alone is taken back when it fails. */
+  guarded(sent: Sent): Done {
+    const say = (text: string) => this.statement(text)([])
+    try {
+      return this.flight([say('SAVEPOINT one'), sent, say('RELEASE one')])[1]!
+    } catch (error) {
+      if (this.isTransaction) this.undo([say('ROLLBACK TO one'), say('RELEASE one')])
+      throw error
+    }
   }
 
   #one(result: Result): Done {
@@ -115,6 +127,11 @@ export class ServerStatement implements Statement {
   run(...values: SQLInputValue[]): { changes: number; lastInsertRowid: number } {
     const { changes } = this.#fly(values)
     return { changes, lastInsertRowid: 0 }
+  }
+
+  /** As `run`; one that fails is taken back alone, as SQLite does it, and its transaction goes on. */
+  guarded(...values: SQLInputValue[]): number {
+    return this.#connection.guarded(this.#with(values.map(valueOf))).changes
   }
 
   /** As `run`, of whose answer nobody asks. */

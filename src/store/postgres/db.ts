@@ -5,10 +5,10 @@ import { GopherQueueError } from '../../model/errors.ts'
 import { lockWait } from '../sqlite/connection.ts'
 import { Db } from '../sqlite/db.ts'
 import type { Processes } from '../sqlite/processes.ts'
-import { newestSchema } from './schema.ts'
 import { ServerClock } from './clock.ts'
 import { patience, type ServerConnection, type ServerStatement } from './connection.ts'
 import { ServerError } from './fault.ts'
+import { newestSchema } from './schema.ts'
 
 /** How long a write waits for the others of its queue, in ms. */
 const lockTimeout = 10_000
@@ -23,7 +23,13 @@ const marks = { kept: 100_000, step: 1000 }
 const settings = Object.entries({
   lock_timeout: lockTimeout,
   idle_in_transaction_session_timeout: idleTimeout,
-  ...{ enable_seqscan: 'off', enable_bitmapscan: 'off', enable_sort: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off' },
+  ...{
+    enable_seqscan: 'off',
+    enable_bitmapscan: 'off',
+    enable_sort: 'off',
+    enable_hashjoin: 'off',
+    enable_mergejoin: 'off',
+  },
   ...{ plan_cache_mode: 'force_generic_plan', jit: 'off' },
 })
   .map(([name, value]) => `set_config('${name}', '${value}', true)`)
@@ -198,7 +204,8 @@ export class ServerDb extends Db {
 
   /** Their ids are given here, under the lock. */
   override insertJobs(sql: string, rows: number, ...values: SQLInputValue[]): number | null {
-    const changes = this.run(numbered(sql, values.length + 1), ...values, this.#seq + 1)
+    const statement = this.statement(numbered(sql, values.length + 1)) as ServerStatement
+    const changes = statement.guarded(...values, this.#seq + 1)
     if (changes === 0) return null
     this.#seq += rows
     return this.#seq

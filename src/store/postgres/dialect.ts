@@ -8,7 +8,9 @@ export function translate(sql: string, schema: string): string {
   const parts = listed(sql).split(quotes)
   let next = 0
   const number = (digits: string) => `$${digits === '' ? ++next : digits}`
-  const text = parts.map((part, i) => (i % 2 === 1 ? part : words(part).replace(/\?(\d*)/g, (_, d: string) => number(d))))
+  const text = parts.map((part, i) =>
+    i % 2 === 1 ? part : words(part).replace(/\?(\d*)/g, (_, d: string) => number(d)),
+  )
   return inSchema(extremes(text.join('')), schema)
 }
 
@@ -27,6 +29,7 @@ const words = (sql: string): string =>
   sql
     .replace(/\bAS ([a-z]+[A-Z]\w*)/g, 'AS "$1"')
     .replace(/\bAS INTEGER\b/g, 'AS bigint')
+    .replace(/\binstr\(/g, 'strpos(')
     .replace(/\bLIKE\b/g, 'ILIKE') // that of SQLite takes no notice of case
     .replace(/\bLIMIT \+(\?\d+)/g, 'LIMIT NULLIF(CAST($1 AS bigint), -1)')
     .replace(/(\?\d+)(?= [-+] )/g, 'CAST($1 AS bigint)') // beside a number that is written out it would be taken for 32 bits
@@ -47,4 +50,5 @@ function extremes(sql: string): string {
 }
 
 /** Without a search_path, which a pooler between would not keep. */
-const inSchema = (sql: string, schema: string): string => sql.replace(/(?<![\w."])gq_\w+/g, (name) => `${schema}.${name}`)
+const inSchema = (sql: string, schema: string): string =>
+  sql.replace(/(?<![\w."])gq_\w+/g, (name) => `${schema}.${name}`)

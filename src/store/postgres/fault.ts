@@ -12,6 +12,7 @@ const constraint = /^2[23]/
 
 /** An error of PostgreSQL, or of the way to it. `errcode`: what the engine knows it by, SQLite's code for the like. */
 export class ServerError extends Error {
+  override readonly name = 'ServerError'
   readonly sqlstate: string
   /** 10: the storage's trouble; 19: a constraint's; 1: the statement's. */
   readonly errcode: number

@@ -37,7 +37,10 @@ function mustBeDurable(connection: ServerConnection): void {
   const row = connection.flight([{ text, values: [] }])[0]!.rows[0]!
   const [version, recovers, commit, fsync, pages] = row
   if (Number(version) < 140_000)
-    throw new GopherQueueError('ENGINE_TOO_OLD', `PostgreSQL 14 or newer is needed; this is ${version}. Nothing was changed.`)
+    throw new GopherQueueError(
+      'ENGINE_TOO_OLD',
+      `PostgreSQL 14 or newer is needed; this is ${version}. Nothing was changed.`,
+    )
   if (recovers === 1)
     throw new GopherQueueError('STORAGE_UNAVAILABLE', 'The server is a standby, which takes no writes. Nothing was changed: give the address of the primary.') // biome-ignore format: one message
   if (durable.has(String(commit)) && fsync === 'on' && pages === 'on') return

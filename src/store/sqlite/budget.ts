@@ -9,7 +9,7 @@ export const budgets = {
 /** The first of these jobs, as many as one answer carries, at least one. */
 export function firstWithin(db: Db, ids: number[], { columns, most, few }: (typeof budgets)['page']): number[] {
   if (ids.length <= few) return ids
-  const bytes = columns.map((column) => `IFNULL(octet_length(${column}), 0)`).join(' + ')
+  const bytes = columns.map((column) => `COALESCE(octet_length(${column}), 0)`).join(' + ')
   const these = `FROM gq_jobs WHERE id IN (SELECT value FROM json_each(?1))`
   const { all } = db.get<{ all: number }>(`SELECT SUM(${bytes}) AS "all" ${these}`, JSON.stringify(ids))!
   if (all <= most) return ids

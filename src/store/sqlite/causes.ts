@@ -117,5 +117,7 @@ function countUpTo(db: Db, isOver: () => boolean): boolean {
 /** All jobs are counted anew, in steps: those of each row as of an older rule, and those that have none. */
 export function countAllAnew(db: Db): void {
   db.run('UPDATE gq_causes SET rule = -id WHERE rule >= 0')
-  db.run(`INSERT INTO gq_meta (key, value) VALUES ('causes', '0') ON CONFLICT (key) DO UPDATE SET value = excluded.value`)
+  db.run(
+    `INSERT INTO gq_meta (key, value) VALUES ('causes', '0') ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
+  )
 }

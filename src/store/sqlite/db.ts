@@ -6,8 +6,8 @@ import { Causes } from './cause-rows.ts'
 import { count, countsOf, KnownNames, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
 import { Hours } from './happened.ts'
-import { newestSchema } from './schema.ts'
 import { type Processes, systemProcesses } from './processes.ts'
+import { newestSchema } from './schema.ts'
 import { type Connection, nodeSqlite, type Sqlite, type Statement } from './sqlite.ts'
 
 /** Name of a line of jobs: those of one queue and one type. */

@@ -79,6 +79,7 @@ function look(db: Db, queue: string, rate: Rate): ReturnType<typeof roomBeside> 
 }
 
 function count(db: Db, queue: string, at: number, starts: number): void {
-  const sql = 'INSERT INTO gq_starts VALUES (?1, ?2, ?3) ON CONFLICT (queue, at) DO UPDATE SET starts = gq_starts.starts + ?3'
+  const sql =
+    'INSERT INTO gq_starts VALUES (?1, ?2, ?3) ON CONFLICT (queue, at) DO UPDATE SET starts = gq_starts.starts + ?3'
   db.run(sql, queue, at, starts)
 }
