@@ -28,25 +28,25 @@ function user(): { uid?: number; gid?: number } {
 
 /** A PostgreSQL server of a test's own, on a socket of its own. */
 export class PostgresServer implements Disposable {
-  readonly #folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'gq-pg-')) // a crash of the machine is not tested here
+  readonly folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'gq-pg-')) // a crash of the machine is not tested here
   readonly #as = user()
   #last = 0
 
   constructor(settings: Record<string, string> = {}) {
-    if (this.#as.uid !== undefined) chownSync(this.#folder, this.#as.uid, this.#as.gid!)
+    if (this.#as.uid !== undefined) chownSync(this.folder, this.#as.uid, this.#as.gid!)
     this.#run('initdb', '-D', this.data, '-A', 'trust', '-U', 'postgres', '--no-locale', '-E', 'UTF8', '--no-sync')
-    const all = { listen_addresses: '', unix_socket_directories: this.#folder, ...settings }
+    const all = { listen_addresses: '', unix_socket_directories: this.folder, ...settings }
     const lines = Object.entries(all).map(([name, value]) => `${name} = '${value}'\n`)
     writeFileSync(join(this.data, 'postgresql.conf'), lines.join(''), { flag: 'a' })
     this.start()
   }
 
   get data(): string {
-    return join(this.#folder, 'data')
+    return join(this.folder, 'data')
   }
 
   start(): void {
-    this.#run('pg_ctl', '-D', this.data, '-l', join(this.#folder, 'log'), '-w', 'start')
+    this.#run('pg_ctl', '-D', this.data, '-l', join(this.folder, 'log'), '-w', 'start')
   }
 
   /** At once, as at a crash. */
@@ -56,19 +56,19 @@ export class PostgresServer implements Disposable {
 
   /** The URL of a queue that nobody has used yet. */
   url(schema = `q${process.pid}_${++this.#last}`): string {
-    return `postgres://postgres@${encodeURIComponent(this.#folder)}/postgres?schema=${schema}`
+    return `postgres://postgres@${encodeURIComponent(this.folder)}/postgres?schema=${schema}`
   }
 
   /** What a statement answers, as psql prints it. */
   sql(text: string): string {
-    return this.#run('psql', '-h', this.#folder, '-U', 'postgres', '-qAtX', '-v', 'ON_ERROR_STOP=1', '-c', text).trim()
+    return this.#run('psql', '-h', this.folder, '-U', 'postgres', '-qAtX', '-v', 'ON_ERROR_STOP=1', '-c', text).trim()
   }
 
   #run(program: string, ...args: string[]): string {
     const stdio = program === 'pg_ctl' ? 'ignore' : 'pipe'
     const output = execFileSync(join(programs!, program), args, {
       ...this.#as,
-      cwd: this.#folder,
+      cwd: this.folder,
       stdio,
       encoding: 'utf8',
     })
@@ -81,6 +81,6 @@ export class PostgresServer implements Disposable {
     } catch {
       // it was stopped
     }
-    rmSync(this.#folder, { recursive: true, force: true })
+    rmSync(this.folder, { recursive: true, force: true })
   }
 }

@@ -1,4 +1,6 @@
 import type { SQLInputValue, SQLOutputValue } from 'node:sqlite'
+import { systemClock } from '../../model/clock.ts'
+import { lockWait } from '../sqlite/connection.ts'
 import type { Connection, Statement } from '../sqlite/sqlite.ts'
 import { theBridge } from './bridge.ts'
 import type { Result, Sent } from './client-thread.ts'
@@ -12,6 +14,8 @@ type Done = Exclude<Result, { fault: unknown }>
 /** How long an answer may take beyond the wait for the lock, in ms; then the connection is given up. */
 export const patience = 10_000
 const mostPending = 200
+/** How long a server may be gone before those who wait are refused, in ms; and how long to wait between tries. */
+const outage = { borne: 10_000, firstWait: 5, longestWait: 250 }
 
 /** One connection to a server, used as the engine uses SQLite's: each call waits for its answer, unless nobody asks for it. */
 export class ServerConnection implements Connection {
@@ -21,6 +25,9 @@ export class ServerConnection implements Connection {
   readonly #names = new Map<string, string>()
   /** Statements whose results nobody reads: they go with the next one whose result somebody does. */
   #pending: Sent[] = []
+  /** Since when no answer has come; null while the server answers. */
+  #lostAt: number | null = null
+  #wait = 0
   isOpen = false
   isTransaction = false
   /** A statement has failed: until ROLLBACK, or ROLLBACK TO, the transaction takes no other. */
@@ -31,8 +38,10 @@ export class ServerConnection implements Connection {
     this.open()
   }
 
-  /** Also anew, after the connection was lost. */
+  /** Also anew, after the connection was lost: the longer it fails, the less often. */
   open(): void {
+    if (this.#lostAt !== null && this.#wait > 0) lockWait.sleep(this.#wait)
+    this.#wait = this.#wait === 0 ? outage.firstWait : Math.min(this.#wait * 2, outage.longestWait)
     this.#bridge.ask({ close: this.#id })
     this.#pending = []
     this.isTransaction = this.isAborted = false
@@ -82,6 +91,8 @@ export class ServerConnection implements Connection {
     this.#pending = []
     const results = this.#bridge.ask({ on: this.#id, flight: all, patience: wait })
     const done = results.map((result) => this.#one(result))
+    this.#lostAt = null
+    this.#wait = 0
     return done.slice(all.length - sent.length)
   }
 
@@ -107,7 +118,9 @@ export class ServerConnection implements Connection {
 
   #one(result: Result): Done {
     if (!('fault' in result)) return result
-    const error = new ServerError(result.fault)
+    const now = systemClock.monotonic()
+    const error = new ServerError(result.fault, now - (this.#lostAt ?? now) < outage.borne)
+    if (error.lost) this.#lostAt ??= now
     if (error.lost) this.isTransaction = false
     else this.isAborted = this.isTransaction
     throw error
@@ -131,12 +144,12 @@ export class ServerStatement implements Statement {
 
   /** As `run`; one that fails is taken back alone, as SQLite does it, and its transaction goes on. */
   guarded(...values: SQLInputValue[]): number {
-    return this.#connection.guarded(this.#with(values.map(valueOf))).changes
+    return this.#connection.guarded(this.#with(values.map(asSent))).changes
   }
 
   /** As `run`, of whose answer nobody asks. */
   later(...values: SQLInputValue[]): void {
-    this.#connection.later(this.#with(values.map(valueOf)))
+    this.#connection.later(this.#with(values.map(asSent)))
   }
 
   get(...values: SQLInputValue[]): Row | undefined {
@@ -149,19 +162,21 @@ export class ServerStatement implements Statement {
     return rows.map((row) => Object.fromEntries(fields.map((field, i) => [field, row[i] as SQLOutputValue])))
   }
 
-  setReadBigInts(): void {}
+  setReadBigInts(): void {
+    // Numbers come as such.
+  }
 
   setReturnArrays(on: boolean): void {
     this.#arrays = on
   }
 
   #fly(values: SQLInputValue[]): Done {
-    return this.#connection.flight([this.#with(values.map(valueOf))])[0]!
+    return this.#connection.flight([this.#with(values.map(asSent))])[0]!
   }
 }
 
 /** PostgreSQL keeps no NUL in a text. */
-function valueOf(value: SQLInputValue): string | number | null {
+function asSent(value: SQLInputValue): string | number | null {
   if (typeof value === 'string') return value.includes('\0') ? value.replaceAll('\0', '\uFFFD') : value
   if (typeof value === 'number' || value === null) return value
   return String(value)

@@ -7,7 +7,7 @@ import { Db } from '../sqlite/db.ts'
 import type { Processes } from '../sqlite/processes.ts'
 import { ServerClock } from './clock.ts'
 import { patience, type ServerConnection, type ServerStatement } from './connection.ts'
-import { ServerError } from './fault.ts'
+import { lostConnection, ServerError } from './fault.ts'
 import { newestSchema } from './schema.ts'
 
 /** How long a write waits for the others of its queue, in ms. */
@@ -40,6 +40,10 @@ interface Newest {
   seq: number
 }
 
+interface Mark extends Newest {
+  id: string
+}
+
 /** The engine's connection to a PostgreSQL server: its transactions, its numbers, and what became of a lost COMMIT. */
 export class ServerDb extends Db {
   declare readonly connection: ServerConnection
@@ -64,7 +68,7 @@ export class ServerDb extends Db {
       this.#begin()
     } catch (error) {
       if (!(error instanceof ServerError && error.lost)) throw this.#givenUp(error)
-      this.connection.open() // nothing has happened yet
+      this.#reopen() // nothing has happened yet
       this.#begin()
     }
   }
@@ -108,13 +112,23 @@ export class ServerDb extends Db {
     this.#saw({ n, seq })
   }
 
+  /** Throws when another queue is in the place of the one that was opened. */
+  #reopen(): void {
+    const { connection } = this
+    connection.open()
+    const text = `SELECT value FROM ${connection.place.identifier}.gq_meta WHERE key = 'epoch'`
+    const epoch = connection.flight([{ text, values: [] }])[0]!.rows[0]?.[0]
+    if (this.epoch !== '' && epoch !== this.epoch)
+      throw new ServerError({ message: 'another queue is in its place', sqlstate: '3D000' })
+  }
+
   /** A read outside of a transaction: on a connection that was lost meanwhile it is made once more. */
   #quietly<T>(read: () => T): T {
     try {
       return read()
     } catch (error) {
       if (!(error instanceof ServerError && error.lost)) throw error
-      this.connection.open()
+      this.#reopen()
       return read()
     }
   }
@@ -131,57 +145,70 @@ export class ServerDb extends Db {
 
   protected override end(): void {
     const { connection } = this
-    const commit = connection.statement('COMMIT')([])
     if (!this.#writing) {
-      connection.flight([commit])
+      connection.flight([connection.statement('COMMIT')([])])
       connection.isTransaction = false
       return
     }
-    const mark = { n: this.#mark + 1, id: randomUUID() }
-    const table = `${connection.place.identifier}.gq_marks`
-    connection.later(connection.statement(`INSERT INTO ${table} VALUES ($1, $2, $3)`)([mark.n, mark.id, this.#seq]))
-    if (mark.n % marks.step === 0)
-      connection.later(connection.statement(`DELETE FROM ${table} WHERE n < $1`)([mark.n - marks.kept]))
+    const mark = this.#newMark()
     try {
-      const { command, warned } = connection.flight([commit])[0]!
-      connection.isTransaction = false
-      if (command !== 'COMMIT') throw new ServerError({ message: `COMMIT was answered ${command}`, sqlstate: '25P02' })
-      // Such as that the wait for the standby was cancelled: it is here, and perhaps nowhere else.
-      if (warned !== null) this.#ask(mark, new ServerError({ message: warned, sqlstate: '08006' }))
-      else this.#mark = mark.n
+      const warned = this.#commit(mark)
+      if (warned === null) this.#committed(mark)
+      else this.#ask(mark, new ServerError({ message: warned, sqlstate: lostConnection }))
     } catch (error) {
-      if (!(error instanceof ServerError && error.lost)) {
-        this.committing = false // it is known: nothing was committed
-        throw error
-      }
-      this.#ask(mark, error)
+      const known = !(error instanceof ServerError && error.lost)
+      if (known && error instanceof ServerError) this.committing = false // nothing was committed
+      if (known || !this.committing) throw error
+      this.#ask(mark, error as ServerError)
     }
+  }
+
+  #newMark(): Mark {
+    return { n: this.#mark + 1, id: randomUUID(), seq: this.#seq }
+  }
+
+  #committed({ n }: Mark): void {
+    this.#mark = n
+  }
+
+  /** What the server has warned of, such as that the wait for the standby was cancelled: then it is here, and perhaps nowhere else. */
+  #commit({ n, id, seq }: Mark): string | null {
+    const { connection } = this
+    const table = `${connection.place.identifier}.gq_marks`
+    connection.later(connection.statement(`INSERT INTO ${table} VALUES ($1, $2, $3)`)([n, id, seq]))
+    if (n % marks.step === 0)
+      connection.later(connection.statement(`DELETE FROM ${table} WHERE n < $1`)([n - marks.kept]))
+    const { command, warned } = connection.flight([connection.statement('COMMIT')([])])[0]!
+    connection.isTransaction = false
+    if (command !== 'COMMIT') throw new ServerError({ message: `COMMIT was answered ${command}`, sqlstate: '25P02' })
+    return warned
   }
 
   /**
    * Whether a COMMIT took place whose answer did not come. Who has the lock knows that the transaction has ended, on
-   * whichever server; and who commits after it, that it is as durable as its own commit. Returns if it did.
+   * whichever server; and who commits after it, that it is as durable as its own commit. Returns if it did. Throws `lost`
+   * if it did not, and what kept it from finding out.
    */
-  #ask(mark: { n: number; id: string }, lost: ServerError): void {
+  #ask(mark: Mark, lost: ServerError): void {
     const until = systemClock.monotonic() + askFor
     for (let wait = 10; ; wait = Math.min(wait * 2, 500)) {
       try {
-        this.connection.open()
-        this.#writing = true
+        this.#reopen()
         this.#begin()
-        const isThere = this.#isThere(mark)
-        if (isThere) return this.end()
-        this.rollback()
-        this.committing = false
-        throw lost
+        if (!this.#isThere(mark)) break
+        const again = this.#newMark()
+        if (this.#commit(again) === null) return this.#committed(again)
       } catch (error) {
-        if (!(error instanceof ServerError) || !this.committing || systemClock.monotonic() > until) throw error
-        lockWait.sleep(wait)
+        if (!(error instanceof ServerError) || systemClock.monotonic() > until) throw error
       }
+      lockWait.sleep(wait)
     }
+    this.rollback()
+    this.committing = false // it is known: nothing was committed
+    throw new ServerError(lost, true)
   }
 
-  #isThere({ n, id }: { n: number; id: string }): boolean {
+  #isThere({ n, id }: Mark): boolean {
     const { connection } = this
     const table = `${connection.place.identifier}.gq_marks`
     const find = connection.statement(`SELECT id, n FROM ${table} WHERE n <= $1 ORDER BY n DESC LIMIT 1`)([n])
@@ -196,6 +223,11 @@ export class ServerDb extends Db {
 
   override get goesOn(): boolean {
     return this.connection.isTransaction && !this.connection.isAborted
+  }
+
+  override later(sql: string, ...values: SQLInputValue[]): void {
+    const statement = this.statement(sql) as ServerStatement
+    statement.later(...values)
   }
 
   override insert(sql: string, ...values: SQLInputValue[]): number {
@@ -231,7 +263,9 @@ export class ServerDb extends Db {
     return 0
   }
 
-  override checkpointOften(): void {}
+  override checkpointOften(): void {
+    // There is no WAL of ours.
+  }
 
   override rollback(): void {
     this.names.lines.clear()

@@ -5,22 +5,22 @@ export interface Fault {
   sqlstate: string
 }
 
-const lost = /^(08|57P0[123])/
+const lost = /^(08|57P0[123]|25P03)/
 /** Resources, the operator, the system, corruption, the lock, an aborted transaction, a standby, tables that are gone. */
-const storage = /^(08|25006|25P02|40|53|55P03|57|58|XX|42P01|3F000|3D000|28)/
+const storage = /^(08|25006|25P0[23]|40|53|55P03|57|58|XX|42P01|3F000|3D000|28)/
 const constraint = /^2[23]/
 
 /** An error of PostgreSQL, or of the way to it. `errcode`: what the engine knows it by, SQLite's code for the like. */
 export class ServerError extends Error {
   override readonly name = 'ServerError'
   readonly sqlstate: string
-  /** 10: the storage's trouble; 19: a constraint's; 1: the statement's. */
+  /** 10: the storage's trouble; 19: a constraint's; 1: the statement's. 5: the transaction, of which nothing was committed, is worth another try. */
   readonly errcode: number
 
-  constructor({ message, sqlstate }: Fault) {
+  constructor({ message, sqlstate }: Fault, again = false) {
     super(message)
     this.sqlstate = sqlstate
-    this.errcode = storage.test(sqlstate) ? 10 : constraint.test(sqlstate) ? 19 : 1
+    this.errcode = again && lost.test(sqlstate) ? 5 : storage.test(sqlstate) ? 10 : constraint.test(sqlstate) ? 19 : 1
   }
 
   /** Nobody knows what became of the statements that were under way. */

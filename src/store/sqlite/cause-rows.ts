@@ -6,6 +6,7 @@ import { mostCauses, otherCause, ruleVersion } from '../../model/cause.ts'
 /** What is asked of the connection. */
 interface Statements {
   run(sql: string, ...values: SQLInputValue[]): number
+  later(sql: string, ...values: SQLInputValue[]): void
   insert(sql: string, ...values: SQLInputValue[]): number
   get<Row>(sql: string, ...values: SQLInputValue[]): Row | undefined
   undone(undo: () => void): void
@@ -58,7 +59,7 @@ export class Causes {
   write(): void {
     for (const { id, jobs, lastAt, moves } of this.#rows.values()) {
       if (moves === 0) continue
-      if (jobs > 0) this.#db.run('UPDATE gq_causes SET jobs = ?2, last_at = ?3 WHERE id = ?1', id, jobs, lastAt)
+      if (jobs > 0) this.#db.later('UPDATE gq_causes SET jobs = ?2, last_at = ?3 WHERE id = ?1', id, jobs, lastAt)
       else if (this.#db.run(`DELETE FROM gq_causes WHERE id = ?1 AND ${isUnused}`, id) === 0)
         this.#db.run('UPDATE gq_causes SET jobs = 0 WHERE id = ?1', id)
     }

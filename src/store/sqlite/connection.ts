@@ -212,6 +212,12 @@ export function storageError(
   ...paths: string[]
 ): GopherQueueError {
   if (isQueueError(error)) return error
+  if (error instanceof Error && 'sqlstate' in error)
+    return new GopherQueueError(
+      'STORAGE_UNAVAILABLE',
+      `${what}: ${error.message} (SQLSTATE ${error.sqlstate}). ${fates[accepted]} ${isStorageFault(error) ? mendServer : report}`,
+      { cause: error, accepted },
+    )
   const missed = tableMissed(error)
   if (missed) return tablesGone(missed, accepted)
   const detail = error instanceof Error ? error.message : String(error)
@@ -252,11 +258,13 @@ const fates = {
     'It may or may not be stored: send a submission again with the idempotency key that it had, and look before you do anything else again.',
 }
 const mend = `Mend the file, the disk or the memory first: 'gopherqueue doctor' and the system's log say what is wrong.`
+const mendServer = 'It goes on by itself when the server takes writes again: its log says what is wrong.'
 const report = `The same call fails again: run 'gopherqueue doctor', and report this if it finds the file well.`
 
 /** As `storageError`, of a file that was a queue's when it was opened. */
 export function errorInUse(error: unknown, accepted: 'no' | 'unknown'): GopherQueueError {
-  const found = storageError(error, 'The file could not be used', accepted)
+  const what = error instanceof Error && 'sqlstate' in error ? 'database' : 'file'
+  const found = storageError(error, `The ${what} could not be used`, accepted)
   if (found.code !== 'NOT_A_QUEUE') return found
   return new GopherQueueError('STORAGE_CORRUPT', found.message, { accepted, cause: error })
 }

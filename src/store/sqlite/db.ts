@@ -133,7 +133,7 @@ export class Db {
       // Somebody has written to the file: that must not keep a job from running.
       if (Object.values(row.counts).some((count) => count < 0)) this.miscounted.add(row.name)
       for (const state of states) row.counts[state] = Math.max(0, row.counts[state])
-      this.run(upsertCounts, ...valuesOf(row), this.nextChange())
+      this.later(upsertCounts, ...valuesOf(row), this.nextChange())
     }
     this.hours.write(this)
     this.causes.write()
@@ -293,6 +293,11 @@ export class Db {
   /** Runs a statement; answers how many rows it changed. */
   run(sql: string, ...values: SQLInputValue[]): number {
     return Number(this.statement(sql).run(...values).changes)
+  }
+
+  /** Runs a statement of whose outcome nobody asks: on a server it may go with the next one. */
+  later(sql: string, ...values: SQLInputValue[]): void {
+    this.statement(sql).run(...values)
   }
 
   /** Runs an INSERT; answers the last row's id. */

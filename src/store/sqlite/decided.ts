@@ -114,7 +114,7 @@ function update(db: Db, id: number, changes: Changes & Stored): void {
     values.push(value)
     written |= 1 << i
   }
-  db.run(updates.get(written) ?? updateOf(written), ...values)
+  db.later(updates.get(written) ?? updateOf(written), ...values)
 }
 
 function updateOf(written: number): string {
@@ -126,7 +126,7 @@ function updateOf(written: number): string {
 
 function record(db: Db, job: Placed, attempt: Recorded, isRetried: boolean): void {
   const { error, worker, startedAt, outcome, token, lossId } = attempt
-  db.run(
+  db.later(
     `INSERT INTO gq_attempts (job_id, attempt, worker, started_at, finished_at, outcome, token, loss_id,
                               error_name, error_message, error_stack)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,

@@ -26,6 +26,7 @@ const mostStarts = 10_000
 interface Transaction {
   now: Instant
   run(sql: string, ...values: SQLInputValue[]): number
+  later(sql: string, ...values: SQLInputValue[]): void
   get<Row>(sql: string, ...values: SQLInputValue[]): Row | undefined
   arrays(sql: string, ...values: SQLInputValue[]): unknown[][]
 }
@@ -111,8 +112,10 @@ function add(db: Transaction, hour: number, type: string, { waits, runs, ...coun
     for (const [i, { counts }] of [waits, runs].entries())
       if (counts.length > 0) texts[i] = packed(sumOf(unpacked(row[i] as string), counts))
   }
-  const values = [submitted, succeeded, failed, retried, dead, ...texts, waits.max, runs.max]
-  return db.run(update, hour, type, ...values) > 0
+  const values = [hour, type, submitted, succeeded, failed, retried, dead, ...texts, waits.max, runs.max]
+  if (texts.every((text) => text === null)) return db.run(update, ...values) > 0
+  db.later(update, ...values) // the row was read
+  return true
 }
 
 const isNothing = ({ waits, runs, ...counts }: Happened): boolean =>
