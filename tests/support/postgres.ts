@@ -39,6 +39,7 @@ export class PostgresServer implements Disposable {
     const lines = Object.entries(all).map(([name, value]) => `${name} = '${value}'\n`)
     writeFileSync(join(this.data, 'postgresql.conf'), lines.join(''), { flag: 'a' })
     this.start()
+    process.on('exit', () => this[Symbol.dispose]())
   }
 
   get data(): string {
@@ -76,6 +77,7 @@ export class PostgresServer implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    if (!existsSync(this.folder)) return
     try {
       this.stop()
     } catch {

@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import { GopherQueue } from '../../src/index.ts'
+import { PostgresStore } from '../../src/store/postgres/store.ts'
+import { PostgresServer, without } from '../support/postgres.ts'
+
+// What a queue asks of a server before it takes a job.
+
+if (without) test('opening PostgreSQL', { skip: without })
+else withServer(new PostgresServer())
+
+function withServer(server: PostgresServer): void {
+  after(() => server[Symbol.dispose]())
+
+  const refused = (url: string, code: string, message: RegExp) =>
+    assert.rejects(PostgresStore.open(url), (error: Error & { code: string; accepted: string }) => {
+      assert.deepEqual([error.code, error.accepted], [code, 'no'])
+      assert.match(error.message, message)
+      assert.match(error.message, /Nothing was/)
+      return true
+    })
+
+  test('a server that would lose jobs is refused: asynchronous commits, no fsync, no full pages', async () => {
+    for (const commit of ['off', 'local', 'remote_write']) {
+      const url = `${server.url('weak')}&options=${encodeURIComponent(`-c synchronous_commit=${commit}`)}`
+      await refused(url, 'STORAGE_UNAVAILABLE', /synchronous_commit/)
+    }
+    for (const setting of ['fsync', 'full_page_writes']) {
+      server.sql(`ALTER SYSTEM SET ${setting} = off`)
+      server.sql('SELECT pg_reload_conf()')
+      while (server.sql(`SHOW ${setting}`) === 'on');
+      await refused(server.url('weak'), 'STORAGE_UNAVAILABLE', new RegExp(`${setting} = off`))
+      server.sql(`ALTER SYSTEM SET ${setting} = on`)
+      server.sql('SELECT pg_reload_conf()')
+      while (server.sql(`SHOW ${setting}`) === 'off');
+    }
+    assert.equal(server.sql(`SELECT COUNT(*) FROM pg_namespace WHERE nspname = 'weak'`), '0')
+  })
+
+  test('a schema of a newer version is refused, and left as it is', async () => {
+    const url = server.url('newer')
+    await (await PostgresStore.open(url)).close()
+    server.sql(`UPDATE newer.gq_meta SET value = '1000' WHERE key = 'schema'`)
+    await refused(url, 'SCHEMA_TOO_NEW', /version 1000/)
+  })
+
+  test('eight open an empty database at once: one makes the tables', async () => {
+    const url = server.url('eight')
+    const stores = await Promise.all(Array.from({ length: 8 }, () => PostgresStore.open(url)))
+    for (const store of stores) await store.close()
+    assert.equal(server.sql(`SELECT COUNT(*) FROM eight.gq_marks WHERE n = 0`), '1')
+  })
+
+  test('an URL that is wrong is refused with what is wrong in it', async () => {
+    await refused('postgres://postgres@localhost:1/postgres', 'STORAGE_UNAVAILABLE', /ECONNREFUSED/)
+    await refused(`${server.url('Jobs')}`, 'INVALID_ARGUMENT', /schema/)
+    await refused(`${server.url()}&prepare=maybe`, 'INVALID_ARGUMENT', /prepare/)
+    await assert.rejects(GopherQueue.open(server.url(), { driver: 'x' }), { code: 'INVALID_ARGUMENT' })
+  })
+
+  test('without prepared statements, as behind a pooler that knows none', async () => {
+    await using queue = await GopherQueue.open(`${server.url('plain')}&prepare=false`)
+    const { id } = await queue.submit('work', { a: 1 })
+    assert.equal((await queue.job(id))?.state, 'ready')
+  })
+}
