@@ -22,11 +22,13 @@ const rooms: Record<string, string[]> = {
   store: ['model'],
   'store/sqlite': ['model', 'store', 'store/sqlite/schema'],
   'store/sqlite/schema': [],
+  'store/postgres': ['model', 'store', 'store/sqlite', 'store/postgres/schema'],
+  'store/postgres/schema': [],
   'store/http': ['model', 'store'],
-  queue: ['model', 'store', 'store/sqlite', 'store/http'],
+  queue: ['model', 'store', 'store/sqlite', 'store/postgres', 'store/http'],
   testing: ['model', 'store', 'store/sqlite', 'queue'],
   server: ['model', 'store', 'store/http', 'queue'],
-  cli: ['model', 'store', 'store/sqlite', 'queue', 'server'],
+  cli: ['model', 'store', 'store/sqlite', 'store/postgres', 'queue', 'server'],
   '.': ['model', 'store', 'queue', 'cli'],
 }
 

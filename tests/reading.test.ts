@@ -24,6 +24,6 @@ test('docs/reading.md leads through each file of src, dashboard and sim, once, a
 test('its times add up to what it says: a day', () => {
   const minutes = [...page.matchAll(/\((\d+) minutes\)/g)].map((match) => Number(match[1]))
   const sum = minutes.reduce((total, each) => total + each, 0)
-  assert.match(page, /seven hours and a half/)
-  assert.ok(Math.abs(sum - 7.5 * 60) < 20, `${sum} minutes`)
+  assert.match(page, /eight hours/)
+  assert.ok(Math.abs(sum - 8 * 60) < 20, `${sum} minutes`)
 })

@@ -197,7 +197,10 @@ export class ServerDb extends Db {
         this.#begin()
         if (!this.#isThere(mark)) break
         const again = this.#newMark()
-        if (this.#commit(again) === null) return this.#committed(again)
+        if (this.#commit(again) === null) {
+          this.#committed(again)
+          return
+        }
       } catch (error) {
         if (!(error instanceof ServerError) || systemClock.monotonic() > until) throw error
       }

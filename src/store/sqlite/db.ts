@@ -1,4 +1,3 @@
-import type { SQLInputValue } from 'node:sqlite'
 import type { Clock, Instant } from '../../model/clock.ts'
 import { type State, states } from '../../model/lifecycle.ts'
 import type { Source, StoreEvent } from '../store.ts'
@@ -7,8 +6,8 @@ import { count, countsOf, KnownNames, type QueueRow, selectCounts, upsertCounts,
 import type { Early } from './delays.ts'
 import { Hours } from './happened.ts'
 import { type Processes, systemProcesses } from './processes.ts'
-import { newestSchema } from './schema.ts'
-import { type Connection, nodeSqlite, type Sqlite, type Statement } from './sqlite.ts'
+import { Session } from './session.ts'
+import { type Connection, nodeSqlite, type Sqlite } from './sqlite.ts'
 
 /** Name of a line of jobs: those of one queue and one type. */
 export const line = (queue: string, type: string): string => `${queue}\0${type}`
@@ -21,12 +20,7 @@ export const sourceOf = (line: string): Source => {
  * One connection and the transaction that runs on it. Operations write through this: it keeps their prepared
  * statements, the queues' counters, the event sequence, and what the transaction means to those who wait.
  */
-export class Db {
-  readonly connection: Connection
-  /** SQLite's, be it in memory: what is said of pages and of the WAL has a meaning. */
-  readonly isFile: boolean = true
-  /** The newest schema that this version knows. */
-  readonly newestSchema: number = newestSchema
+export class Db extends Session {
   readonly sqlite: Sqlite
   /** The instant of the running transaction: the same for all that happens in it. */
   now: Instant = 0
@@ -71,7 +65,6 @@ export class Db {
   readonly clock: Clock
   readonly processes: Processes
   readonly causes = new Causes(this)
-  #statements = new Map<string, Statement>()
   #queues = new Map<string, QueueRow>()
   /** Names the file. Read with each new connection: a file that was put in the place of another has another. */
   epoch = ''
@@ -80,7 +73,7 @@ export class Db {
 
   /** On a connection of its own to a file, or on one that is there. */
   constructor(on: string | Connection, clock: Clock, processes = systemProcesses, sqlite = nodeSqlite) {
-    this.connection = typeof on === 'string' ? sqlite.open(on) : on
+    super(typeof on === 'string' ? sqlite.open(on) : on)
     this.sqlite = sqlite
     this.clock = clock
     this.processes = processes
@@ -118,14 +111,6 @@ export class Db {
     this.committing = false
   }
 
-  protected start(kind: 'read' | 'write'): void {
-    this.run(kind === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN')
-  }
-
-  protected end(): void {
-    this.run('COMMIT')
-  }
-
   /** Writes back the counters that changed. */
   writeCounts(): void {
     for (const row of this.#queues.values()) {
@@ -146,29 +131,6 @@ export class Db {
   nextChange(): number {
     this.change ??= this.sequence()
     return this.change
-  }
-
-  /** Brings all of the WAL into the database file, so that the next write begins it anew; false when it could not, or it was empty. */
-  restartWal(): boolean {
-    try {
-      const { busy, log } = this.get<{ busy: number; log: number }>('PRAGMA wal_checkpoint(RESTART)')!
-      return busy === 0 && log > 0
-    } catch {
-      return false // no room for that either
-    }
-  }
-
-  /** Brings the WAL into the database file; answers how many of its pages could not be brought there, as somebody still reads. */
-  uncheckpointed(): number {
-    const { busy, log, checkpointed } = this.get<Record<'busy' | 'log' | 'checkpointed', number>>(
-      'PRAGMA wal_checkpoint(PASSIVE)',
-    )!
-    return busy === 0 ? log - checkpointed : Math.max(1, log - checkpointed)
-  }
-
-  /** On a full disk the WAL must not grow to its usual 1,000 pages before its space is used again. */
-  checkpointOften(often: boolean): void {
-    this.connection.exec(`PRAGMA wal_autocheckpoint = ${often ? 50 : 1000}`)
   }
 
   rollback(): void {
@@ -200,29 +162,6 @@ export class Db {
     } finally {
       this.#undo = null
     }
-  }
-
-  protected savepoint(): void {
-    this.run('SAVEPOINT operation')
-  }
-
-  protected release(): void {
-    this.run('RELEASE operation')
-  }
-
-  protected toSavepoint(): void {
-    this.run('ROLLBACK TO operation')
-    this.run('RELEASE operation')
-  }
-
-  /** Whether the transaction takes more statements. */
-  get goesOn(): boolean {
-    return this.connection.isTransaction
-  }
-
-  /** Another number after other connections have committed. It can only be compared within one connection. */
-  dataVersion(): number {
-    return this.get<{ data_version: number }>('PRAGMA data_version')!.data_version
   }
 
   /** What takes back something that is counted in memory, if the operation in `atomic` fails. */
@@ -283,57 +222,5 @@ export class Db {
     const given = this.sequence()
     this.change ??= given
     return given
-  }
-
-  /** The last job id or event number given. */
-  sequence(): number {
-    return this.get<{ seq: number }>(`SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'`)!.seq
-  }
-
-  /** Runs a statement; answers how many rows it changed. */
-  run(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.statement(sql).run(...values).changes)
-  }
-
-  /** Runs a statement of whose outcome nobody asks: on a server it may go with the next one. */
-  later(sql: string, ...values: SQLInputValue[]): void {
-    this.statement(sql).run(...values)
-  }
-
-  /** Runs an INSERT; answers the last row's id. */
-  insert(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.statement(sql).run(...values).lastInsertRowid)
-  }
-
-  /** As `insert`, of jobs: the last one's id; null when there was one already. */
-  insertJobs(sql: string, _rows: number, ...values: SQLInputValue[]): number | null {
-    const { changes, lastInsertRowid } = this.statement(sql).run(...values)
-    return changes === 0 ? null : Number(lastInsertRowid)
-  }
-
-  /** The first row. `Row` is what the statement's columns give: the one cast at SQL's border. */
-  get<Row>(sql: string, ...values: SQLInputValue[]): Row | undefined {
-    return this.statement(sql).get(...values) as Row | undefined
-  }
-
-  all<Row>(sql: string, ...values: SQLInputValue[]): Row[] {
-    return this.statement(sql).all(...values) as Row[]
-  }
-
-  /** Rows as arrays of their columns, where rows come by the hundred. A statement is either this or `all`. */
-  arrays(sql: string, ...values: SQLInputValue[]): unknown[][] {
-    const statement = this.statement(sql)
-    statement.setReturnArrays(true)
-    return statement.all(...values) as unknown as unknown[][]
-  }
-
-  protected statement(sql: string): Statement {
-    const known = this.#statements.get(sql)
-    if (known) return known
-    const statement = this.connection.prepare(sql)
-    statement.setReadBigInts(false) // an app's connection may have other defaults
-    statement.setReturnArrays(false)
-    this.#statements.set(sql, statement)
-    return statement
   }
 }

@@ -1,0 +1,123 @@
+import type { SQLInputValue } from 'node:sqlite'
+import { newestSchema } from './schema.ts'
+import type { Connection, Statement } from './sqlite.ts'
+
+/** Statements on a connection, and what is not said in SQL alone: transactions, numbers, pages. On a server this is another. */
+export class Session {
+  readonly connection: Connection
+  /** SQLite's, be it in memory: what is said of pages and of the WAL has a meaning. */
+  readonly isFile: boolean = true
+  /** The newest schema that this version knows. */
+  readonly newestSchema: number = newestSchema
+  #statements = new Map<string, Statement>()
+
+  constructor(connection: Connection) {
+    this.connection = connection
+  }
+
+  protected start(kind: 'read' | 'write'): void {
+    this.run(kind === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN')
+  }
+
+  protected end(): void {
+    this.run('COMMIT')
+  }
+
+  protected savepoint(): void {
+    this.run('SAVEPOINT operation')
+  }
+
+  protected release(): void {
+    this.run('RELEASE operation')
+  }
+
+  protected toSavepoint(): void {
+    this.run('ROLLBACK TO operation')
+    this.run('RELEASE operation')
+  }
+
+  /** Whether the transaction takes more statements. */
+  get goesOn(): boolean {
+    return this.connection.isTransaction
+  }
+
+  /** Another number after other connections have committed. It can only be compared within one connection. */
+  dataVersion(): number {
+    return this.get<{ data_version: number }>('PRAGMA data_version')!.data_version
+  }
+
+  /** Brings all of the WAL into the database file, so that the next write begins it anew; false when it could not, or it was empty. */
+  restartWal(): boolean {
+    try {
+      const { busy, log } = this.get<{ busy: number; log: number }>('PRAGMA wal_checkpoint(RESTART)')!
+      return busy === 0 && log > 0
+    } catch {
+      return false // no room for that either
+    }
+  }
+
+  /** Brings the WAL into the database file; answers how many of its pages could not be brought there, as somebody still reads. */
+  uncheckpointed(): number {
+    const { busy, log, checkpointed } = this.get<Record<'busy' | 'log' | 'checkpointed', number>>(
+      'PRAGMA wal_checkpoint(PASSIVE)',
+    )!
+    return busy === 0 ? log - checkpointed : Math.max(1, log - checkpointed)
+  }
+
+  /** On a full disk the WAL must not grow to its usual 1,000 pages before its space is used again. */
+  checkpointOften(often: boolean): void {
+    this.connection.exec(`PRAGMA wal_autocheckpoint = ${often ? 50 : 1000}`)
+  }
+
+  /** The last job id or event number given. */
+  sequence(): number {
+    return this.get<{ seq: number }>(`SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'`)!.seq
+  }
+
+  /** Runs a statement; answers how many rows it changed. */
+  run(sql: string, ...values: SQLInputValue[]): number {
+    return Number(this.statement(sql).run(...values).changes)
+  }
+
+  /** Runs a statement of whose outcome nobody asks: on a server it may go with the next one. */
+  later(sql: string, ...values: SQLInputValue[]): void {
+    this.statement(sql).run(...values)
+  }
+
+  /** Runs an INSERT; answers the last row's id. */
+  insert(sql: string, ...values: SQLInputValue[]): number {
+    return Number(this.statement(sql).run(...values).lastInsertRowid)
+  }
+
+  /** As `insert`, of jobs: the last one's id; null when there was one already. */
+  insertJobs(sql: string, _rows: number, ...values: SQLInputValue[]): number | null {
+    const { changes, lastInsertRowid } = this.statement(sql).run(...values)
+    return changes === 0 ? null : Number(lastInsertRowid)
+  }
+
+  /** The first row. `Row` is what the statement's columns give: the one cast at SQL's border. */
+  get<Row>(sql: string, ...values: SQLInputValue[]): Row | undefined {
+    return this.statement(sql).get(...values) as Row | undefined
+  }
+
+  all<Row>(sql: string, ...values: SQLInputValue[]): Row[] {
+    return this.statement(sql).all(...values) as Row[]
+  }
+
+  /** Rows as arrays of their columns, where rows come by the hundred. A statement is either this or `all`. */
+  arrays(sql: string, ...values: SQLInputValue[]): unknown[][] {
+    const statement = this.statement(sql)
+    statement.setReturnArrays(true)
+    return statement.all(...values) as unknown as unknown[][]
+  }
+
+  protected statement(sql: string): Statement {
+    const known = this.#statements.get(sql)
+    if (known) return known
+    const statement = this.connection.prepare(sql)
+    statement.setReadBigInts(false) // an app's connection may have other defaults
+    statement.setReturnArrays(false)
+    this.#statements.set(sql, statement)
+    return statement
+  }
+}
