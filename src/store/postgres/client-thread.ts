@@ -5,11 +5,14 @@ import { type Fault, lostConnection } from './fault.ts'
 
 // Speaks to the server for a thread that waits: that one runs the engine, which is synchronous, as SQLite is.
 
+type Plain = string | number | null
+type Value = Plain | Plain[]
+
 /** A statement; with a name it is prepared once a connection. */
 export interface Sent {
   name?: string
   text: string
-  values: (string | number | null)[]
+  values: Value[]
 }
 export type ToClient =
   | { open: number; config: { connectionString: string } }
@@ -30,6 +33,8 @@ export interface ClientData {
 const { port, signal } = workerData as ClientData
 
 type Client = pg.Client & { pipeline?: boolean }
+/** Not in the import itself: bundlers of apps that do not use it would look for it. */
+const driver = 'pg'
 const clients = new Map<number, Client>()
 const ended = new Map<number, Fault>()
 let warned: string | null = null
@@ -55,7 +60,7 @@ const types = {
 }
 
 async function open(id: number, config: { connectionString: string }): Promise<Result> {
-  const { Client } = (await import('pg')).default
+  const { Client } = ((await import(driver)) as { default: typeof pg }).default
   const settings = { ...config, pipeline: true, keepAlive: true, connectionTimeoutMillis: 5000, application_name: 'gopherqueue' } // biome-ignore format: one line
   const client: Client = new Client({ ...settings, types: types as pg.CustomTypesConfig })
   client.on('error', (error) => ended.set(id, faultOf(error)))

@@ -2,38 +2,22 @@ import { randomUUID } from 'node:crypto'
 import type { SQLInputValue } from 'node:sqlite'
 import { type Clock, systemClock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
+import type { Input } from '../operations.ts'
+import { attemptOf } from '../sqlite/attempt.ts'
 import { lockWait } from '../sqlite/connection.ts'
 import { Db } from '../sqlite/db.ts'
 import type { Processes } from '../sqlite/processes.ts'
+import { success, valuesOf } from './batch.ts'
 import { ServerClock } from './clock.ts'
 import { patience, type ServerConnection, type ServerStatement } from './connection.ts'
 import { lostConnection, ServerError } from './fault.ts'
 import { newestSchema } from './schema.ts'
+import { lockTimeout, newest, numbered, settings } from './statements.ts'
 
-/** How long a write waits for the others of its queue, in ms. */
-const lockTimeout = 10_000
-/** How long a process that stands still keeps others waiting, in ms. */
-const idleTimeout = 2000
 /** How long to ask what became of a COMMIT whose answer did not come, in ms. */
 const askFor = 15_000
 /** Marks that are kept, and how many more make a reason to prune. */
 const marks = { kept: 100_000, step: 1000 }
-
-/** Transaction-local: a pooler may give each transaction another session. The planner must not go by statistics that are not there yet. */
-const settings = Object.entries({
-  lock_timeout: lockTimeout,
-  idle_in_transaction_session_timeout: idleTimeout,
-  ...{
-    enable_seqscan: 'off',
-    enable_bitmapscan: 'off',
-    enable_sort: 'off',
-    enable_hashjoin: 'off',
-    enable_mergejoin: 'off',
-  },
-  ...{ plan_cache_mode: 'force_generic_plan', jit: 'off' },
-})
-  .map(([name, value]) => `set_config('${name}', '${value}', true)`)
-  .join(', ')
 
 interface Newest {
   n: number
@@ -49,11 +33,14 @@ export class ServerDb extends Db {
   declare readonly connection: ServerConnection
   override readonly isFile = false
   override readonly newestSchema = newestSchema
+  override readonly storesTogether = true
   /** The newest mark that this connection has seen. */
   #mark = -1
   #seq = 0
   /** What it was at the savepoint. */
   #seqBefore = 0
+  /** A savepoint is set. */
+  #saved = false
   /** Counts the times that others were seen to have committed. */
   #version = 0
   #writing = false
@@ -240,15 +227,30 @@ export class ServerDb extends Db {
   /** Their ids are given here, under the lock. */
   override insertJobs(sql: string, rows: number, ...values: SQLInputValue[]): number | null {
     const statement = this.statement(numbered(sql, values.length + 1)) as ServerStatement
-    const changes = statement.guarded(...values, this.#seq + 1)
-    if (changes === 0) return null
+    const all = [...values, this.#seq + 1]
+    // What fails in a savepoint is refused with all of it; what may store nothing says DO NOTHING.
+    if (this.#saved && !sql.includes('DO NOTHING')) statement.later(...all)
+    else if (statement.guarded(...all) === 0) return null
     this.#seq += rows
     return this.#seq
   }
 
+  /** One statement for all: a flight for each would be most of its time. */
+  override storeSuccesses(inputs: Input<'succeed'>[], keeps: (number | null)[]): Set<string> {
+    const { connection, now } = this
+    const { rows } = connection.guarded(connection.statement(success(connection.place.identifier))(valuesOf(inputs, keeps, now))) // biome-ignore format: one call
+    return new Set(rows.map(([id, token]) => attemptOf({ id, token } as { id: number; token: number })))
+  }
+
   protected override savepoint(): void {
+    this.#saved = true
     this.#seqBefore = this.#seq
     this.connection.later(this.connection.statement('SAVEPOINT operation')([]))
+  }
+
+  protected override release(): void {
+    super.release()
+    this.#saved = false
   }
 
   protected override toSavepoint(): void {
@@ -256,6 +258,7 @@ export class ServerDb extends Db {
     const undo = ['ROLLBACK TO operation', 'RELEASE operation'].map((text) => connection.statement(text)([]))
     connection.undo(undo)
     this.#seq = this.#seqBefore
+    this.#saved = false
   }
 
   override restartWal(): boolean {
@@ -280,19 +283,4 @@ export class ServerDb extends Db {
     }
     this.connection.isTransaction = false
   }
-}
-
-const newest = (schema: string): string =>
-  `SELECT n, seq, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint) FROM ${schema}.gq_marks ORDER BY n DESC LIMIT 1`
-
-const inserts = new Map<string, string>()
-
-/** An INSERT of jobs with their ids: from the value of that number on. */
-function numbered(sql: string, value: number): string {
-  const known = inserts.get(sql)
-  if (known) return known
-  let row = 0
-  const text = sql.replace('(queue,', '(id, queue,').replace(/\(\?1,/g, () => `(?${value} + ${row++}, ?1,`)
-  inserts.set(sql, text)
-  return text
 }

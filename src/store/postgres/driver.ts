@@ -1,5 +1,7 @@
 import { GopherQueueError } from '../../model/errors.ts'
 
+/** Not in the import itself: bundlers of apps that do not use it would look for it. */
+const driver = 'pg'
 const oldest = [8, 23, 1] // those before it can wait for ever when a connection is lost
 
 /** Throws INVALID_ARGUMENT unless the app has a `pg` that can be used. */
@@ -13,8 +15,8 @@ export async function loadable(): Promise<void> {
 }
 
 async function versionOf(): Promise<string> {
-  await import('pg')
-  const { default: manifest } = await import('pg/package.json', { with: { type: 'json' } })
+  await import(driver)
+  const { default: manifest } = await import(`${driver}/package.json`, { with: { type: 'json' } })
   return (manifest as { version: string }).version
 }
 

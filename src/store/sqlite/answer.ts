@@ -1,6 +1,6 @@
 import { isQueueError } from '../../model/errors.ts'
 import { type Input, type Operation, type Output, operations } from '../operations.ts'
-import { checkpoint, fail, heartbeat, release, succeed } from './attempt.ts'
+import { checkpoint, fail, heartbeat, release, succeed, succeedTogether } from './attempt.ts'
 import { deadLetters, failing } from './caused.ts'
 import { isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
@@ -62,6 +62,12 @@ export const outcomes = new Set(named('outcome').map(([name]) => name))
 export function answerAll(db: Db, requests: Request[]): Reply[] {
   const answers: Reply[] = []
   for (let i = 0; i < requests.length; ) {
+    const well = db.storesTogether ? successesFrom(requests, i) : []
+    if (well.length > 1) {
+      answers.push(...succeedAll(db, well))
+      i += well.length
+      continue
+    }
     const alike = alikeFrom(requests, i)
     answers.push(...(alike.length > 1 ? submitTogether(db, alike) : [answer(db, requests[i]!)]))
     i += Math.max(1, alike.length)
@@ -80,6 +86,24 @@ function submitTogether(db: Db, alike: Request<'submit'>[]): Reply[] {
     if (isStorageFault(error) || !db.goesOn) throw error
     return alike.map((request) => answer(db, request))
   }
+}
+
+/** The reports of success that stand together from `start` on, of this process. */
+function successesFrom(requests: Request[], start: number): Request<'succeed'>[] {
+  let end = start
+  while (requests[end]?.operation === 'succeed' && requests[end]!.epoch === undefined) end++
+  return requests.slice(start, end) as Request<'succeed'>[]
+}
+
+function succeedAll(db: Db, requests: Request<'succeed'>[]): Reply[] {
+  const fates = succeedTogether(
+    db,
+    requests.map(({ input }) => input),
+  )
+  return requests.map((request, i) => {
+    const value = fates[i] ?? null
+    return value === null ? answer(db, request) : { seq: request.seq, value }
+  })
 }
 
 function answer(db: Db, { seq, operation, input, who, epoch }: Request): Reply {

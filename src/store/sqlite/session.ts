@@ -1,4 +1,5 @@
 import type { SQLInputValue } from 'node:sqlite'
+import type { Input } from '../operations.ts'
 import { newestSchema } from './schema.ts'
 import type { Connection, Statement } from './sqlite.ts'
 
@@ -82,6 +83,14 @@ export class Session {
   /** Runs a statement of whose outcome nobody asks: on a server it may go with the next one. */
   later(sql: string, ...values: SQLInputValue[]): void {
     this.statement(sql).run(...values)
+  }
+
+  /** Whether many successes are better stored by one statement. */
+  readonly storesTogether: boolean = false
+
+  /** Stores successes of attempts that hold their leases and have not failed before; answers with those, as `attemptOf` names them. */
+  storeSuccesses(_inputs: Input<'succeed'>[], _keeps: (number | null)[]): Set<string> {
+    return new Set()
   }
 
   /** Runs an INSERT; answers the last row's id. */
