@@ -58,7 +58,7 @@ function program(): Command {
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
   const root = new Command('gopherqueue')
     .description('Background jobs that are never lost: one SQLite file, no broker to operate.')
-    .addOption(new Option('--db <file>', "the queue's file").env('GOPHERQUEUE_DB'))
+    .addOption(new Option('--db <file>', "the queue's file, or its database as postgres://...").env('GOPHERQUEUE_DB'))
     .addOption(
       new Option('--url <url>', 'its server, in place of a file; GOPHERQUEUE_TOKEN is sent along').env(
         'GOPHERQUEUE_URL',
