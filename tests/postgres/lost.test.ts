@@ -79,4 +79,38 @@ function withServer(server: PostgresServer): void {
     assert.equal(await meanwhile, 'yes')
     assert.deepEqual(stored('crash'), ['"before"', '"meanwhile"'])
   })
+
+  test('a process that stands still inside its transaction does not keep others from writing', async () => {
+    await using at = await rig('still')
+    await using other = await PostgresStore.open(server.url('still'))
+    at.cut.next = 'hold'
+    const held = submit(at.store, 'held')
+    while (at.cut.cuts === 0) await setTimeout(5)
+    assert.equal(await submit(other, 'other'), 'yes') // once the server has ended the transaction, which has the lock
+    assert.equal(await held, 'yes')
+    assert.deepEqual(stored('still'), ['"other"', '"held"'])
+  })
+
+  test('a COMMIT whose wait for the standby is cancelled is not acknowledged before the standby has it', async () => {
+    await using store = await PostgresStore.open(server.url('standby'))
+    const configure = (names: string) => {
+      server.sql(`ALTER SYSTEM SET synchronous_standby_names = '${names}'`)
+      server.sql('SELECT pg_reload_conf()')
+    }
+    const waits = `FROM pg_stat_activity WHERE wait_event = 'SyncRep'`
+    const waiter = async (not = '') => {
+      for (let pid = ''; ; await setTimeout(5))
+        if ((pid = server.sql(`SELECT pid ${waits}`)) !== '' && pid !== not) return pid
+    }
+    configure('nobody')
+    let told = 'nothing'
+    const submitted = submit(store, 'job').then((word) => (told = word))
+    const first = await waiter()
+    server.sql(`SELECT pg_cancel_backend(${first})`)
+    await waiter(first) // it is here, and asks whether it is there
+    assert.equal(told, 'nothing')
+    configure('')
+    assert.equal(await submitted, 'yes')
+    assert.deepEqual(stored('standby'), ['"job"'])
+  })
 }

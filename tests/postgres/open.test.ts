@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
 import { PostgresStore } from '../../src/store/postgres/store.ts'
@@ -62,5 +63,18 @@ function withServer(server: PostgresServer): void {
     await using queue = await GopherQueue.open(`${server.url('plain')}&prepare=false`)
     const { id } = await queue.submit('work', { a: 1 })
     assert.equal((await queue.job(id))?.state, 'ready')
+  })
+
+  test('a role with the rights that docs/scaling.md grants works in a schema that another made', async () => {
+    await (await PostgresStore.open(server.url('gopherqueue'))).close()
+    const grants = /```sql\n([^`]*)```/.exec(
+      readFileSync(new URL('../../docs/scaling.md', import.meta.url), 'utf8'),
+    )![1]!
+    server.sql(`CREATE ROLE app LOGIN; REVOKE CREATE ON DATABASE postgres FROM PUBLIC; ${grants}`)
+    await using queue = await GopherQueue.open(server.url('gopherqueue').replace('postgres@', 'app@'))
+    queue.define('work', () => 'done')
+    const { id } = await queue.submit('work', 1)
+    queue.work()
+    assert.equal(await queue.wait(id), 'done')
   })
 }

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import pg from 'pg'
 import { jobSpec } from '../../src/model/job.ts'
 import { PostgresStore } from '../../src/store/postgres/store.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
@@ -88,5 +90,18 @@ function withServer(server: PostgresServer): void {
     assert.ok(ids.includes(again))
     const history = await store.call('attempts', again)
     assert.equal(history[0]?.outcome, 'lost')
+  })
+
+  test('a process tells the others that it has submitted', async () => {
+    const url = server.url('told')
+    await using first = await PostgresStore.open(url)
+    const listener = new pg.Client(url.replace(/[?].*/, ''))
+    await listener.connect()
+    await listener.query('LISTEN "gopherqueue told"')
+    const told = new Promise((done) => listener.once('notification', done))
+    while (server.sql(`SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'`) !== '2') await setTimeout(5)
+    await first.call('submit', submission([1]))
+    await told
+    await listener.end()
   })
 }

@@ -3,8 +3,8 @@ import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** What becomes of the next COMMIT that goes over it: it never arrives, or its answer does not. */
-export type Cut = 'before' | 'after' | null
+/** What becomes of the next COMMIT that goes over it: it never arrives, its answer does not, or nothing arrives any more while both sides wait. */
+export type Cut = 'before' | 'after' | 'hold' | null
 
 /** A socket between a queue and its server, which can be cut at a COMMIT. */
 export class CutSocket implements AsyncDisposable {
@@ -28,6 +28,7 @@ export class CutSocket implements AsyncDisposable {
 
   #pass(client: Socket, server: Socket): void {
     let silent = false
+    let held = false
     const end = () => {
       client.destroy()
       server.destroy()
@@ -44,7 +45,8 @@ export class CutSocket implements AsyncDisposable {
       }
       if (cut === 'before') return end()
       if (cut === 'after') silent = true
-      server.write(bytes)
+      held ||= cut === 'hold'
+      if (!held) server.write(bytes)
     })
     server.on('data', (bytes) => {
       if (silent && bytes.includes('COMMIT\0')) end()

@@ -2,6 +2,7 @@ import { type MessagePort, workerData } from 'node:worker_threads'
 import type pg from 'pg'
 import { systemClock } from '../../model/clock.ts'
 import { type Fault, lostConnection } from './fault.ts'
+import { Listener } from './listener.ts'
 
 // Speaks to the server for a thread that waits: that one runs the engine, which is synchronous, as SQLite is.
 
@@ -17,30 +18,43 @@ export interface Sent {
 export type ToClient =
   | { open: number; config: { connectionString: string } }
   | { on: number; flight: Sent[]; patience: number }
+  | { listen: number; channel: string; config: { connectionString: string } }
+  | { tell: number }
   | { close: number }
 
 /** Of each statement of a flight, in order. `warned`: the server has warned while it ran. */
 export type Result =
   | { command: string; changes: number; fields: string[]; rows: unknown[][]; warned: string | null }
   | { fault: Fault }
-export type FromClient = Result[]
+/** What is asked, and the answer, have a number: an answer for which nobody waits any more is passed over. */
+export interface Asked {
+  seq: number
+  message: ToClient
+}
+export interface FromClient {
+  seq: number
+  results: Result[]
+}
 
 export interface ClientData {
   port: MessagePort
+  /** Where it is said of which connection others have told something. */
+  heard: MessagePort
   /** Counts answers. */
   signal: Int32Array
 }
-const { port, signal } = workerData as ClientData
+const { port, heard, signal } = workerData as ClientData
 
 type Client = pg.Client & { pipeline?: boolean }
 /** Not in the import itself: bundlers of apps that do not use it would look for it. */
 const driver = 'pg'
 const clients = new Map<number, Client>()
+const listeners = new Map<number, Listener>()
 const ended = new Map<number, Fault>()
 let warned: string | null = null
 
-function answer(results: FromClient): void {
-  port.postMessage(results)
+function answer(seq: number, results: Result[]): void {
+  port.postMessage({ seq, results } satisfies FromClient)
   Atomics.add(signal, 0, 1)
   Atomics.notify(signal, 0)
 }
@@ -59,8 +73,12 @@ const types = {
     numbers.has(oid) ? Number : oid === 16 ? (text: string) => (text === 't' ? 1 : 0) : (text: string) => text,
 }
 
+const load = async () => ((await import(driver)) as { default: typeof pg }).default
+
 async function open(id: number, config: { connectionString: string }): Promise<Result> {
-  const { Client } = ((await import(driver)) as { default: typeof pg }).default
+  const { Client } = await load()
+  const before = clients.get(id)
+  if (before && !ended.has(id)) before.end().catch(() => undefined)
   const settings = { ...config, pipeline: true, keepAlive: true, connectionTimeoutMillis: 5000, application_name: 'gopherqueue' } // biome-ignore format: one line
   const client: Client = new Client({ ...settings, types: types as pg.CustomTypesConfig })
   client.on('error', (error) => ended.set(id, faultOf(error)))
@@ -102,15 +120,33 @@ async function run(client: Client, { name, text, values }: Sent): Promise<Result
   }
 }
 
+async function listen(id: number, channel: string, config: { connectionString: string }): Promise<Result> {
+  const { Client } = await load()
+  const connect = () => new Client({ ...config, keepAlive: true, connectionTimeoutMillis: 5000, application_name: 'gopherqueue listens' }) // biome-ignore format: one line
+  await listeners.get(id)?.end()
+  listeners.set(id, new Listener(connect, channel, () => heard.postMessage(id)))
+  return done
+}
+
 async function handle(message: ToClient): Promise<Result[]> {
+  if ('tell' in message) {
+    listeners.get(message.tell)?.tell()
+    return []
+  }
+  if ('listen' in message) return [await listen(message.listen, message.channel, message.config)]
   if ('open' in message) return [await open(message.open, message.config)]
   if ('on' in message) return fly(message.on, message.flight, message.patience)
   const client = clients.get(message.close)
   clients.delete(message.close)
+  await listeners.get(message.close)?.end()
+  listeners.delete(message.close)
   if (client && !ended.has(message.close)) await client.end()
   return [done]
 }
 
-port.on('message', (message: ToClient) => {
-  handle(message).then(answer, (error) => answer([{ fault: faultOf(error) }]))
+port.on('message', ({ seq, message }: Asked) => {
+  handle(message).then(
+    (results) => results.length > 0 && answer(seq, results),
+    (error) => answer(seq, [{ fault: faultOf(error) }]),
+  )
 })

@@ -28,6 +28,7 @@ export class ServerConnection implements Connection {
   /** Since when no answer has come; null while the server answers. */
   #lostAt: number | null = null
   #wait = 0
+  #listens = false
   isOpen = false
   isTransaction = false
   /** A statement has failed: until ROLLBACK, or ROLLBACK TO, the transaction takes no other. */
@@ -42,7 +43,6 @@ export class ServerConnection implements Connection {
   open(): void {
     if (this.#lostAt !== null && this.#wait > 0) lockWait.sleep(this.#wait)
     this.#wait = this.#wait === 0 ? outage.firstWait : Math.min(this.#wait * 2, outage.longestWait)
-    this.#bridge.ask({ close: this.#id })
     this.#pending = []
     this.isTransaction = this.isAborted = false
     const { connectionString } = this.place
@@ -63,8 +63,21 @@ export class ServerConnection implements Connection {
     this.flight([{ text: sql, values: [] }])
   }
 
+  /** From now on `hear` is called when another process tells of a commit, and `tell` tells them. */
+  listen(hear: () => void): void {
+    const { connectionString, schema } = this.place
+    this.#bridge.onHeard(this.#id, hear)
+    this.#bridge.ask({ listen: this.#id, channel: `"gopherqueue ${schema}"`, config: { connectionString } })
+    this.#listens = true
+  }
+
+  tell(): void {
+    if (this.#listens) this.#bridge.tell(this.#id)
+  }
+
   close(): void {
     this.isOpen = false
+    this.#bridge.onHeard(this.#id, undefined)
     this.#bridge.ask({ close: this.#id })
   }
 

@@ -156,6 +156,8 @@ export class ServerDb extends Db {
 
   #committed({ n }: Mark): void {
     this.#mark = n
+    const { readied, resumed, freed, ended } = this
+    if (readied.size > 0 || resumed.size > 0 || freed || ended.length > 0) this.connection.tell()
   }
 
   /** What the server has warned of, such as that the wait for the standby was cancelled: then it is here, and perhaps nowhere else. */

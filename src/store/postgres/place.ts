@@ -12,6 +12,8 @@ export interface Place {
   lock: string
   /** Statements are prepared; not behind a pooler that knows none of them. */
   prepares: boolean
+  /** It is told by NOTIFY when there is something to look at; not behind a pooler that gives each transaction another session. */
+  listens: boolean
 }
 
 /** `postgres://user@host/database?schema=gopherqueue`. Throws INVALID_ARGUMENT. */
@@ -24,12 +26,16 @@ export function placeOf(url: string): Place {
     return value
   }
   const schema = own('schema') ?? 'gopherqueue'
-  const prepare = own('prepare') ?? 'true'
+  const flag = (name: string) => {
+    const value = own(name) ?? 'true'
+    if (value !== 'true' && value !== 'false') throw invalid(`${name} takes true or false; got '${value}'.`)
+    return value === 'true'
+  }
+  const [prepares, listens] = [flag('prepare'), flag('listen')]
   if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema))
     throw invalid(`schema takes up to 63 of a-z, 0-9 and _, no digit first; got '${schema}'.`)
-  if (prepare !== 'true' && prepare !== 'false') throw invalid(`prepare takes true or false; got '${prepare}'.`)
   const lock = createHash('sha256').update(`gopherqueue ${schema}`).digest().readBigInt64BE() >> 1n
-  const rest = { lock: String(lock), prepares: prepare === 'true' }
+  const rest = { lock: String(lock), prepares, listens }
   return { connectionString: parsed.href, schema, identifier: `"${schema}"`, ...rest }
 }
 

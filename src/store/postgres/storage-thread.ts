@@ -7,8 +7,8 @@ import type { Place } from './place.ts'
 
 // The storage thread of a queue on PostgreSQL: the engine is the one of SQLite's, its connection another.
 
-/** How often to look what other processes have committed, while someone here would want to know, in ms. */
-const lookEvery = 50
+/** How often to look what other processes have committed, while someone here would want to know, in ms: they tell of it, too. */
+const lookEvery = { told: 200, untold: 50 }
 
 export interface ThreadData {
   place: Place
@@ -17,9 +17,20 @@ export interface ThreadData {
 }
 const { place, port, tends } = workerData as ThreadData
 
-function open(): Engine {
-  const clock = new ServerClock()
-  return new Engine(place.schema, clock, { open: () => connect(place, clock), tends, asksApp: true })
+let hear = () => {
+  // Nobody waits yet.
 }
 
-run(port, open, lookEvery)
+function open(): Engine {
+  const clock = new ServerClock()
+  const listening = () => {
+    const db = connect(place, clock)
+    if (place.listens) db.connection.listen(() => hear())
+    return db
+  }
+  return new Engine(place.schema, clock, { open: listening, tends, asksApp: true })
+}
+
+run(port, open, place.listens ? lookEvery.told : lookEvery.untold, (look) => {
+  hear = look
+})

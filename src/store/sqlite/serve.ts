@@ -37,8 +37,11 @@ function gather(first: Requests, receive: () => Requests | undefined): Request[]
   return requests
 }
 
+/** Takes what to call when others have told that there is something to look at. */
+type OnTold = (look: () => void) => void
+
 /** Answers what comes over the port, and ticks: each `lookEvery` ms while someone here would want to know what others changed. */
-function serve(port: MessagePort, engine: Engine, lookEvery: number): void {
+function serve(port: MessagePort, engine: Engine, lookEvery: number, onTold?: OnTold): void {
   const receive = () => receiveOn(port)
   let disarm: (() => void) | undefined
   const arm = () => {
@@ -54,6 +57,11 @@ function serve(port: MessagePort, engine: Engine, lookEvery: number): void {
     send(port, engine, engine.tick())
     arm()
   }
+  onTold?.(() => {
+    if (!Number.isFinite(engine.tickIn(lookEvery))) return // nobody here would want to know
+    disarm?.()
+    look()
+  })
   /** True when the queue was closed. */
   const answer = (first: Requests): boolean => {
     const requests = gather(first, receive)
@@ -82,11 +90,11 @@ function serve(port: MessagePort, engine: Engine, lookEvery: number): void {
 }
 
 /** Opens an engine and serves it; what kept it from opening is told over the port. */
-export function run(port: MessagePort, open: () => Engine | Promise<Engine>, lookEvery: number): void {
+export function run(port: MessagePort, open: () => Engine | Promise<Engine>, lookEvery: number, onTold?: OnTold): void {
   const begin = async () => {
     const engine = await open()
     port.postMessage({ opened: true } satisfies FromThread)
-    serve(port, engine, lookEvery)
+    serve(port, engine, lookEvery, onTold)
   }
   begin().catch((error) => {
     const failure = isQueueError(error)
