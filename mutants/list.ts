@@ -30,6 +30,7 @@ const round = 'store/sqlite/round.ts'
 const schema = 'store/sqlite/schema/001.ts'
 const search = 'store/sqlite/search.ts'
 const places = 'store/sqlite/places.ts'
+const session = 'store/sqlite/session.ts'
 const submit = 'store/sqlite/submit.ts'
 const upkeep = 'store/sqlite/upkeep.ts'
 const handlers = 'queue/attempt.ts'
@@ -84,11 +85,7 @@ export const mutants: Mutant[] = [
         `setTimeout(() => db.connection.isTransaction && db.commit(), 5)
       return done`,
       ],
-      [
-        db,
-        "this.run(kind === 'write'",
-        "if (this.connection.isTransaction) this.commit()\n    this.run(kind === 'write'",
-      ],
+      [db, 'this.start(kind)', 'if (this.connection.isTransaction) this.commit()\n    this.start(kind)'],
     ],
     tests: powerCut,
   },
@@ -99,9 +96,15 @@ export const mutants: Mutant[] = [
     tests: faultyDisk,
   },
   {
+    name: 'commit-taken-for-lost',
+    breaks: 'takes a COMMIT on PostgreSQL whose answer was lost for one that did not take place',
+    edits: [['store/postgres/db.ts', 'if (found) return found[1] === n && found[0] === id', 'if (found) return false']],
+    tests: ['tests/postgres/lost.test.ts'],
+  },
+  {
     name: 'half-a-bulk',
     breaks: 'leaves the first half of a bulk that was refused (no savepoint)',
-    edits: [[db, "this.run('ROLLBACK TO operation')\n", '\n']],
+    edits: [[session, "this.run('ROLLBACK TO operation')\n", '\n']],
     tests: contract,
   },
   {
@@ -1024,7 +1027,7 @@ export const mutants: Mutant[] = [
   {
     name: 'writes-newer',
     breaks: 'goes on writing when a newer process has brought the schema forward',
-    edits: [['store/sqlite/newer.ts', 'if (found > newestSchema)', 'if (found > newestSchema + 1)']],
+    edits: [['store/sqlite/newer.ts', 'if (found > db.newestSchema)', 'if (found > newestSchema + 1)']],
     tests: ['tests/store/newer.test.ts'],
   },
   {
