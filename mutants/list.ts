@@ -249,7 +249,7 @@ export const mutants: Mutant[] = [
   {
     name: 'patient-recovery',
     breaks: 'leaves the jobs of a killed process to their leases',
-    edits: [[reaper, '  reclaimDeadWorkers(db)\n', '']],
+    edits: [[reaper, '    left.push(reclaimDeadWorkers(db))\n', '']],
     tests: recovery,
   },
   {
@@ -281,7 +281,7 @@ export const mutants: Mutant[] = [
   {
     name: 'no-renewal',
     breaks: 'does not renew the leases of running handlers',
-    edits: [[reaper, 'const renewing = terms.renew(db, monotonic)', 'const renewing = false']],
+    edits: [[reaper, 'const left = [terms.renew(db, monotonic)]', 'const left = [false]']],
     tests: contract,
   },
   {

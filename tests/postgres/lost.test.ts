@@ -99,8 +99,11 @@ function withServer(server: PostgresServer): void {
     }
     const waits = `FROM pg_stat_activity WHERE wait_event = 'SyncRep'`
     const waiter = async (not = '') => {
-      for (let pid = ''; ; await setTimeout(5))
-        if ((pid = server.sql(`SELECT pid ${waits}`)) !== '' && pid !== not) return pid
+      for (;;) {
+        const pid = server.sql(`SELECT pid ${waits}`)
+        if (pid !== '' && pid !== not) return pid
+        await setTimeout(5)
+      }
     }
     configure('nobody')
     let told = 'nothing'
