@@ -32,6 +32,7 @@ const words = (sql: string): string =>
     .replace(/\bAS ([a-z]+[A-Z]\w*)/g, 'AS "$1"')
     .replace(/\bAS INTEGER\b/g, 'AS bigint')
     .replace(/\binstr\(/g, 'strpos(')
+    .replace(/\bjson_valid\(/g, 'gq_json_valid(')
     .replace(/\bLIKE\b/g, 'ILIKE') // that of SQLite takes no notice of case
     .replace(/\bLIMIT \+(\?\d+)/g, 'LIMIT NULLIF(CAST($1 AS bigint), -1)')
     .replace(/(\?\d+)(?= [-+] )/g, 'CAST($1 AS bigint)') // beside a number that is written out it would be taken for 32 bits

@@ -13,7 +13,7 @@ const leftOut = (what: string) => `(${what} left out: those of newer attempts fi
 /** A job's history: each failed attempt as recorded, then the present or successful one, which stands in the job itself. */
 export function attempts(db: Db, id: number): Attempt[] {
   const from = `FROM gq_attempts LEFT JOIN gq_losses ON gq_losses.id = loss_id WHERE job_id = ?1`
-  const bytes = (...columns: string[]) => columns.map((column) => `IFNULL(octet_length(${column}), 0)`).join(' + ')
+  const bytes = (...columns: string[]) => columns.map((column) => `COALESCE(octet_length(${column}), 0)`).join(' + ')
   const newest = db.arrays(
     `SELECT attempt, ${bytes('error_stack')}, ${bytes('error_name', 'error_message', 'names')} ${from}
      ORDER BY attempt DESC LIMIT ${most.attempts}`,

@@ -29,7 +29,7 @@ function toStats({ queue, paused, maxDepth, maxRunning, maxRunningPerKey, rate, 
 /** A page of all queues, in the order of their names. */
 export function queues(db: Db, { after, limit = mostListed }: Input<'queues'>): Output<'queues'> {
   const rows = db.all<Row>(
-    `${selectQueues} WHERE name >= ?1 AND name IS NOT ?2 ORDER BY name LIMIT +?3`,
+    `${selectQueues} WHERE name >= ?1 AND name IS DISTINCT FROM ?2 ORDER BY name LIMIT +?3`,
     after ?? '',
     after ?? null,
     limit,

@@ -118,13 +118,13 @@ export function findTypes(db: Db, end: number): boolean {
   if (!begun) return false
   let { at } = begun
   do {
-    const range = `FROM (SELECT id, queue, type FROM gq_jobs WHERE id > ?1 AND blocked < 2 ORDER BY id LIMIT 200)`
+    const range = `FROM (SELECT id, queue, type FROM gq_jobs WHERE id > ?1 AND blocked < 2 ORDER BY id LIMIT 200) AS next`
     const { last } = db.get<{ last: number | null }>(`SELECT MAX(id) AS last ${range}`, at)!
     if (last === null) {
       db.run(`DELETE FROM gq_meta WHERE key = 'types'`)
       return false
     }
-    db.run(`INSERT OR IGNORE INTO gq_types (queue, type) SELECT queue, type ${range}`, at)
+    db.run(`INSERT INTO gq_types (queue, type) SELECT queue, type ${range} WHERE true ON CONFLICT DO NOTHING`, at)
     at = last
   } while (db.clock.monotonic() < end)
   db.run(`UPDATE gq_meta SET value = ?1 WHERE key = 'types'`, String(at))

@@ -111,7 +111,7 @@ export function schedules(
   // biome-ignore format: long
   const found = db.arrays(
     `SELECT name, octet_length(spec) + ${payloads ? 'octet_length(payload)' : 0} FROM gq_schedules
-     WHERE name >= ?1 AND name IS NOT ?2 ORDER BY name LIMIT +?3`,
+     WHERE name >= ?1 AND name IS DISTINCT FROM ?2 ORDER BY name LIMIT +?3`,
     ...[after ?? '', after ?? null, limit],
   ) as [string, number][]
   const names = found.slice(0, countWithin(found.map(([, bytes]) => bytes), budgets.page.most)).map(([name]) => name) // biome-ignore format: long

@@ -51,6 +51,8 @@ export const sql = `-- Starts of queues with a rate, by the instant from which t
    -- To count 50,000 queues by their own rows takes 4 ms.
    CREATE INDEX gq_queues_name ON gq_queues (name);
 
+   CREATE FUNCTION gq_json_valid(given text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+     AS $$ BEGIN RETURN given::json IS NOT NULL; EXCEPTION WHEN others THEN RETURN false; END $$;
    -- Of a JSON array of numbers.
    CREATE FUNCTION gq_numbers(list text) RETURNS bigint[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
      AS $$ SELECT translate(list, '[]', '{}')::bigint[] $$;
