@@ -7,6 +7,8 @@ const dist = join(import.meta.dirname, '../dist')
 /** The literals by which bundlers find the threads: tsc gives its new ending to imports only. */
 for (const [file, thread] of [
   ['store/sqlite/store.js', 'storage-thread'],
+  ['store/postgres/store.js', 'postgres-thread'],
+  ['store/postgres/bridge.js', 'client-thread'],
   ['queue/threads.js', 'handler-thread'],
 ] as const) {
   const path = join(dist, file)

@@ -5,7 +5,7 @@ import { opened, ThreadStore } from '../sqlite/thread-store.ts'
 import type { Submitted } from '../store.ts'
 import { loadable } from './driver.ts'
 import { placeOf } from './place.ts'
-import type { ThreadData } from './storage-thread.ts'
+import type { ThreadData } from './postgres-thread.ts'
 
 /** A queue in a PostgreSQL database. */
 export class PostgresStore extends ThreadStore {
@@ -25,11 +25,11 @@ export class PostgresStore extends ThreadStore {
   }
 }
 
-/** Bundlers find the thread by this literal, as that of SQLite. */
+/** Bundlers find the thread by this literal, as that of SQLite; its name is another, as they may lie in one folder. */
 function start(workerData: ThreadData): Thread {
   try {
     const options = { workerData, transferList: [workerData.port], name: 'gopherqueue', execArgv: [] }
-    return new Thread(new URL('./storage-thread.ts', import.meta.url), options)
+    return new Thread(new URL('./postgres-thread.ts', import.meta.url), options)
   } catch (error) {
     workerData.port.close()
     throw threadMissing('storage', error)
