@@ -8,6 +8,7 @@ import { doctorCommand } from './doctor.ts'
 import { helpCommands } from './help.ts'
 import { inspectCommands } from './inspect.ts'
 import { maintainCommands } from './maintain.ts'
+import { moveCommand } from './move.ts'
 import { operateCommands } from './operate.ts'
 import { errorsOf, report, show, table } from './output.ts'
 import { queueCommand } from './queue.ts'
@@ -86,6 +87,7 @@ function program(): Command {
     recoverCommands,
     scheduleCommand,
     maintainCommands,
+    moveCommand,
     helpCommands,
   ]
   for (const add of groups) add(root)

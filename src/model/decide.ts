@@ -215,9 +215,9 @@ const notHeeded = {
 const givenBack = { name: 'AbortError', message: 'Given back after its cancellation was asked for.', stack: null }
 
 /** It ran in the file that this one is a copy of: uncharged, but one that may be tried once may have run. */
-export function restored(job: Running, now: Instant): Decision {
+export function restored(job: Running, now: Instant, error: JobError = wasCopied): Decision {
   if (job.maxAttempts > 1) return released(job, now, null)
-  const { from, changes, record } = lost(job, { error: wasCopied, others: null, lossId: null, isUnheard: false }, now)
+  const { from, changes, record } = lost(job, { error, others: null, lossId: null, isUnheard: false }, now)
   return { from, changes, record: record! }
 }
 

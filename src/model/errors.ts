@@ -26,6 +26,7 @@ export type ErrorCode =
   | 'SCHEMA_TOO_OLD' // written by an older GopherQueue, which does not count what is asked for
   | 'ENGINE_TOO_OLD' // SQLite is older than 3.51.3
   | 'UNSUPPORTED_FILESYSTEM' // network filesystem: locks and fsync cannot be trusted
+  | 'MOVED' // the queue was moved to a server, or is being moved: the message says where
   | 'NOT_FOUND' // no such job
   | 'INVALID_STATE' // the event does not fit the job's state; or a file to be replaced is in use
   | 'LEASE_LOST' // the lease token is stale: another attempt owns the job

@@ -10,6 +10,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   KEY_TAKEN: 409,
   INVALID_STATE: 409,
   LEASE_LOST: 409,
+  MOVED: 410,
   WORKER_UNKNOWN: 409,
   PAYLOAD_TOO_LARGE: 413,
   RESULT_TOO_LARGE: 413,

@@ -40,4 +40,14 @@ export function placeOf(url: string): Place {
 }
 
 /** An URL as it may be shown. */
-export const withoutPassword = (url: string): string => url.replace(/(\/\/[^/@:]*):[^/@]*@/, '$1:***@')
+export const withoutPassword = (url: string): string =>
+  url.replace(/(\/\/[^/@:]*):[^/@]*@/, '$1:***@').replace(/([?&]\w*password=)[^&]*/g, '$1***')
+
+/** Where an URL leads, for everybody to read: without the password. Throws INVALID_ARGUMENT. */
+export function addressOf(url: string): string {
+  placeOf(url)
+  const parsed = new URL(url)
+  parsed.password = ''
+  for (const secret of ['password', 'sslpassword']) parsed.searchParams.delete(secret)
+  return parsed.href
+}

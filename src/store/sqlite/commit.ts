@@ -220,7 +220,7 @@ export class Engine {
       else replies.push({ seq: request.seq, error: failure })
     }
     if (!this.#condition.failed) return replies
-    if (this.#condition.has('SCHEMA_TOO_NEW')) this.#rounds.loseAll()
+    if (this.#condition.has('SCHEMA_TOO_NEW') || this.#condition.has('MOVED')) this.#rounds.loseAll()
     abandon(this.#db)
     return [...replies, ...this.#refuseAll([])]
   }

@@ -8,7 +8,13 @@ import type { Disk } from './disk.ts'
 import { type Guard, noGuard } from './guard.ts'
 import type { Warning } from './warning.ts'
 
-const failures: ReadonlySet<string> = new Set(['STORAGE_CORRUPT', 'NOT_A_QUEUE', 'SCHEMA_TOO_NEW', 'TWO_SQLITES'])
+const failures: ReadonlySet<string> = new Set([
+  'STORAGE_CORRUPT',
+  'NOT_A_QUEUE',
+  'SCHEMA_TOO_NEW',
+  'TWO_SQLITES',
+  'MOVED',
+])
 /** How often to look at the disk's room, and for what destroys the file. */
 const checkEvery = { disk: 250, guard: 100 }
 const lockAgainEvery = 5000
@@ -78,10 +84,11 @@ export class Condition {
     const causes = all.map((cause) => (cause.code === 'STORAGE_FULL' ? { ...cause, message: this.#fullness } : cause))
     const status = this.failed ? 'failed' : causes.length > 0 ? 'degraded' : 'ok'
     const writes = !this.blocked && !this.failed
+    const starts = writes && !this.#warnings.has('MOVED')
     return {
       status,
       causes,
-      works: { submit: writes && !this.#causes.has('STORAGE_FULL'), lease: writes, complete: writes },
+      works: { submit: starts && !this.#causes.has('STORAGE_FULL'), lease: starts, complete: writes },
     }
   }
 
@@ -120,15 +127,16 @@ export class Condition {
 
   raise({ code, message }: GopherQueueError): void {
     if (this.#causes.has(code)) return
+    if (code === 'MOVED') this.#warnings.delete(code)
     this.#causes.set(code, { code, message, since: this.#clock.now() })
     this.changed = true
   }
 
   /** `warning` is told as long as it holds, once. */
-  warn(code: Warning['code'], warning: Warning | null): void {
+  warn(code: Warning['code'], warning: { message: string } | null): void {
     if (!warning && this.#warnings.delete(code)) this.changed = true
     if (!warning || this.#warnings.has(code)) return
-    this.#warnings.set(code, { ...warning, since: this.#clock.now() })
+    this.#warnings.set(code, { code, message: warning.message, since: this.#clock.now() })
     this.changed = true
   }
 

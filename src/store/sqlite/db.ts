@@ -5,6 +5,7 @@ import { Causes } from './cause-rows.ts'
 import { count, countsOf, KnownNames, type QueueRow, selectCounts, upsertCounts, valuesOf } from './counts.ts'
 import type { Early } from './delays.ts'
 import { Hours } from './happened.ts'
+import type { Moved } from './moved.ts'
 import { type Processes, systemProcesses } from './processes.ts'
 import { Session } from './session.ts'
 import { type Connection, nodeSqlite, type Sqlite } from './sqlite.ts'
@@ -51,6 +52,8 @@ export class Db extends Session {
   lost: { id: number; token: number }[] = []
   /** Leases whose handlers go on after them, as this transaction has listed them. */
   goOn: { id: number; token: number }[] = []
+  /** The queue is being moved, as far as the last look at `gq_meta` knows. */
+  movedTo: Moved | null = null
   /** Queues whose counters came to less than nothing, since the connection was made. */
   readonly miscounted = new Set<string>()
   /** COMMIT was begun and has not returned: if it throws, a crash may yet bring the transaction to light. */

@@ -1,12 +1,21 @@
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Db } from './db.ts'
+import { movedError, movedFrom, movedKey, movingKey, stillMoving } from './moved.ts'
 import { tooNew } from './schema.ts'
+
+const select = `SELECT key, value FROM gq_meta WHERE key IN ('schema', '${movedKey}', '${movingKey}')`
 
 /**
  * Asked when another process has written: a newer one may have brought the schema forward, and what this one would write
- * there breaks rules that it does not know. Throws SCHEMA_TOO_NEW.
+ * there breaks rules that it does not know; or the queue is being moved, and what is written here is not there. Throws
+ * SCHEMA_TOO_NEW, MOVED, and STORAGE_UNAVAILABLE at the place that it moves to.
  */
-export function mustKnowSchema(db: Db): void {
-  const found = Number(db.get<{ value: string }>(`SELECT value FROM gq_meta WHERE key = 'schema'`)?.value)
+export function mustBeCurrent(db: Db): void {
+  const meta = new Map(db.arrays(select) as [string, string][])
+  const found = Number(meta.get('schema'))
   if (found > db.newestSchema) throw new GopherQueueError('SCHEMA_TOO_NEW', tooNew(found))
+  if (meta.has(movingKey)) throw stillMoving()
+  const moved = meta.get(movedKey)
+  db.movedTo = moved === undefined ? null : movedFrom(moved)
+  if (db.movedTo && db.movedTo.phase !== 'sealed') throw movedError(db.movedTo)
 }

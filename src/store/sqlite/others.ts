@@ -1,5 +1,5 @@
 import type { Db } from './db.ts'
-import { mustKnowSchema } from './newer.ts'
+import { mustBeCurrent } from './newer.ts'
 
 /** Whether other connections have committed. */
 export class Others {
@@ -25,7 +25,7 @@ export class Others {
   peek(db: Db): { version: number; changed: boolean } {
     const version = db.dataVersion()
     const changed = version !== this.#seen
-    if (changed) mustKnowSchema(db)
+    if (changed) mustBeCurrent(db)
     return { version, changed }
   }
 

@@ -8,6 +8,7 @@ import { whileBusy } from './connection.ts'
 import { Crew } from './crew.ts'
 import type { Db } from './db.ts'
 import { Gaps } from './gaps.ts'
+import { movedError } from './moved.ts'
 import { forgetEmptied } from './names.ts'
 import { Others } from './others.ts'
 import { type Done, type Plan, plain, type Round } from './plan.ts'
@@ -89,6 +90,7 @@ export class Rounds {
     const isDue = now >= this.#upkeep.checkAt
     const changed = whileBusy(() => this.#others.haveCommitted(db))
     const othersChanged = changed || (isDue && this.#waiting.company.isDue(now))
+    this.#condition.warn('MOVED', db.movedTo && movedError(db.movedTo))
     if (othersChanged) whileBusy(() => this.#waiting.findReady(db))
     const found = isDue && whileBusy(() => this.#upkeep.look(db, this.#present))
     const reaping = this.isAtWork && (found || this.#upkeep.isRetentionBehind(now))
@@ -178,7 +180,8 @@ export class Rounds {
     const hasTask = reaping || probing || progressDue || leaving !== undefined
     const asked = hasTask || requests.some(({ operation }) => operation in writes)
     const watched = mayWrite && this.#tallies.isAsked
-    const writing = asked || watched || (mayWrite && whileBusy(() => this.#waiting.mayAssign(db, othersChanged)))
+    const writing =
+      asked || watched || (mayWrite && !db.movedTo && whileBusy(() => this.#waiting.mayAssign(db, othersChanged)))
     const proving = writing && this.#condition.blocked
     if (writing) whileBusy(() => this.#waiting.prepare(db))
     preview(db, this.#clock.now(), requests)
@@ -240,7 +243,7 @@ export class Rounds {
     const behind = this.#upkeep.work(db, plan, () => this.#present, at)
     const isSilent = this.#app.isSilent(at)
     const still = isSilent || this.#app.owesASign || db.appStandsStill
-    const assigned = writing ? this.#waiting.assign(db, everywhere, still ? this.#crew.own : none) : []
+    const assigned = writing && !db.movedTo ? this.#waiting.assign(db, everywhere, still ? this.#crew.own : none) : []
     const owesASign = db.appStandsStill || (isSilent && writing && this.#waiting.passedOver)
     const ended = this.#waiting.findEnded(db, othersChanged)
     const starving = plan.watched && this.#waiting.starving(db, assigned)
@@ -264,6 +267,7 @@ export class Rounds {
     for (const { worker, registered } of this.#crew.follow(requests, done.answers, db.epoch))
       if (registered) this.#startWork(worker, registered)
       else this.#forget(worker)
+    this.#condition.warn('MOVED', db.movedTo && movedError(db.movedTo))
     this.#upkeep.done(db, plan, done.behind, done.admitting, this.isAtWork, done.at)
     const committed = this.#clock.monotonic() // the time of an attempt begins after fsync: a slow disk must not shorten it
     const lost = [...done.takenElsewhere, ...db.lost].flatMap((lease) => this.#crew.leases.lose(lease))

@@ -8,12 +8,14 @@ import { digestOf, digestOfAll } from '../digest.ts'
 import type { Submission, Submitted } from '../store.ts'
 import type { Db } from './db.ts'
 import { keepAnswer, keptAnswer } from './kept.ts'
+import { movedError } from './moved.ts'
 import { makeLine } from './names.ts'
 import { enter } from './places.ts'
 import type { Request } from './request.ts'
 
-/** Stores jobs: all or none. Refuses with QUEUE_FULL, TOO_MANY_QUEUES, TOO_MANY_TYPES, IDEMPOTENCY_CONFLICT, and INVALID_ARGUMENT for a deadline that is past. */
+/** Stores jobs: all or none. Refuses with MOVED, QUEUE_FULL, TOO_MANY_QUEUES, TOO_MANY_TYPES, IDEMPOTENCY_CONFLICT, and INVALID_ARGUMENT for a deadline that is past. */
 export function submit(db: Db, submission: Submission): Submitted {
+  if (db.movedTo) throw movedError(db.movedTo)
   const { specs, payloads, keys, request } = submission
   const simple = !Array.isArray(specs) && specs.uniqueKey === null && !keys && !request && payloads.length === 1
   if (simple) return storeAll(db, submission)

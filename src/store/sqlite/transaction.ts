@@ -4,7 +4,7 @@ import { invalid } from '../../model/errors.ts'
 import type { Submission, Submitted } from '../store.ts'
 import { codeOf } from './connection.ts'
 import { Db } from './db.ts'
-import { mustKnowSchema } from './newer.ts'
+import { mustBeCurrent } from './newer.ts'
 import { platform } from './platform.ts'
 import { tableMissed, tablesGone } from './schema.ts'
 import type { Sqlite } from './sqlite.ts'
@@ -32,7 +32,7 @@ export function submitIn(connection: unknown, { path, sqlite, clock }: Own, subm
     // The write lock before the first look: SQLite lets a transaction that has read wait for no lock, and a stale one not write.
     db.run('UPDATE gq_queues SET paused = paused WHERE 0')
     db.now = clock.now()
-    mustKnowSchema(db)
+    mustBeCurrent(db)
     const submitted = submit(db, submission)
     db.writeCounts()
     app.exec(end)

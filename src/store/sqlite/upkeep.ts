@@ -104,7 +104,7 @@ export class Upkeep {
   work(db: Db, { reaping, opening, pruning, shrinking }: Share, present: () => number[], at: number): boolean {
     let behind = pruning && prune(db)
     if (reaping) behind = this.#reap(db, present(), at, opening)
-    if (reaping && this.#ticks.fire(db, this.#condition.full)) behind = true
+    if (reaping && !db.movedTo && this.#ticks.fire(db, this.#condition.full)) behind = true
     if (shrinking) giveBack(db, shrinking.room)
     return behind
   }

@@ -8,6 +8,7 @@ export interface Warning {
     | 'CLOCK_SET_BACK'
     | 'UPKEEP_FAILS'
     | 'COUNTS_WRONG'
+    | 'MOVED'
   message: string
 }
 
