@@ -72,6 +72,7 @@ export class PostgresServer implements Disposable {
       cwd: this.folder,
       stdio,
       encoding: 'utf8',
+      maxBuffer: 256 * 1024 * 1024,
     })
     return output ?? ''
   }
