@@ -50,7 +50,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   /**
    * Opens the file, creating it if its folder exists. Opening is also the recovery after a crash. Several processes of
    * one host may have it open; ':memory:' is for tests and loses all with the process. Throws INVALID_ARGUMENT, NOT_A_QUEUE,
-   * TWO_SQLITES, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL, STORAGE_UNAVAILABLE, ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM.
+   * TWO_SQLITES, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL, STORAGE_UNAVAILABLE, ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM, MOVED.
    */
   static async open(place: string, options: OpenOptions = {}): Promise<GopherQueue> {
     return new GopherQueue(await storeAt(place, options))

@@ -130,7 +130,7 @@ function withServer(server: PostgresServer): void {
     })
     await moved(file, url)
     assertSame(file, url)
-    for (let tries = 0; ; tries++)
+    for (;;)
       try {
         await there.submit('works', 1)
         break

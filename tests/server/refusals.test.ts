@@ -124,6 +124,7 @@ test('Retry-After stands only where another try can help', async (t) => {
     ['STORAGE_CORRUPT', undefined],
     ['TWO_SQLITES', undefined],
     ['SCHEMA_TOO_NEW', undefined],
+    ['MOVED', undefined],
     ['IDEMPOTENCY_CONFLICT', undefined],
   ] as const) {
     const failing = t.mock.method(at.store, 'call', () => Promise.reject(new GopherQueueError(code, 'No.')))

@@ -43,11 +43,11 @@ export function placeOf(url: string): Place {
 export const withoutPassword = (url: string): string =>
   url.replace(/(\/\/[^/@:]*):[^/@]*@/, '$1:***@').replace(/([?&]\w*password=)[^&]*/g, '$1***')
 
-/** Where an URL leads, for everybody to read: without the password. Throws INVALID_ARGUMENT. */
+/** Where an URL leads, for everybody to read: without the password, and without how it is used. Throws INVALID_ARGUMENT. */
 export function addressOf(url: string): string {
   placeOf(url)
   const parsed = new URL(url)
   parsed.password = ''
-  for (const secret of ['password', 'sslpassword']) parsed.searchParams.delete(secret)
+  for (const name of ['password', 'sslpassword', 'prepare', 'listen']) parsed.searchParams.delete(name)
   return parsed.href
 }
