@@ -1,5 +1,5 @@
 import type { SQLOutputValue } from 'node:sqlite'
-import { systemClock } from '../../model/clock.ts'
+import { inNextTurn, systemClock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { connect } from '../sqlite/connection.ts'
 import type { Db } from '../sqlite/db.ts'
@@ -138,6 +138,7 @@ async function copy(file: DatabaseSync, table: Copied, target: Target, tell: Mov
   for (const found of rows.iterate() as unknown as Iterable<SQLOutputValue[]>) {
     const row = found.map(asKept)
     digest.add(columns, row)
+    if (digest.rows % 100 === 0) await new Promise<void>(inNextTurn) // in which the batch before gets through the socket
     if (isThere?.(row)) continue
     batch.add(columns, row)
     if (batch.isFull) await send()

@@ -181,13 +181,24 @@ export class Target {
   }
 
   async digest(table: Copied): Promise<string> {
-    const sql = digestSql(table, this.#place.identifier)
-    return (await this.#tried(() => this.#client.query<[string]>({ text: sql, rowMode: 'array' }))).rows[0]![0]
+    const [[found]] = (await this.#slowly<[string]>(digestSql(table, this.#place.identifier))) as [[string]]
+    return found
   }
 
   /** Statistics for who asks this database something else than the queue does. */
   async analyze(): Promise<void> {
-    await this.#tried(() => this.#ask(`ANALYZE ${tables.map((name) => `@${name}`).join(', ')}`))
+    await this.#slowly(`ANALYZE ${tables.map((name) => `@${name}`).join(', ')}`)
+  }
+
+  /** What goes through whole tables may take longer than the role's statements usually may. */
+  #slowly<Row extends unknown[]>(text: string): Promise<Row[]> {
+    return this.#tried(async () => {
+      await this.#ask('BEGIN')
+      await this.#ask(`SELECT set_config('statement_timeout', '0', true)`)
+      const rows = await this.#ask<Row>(text)
+      await this.#ask('COMMIT')
+      return rows
+    })
   }
 
   /** All of it is there and the same: from this COMMIT on it is a queue, with an epoch of its own. `ids`: the last one given in each table. */
