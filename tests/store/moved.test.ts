@@ -5,6 +5,7 @@ import { GopherQueue } from '../../src/index.ts'
 import { jobSpec } from '../../src/model/job.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
+import { examine } from '../../src/store/sqlite/doctor.ts'
 import { close, jobsAtWork, markOf, seal, unseal } from '../../src/store/sqlite/seal.ts'
 import type { Input, LeasedJob, Operation } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
@@ -115,6 +116,8 @@ test('a closed file: what still runs goes back uncharged, and who has it open wr
 test('plain SQL and processes of an older version are held off, too', (t) => {
   const { file, mover, submit } = rig(t)
   submit()
+  const told = () => examine(file, 0, false).find(({ name }) => name === 'moved')?.says
+  assert.equal(told(), undefined)
   using other = new DatabaseSync(file, { timeout: 5000 })
   const insert = `INSERT INTO gq_jobs (type, payload) VALUES ('work', '1')`
   const mark = seal(mover, to, 'me')
@@ -123,6 +126,7 @@ test('plain SQL and processes of an older version are held off, too', (t) => {
   close(mover, mark)
   for (const sql of [insert, 'UPDATE gq_jobs SET progress = 2', 'DELETE FROM gq_jobs', `DELETE FROM gq_queues`])
     assert.throws(() => other.exec(sql), /MOVED/, sql)
+  assert.match(told()!, /^on its way to postgres:/) // what `doctor` says
 })
 
 test('submitWith is refused, in a process that has heard nothing of the move', async (t) => {

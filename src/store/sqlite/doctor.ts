@@ -5,6 +5,7 @@ import { isQueueError } from '../../model/errors.ts'
 import { audit, auditOrder } from './audit.ts'
 import { isOlder, oldestEngine, storageError } from './connection.ts'
 import { Db } from './db.ts'
+import { movedFrom, movedKey } from './moved.ts'
 import { platform } from './platform.ts'
 import { disturbed, isOfOneMoment, mustExist, openToRead } from './reader.ts'
 import { missingRights } from './rights.ts'
@@ -51,7 +52,7 @@ function contentsOf(path: string, order: boolean): Finding[] | null {
     findings[0] = found('file', `${file}, ${freeOf(db)}`)
     const schema = schemaOf(db)
     findings.push(engineOf(db), schema, integrityOf(db))
-    if (version(db) === newestSchema) findings.push(...rulesOf(db, order))
+    if (version(db) === newestSchema) findings.push(...movedOf(db), ...rulesOf(db, order))
   } catch (error) {
     const { message } = storageError(error, 'It cannot be read', 'no', path)
     findings.push(found('contents', message, fail(isQueueError(error) ? 'as it says' : salvage)))
@@ -136,6 +137,16 @@ function schemaOf(db: DatabaseSync): Finding {
   if (schema > newestSchema) return found('schema', says, fail('a newer GopherQueue wrote it: use that'))
   const older = `the rules between its rows are not looked at, as this GopherQueue knows those of version ${newestSchema}: use the version that works on it, or open it with this one`
   return found('schema', says, schema < newestSchema && warn(older))
+}
+
+/** Of a file that has moved to a server, or is on its way. */
+function movedOf(db: DatabaseSync): Finding[] {
+  const row = db.prepare(`SELECT value FROM gq_meta WHERE key = '${movedKey}'`).get()
+  if (!row) return []
+  const { to, since, phase } = movedFrom(String(row.value))
+  if (phase === 'done') return [found('moved', `to ${to}, since ${since}`, warn('the queue is there: open it there'))]
+  const advice = `nothing is accepted here: run 'gopherqueue move' again, which goes on, or end it with --abort`
+  return [found('moved', `on its way to ${to}, since ${since}`, warn(advice))]
 }
 
 function engineOf(db: DatabaseSync): Finding {
