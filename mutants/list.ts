@@ -737,7 +737,7 @@ export const mutants: Mutant[] = [
   {
     name: 'submissions-go-on',
     breaks: 'takes submissions although the disk is nearly full',
-    edits: [[condition, "submit: writes && !this.#causes.has('STORAGE_FULL')", 'submit: writes']],
+    edits: [[condition, "submit: starts && !this.#causes.has('STORAGE_FULL')", 'submit: starts']],
     tests: faultyDisk,
   },
   {
@@ -929,7 +929,7 @@ export const mutants: Mutant[] = [
   {
     name: 'unproved-lock',
     breaks: 'answers the watchdog while nobody can write',
-    edits: [[round, 'const writing = asked || watched || ', 'const writing = asked || ']],
+    edits: [[round, 'asked || watched || (mayWrite', 'asked || (mayWrite']],
     tests: ['tests/server/health.test.ts'],
   },
   {
