@@ -11,20 +11,21 @@ import { success, valuesOf } from './batch.ts'
 import { ServerClock } from './clock.ts'
 import { patience, type ServerConnection, type ServerStatement } from './connection.ts'
 import { lostConnection, ServerError } from './fault.ts'
+import { Numbers } from './numbers.ts'
 import { newestSchema } from './schema.ts'
-import { lockTimeout, newest, numbered, settings } from './statements.ts'
+import { lockTimeout, newest, newestAndBlock, nextBlock, numbered, settings } from './statements.ts'
 
 /** How long to ask what became of a COMMIT whose answer did not come, in ms. */
 const askFor = 15_000
 /** Marks that are kept, and how many more make a reason to prune. */
 const marks = { kept: 100_000, step: 1000 }
 
-interface Newest {
+/** The newest mark's number and its last job id or event number, the time, whether jobs wait for admission, a block of numbers. */
+type Look = [n: number, seq: number, now: number, isNew: 0 | 1, block?: number | null]
+
+interface Mark {
   n: number
   seq: number
-}
-
-interface Mark extends Newest {
   id: string
 }
 
@@ -36,9 +37,7 @@ export class ServerDb extends Db {
   override readonly storesTogether = true
   /** The newest mark that this connection has seen. */
   #mark = -1
-  #seq = 0
-  /** What it was at the savepoint. */
-  #seqBefore = 0
+  readonly #numbers: Numbers
   /** A savepoint is set. */
   #saved = false
   /** Counts the times that others were seen to have committed. */
@@ -47,6 +46,8 @@ export class ServerDb extends Db {
 
   constructor(connection: ServerConnection, clock: Clock, processes: Processes) {
     super(connection, clock, processes)
+    const next = connection.statement(nextBlock(connection.place.identifier))
+    this.#numbers = new Numbers(() => connection.flight([next([])])[0]!.rows[0]![0] as number)
   }
 
   protected override start(kind: 'read' | 'write'): void {
@@ -67,12 +68,18 @@ export class ServerDb extends Db {
     const lock = this.#writing ? [sql('SELECT pg_advisory_xact_lock($1)', place.lock)] : []
     connection.isTransaction = true
     const done = connection.flight(
-      [sql(begin), sql(`SELECT ${settings}`), ...lock, sql(newest(place.identifier))],
+      [
+        sql(begin),
+        sql(`SELECT ${settings}`),
+        ...lock,
+        sql((this.#writing ? newestAndBlock : newest)(place.identifier)),
+      ],
       patience + lockTimeout,
     )
-    const [n, seq, now] = done.at(-1)!.rows[0] as [number, number, number]
+    const [n, seq, now, isNew, block = null] = done.at(-1)!.rows[0] as Look
     if (this.clock instanceof ServerClock) this.clock.is(now)
-    this.#saw({ n, seq })
+    this.#saw(n, isNew)
+    this.#numbers.begin(seq, block)
   }
 
   #givenUp(error: unknown): unknown {
@@ -80,10 +87,10 @@ export class ServerDb extends Db {
     return error
   }
 
-  #saw({ n, seq }: Newest): void {
-    if (n !== this.#mark) this.#version++
+  /** An app's transaction that has inserted jobs leaves no mark. */
+  #saw(n: number, isNew: 0 | 1): void {
+    if (n !== this.#mark || isNew === 1) this.#version++
     this.#mark = n
-    this.#seq = seq
   }
 
   override dataVersion(): number {
@@ -95,8 +102,9 @@ export class ServerDb extends Db {
   #look(): void {
     const { connection } = this
     const look = connection.statement(newest(connection.place.identifier))([])
-    const [n, seq] = this.#quietly(() => connection.flight([look]))[0]!.rows[0] as [number, number]
-    this.#saw({ n, seq })
+    const [n, seq, , isNew] = this.#quietly(() => connection.flight([look]))[0]!.rows[0] as Look
+    this.#saw(n, isNew)
+    this.#numbers.begin(seq, null)
   }
 
   /** Throws when another queue is in the place of the one that was opened. */
@@ -122,12 +130,18 @@ export class ServerDb extends Db {
 
   override sequence(): number {
     if (!this.connection.isTransaction) this.#look()
-    return this.#seq
+    return this.#numbers.last
+  }
+
+  override nextId(): number {
+    this.#numbers.reserve(1)
+    return this.#numbers.last + 1
   }
 
   override nextSequence(): number {
-    this.change ??= this.#seq + 1
-    return ++this.#seq
+    const given = this.#numbers.next()
+    this.change ??= given
+    return given
   }
 
   protected override end(): void {
@@ -151,7 +165,7 @@ export class ServerDb extends Db {
   }
 
   #newMark(): Mark {
-    return { n: this.#mark + 1, id: randomUUID(), seq: this.#seq }
+    return { n: this.#mark + 1, id: randomUUID(), seq: this.#numbers.last }
   }
 
   #committed({ n }: Mark): void {
@@ -229,12 +243,13 @@ export class ServerDb extends Db {
   /** Their ids are given here, under the lock. */
   override insertJobs(sql: string, rows: number, ...values: SQLInputValue[]): number | null {
     const statement = this.statement(numbered(sql, values.length + 1)) as ServerStatement
-    const all = [...values, this.#seq + 1]
+    this.#numbers.reserve(rows)
+    const all = [...values, this.#numbers.last + 1]
     // What fails in a savepoint is refused with all of it; what may store nothing says DO NOTHING.
     if (this.#saved && !sql.includes('DO NOTHING')) statement.later(...all)
     else if (statement.guarded(...all) === 0) return null
-    this.#seq += rows
-    return this.#seq
+    this.#numbers.last += rows
+    return this.#numbers.last
   }
 
   /** One statement for all: a flight for each would be most of its time. */
@@ -246,7 +261,7 @@ export class ServerDb extends Db {
 
   protected override savepoint(): void {
     this.#saved = true
-    this.#seqBefore = this.#seq
+    this.#numbers.save()
     this.connection.later(this.connection.statement('SAVEPOINT operation')([]))
   }
 
@@ -259,7 +274,7 @@ export class ServerDb extends Db {
     const { connection } = this
     const undo = ['ROLLBACK TO operation', 'RELEASE operation'].map((text) => connection.statement(text)([]))
     connection.undo(undo)
-    this.#seq = this.#seqBefore
+    this.#numbers.back()
     this.#saved = false
   }
 

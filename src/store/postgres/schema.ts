@@ -2,9 +2,10 @@ import { GopherQueueError } from '../../model/errors.ts'
 import type { ServerConnection } from './connection.ts'
 import { sql as first } from './schema/001.ts'
 import { sql as second } from './schema/002.ts'
+import { sql as third } from './schema/003.ts'
 
 /** One entry a version, each run in a transaction of its own. */
-const migrations: string[] = [first, second]
+const migrations: string[] = [first, second, third]
 
 export const newestSchema = migrations.length
 

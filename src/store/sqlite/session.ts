@@ -75,6 +75,11 @@ export class Session {
     return this.get<{ seq: number }>(`SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'`)!.seq
   }
 
+  /** The id that the next job gets, if nothing else takes a number before. */
+  nextId(): number {
+    return this.sequence() + 1
+  }
+
   /** Runs a statement; answers how many rows it changed. */
   run(sql: string, ...values: SQLInputValue[]): number {
     return Number(this.statement(sql).run(...values).changes)

@@ -198,7 +198,7 @@ function claimKey(
 ): { id: number; state: State | null } | null {
   const { queue, type } = spec
   const digest = digestOf(payload)
-  const id = db.sequence() + 1 // the id that its insert will get
+  const id = db.nextId()
   const holder = takeKey(db, { queue, type, key, id, digest, until: db.now + spec.idempotencyWindow })
   if (!holder) return null
   if (holder.digest === digest) return { id: holder.job_id, state: holder.state }
