@@ -7,21 +7,19 @@ import { attemptOf } from '../sqlite/attempt.ts'
 import { lockWait } from '../sqlite/connection.ts'
 import { Db } from '../sqlite/db.ts'
 import type { Processes } from '../sqlite/processes.ts'
+import type { KeyKind } from '../sqlite/session.ts'
 import { success, valuesOf } from './batch.ts'
 import { ServerClock } from './clock.ts'
 import { patience, type ServerConnection, type ServerStatement } from './connection.ts'
 import { lostConnection, ServerError } from './fault.ts'
 import { Numbers } from './numbers.ts'
 import { newestSchema } from './schema.ts'
-import { lockTimeout, newest, newestAndBlock, nextBlock, numbered, settings } from './statements.ts'
+import { keyLock, type Look, lockTimeout, newest, newestAndBlock, nextBlock, numbered, settings } from './statements.ts'
 
 /** How long to ask what became of a COMMIT whose answer did not come, in ms. */
 const askFor = 15_000
 /** Marks that are kept, and how many more make a reason to prune. */
 const marks = { kept: 100_000, step: 1000 }
-
-/** The newest mark's number and its last job id or event number, the time, whether jobs wait for admission, a block of numbers. */
-type Look = [n: number, seq: number, now: number, isNew: 0 | 1, block?: number | null]
 
 interface Mark {
   n: number
@@ -67,15 +65,9 @@ export class ServerDb extends Db {
     const begin = this.#writing ? 'BEGIN' : 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'
     const lock = this.#writing ? [sql('SELECT pg_advisory_xact_lock($1)', place.lock)] : []
     connection.isTransaction = true
-    const done = connection.flight(
-      [
-        sql(begin),
-        sql(`SELECT ${settings}`),
-        ...lock,
-        sql((this.#writing ? newestAndBlock : newest)(place.identifier)),
-      ],
-      patience + lockTimeout,
-    )
+    const look = this.#writing ? newestAndBlock : newest
+    const all = [sql(begin), sql(`SELECT ${settings}`), ...lock, sql(look(place.identifier))]
+    const done = connection.flight(all, patience + lockTimeout)
     const [n, seq, now, isNew, block = null] = done.at(-1)!.rows[0] as Look
     if (this.clock instanceof ServerClock) this.clock.is(now)
     this.#saw(n, isNew)
@@ -238,6 +230,10 @@ export class ServerDb extends Db {
 
   override insert(sql: string, ...values: SQLInputValue[]): number {
     return this.get<{ id: number }>(`${sql} RETURNING id`, ...values)!.id
+  }
+
+  override isFree(kind: KeyKind, queue: string, type: string, key: string): string {
+    return `pg_try_advisory_xact_lock(${keyLock(this.connection.place.schema, kind, queue, type, key)})`
   }
 
   /** Their ids are given here, under the lock. */

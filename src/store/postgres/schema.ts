@@ -48,7 +48,7 @@ function version(connection: ServerConnection): number {
   )
 }
 
-const tooNew = (schema: string, found: number): GopherQueueError =>
+export const tooNew = (schema: string, found: number): GopherQueueError =>
   new GopherQueueError(
     'SCHEMA_TOO_NEW',
     `The queue in the schema ${schema} has version ${found}; this GopherQueue knows up to ${newestSchema}. Nothing was changed: use the newer version.`,
