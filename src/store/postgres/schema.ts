@@ -22,14 +22,13 @@ export function migrate(connection: ServerConnection): number {
 }
 
 function step(connection: ServerConnection): void {
-  const { identifier, lock } = connection.place
+  const { schema, identifier, lock } = connection.place
   connection.exec(`BEGIN; SELECT pg_advisory_xact_lock(${lock})`)
   connection.isTransaction = true
   try {
     const found = version(connection) // another process may have been first
-    const isThere = connection.flight([{ text: `SELECT to_regnamespace('${identifier}')`, values: [] }])[0]!.rows[0]![0]
     // Who owns the schema need not have the right to make another.
-    if (isThere === null) connection.exec(`CREATE SCHEMA ${identifier}`)
+    if (!isThere(connection, `pg_namespace WHERE nspname = '${schema}'`)) connection.exec(`CREATE SCHEMA ${identifier}`)
     if (found < newestSchema)
       connection.exec(
         `SET LOCAL search_path = ${identifier}; ${migrations[found]};
@@ -91,12 +90,16 @@ export function grant(connection: ServerConnection, role: string): void {
   )
 }
 
+/** As of now: to_regclass answers from a cache, which does not hear of what was committed while its transaction waited for the lock. */
+const isThere = (connection: ServerConnection, what: string): boolean =>
+  connection.flight([{ text: `SELECT EXISTS (SELECT 1 FROM ${what})`, values: [] }])[0]!.rows[0]![0] === 1
+
 /** 0 of a schema without a queue. */
 function version(connection: ServerConnection): number {
-  const { identifier } = connection.place
-  const ask = (text: string) => connection.flight([{ text, values: [] }])[0]!.rows[0]?.[0]
-  if (ask(`SELECT to_regclass('${identifier}.gq_meta')`) === null) return 0
-  const found = Number(ask(`SELECT value FROM ${identifier}.gq_meta WHERE key = 'schema'`))
+  const { schema, identifier } = connection.place
+  if (!isThere(connection, `pg_tables WHERE schemaname = '${schema}' AND tablename = 'gq_meta'`)) return 0
+  const text = `SELECT value FROM ${identifier}.gq_meta WHERE key = 'schema'`
+  const found = Number(connection.flight([{ text, values: [] }])[0]!.rows[0]?.[0])
   if (Number.isInteger(found) && found > 0) return found
   throw new GopherQueueError(
     'STORAGE_CORRUPT',
