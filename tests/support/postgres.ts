@@ -62,8 +62,8 @@ export class PostgresServer implements Disposable {
   }
 
   /** What a statement answers, as psql prints it. */
-  sql(text: string): string {
-    return this.#run('psql', '-h', this.folder, '-U', 'postgres', '-qAtX', '-v', 'ON_ERROR_STOP=1', '-c', text).trim()
+  sql(text: string, database = 'postgres'): string {
+    return this.#run('psql', '-h', this.folder, '-U', 'postgres', '-d', database, '-qAtX', '-v', 'ON_ERROR_STOP=1', '-c', text).trim() // biome-ignore format: one line
   }
 
   #run(program: string, ...args: string[]): string {
