@@ -8,10 +8,13 @@ import { resultsOf, type SubmitResult } from './task.ts'
 import { publishing } from './trace.ts'
 
 /** Stores a job in a transaction of the app's: at once in a file, and in a promise's time in a PostgreSQL database. */
-export interface SubmitWith {
-  (connection: AppConnection, type: string, payload: unknown, options?: JobOptions): SubmitResult
-  (connection: PostgresConnection, type: string, payload: unknown, options?: JobOptions): Promise<SubmitResult>
-}
+export type SubmitWith = ((
+  connection: AppConnection,
+  type: string,
+  payload: unknown,
+  options?: JobOptions,
+) => SubmitResult) &
+  ((connection: PostgresConnection, type: string, payload: unknown, options?: JobOptions) => Promise<SubmitResult>)
 
 export function submitWith(
   store: Store,
