@@ -102,6 +102,18 @@ export const mutants: Mutant[] = [
     tests: ['tests/postgres/lost.test.ts'],
   },
   {
+    name: 'postgres-waits-for-keys',
+    breaks: 'waits, with the lock of all writers, for a transaction of an app that takes a key',
+    edits: [['store/sqlite/session.ts', "return !sql.includes('?') ||", 'return true ||']],
+    tests: ['tests/postgres/transaction.test.ts'],
+  },
+  {
+    name: 'postgres-same-numbers',
+    breaks: 'goes on with its numbers as if no app had inserted a job',
+    edits: [['store/postgres/numbers.ts', 'this.last = taken ?? last', 'this.last = last']],
+    tests: ['tests/postgres/transaction.test.ts'],
+  },
+  {
     name: 'half-a-bulk',
     breaks: 'leaves the first half of a bulk that was refused (no savepoint)',
     edits: [[session, "this.run('ROLLBACK TO operation')\n", '\n']],
@@ -187,7 +199,7 @@ export const mutants: Mutant[] = [
   {
     name: 'unique-retry',
     breaks: 'retries a job whose unique key another job holds',
-    edits: [[operator, '!isTerminal(state) ? undefined', 'isTerminal(state) ? undefined']],
+    edits: [[operator, 'uniqueKey === null || !isTerminal(state)', 'uniqueKey === null || isTerminal(state)']],
     tests: contract,
   },
   {
@@ -627,7 +639,7 @@ export const mutants: Mutant[] = [
   {
     name: 'keys-unheeded',
     breaks: 'stores a second job under a key that is taken',
-    edits: [[submit, 'if (take() === 1) return null', 'if (take() >= 0) return null']],
+    edits: [[submit, 'if (free && take() === 1) return null', 'if (take() >= 0) return null']],
     tests: contract,
   },
   {
@@ -1045,7 +1057,7 @@ export const mutants: Mutant[] = [
   {
     name: 'endless-look',
     breaks: 'looks through the whole file for one page, and holds everybody up',
-    edits: [[search, 'db.clock.monotonic() >= end', 'db.clock.monotonic() >= end + 1e9']],
+    edits: [[search, 'ids.length <= limit && db.clock.monotonic() >= end', 'ids.length <= limit && db.clock.monotonic() >= end + 1e9']],
     tests: ['tests/server/large.test.ts'],
   },
   {

@@ -34,6 +34,9 @@ export type {
   AppConnection,
   BetterSqlite3Connection,
   OpenOptions,
+  PgConnection,
+  PostgresConnection,
+  PostgresTransaction,
   QueueOptions,
   ScheduleOptions,
   StopOptions,
@@ -43,6 +46,7 @@ export type {
 export type { GivenHandler, Keeping, Lost, NoJson, Storable, Stored, StoredPart } from './queue/stored.ts'
 export type { BulkOptions } from './queue/submission.ts'
 export type { SubmitResult, Task } from './queue/task.ts'
+export type { SubmitWith } from './queue/transaction.ts'
 export type { Counted, TypeStats, TypesOptions, TypesReport } from './queue/types.ts'
 export type { Worker } from './queue/worker.ts'
 export type {

@@ -3,9 +3,11 @@ import { dirname, join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { systemClock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
+import { invalid } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
+import { isPostgres } from '../queue/options.ts'
 import { note } from '../store/sqlite/record.ts'
-import { fileOf, open, openToLook, serverOf, who, whole } from './arguments.ts'
+import { databaseOf, fileOf, open, openToLook, serverOf, who, whole } from './arguments.ts'
 import { print, show } from './output.ts'
 
 /** What an operator does to a file as a whole. */
@@ -20,10 +22,28 @@ export function maintainCommands(root: Command): void {
     .option('--dry-run', 'delete nothing: say how many would be deleted')
     .action(pruneAndTell)
   root
+    .command('migrate')
+    .description("make the queue's tables in a PostgreSQL database, or bring them to this version, as their owner")
+    .option('--grant <roles...>', 'let these roles use the queue: its rows, and no more')
+    .action(migrate)
+  root
     .command('bench')
     .description('measure submissions and work on the disk of --db, in a file of its own beside it')
     .option('--jobs <n>', 'jobs of each measurement', whole, 20_000)
     .action(bench)
+}
+
+async function migrate({ grant = [] }: { grant?: string[] }, command: Command): Promise<void> {
+  const db = databaseOf(command)
+  if (!isPostgres(db)) throw invalid('A file is brought to a new version by the first process that opens it: there is nothing to do.') // biome-ignore format: one line
+  const { bringForward } = await import('../store/postgres/open.ts') // and with it the driver, which others need not have
+  const done = await bringForward(db, grant)
+  const { schema, from, to, granted } = done
+  const did = from === 0 ? `made, version ${to}` : from === to ? `has version ${to} already` : `brought from version ${from} to ${to}` // biome-ignore format: one line
+  show(done, () => {
+    print(`${schema}: ${did}`)
+    for (const role of granted) print(`${schema}: ${role} may use it`)
+  })
 }
 
 type Choice = {

@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'WAIT_STARVES' // a warning: handlers that wait for jobs hold all slots in which these could run
   | 'IDEMPOTENCY_CONFLICT' // same key, another payload
   | 'KEY_TAKEN' // a job that has not ended holds the unique key
+  | 'KEY_BUSY' // a transaction that is open is taking the key, and did not end for 10 s; on PostgreSQL
   | 'QUEUE_FULL' // the queue holds maxDepth waiting jobs
   | 'TOO_MANY_QUEUES' // the file has 50,000 names of queues, or a token of a server has made 1,000 within an hour
   | 'TOO_MANY_TYPES' // the queue has 10,000 names of types

@@ -10,15 +10,16 @@ import { emitterOf, type QueueEvents, tellOf } from './events.ts'
 import { healthOf } from './health.ts'
 import { type Define, definitionOf, type Given, type JobType } from './jobtype.ts'
 import { allSchedules, changeAll, type JobsFilter, type ManyOptions } from './many.ts'
-import { type AppConnection, checkCauses, checkFilter, type OpenOptions, type QueueOptions, queueSettings, type ScheduleOptions, type StopOptions, type WaitOptions, type WorkOptions } from './options.ts' // biome-ignore format: one line
+import { checkCauses, checkFilter, type OpenOptions, type QueueOptions, queueSettings, type ScheduleOptions, type StopOptions, type WaitOptions, type WorkOptions } from './options.ts' // biome-ignore format: one line
 import { storeAt } from './place.ts'
 import { closeOn } from './signals.ts'
 import { waitInHandler } from './starving.ts'
 import type { GivenHandler } from './stored.ts'
-import { type BulkOptions, makeSchedule, makeSubmission, makeSubmissionNow } from './submission.ts'
+import { type BulkOptions, makeSchedule, makeSubmission } from './submission.ts'
 import { resultsOf, type SubmitResult, taskOf } from './task.ts'
 import { mustNotBeInThread, Threads } from './threads.ts'
 import { publishing } from './trace.ts'
+import { type SubmitWith, submitWith } from './transaction.ts'
 import { checkTypesOptions, type TypesOptions, type TypesReport, typesReport } from './types.ts'
 import { waitForEnd, wholePage } from './wait.ts'
 import { Worker } from './worker.ts'
@@ -103,16 +104,11 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   /**
    * Stores a job inside the transaction that is open on `connection`, the app's own to the queue's file: it is committed
    * or rolled back with it. Without an open one, the job is on disk when this returns. Throws as `submit`, also
-   * INVALID_ARGUMENT for a connection or schema that cannot be used so; what SQLite throws goes through as it is.
+   * INVALID_ARGUMENT for a connection or schema that cannot be used so; what SQLite throws goes through as it is. In a
+   * PostgreSQL database it takes a connection with an open transaction, and is a promise to be awaited before that ends; throws also KEY_BUSY.
    */
-  submitWith(connection: AppConnection, type: string, payload: unknown, options?: JobOptions): SubmitResult {
-    const submission = makeSubmissionNow(type, this.#definitions.get(type), payload, options)
-    if (!this.#store.submitIn)
-      throw invalid(
-        'This queue is not in a file: no transaction of the app covers it. submitWith needs GopherQueue.open on the file of the connection, also in tests.',
-      )
-    return resultsOf(publishing(type, submission, (it) => this.#store.submitIn!(connection, it), 'traceSync'))[0]!
-  }
+  readonly submitWith = ((connection: unknown, type: string, payload: unknown, options?: JobOptions) =>
+    submitWith(this.#store, this.#definitions.get(type), connection, type, payload, options)) as SubmitWith
 
   /**
    * Submits a job of `type` at each tick of a cron line (five fields, or six with seconds first), once however many

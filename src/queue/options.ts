@@ -41,6 +41,21 @@ export interface BetterSqlite3Connection {
 /** A connection of the app's to the queue's file: of better-sqlite3 for a queue with a `driver`, else of node:sqlite. */
 export type AppConnection = DatabaseSync | BetterSqlite3Connection
 
+/** A connection of `pg` (a Client or PoolClient), or anything that sends statements in a transaction as it does. */
+export interface PgConnection {
+  /** Sends a statement; its values are texts and nulls. */
+  query(text: string, values: (string | null)[]): PromiseLike<{ rows: unknown[] }>
+}
+
+/** A transaction of `postgres`, as `sql.begin` gives it. */
+export interface PostgresTransaction {
+  /** Sends a statement; its values are texts and nulls. */
+  unsafe(text: string, values: (string | null)[]): PromiseLike<unknown[]>
+}
+
+/** A connection of the app's to the queue's PostgreSQL database, with an open transaction. */
+export type PostgresConnection = PgConnection | PostgresTransaction
+
 /** What `configure` takes: limits of a queue, kept in the file. An option that is undefined stays as it is; null takes the limit away. */
 export interface QueueOptions {
   /** Most jobs of the queue that may wait; a submission beyond is refused with QUEUE_FULL. Default: no limit. */

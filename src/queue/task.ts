@@ -1,7 +1,7 @@
 import type { JobOptions } from '../model/job.ts'
 import type { State } from '../model/lifecycle.ts'
 import type { Submitted } from '../store/store.ts'
-import type { AppConnection, ScheduleOptions, WaitOptions } from './options.ts'
+import type { AppConnection, PostgresConnection, ScheduleOptions, WaitOptions } from './options.ts'
 import type { BulkOptions } from './submission.ts'
 
 /** A job's id, and whether it was there already under the same idempotency or unique key. */
@@ -45,6 +45,11 @@ export interface Task<Payload, Result = unknown> {
    */
   submitWith(connection: AppConnection, payload: Payload, options?: JobOptions): SubmitResult
   /**
+   * The same in a PostgreSQL database: stores a job inside the transaction that is open on `connection`, and resolves when it is
+   * inserted. Await it before the transaction ends. Throws also KEY_BUSY, and what PostgreSQL reports.
+   */
+  submitWith(connection: PostgresConnection, payload: Payload, options?: JobOptions): Promise<SubmitResult>
+  /**
    * Submits a job at each tick of a cron line (five fields, or six with seconds first), once however many processes work.
    * Call it at each start; the schedule lives in the file until `queue.removeSchedule(name)`. Throws INVALID_ARGUMENT,
    * INVALID_PAYLOAD, PAYLOAD_TOO_LARGE.
@@ -62,6 +67,7 @@ interface Calls {
   submit(type: string, payload: unknown, options?: JobOptions): Promise<SubmitResult>
   submitMany<P>(type: string, payloads: readonly P[], options?: BulkOptions<P>): Promise<SubmitResult[]>
   submitWith(connection: AppConnection, type: string, payload: unknown, options?: JobOptions): SubmitResult
+  submitWith(connection: PostgresConnection, type: string, payload: unknown, options?: JobOptions): Promise<SubmitResult> // biome-ignore format: one line
   schedule(name: string, cron: string, type: string, payload: unknown, options?: ScheduleOptions): Promise<void>
   wait<Result>(id: number, options?: WaitOptions): Promise<Result>
 }
@@ -70,7 +76,8 @@ export const taskOf = (type: string, queue: Calls): Task<unknown, unknown> => ({
   type,
   submit: (payload, options) => queue.submit(type, payload, options),
   submitMany: (payloads, options) => queue.submitMany(type, payloads, options),
-  submitWith: (connection, payload, options) => queue.submitWith(connection, type, payload, options),
+  submitWith: ((connection: AppConnection, payload: unknown, options?: JobOptions) =>
+    queue.submitWith(connection, type, payload, options)) as Task<unknown>['submitWith'],
   schedule: (name, cron, payload, options) => queue.schedule(name, cron, type, payload, options),
   wait: (id, options) => queue.wait(id, options),
 })

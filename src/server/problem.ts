@@ -8,6 +8,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   NOT_FOUND: 404,
   IDEMPOTENCY_CONFLICT: 409,
   KEY_TAKEN: 409,
+  KEY_BUSY: 409,
   INVALID_STATE: 409,
   LEASE_LOST: 409,
   MOVED: 410,

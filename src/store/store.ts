@@ -85,6 +85,8 @@ export interface Store {
    * Refuses a connection that it cannot use with INVALID_ARGUMENT.
    */
   submitIn?(connection: unknown, submission: Submission): Submitted
+  /** The same where the connection is asynchronous. What cannot be a connection is refused at once. */
+  submitOn?(connection: unknown): (submission: Submission) => Promise<Submitted>
   onEvent(listener: (event: StoreEvent) => void): void
   /** Most bytes of the JSON of a worker's sources, where a request carries them over a network; undefined where none does. */
   readonly mostSourceBytes?: number

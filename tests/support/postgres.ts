@@ -29,11 +29,12 @@ function user(): { uid?: number; gid?: number } {
 /** A PostgreSQL server of a test's own, on a socket of its own. */
 export class PostgresServer implements Disposable {
   readonly folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'gq-pg-')) // a crash of the machine is not tested here
-  readonly #as = user()
+  /** Whose process it is. */
+  readonly as = user()
   #last = 0
 
   constructor(settings: Record<string, string> = {}) {
-    if (this.#as.uid !== undefined) chownSync(this.folder, this.#as.uid, this.#as.gid!)
+    if (this.as.uid !== undefined) chownSync(this.folder, this.as.uid, this.as.gid!)
     this.#run('initdb', '-D', this.data, '-A', 'trust', '-U', 'postgres', '--no-locale', '-E', 'UTF8', '--no-sync')
     const all = { listen_addresses: '', unix_socket_directories: this.folder, ...settings }
     const lines = Object.entries(all).map(([name, value]) => `${name} = '${value}'\n`)
@@ -61,14 +62,14 @@ export class PostgresServer implements Disposable {
   }
 
   /** What a statement answers, as psql prints it. */
-  sql(text: string): string {
-    return this.#run('psql', '-h', this.folder, '-U', 'postgres', '-qAtX', '-v', 'ON_ERROR_STOP=1', '-c', text).trim()
+  sql(text: string, database = 'postgres'): string {
+    return this.#run('psql', '-h', this.folder, '-U', 'postgres', '-d', database, '-qAtX', '-v', 'ON_ERROR_STOP=1', '-c', text).trim() // biome-ignore format: one line
   }
 
   #run(program: string, ...args: string[]): string {
     const stdio = program === 'pg_ctl' ? 'ignore' : 'pipe'
     const output = execFileSync(join(programs!, program), args, {
-      ...this.#as,
+      ...this.as,
       cwd: this.folder,
       stdio,
       encoding: 'utf8',

@@ -7,24 +7,23 @@ import { attemptOf } from '../sqlite/attempt.ts'
 import { lockWait } from '../sqlite/connection.ts'
 import { Db } from '../sqlite/db.ts'
 import type { Processes } from '../sqlite/processes.ts'
+import type { KeyKind } from '../sqlite/session.ts'
 import { success, valuesOf } from './batch.ts'
 import { ServerClock } from './clock.ts'
 import { patience, type ServerConnection, type ServerStatement } from './connection.ts'
 import { lostConnection, ServerError } from './fault.ts'
+import { Numbers } from './numbers.ts'
 import { newestSchema } from './schema.ts'
-import { lockTimeout, newest, numbered, settings } from './statements.ts'
+import { keyLock, type Look, lockTimeout, newest, newestAndBlock, nextBlock, numbered, settings } from './statements.ts'
 
 /** How long to ask what became of a COMMIT whose answer did not come, in ms. */
 const askFor = 15_000
 /** Marks that are kept, and how many more make a reason to prune. */
 const marks = { kept: 100_000, step: 1000 }
 
-interface Newest {
+interface Mark {
   n: number
   seq: number
-}
-
-interface Mark extends Newest {
   id: string
 }
 
@@ -36,9 +35,7 @@ export class ServerDb extends Db {
   override readonly storesTogether = true
   /** The newest mark that this connection has seen. */
   #mark = -1
-  #seq = 0
-  /** What it was at the savepoint. */
-  #seqBefore = 0
+  readonly #numbers: Numbers
   /** A savepoint is set. */
   #saved = false
   /** Counts the times that others were seen to have committed. */
@@ -47,6 +44,8 @@ export class ServerDb extends Db {
 
   constructor(connection: ServerConnection, clock: Clock, processes: Processes) {
     super(connection, clock, processes)
+    const next = connection.statement(nextBlock(connection.place.identifier))
+    this.#numbers = new Numbers(() => connection.flight([next([])])[0]!.rows[0]![0] as number)
   }
 
   protected override start(kind: 'read' | 'write'): void {
@@ -66,13 +65,13 @@ export class ServerDb extends Db {
     const begin = this.#writing ? 'BEGIN' : 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'
     const lock = this.#writing ? [sql('SELECT pg_advisory_xact_lock($1)', place.lock)] : []
     connection.isTransaction = true
-    const done = connection.flight(
-      [sql(begin), sql(`SELECT ${settings}`), ...lock, sql(newest(place.identifier))],
-      patience + lockTimeout,
-    )
-    const [n, seq, now] = done.at(-1)!.rows[0] as [number, number, number]
+    const look = this.#writing ? newestAndBlock : newest
+    const all = [sql(begin), sql(`SELECT ${settings}`), ...lock, sql(look(place.identifier))]
+    const done = connection.flight(all, patience + lockTimeout)
+    const [n, seq, now, isNew, block = null] = done.at(-1)!.rows[0] as Look
     if (this.clock instanceof ServerClock) this.clock.is(now)
-    this.#saw({ n, seq })
+    this.#saw(n, isNew)
+    this.#numbers.begin(seq, block)
   }
 
   #givenUp(error: unknown): unknown {
@@ -80,10 +79,10 @@ export class ServerDb extends Db {
     return error
   }
 
-  #saw({ n, seq }: Newest): void {
-    if (n !== this.#mark) this.#version++
+  /** An app's transaction that has inserted jobs leaves no mark. */
+  #saw(n: number, isNew: 0 | 1): void {
+    if (n !== this.#mark || isNew === 1) this.#version++
     this.#mark = n
-    this.#seq = seq
   }
 
   override dataVersion(): number {
@@ -95,8 +94,9 @@ export class ServerDb extends Db {
   #look(): void {
     const { connection } = this
     const look = connection.statement(newest(connection.place.identifier))([])
-    const [n, seq] = this.#quietly(() => connection.flight([look]))[0]!.rows[0] as [number, number]
-    this.#saw({ n, seq })
+    const [n, seq, , isNew] = this.#quietly(() => connection.flight([look]))[0]!.rows[0] as Look
+    this.#saw(n, isNew)
+    this.#numbers.begin(seq, null)
   }
 
   /** Throws when another queue is in the place of the one that was opened. */
@@ -122,12 +122,18 @@ export class ServerDb extends Db {
 
   override sequence(): number {
     if (!this.connection.isTransaction) this.#look()
-    return this.#seq
+    return this.#numbers.last
+  }
+
+  override nextId(): number {
+    this.#numbers.reserve(1)
+    return this.#numbers.last + 1
   }
 
   override nextSequence(): number {
-    this.change ??= this.#seq + 1
-    return ++this.#seq
+    const given = this.#numbers.next()
+    this.change ??= given
+    return given
   }
 
   protected override end(): void {
@@ -151,7 +157,7 @@ export class ServerDb extends Db {
   }
 
   #newMark(): Mark {
-    return { n: this.#mark + 1, id: randomUUID(), seq: this.#seq }
+    return { n: this.#mark + 1, id: randomUUID(), seq: this.#numbers.last }
   }
 
   #committed({ n }: Mark): void {
@@ -226,15 +232,20 @@ export class ServerDb extends Db {
     return this.get<{ id: number }>(`${sql} RETURNING id`, ...values)!.id
   }
 
+  override isFree(kind: KeyKind, queue: string, type: string, key: string): string {
+    return `pg_try_advisory_xact_lock(${keyLock(this.connection.place.schema, kind, queue, type, key)})`
+  }
+
   /** Their ids are given here, under the lock. */
   override insertJobs(sql: string, rows: number, ...values: SQLInputValue[]): number | null {
     const statement = this.statement(numbered(sql, values.length + 1)) as ServerStatement
-    const all = [...values, this.#seq + 1]
+    this.#numbers.reserve(rows)
+    const all = [...values, this.#numbers.last + 1]
     // What fails in a savepoint is refused with all of it; what may store nothing says DO NOTHING.
     if (this.#saved && !sql.includes('DO NOTHING')) statement.later(...all)
     else if (statement.guarded(...all) === 0) return null
-    this.#seq += rows
-    return this.#seq
+    this.#numbers.last += rows
+    return this.#numbers.last
   }
 
   /** One statement for all: a flight for each would be most of its time. */
@@ -246,7 +257,7 @@ export class ServerDb extends Db {
 
   protected override savepoint(): void {
     this.#saved = true
-    this.#seqBefore = this.#seq
+    this.#numbers.save()
     this.connection.later(this.connection.statement('SAVEPOINT operation')([]))
   }
 
@@ -259,7 +270,7 @@ export class ServerDb extends Db {
     const { connection } = this
     const undo = ['ROLLBACK TO operation', 'RELEASE operation'].map((text) => connection.statement(text)([]))
     connection.undo(undo)
-    this.#seq = this.#seqBefore
+    this.#numbers.back()
     this.#saved = false
   }
 

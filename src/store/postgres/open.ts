@@ -4,8 +4,9 @@ import { storageError } from '../sqlite/connection.ts'
 import { type Processes, systemProcesses } from '../sqlite/processes.ts'
 import { ServerConnection } from './connection.ts'
 import { ServerDb } from './db.ts'
-import type { Place } from './place.ts'
-import { migrate } from './schema.ts'
+import { loadable } from './driver.ts'
+import { type Place, placeOf } from './place.ts'
+import { grant, migrate, mustHaveRights, newestSchema } from './schema.ts'
 
 /** As what it was given, a commit is on the disks of all that a failover may promote. */
 const durable = new Set(['on', 'remote_apply'])
@@ -16,19 +17,46 @@ export const processesHere: Processes = {
   isAlive: (row) => (row.boot === null || row.boot !== systemProcesses.me.boot ? null : systemProcesses.isAlive(row)),
 }
 
-/** Connects ready for use: durable commits, a lock that holds, the schema up to date. Each of these is asserted. */
+/** Connects ready for use: durable commits, a lock that holds, the schema up to date, rights. Each of these is asserted. */
 export function connect(place: Place, clock: Clock, processes = processesHere): ServerDb {
+  return connected(place, (connection) => {
+    migrate(connection)
+    mustHaveRights(connection)
+    return new ServerDb(connection, clock, processes)
+  })
+}
+
+function connected<T>(place: Place, use: (connection: ServerConnection) => T): T {
   let connection: ServerConnection | undefined
   try {
     connection = new ServerConnection(place)
     mustBeDurable(connection)
     mustLock(connection)
-    migrate(connection)
-    return new ServerDb(connection, clock, processes)
+    return use(connection)
   } catch (error) {
     if (connection?.isOpen) connection.close()
     throw isQueueError(error) ? error : storageError(error, 'Cannot use the PostgreSQL server')
   }
+}
+
+/** What `bringForward` has done: versions are 0 where there was no queue. */
+export interface Forward {
+  schema: string
+  from: number
+  to: number
+  granted: string[]
+}
+
+/** Makes the queue's tables or brings them to this version, as their owner, and lets roles use them. Throws as `open`. */
+export async function bringForward(url: string, roles: string[]): Promise<Forward> {
+  const place = placeOf(url)
+  await loadable()
+  return connected(place, (connection) => {
+    const from = migrate(connection)
+    for (const role of roles) grant(connection, role)
+    connection.close()
+    return { schema: place.schema, from, to: newestSchema, granted: roles }
+  })
 }
 
 function mustBeDurable(connection: ServerConnection): void {

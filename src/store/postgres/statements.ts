@@ -1,3 +1,6 @@
+import type { KeyKind } from '../sqlite/session.ts'
+import { block } from './numbers.ts'
+
 // What the queue says to the server around the engine's statements.
 
 /** How long a write waits for the others of its queue, in ms. */
@@ -20,9 +23,31 @@ export const settings = Object.entries({
   .map(([name, value]) => `set_config('${name}', '${value}', true)`)
   .join(', ')
 
-/** The newest mark, and the server's time. */
+/** The newest mark's number and its last job id or event number, the time, whether jobs wait for admission, a block of numbers. */
+export type Look = [n: number, seq: number, now: number, isNew: 0 | 1, block?: number | null]
+
+/** In SQL: the server's time in Unix ms. */
+export const time = 'CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint)'
+
 export const newest = (schema: string): string =>
-  `SELECT n, seq, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint) FROM ${schema}.gq_marks ORDER BY n DESC LIMIT 1`
+  `SELECT n, seq, ${time}, EXISTS (SELECT 1 FROM ${schema}.gq_jobs WHERE blocked = 2) FROM ${schema}.gq_marks ORDER BY n DESC LIMIT 1`
+
+/**
+ * A look of who has the lock, and a block of numbers if somebody has taken one since. A sequence that is behind, as
+ * replication of rows alone leaves it, is brought forward.
+ */
+export const newestAndBlock = (schema: string): string =>
+  `SELECT n, seq, ${time}, EXISTS (SELECT 1 FROM ${schema}.gq_jobs WHERE blocked = 2),
+     CASE WHEN (SELECT last_value FROM ${schema}.gq_blocks) > seq THEN nextval('${schema}.gq_blocks')
+       WHEN (SELECT last_value FROM ${schema}.gq_blocks) < seq / ${block} * ${block} THEN setval('${schema}.gq_blocks', (seq / ${block} + 1) * ${block})
+     END
+   FROM (SELECT n, seq FROM ${schema}.gq_marks ORDER BY n DESC LIMIT 1) AS mark`
+
+export const nextBlock = (schema: string): string => `SELECT nextval('${schema}.gq_blocks')`
+
+/** In SQL: the advisory lock of a key. Whoever inserts the key has it to the end of the transaction. */
+export const keyLock = (schema: string, kind: KeyKind, queue: string, type: string, key: string): string =>
+  `hashtextextended('gopherqueue ${schema} ${kind} ' || ${[queue, type, key].map((part) => `CAST(${part} AS text)`).join(` || ' ' || `)}, 0)`
 
 const inserts = new Map<string, string>()
 

@@ -1,27 +1,70 @@
 import { MessageChannel, Worker as Thread } from 'node:worker_threads'
-import { GopherQueueError } from '../../model/errors.ts'
+import { systemClock } from '../../model/clock.ts'
+import { isQueueError } from '../../model/errors.ts'
 import { threadMissing } from '../sqlite/bundled.ts'
-import { opened, ThreadStore } from '../sqlite/thread-store.ts'
-import type { Submitted } from '../store.ts'
+import { opened, type Started, ThreadStore } from '../sqlite/thread-store.ts'
+import type { Input, Operation, Output, Submission, Submitted } from '../store.ts'
 import { loadable } from './driver.ts'
-import { placeOf } from './place.ts'
+import { type Place, placeOf } from './place.ts'
 import type { ThreadData } from './postgres-thread.ts'
+import { senderOf, submitOn } from './transaction.ts'
+
+/** How long to wait for the end of a transaction that takes a key, in ms, and between two tries. */
+const busy = { patience: 10_000, wait: 25 }
 
 /** A queue in a PostgreSQL database. */
 export class PostgresStore extends ThreadStore {
+  readonly #place: Place
+
+  private constructor(place: Place, started: Started) {
+    super(started)
+    this.#place = place
+  }
+
   /** `postgres://user@host/database?schema=gopherqueue`. Throws INVALID_ARGUMENT, STORAGE_UNAVAILABLE, SCHEMA_TOO_NEW, ENGINE_TOO_OLD. */
   static async open(url: string, { tends = false }: { tends?: boolean } = {}): Promise<PostgresStore> {
     const place = placeOf(url)
     await loadable()
     const { port1, port2 } = new MessageChannel()
-    return new PostgresStore(await opened({ port: port1, thread: start({ place, port: port2, tends }) }))
+    return new PostgresStore(place, await opened({ port: port1, thread: start({ place, port: port2, tends }) }))
   }
 
-  submitIn(): Submitted {
-    throw new GopherQueueError(
-      'INVALID_ARGUMENT',
-      'submitWith takes no transaction of PostgreSQL yet. Nothing was accepted: submit after the transaction has committed, with an idempotency key that it stored.',
-    )
+  override call<K extends Operation>(
+    operation: K,
+    input: Input<K>,
+    ...more: [AbortSignal?, string?, string?]
+  ): Promise<Output<K>> {
+    // biome-ignore format: one line
+    const call = () => super.call(operation, input, ...more)
+    return mayMeetKeys(operation, input) ? patiently(call) : call()
+  }
+
+  submitOn(connection: unknown): (submission: Submission) => Promise<Submitted> {
+    const send = senderOf(connection)
+    return async (submission) => {
+      const epoch = await this.call('epoch', null)
+      this.mustTakeSubmissions()
+      return submitOn(send, { place: this.#place, epoch }, submission)
+    }
+  }
+}
+
+function mayMeetKeys(operation: Operation, input: unknown): boolean {
+  if (operation !== 'submit') return operation === 'retry'
+  const { keys, specs } = input as Submission
+  return keys !== null || [specs].flat().some(({ uniqueKey }) => uniqueKey !== null)
+}
+
+/** The engine waits for no transaction of an app's; who submits a key that one is taking can wait. */
+async function patiently<T>(call: () => Promise<T>): Promise<T> {
+  const until = systemClock.monotonic() + busy.patience
+  for (;;) {
+    try {
+      return await call()
+    } catch (error) {
+      if (!isQueueError(error) || error.code !== 'KEY_BUSY' || systemClock.monotonic() > until) throw error
+      await new Promise<void>((done) => systemClock.timer(busy.wait, done))
+    }
   }
 }
 

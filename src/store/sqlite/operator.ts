@@ -13,7 +13,7 @@ import { rateOf, settleRate } from './rate.ts'
 import { keepReceipt } from './receipts.ts'
 import { pick } from './search.ts'
 import { stepMs } from './steps.ts'
-import { uniqueHolder } from './submit.ts'
+import { keyBusy, uniqueHolder } from './submit.ts'
 
 // What people ask for: each event refuses with NOT_FOUND or INVALID_STATE and then changes nothing.
 
@@ -46,7 +46,7 @@ const events = {
   cancel: (db: Db, job: Found) => decided(db, job, cancelled(job, db.now)),
   /** One that was inserted with a name that cannot be defined would be ready for ever. */
   retry: (db: Db, job: Found) =>
-    decided(db, job, wrongNames(job) === null && !takenBy(db, job) ? retried(job, db.now) : null),
+    decided(db, job, wrongNames(job) === null && takenBy(db, job) === undefined ? retried(job, db.now) : null),
   runNow: (db: Db, job: Found) => decided(db, job, ranNow(job)),
   remove: removeFound,
 }
@@ -54,8 +54,11 @@ const events = {
 const decided = (db: Db, job: Found, decision: Decision | null): Fate | null => decision && write(db, job, decision)
 
 /** The job that holds the key of one that has ended; the write lock is held, so that none takes it between. */
-const takenBy = (db: Db, { queue, type, uniqueKey, state }: Found): number | undefined =>
-  uniqueKey === null || !isTerminal(state) ? undefined : uniqueHolder(db, queue, type, uniqueKey)?.id
+function takenBy(db: Db, { queue, type, uniqueKey, state }: Found): number | 'busy' | undefined {
+  if (uniqueKey === null || !isTerminal(state)) return undefined
+  const free = db.mayTake('unique', queue, type, uniqueKey)
+  return uniqueHolder(db, queue, type, uniqueKey)?.id ?? (free ? undefined : 'busy')
+}
 
 function refuse(job: Found, event: keyof typeof events): never {
   const { id, state } = job
@@ -99,6 +102,7 @@ export function retry(db: Db, id: number): Fate {
   return db.atomic(() => {
     const job = find(db, id)
     const holder = takenBy(db, job)
+    if (holder === 'busy') throw keyBusy(`unique key '${job.uniqueKey}'`)
     if (holder !== undefined) throw keyTaken(job, holder)
     return events.retry(db, job) ?? refuse(job, 'retry')
   })

@@ -82,7 +82,7 @@ function pruneKeys(db: Db, end: number): boolean {
   const over = () =>
     db.all<{ queue: string; type: string; key: string; lives: number }>(
       `SELECT queue, type, key, EXISTS (SELECT 1 FROM gq_jobs WHERE id = job_id) AS lives FROM gq_keys
-       WHERE expires_at <= ?1 AND expires_at > 0 LIMIT ${chunk}`,
+       WHERE expires_at <= ?1 AND expires_at > 0 AND ${db.isFree('idempotency', 'queue', 'type', 'key')} LIMIT ${chunk}`,
       db.now,
     )
   return inSteps(db, end, over, ({ queue, type, key, lives }) =>

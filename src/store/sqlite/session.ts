@@ -3,6 +3,9 @@ import type { Input } from '../operations.ts'
 import { newestSchema } from './schema.ts'
 import type { Connection, Statement } from './sqlite.ts'
 
+/** Two kinds of keys: one of a submission for a time, one of a job that has not ended. */
+export type KeyKind = 'idempotency' | 'unique'
+
 /** Statements on a connection, and what is not said in SQL alone: transactions, numbers, pages. On a server this is another. */
 export class Session {
   readonly connection: Connection
@@ -73,6 +76,25 @@ export class Session {
   /** The last job id or event number given. */
   sequence(): number {
     return this.get<{ seq: number }>(`SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'`)!.seq
+  }
+
+  /** The id that the next job gets, if nothing else takes a number before. */
+  nextId(): number {
+    return this.sequence() + 1
+  }
+
+  /**
+   * In SQL: whether this transaction may take a key, given in SQL, too. False while a transaction of an app's that is open
+   * has taken it: to insert it all the same would wait for that one's end.
+   */
+  isFree(_kind: KeyKind, _queue: string, _type: string, _key: string): string {
+    return '1 = 1'
+  }
+
+  /** The same of one key, now. */
+  mayTake(kind: KeyKind, queue: string, type: string, key: string): boolean {
+    const sql = this.isFree(kind, '?1', '?2', '?3')
+    return !sql.includes('?') || this.get<{ free: 0 | 1 }>(`SELECT ${sql} AS free`, queue, type, key)!.free === 1
   }
 
   /** Runs a statement; answers how many rows it changed. */

@@ -1,4 +1,3 @@
-import type { SQLInputValue } from 'node:sqlite'
 import { mustHaveRoom, type Start, startOf } from '../../model/admission.ts'
 import type { Instant } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
@@ -64,14 +63,26 @@ function insertOne(db: Db, spec: JobSpec, payload: string, trace: string | null 
   if (spec.uniqueKey === null) return insertRun(db, spec, [payload], trace, key)[0]!
   const { queue, type, uniqueKey } = spec
   const start = startOf(spec, db.now)
-  const id = db.insertJobs(insertUnique, 1, ...common(spec, start, db.now, trace, key), payload, uniqueKey)
+  const free = db.mayTake('unique', queue, type, uniqueKey)
+  const id = !free
+    ? null
+    : db.insertJobs(insertUnique, 1, ...common(spec, start, db.now, trace, key), payload, uniqueKey)
   if (id !== null) {
     mustHaveRoomFor(db, spec, 1) // after the insert: a duplicate is one in a full queue too
     return entered(db, spec, start, [id])[0]!
   }
   if (key !== null) db.run(`DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`, queue, type, key) // it was taken for this one
-  return uniqueHolder(db, queue, type, uniqueKey)!
+  const holder = uniqueHolder(db, queue, type, uniqueKey)
+  if (holder) return holder
+  throw keyBusy(`unique key '${uniqueKey}'`)
 }
+
+/** Whether the key is free will be known when that transaction has ended; whoever waited for it would keep all others waiting. */
+export const keyBusy = (what: string): GopherQueueError =>
+  new GopherQueueError(
+    'KEY_BUSY',
+    `The ${what} is being taken by a transaction that is open. Nothing was stored: try again when that has ended.`,
+  )
 
 /** The job that holds a unique key. */
 export const uniqueHolder = (
@@ -86,23 +97,26 @@ export const uniqueHolder = (
     ...[queue, type, key],
   )
 
+/** Of a new job, in the order of `common`. */
+export const columns =
+  'queue, type, priority, state, max_attempts, backoff, timeout, on_timeout, visibility_timeout, run_at, deadline, created_at, idempotency_key, trace, concurrency_key'
+
 const insert = (rows: number) =>
-  `INSERT INTO gq_jobs (queue, type, priority, state, max_attempts, backoff, timeout, on_timeout, visibility_timeout,
-                        run_at, deadline, created_at, idempotency_key, trace, concurrency_key, blocked, payload)
+  `INSERT INTO gq_jobs (${columns}, blocked, payload)
    VALUES ${Array.from({ length: rows }, (_, i) => `(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, CASE WHEN CAST(?15 AS TEXT) IS NULL THEN 0 ELSE 1 END, ?${i + 16})`).join(', ')}`
 /** One statement for 32 rows costs half as much as 32 statements. */
 const inserts = [32, 8, 1].map((rows) => ({ rows, sql: insert(rows) }))
 const insertUnique = `${insert(1).replace('payload)', 'payload, unique_key)').replace('?16)', '?16, ?17)')}
   ON CONFLICT (queue, type, unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL DO NOTHING`
 
-/** In the order of the INSERT's columns. */
-function common(
+/** In the order of `columns`. */
+export function common(
   spec: JobSpec,
   { state, runAt, deadline }: Start,
   now: Instant,
   trace: string | null | undefined,
   key: string | null,
-): SQLInputValue[] {
+): (string | number | null)[] {
   const { queue, type, priority, maxAttempts, timeout, onTimeout, visibilityTimeout, concurrencyKey } = spec
   const backoff = spec.backoff === null ? null : JSON.stringify(spec.backoff)
   return [queue, type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key, trace ?? null, concurrencyKey] // biome-ignore format: one line
@@ -178,13 +192,15 @@ export function takeKey(db: Db, { queue, type, key, id, digest, until }: Key): H
        ON CONFLICT DO NOTHING`,
       ...[queue, type, key, id, digest, until],
     )
-  if (take() === 1) return null
+  const free = db.mayTake('idempotency', queue, type, key)
+  if (free && take() === 1) return null
   const holder = db.get<Holder>(
     `SELECT job_id, digest, expires_at, (SELECT state FROM gq_jobs WHERE id = job_id) AS state
      FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`,
     ...[queue, type, key],
-  )!
-  if (holder.state !== null || holder.expires_at > db.now) return holder
+  )
+  if (holder && (holder.state !== null || holder.expires_at > db.now)) return holder
+  if (!free) throw keyBusy(`idempotency key '${key}'`)
   db.run(`DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3`, queue, type, key)
   take()
   return null
@@ -200,7 +216,7 @@ function claimKey(
 ): { id: number; state: State | null } | null {
   const { queue, type } = spec
   const digest = digestOf(payload)
-  const id = db.sequence() + 1 // the id that its insert will get
+  const id = db.nextId()
   const holder = takeKey(db, { queue, type, key, id, digest, until: db.now + spec.idempotencyWindow })
   if (!holder) return null
   if (holder.digest === digest) return { id: holder.job_id, state: holder.state }
@@ -211,12 +227,15 @@ function claimKey(
       'IDEMPOTENCY_CONFLICT',
       `The jobs at index ${twin} and ${before.ids.length} of this bulk have the idempotency key '${key}' and different payloads. Nothing was stored: give each job a key of its own.`,
     )
-  throw new GopherQueueError(
-    'IDEMPOTENCY_CONFLICT',
-    `Idempotency key '${key}' belongs to job ${holder.job_id} of type '${type}' with another payload. Nothing was stored: use a new key for a new job.`,
-    { details: { jobId: holder.job_id } },
-  )
+  throw keyConflict(key, type, holder.job_id)
 }
+
+export const keyConflict = (key: string, type: string, jobId: number): GopherQueueError =>
+  new GopherQueueError(
+    'IDEMPOTENCY_CONFLICT',
+    `Idempotency key '${key}' belongs to job ${jobId} of type '${type}' with another payload. Nothing was stored: use a new key for a new job.`,
+    { details: { jobId } },
+  )
 
 /** The submissions of one job each, without keys that make duplicates and of one spec and trace, that stand together from `start` on. */
 export function alikeFrom(requests: Request[], start: number): Request<'submit'>[] {

@@ -2,7 +2,7 @@ import { getHeapStatistics } from 'node:v8'
 import { type MessagePort, receiveMessageOnPort, type Worker as Thread } from 'node:worker_threads'
 import { inNextTurn } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
-import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission, Submitted } from '../store.ts'
+import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission } from '../store.ts'
 import { threadMissing } from './bundled.ts'
 import { succeeded } from './receipts.ts'
 import type { Request } from './request.ts'
@@ -121,8 +121,6 @@ export abstract class ThreadStore implements Store {
       signal?.addEventListener('abort', () => this.#forget(seq, signal.reason), { once: true })
     })
   }
-
-  abstract submitIn(connection: unknown, submission: Submission): Submitted
 
   /** Throws what a submission would be refused with that waits for nothing. */
   protected mustTakeSubmissions(): void {
