@@ -1057,7 +1057,13 @@ export const mutants: Mutant[] = [
   {
     name: 'endless-look',
     breaks: 'looks through the whole file for one page, and holds everybody up',
-    edits: [[search, 'ids.length <= limit && db.clock.monotonic() >= end', 'ids.length <= limit && db.clock.monotonic() >= end + 1e9']],
+    edits: [
+      [
+        search,
+        'ids.length <= limit && db.clock.monotonic() >= end',
+        'ids.length <= limit && db.clock.monotonic() >= end + 1e9',
+      ],
+    ],
     tests: ['tests/server/large.test.ts'],
   },
   {
