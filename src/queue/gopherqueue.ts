@@ -150,7 +150,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     const name = `${process.pid}-${++this.#workersMade}`
     const worker = new Worker(store, this.#definitions, options, name, around, this.#emit)
     this.#workers.add(worker)
-    if (worker.stopOn.length > 0) this.#listening.push(closeOn(worker.stopOn, () => this.close()))
+    const settle = (ms: number) => this.#store.settleNow?.(ms)
+    if (worker.stopOn.length > 0) this.#listening.push(closeOn(worker.stopOn, () => this.close(), settle))
     return worker
   }
 

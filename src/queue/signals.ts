@@ -26,19 +26,29 @@ export function listen(
   }
 }
 
+/** Most ms to wait until it is on disk that workers stop: what is lost from then on is no crash. */
+const mostToTell = 500
+
 /** Queues of this process that close because of a signal: it ends when the last of them has. */
 let closing = 0
 
 /**
  * Closes a queue at the first of these signals and then ends the process with code 0, or 1 when what was to be stored could not
- * be; a second signal ends it at once. A program that listens to the signal itself ends itself. Returns what ends the listening.
+ * be; a second signal ends it at once. A program that listens to the signal itself ends itself, perhaps in the same turn of the
+ * event loop: so `settle` waits for what `close` has asked to be stored. Returns what ends the listening.
  */
-export function closeOn(names: readonly NodeJS.Signals[], close: () => Promise<void>): () => void {
+export function closeOn(
+  names: readonly NodeJS.Signals[],
+  close: () => Promise<void>,
+  settle: (ms: number) => void,
+): () => void {
   const first = async (name: NodeJS.Signals) => {
     closing++
     const endsItself = process.listeners(name).some((listener) => !own.has(listener))
+    const closed = close()
+    settle(mostToTell)
     try {
-      await close()
+      await closed
     } catch (error) {
       process.exitCode = 1
       console.error(error)

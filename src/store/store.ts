@@ -87,6 +87,11 @@ export interface Store {
   submitIn?(connection: unknown, submission: Submission): Submitted
   /** The same where the connection is asynchronous. What cannot be a connection is refused at once. */
   submitOn?(connection: unknown): (submission: Submission) => Promise<Submitted>
+  /**
+   * Waits on this thread, at most `ms`, for the answers to what was asked before: whoever else hears a signal may end the
+   * process in this turn of the event loop. Absent where answers come over a network.
+   */
+  settleNow?(ms: number): void
   onEvent(listener: (event: StoreEvent) => void): void
   /** Most bytes of the JSON of a worker's sources, where a request carries them over a network; undefined where none does. */
   readonly mostSourceBytes?: number

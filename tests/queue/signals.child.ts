@@ -8,8 +8,8 @@ export interface SignalsConfig {
   folder: string
   /** How long handlers may go on. */
   grace?: '1ms' | '6s'
-  /** Listens to SIGTERM itself: then it says when it ends. */
-  own?: true
+  /** Listens to SIGTERM itself: then it says when it ends, some ms later or in that very turn. */
+  own?: 'soon' | 'at once'
 }
 const { folder, grace, own } = JSON.parse(process.argv[2]!) as SignalsConfig
 const queue = await GopherQueue.open(`${folder}/jobs.db`)
@@ -19,7 +19,8 @@ queue.define<string>('t', async ({ payload }, { signal }) => {
   signal.throwIfAborted()
   return 'done'
 })
-if (own) process.once('SIGTERM', () => setTimeout(() => process.exit(7), 100))
+const exit = () => process.exit(7)
+if (own) process.once('SIGTERM', () => (own === 'soon' ? setTimeout(exit, 100) : exit()))
 createServer().listen(0)
 queue.work({ stopOn: ['SIGTERM', 'SIGINT'], ...(grace && { grace }) })
 console.log('works')

@@ -69,10 +69,18 @@ test('a second signal ends the process at once, and its job goes back uncharged'
 })
 
 test('a program that listens to the signal itself ends itself', async (t) => {
-  const { child, job } = await working(t, 'heeds', { grace: '1ms', own: true })
+  const { child, job } = await working(t, 'heeds', { grace: '1ms', own: 'soon' })
   process.kill(child.pid, 'SIGTERM')
   assert.equal(await child.ended, 7, child.complaints)
   assert.equal((await job()).state, 'ready')
+})
+
+test('a program that ends itself in the turn in which it hears the signal: its job goes back uncharged', async (t) => {
+  const { child, folder, job } = await working(t, 'ignores', { own: 'at once' })
+  process.kill(child.pid, 'SIGTERM')
+  assert.equal(await child.ended, 7, child.complaints)
+  await using _ = await GopherQueue.open(join(folder, 'jobs.db')) // which takes back what a process that is gone has held
+  assert.deepEqual(await job(), { state: 'ready', attemptsLeft: 12, result: null })
 })
 
 const ownProcesses = ['unshare', '--pid', '--fork', '--kill-child=KILL', '--mount-proc']

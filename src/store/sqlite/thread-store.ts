@@ -1,9 +1,11 @@
 import { getHeapStatistics } from 'node:v8'
 import { type MessagePort, receiveMessageOnPort, type Worker as Thread } from 'node:worker_threads'
-import { inNextTurn } from '../../model/clock.ts'
+import { inNextTurn, systemClock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
+import { operations } from '../operations.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission } from '../store.ts'
 import { threadMissing } from './bundled.ts'
+import { lockWait } from './connection.ts'
 import { succeeded } from './receipts.ts'
 import type { Request } from './request.ts'
 import { type Answer, type FromThread, Lists, packRequests, type Requests, unpackError, unpackLeased } from './wire.ts'
@@ -19,6 +21,8 @@ interface Caller {
   resolve(value: unknown): void
   reject(error: GopherQueueError): void
   bytes: number
+  /** For a job, or a job's end: no disk answers that. */
+  waits: boolean
 }
 
 /** A storage thread, and the port to it. */
@@ -69,23 +73,36 @@ export abstract class ThreadStore implements Store {
   protected constructor({ port, thread }: Started) {
     this.#port = port
     this.#thread = thread
-    port.on('message', (message: FromThread) => {
-      if ('left' in message) this.#left?.()
-      if (!('answers' in message)) return
-      for (const event of message.events) {
-        if (event.event === 'ping') {
-          this.#port.postMessage([] satisfies Requests)
-          continue
-        }
-        if (event.event === 'health') this.health = event.health
-        for (const listener of this.#listeners) listener(event)
-      }
-      for (const seq of message.succeeded) this.#settle({ seq, value: succeeded })
-      for (const answer of message.answers) this.#settle(answer)
-    })
+    port.on('message', (message: FromThread) => this.#hear(message))
     thread.on('exit', () => this.#fail('The storage thread ended'))
     thread.on('error', (error) => this.#fail(`The storage thread failed: ${error.message}`))
     this.#hold()
+  }
+
+  #hear(message: FromThread): void {
+    if ('left' in message) this.#left?.()
+    if (!('answers' in message)) return
+    for (const event of message.events) {
+      if (event.event === 'ping') {
+        this.#port.postMessage([] satisfies Requests)
+        continue
+      }
+      if (event.event === 'health') this.health = event.health
+      for (const listener of this.#listeners) listener(event)
+    }
+    for (const seq of message.succeeded) this.#settle({ seq, value: succeeded })
+    for (const answer of message.answers) this.#settle(answer)
+  }
+
+  settleNow(ms: number): void {
+    this.#flush()
+    const asked = [...this.#callers].filter(([, { waits }]) => !waits).map(([seq]) => seq)
+    const until = systemClock.monotonic() + ms
+    while (asked.some((seq) => this.#callers.has(seq)) && systemClock.monotonic() < until) {
+      const received = receiveMessageOnPort(this.#port) as { message: FromThread } | undefined
+      if (received) this.#hear(received.message)
+      else lockWait.sleep(1)
+    }
   }
 
   call<K extends Operation>(
@@ -111,7 +128,8 @@ export abstract class ThreadStore implements Store {
       )
     const seq = ++this.#lastSeq
     return new Promise((resolve, reject) => {
-      this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject, bytes })
+      const waits = operations[operation].kind === 'memory'
+      this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject, bytes, waits })
       this.#bytes += bytes
       if (this.#callers.size === 1) this.#hold()
       const request: Request = { seq, operation, input }
