@@ -189,6 +189,6 @@ test('a filter or a limit of a queue that cannot be is INVALID_ARGUMENT', async 
   await queue.configure('q', { rate: { max: 100, per: '1m' } })
   assert.deepEqual((await queue.stats()).queues[0]!.rate, { max: 100, per: 60_000 })
   await assert.rejects(queue.pause(''), { code: 'INVALID_ARGUMENT' })
-  for (const file of ['', 'postgres://host/db', 7 as unknown as string])
+  for (const file of ['', 'postgres://host/db?schema=a-b', 7 as unknown as string])
     await assert.rejects(GopherQueue.open(file), { code: 'INVALID_ARGUMENT' })
 })
