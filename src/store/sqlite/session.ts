@@ -102,9 +102,9 @@ export class Session {
     return Number(this.statement(sql).run(...values).changes)
   }
 
-  /** Runs a statement of whose outcome nobody asks: on a server it may go with the next one. */
+  /** Runs a statement of whose outcome nobody asks: on a server it may go with the next one. By `run`, where the simulator puts its faults. */
   later(sql: string, ...values: SQLInputValue[]): void {
-    this.statement(sql).run(...values)
+    this.run(sql, ...values)
   }
 
   /** Whether many successes are better stored by one statement. */
@@ -122,8 +122,8 @@ export class Session {
 
   /** As `insert`, of jobs: the last one's id; null when there was one already. */
   insertJobs(sql: string, _rows: number, ...values: SQLInputValue[]): number | null {
-    const { changes, lastInsertRowid } = this.statement(sql).run(...values)
-    return changes === 0 ? null : Number(lastInsertRowid)
+    if (!sql.includes('DO NOTHING')) return this.insert(sql, ...values)
+    return this.run(sql, ...values) === 0 ? null : this.sequence()
   }
 
   /** The first row. `Row` is what the statement's columns give: the one cast at SQL's border. */
