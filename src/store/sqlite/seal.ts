@@ -6,7 +6,7 @@ import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
 import { type Moved, movedFrom, movedKey } from './moved.ts'
-import { stepMs } from './steps.ts'
+import { inWrite, stepMs } from './steps.ts'
 import { workersGone } from './workers.ts'
 
 // A file is closed for a move in steps. What each process writes is a transaction that reads the mark under the write
@@ -21,19 +21,6 @@ export function markOf(db: Db): Moved | null {
   return row ? movedFrom(row.value) : null
 }
 
-/** One write transaction. */
-function inOne<T>(db: Db, work: () => T): T {
-  whileBusy(() => db.begin('write'))
-  try {
-    const value = work()
-    db.commit()
-    return value
-  } catch (error) {
-    db.rollback()
-    throw error
-  }
-}
-
 function put(db: Db, mark: Moved): Moved {
   db.run(
     `INSERT INTO gq_meta (key, value) VALUES ('${movedKey}', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1`,
@@ -44,7 +31,7 @@ function put(db: Db, mark: Moved): Moved {
 
 /** From here on submissions are refused and no job starts. Goes on with a move to the same place; throws INVALID_STATE of one to another. */
 export function seal(db: Db, to: string, who: string): Moved {
-  return inOne(db, () => {
+  return inWrite(db, () => {
     const known = markOf(db)
     if (known?.to === to) return known
     if (known)
@@ -71,9 +58,9 @@ export function jobsAtWork(db: Db): number {
 
 /** From here on nobody writes but the move: what still runs goes back, uncharged. One that may be tried once may have run, and ends dead. */
 export function close(db: Db, mark: Moved): Moved {
-  if (mark.phase === 'sealed') inOne(db, () => put(db, { ...mark, phase: 'frozen' }))
-  while (inOne(db, () => giveBackSome(db)));
-  return inOne(db, () => {
+  if (mark.phase === 'sealed') inWrite(db, () => put(db, { ...mark, phase: 'frozen' }))
+  while (inWrite(db, () => giveBackSome(db)));
+  return inWrite(db, () => {
     db.run('UPDATE gq_workers SET ended_at = ?1 WHERE ended_at IS NULL', db.now)
     for (const table of held) for (const event of ['INSERT', 'UPDATE', 'DELETE']) hold(db, mark.to, table, event)
     return put(db, { ...mark, phase: 'closed' })
@@ -98,11 +85,11 @@ const wasMoved = {
 }
 
 /** All of it is at the new place. */
-export const done = (db: Db, mark: Moved): Moved => inOne(db, () => put(db, { ...mark, phase: 'done' }))
+export const done = (db: Db, mark: Moved): Moved => inWrite(db, () => put(db, { ...mark, phase: 'done' }))
 
 /** The file is a queue again. */
 export function unseal(db: Db, { to }: Moved, who: string): void {
-  inOne(db, () => {
+  inWrite(db, () => {
     const triggers = db.all<{ name: string }>(
       `SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'gq\\_moved\\_%' ESCAPE '\\'`,
     )

@@ -1,3 +1,4 @@
+import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 
 /**
@@ -21,4 +22,17 @@ export function inSteps<Row>(db: Db, end: number, some: () => Row[], take: (row:
     if (rows.length < chunk) return false
   }
   return true
+}
+
+/** A write transaction of its own, which waits for its turn. */
+export function inWrite<T>(db: Db, work: () => T): T {
+  whileBusy(() => db.begin('write'))
+  try {
+    const value = work()
+    db.commit()
+    return value
+  } catch (error) {
+    db.rollback()
+    throw error
+  }
 }
