@@ -683,7 +683,10 @@ export const mutants: Mutant[] = [
   {
     name: 'rate-unheard',
     breaks: 'leaves waiting workers asleep when a rate has room again',
-    edits: [['store/sqlite/waiting.ts', 'freeRates(db) // at that instant', '// at that instant']],
+    edits: [
+      [reaper, '  freeRates(db)\n', ''],
+      ['store/sqlite/waiting.ts', 'freeRates(db) // at this instant', '// at this instant'],
+    ],
     tests: contract,
   },
   {

@@ -8,7 +8,7 @@ import type { Early } from './delays.ts'
 import { findTypes, pruneNames, typesAreNew } from './names.ts'
 import { deleteJob } from './operator.ts'
 import { settle, settlingDue } from './places.ts'
-import { ratesDue } from './rate.ts'
+import { freeRates, ratesDue } from './rate.ts'
 import { keepReceipt } from './receipts.ts'
 import { findOver, reclaimDeadWorkers, reclaimOver, reclaimRanOut } from './reclaim.ts'
 import { chunk, inSteps, stepMs } from './steps.ts'
@@ -178,6 +178,7 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, mayTake, ope
     left.push(findOver(db, terms, monotonic))
   }
   left.push(makeDueReady(db)) // also what was just taken back: a second look would have nothing left to do
+  freeRates(db)
   left.push(settle(db, db.clock.monotonic() + stepMs), countOld(db, db.clock.monotonic() + stepMs), prune(db))
   left.push(findTypes(db, db.clock.monotonic() + stepMs))
   const { host } = db.processes.me

@@ -172,13 +172,13 @@ export class Waiting {
    * `othersChanged`: another connection may have made jobs ready in any line.
    */
   assign(db: Db, othersChanged: boolean, passOver: ReadonlySet<number>): Assigned[] {
-    freeRates(db) // at that instant: a job just submitted to a queue must not start before those that waited for its rate
     this.#known.readChanges(db, this.#asking())
     if (this.#pending.size === 0) {
       this.#known.applyOwn(db, [])
       return []
     }
     makeDueReady(db)
+    freeRates(db) // at this instant: a job just submitted to a queue must not start before those that waited for its rate
     for (const key of this.#found) db.readied.add(key)
     this.#found.clear()
     for (const queue of db.resumed)
