@@ -8,9 +8,7 @@ export type Held = Pick<Lease, 'id' | 'token'>
 
 /** The running jobs whose handlers are in this process. */
 export class Leases {
-  readonly #tokens = new Map<number, number>()
-  /** By job: the worker that the lease was given to. */
-  readonly #workers = new Map<number, number>()
+  readonly #leases = new Map<number, { token: number; worker: number }>()
   /** By the job and all that its lease is known by: a stale one, which fits nothing, must not stand in for the present one. */
   readonly #progress = new Map<string, Request<'progress'>>()
   /** Since when some of it waits, on the monotonic clock. */
@@ -19,36 +17,27 @@ export class Leases {
   /** How many jobs each worker runs. */
   counts(): Map<number, number> {
     const counts = new Map<number, number>()
-    for (const id of this.#tokens.keys()) {
-      const worker = this.#workers.get(id)!
-      counts.set(worker, (counts.get(worker) ?? 0) + 1)
-    }
+    for (const { worker } of this.#leases.values()) counts.set(worker, (counts.get(worker) ?? 0) + 1)
     return counts
   }
 
   /** Its handler is told: it is on disk. An older attempt of the job whose handler has not heard yet that it lost it hears so first. */
   add({ id, token }: Held, worker: number): StoreEvent[] {
-    const older = this.#tokens.get(id)
-    this.#tokens.set(id, token)
-    this.#workers.set(id, worker)
+    const older = this.#leases.get(id)?.token
+    this.#leases.set(id, { token, worker })
     return older === undefined || older === token ? [] : [{ event: 'leaseLost', id, token: older }]
   }
 
   /** A transaction of this process took it: its handler, if that is here, hears so at once. */
   lose({ id, token }: Held): StoreEvent[] {
-    if (this.#tokens.get(id) !== token) return []
-    this.#forget(id)
+    if (this.#leases.get(id)?.token !== token) return []
+    this.#leases.delete(id)
     return [{ event: 'leaseLost', id, token }]
   }
 
   /** Its handler is done. A late word on an older lease says nothing of the present one. */
   end({ id, token }: Held): void {
-    if (this.#tokens.get(id) === token) this.#forget(id)
-  }
-
-  #forget(id: number): void {
-    this.#tokens.delete(id)
-    this.#workers.delete(id)
+    if (this.#leases.get(id)?.token === token) this.#leases.delete(id)
   }
 
   /** Kept for the next transaction, or for a second: it is for people to see, and not worth an fsync of its own each time. */
@@ -81,13 +70,13 @@ export class Leases {
 
   /** What the handlers of this process have to hear: another process has cancelled their job, or taken it. */
   news(db: Db, workers: number[]): StoreEvent[] {
-    if (this.#tokens.size === 0) return []
+    if (this.#leases.size === 0) return []
     const events: StoreEvent[] = []
     const running = new Map(runningOf(db, workers).map((row) => [row.id, row]))
-    for (const [id, token] of this.#tokens) {
+    for (const [id, { token }] of this.#leases) {
       const row = running.get(id)
       if (row?.token !== token) {
-        this.#forget(id)
+        this.#leases.delete(id)
         events.push({ event: 'leaseLost', id, token })
       } else if (row.cancelRequestedAt !== null) events.push({ event: 'cancelRequested', id, token })
     }
@@ -99,14 +88,13 @@ export class Leases {
     if (workers.length === 0) return []
     const running = new Map(runningOf(db, workers).map((row) => [row.id, row.token]))
     const of = new Set(workers)
-    const lost = ([id, token]: [number, number]) => of.has(this.#workers.get(id)!) && running.get(id) !== token
-    return [...this.#tokens].filter(lost).map(([id, token]) => ({ id, token }))
+    const all = [...this.#leases].map(([id, lease]) => ({ id, ...lease }))
+    return all.filter(({ id, token, worker }) => of.has(worker) && running.get(id) !== token)
   }
 
   loseAll(): StoreEvent[] {
-    const lost = [...this.#tokens].map(([id, token]): StoreEvent => ({ event: 'leaseLost', id, token }))
-    this.#tokens.clear()
-    this.#workers.clear()
+    const lost = [...this.#leases].map(([id, { token }]): StoreEvent => ({ event: 'leaseLost', id, token }))
+    this.#leases.clear()
     this.progressWritten()
     return lost
   }
@@ -116,6 +104,6 @@ export class Leases {
    * reported as failed and took place all the same. Their renewals would keep it from everyone until its timeout.
    */
   giveBackUntold(db: Db, workers: number[]): void {
-    for (const row of runningOf(db, workers)) if (this.#tokens.get(row.id) !== row.token) release(db, row)
+    for (const row of runningOf(db, workers)) if (this.#leases.get(row.id)?.token !== row.token) release(db, row)
   }
 }
