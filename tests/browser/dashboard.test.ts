@@ -7,7 +7,7 @@ import axe from 'axe-core'
 import type { Page } from 'playwright-core'
 import { type Backoff, PermanentError, TemporaryError } from '../../src/index.ts'
 import { lookInto } from '../crash/processes.ts'
-import { confirm, Desk, press, row, see, skip } from './support.ts'
+import { confirm, Desk, press, row, see, skip, until } from './support.ts'
 
 // The page as an operator uses it: a real browser, server, file and worker. Whatever it waits for is something to be seen.
 
@@ -242,7 +242,7 @@ describe('dashboard', { skip }, () => {
     await row(page, 'often').getByText('when resumed').waitFor()
     const all = desk.sql(`SELECT tick, id FROM gq_jobs WHERE idempotency_key LIKE 'schedule often %' ORDER BY id DESC`)
     await Promise.all(all.map(([, id]) => desk.queue.wait(Number(id), { timeout: '20s' }).catch(() => undefined)))
-    await page.waitForFunction(`document.querySelectorAll('[aria-label="Ticks of often"] tbody tr').length === ${Math.min(20, all.length)}`) // biome-ignore format: long
+    await until(page, `document.querySelectorAll('[aria-label="Ticks of often"] tbody tr').length === ${Math.min(20, all.length)}`) // biome-ignore format: long
     await see(page, 'As far as jobs are kept')
     const cells = await ticks.locator('tbody tr').evaluateAll((rows) => rows.map((one) => [Date.parse(one.querySelector('time')!.dateTime), Number(one.querySelector('a')!.textContent), one.querySelector('.brief')!.textContent])) // biome-ignore format: long
     assert.deepEqual(cells, all.map(([tick, id]) => [tick, id, 'PermanentError: no paper'])) // biome-ignore format: long
@@ -342,21 +342,21 @@ describe('dashboard', { skip }, () => {
     await page.getByRole('link', { name: 'Queues' }).focus()
     await page.keyboard.press('Enter')
     await page.getByRole('heading', { name: 'Queues', level: 1 }).waitFor()
-    await page.waitForFunction("document.activeElement.textContent === 'Queues'")
-    await page.waitForFunction("document.title === 'Queues · GopherQueue'")
+    await until(page, "document.activeElement.textContent === 'Queues'")
+    await until(page, "document.title === 'Queues · GopherQueue'")
     await page.getByRole('button', { name: 'Pause queue bulk' }).focus()
     await page.keyboard.press('Enter')
     await page.getByRole('dialog').waitFor()
     await page.keyboard.press('Escape')
     await page.locator('dialog').waitFor({ state: 'detached' })
-    await page.waitForFunction("document.activeElement.ariaLabel === 'Pause queue bulk'")
+    await until(page, "document.activeElement.ariaLabel === 'Pause queue bulk'")
     await page.keyboard.press('Enter')
     await desk.queue.submit('first', {}, { queue: 'aaa' }) // a row above it
     await row(page, 'aaa').waitFor()
     await page.getByRole('dialog', { name: 'Pause queue bulk' }).getByRole('button', { name: 'Pause' }).focus()
     await page.keyboard.press('Enter')
     await row(page, 'bulk').getByText('paused').waitFor()
-    await page.waitForFunction("document.activeElement.ariaLabel === 'Resume queue bulk'")
+    await until(page, "document.activeElement.ariaLabel === 'Resume queue bulk'")
   })
 
   test('a server with tokens asks for one; who may only read sees no button that would fail', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import axe from 'axe-core'
 import type { Page } from 'playwright-core'
-import { confirm, Desk, press, row, see, skip } from './support.ts'
+import { confirm, Desk, press, row, see, skip, until } from './support.ts'
 
 // Lists of jobs: filters, a search that takes long, and what is done to rows that were selected.
 
@@ -47,7 +47,7 @@ describe('jobs of the dashboard', { skip }, () => {
     await page.waitForURL(/type=other/)
     await page.goBack()
     await page.waitForURL(/type=many/)
-    await page.waitForFunction("document.querySelector('[name=type]').value === 'many'") // though the focus is there
+    await until(page, "document.querySelector('[name=type]').value === 'many'") // though the focus is there
     await page.getByLabel('Queue').selectOption('bulk')
     await row(page, '"n":0,').waitFor()
     await press(page, 'Take away order')

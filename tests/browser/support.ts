@@ -92,3 +92,10 @@ export const see = (page: Page, text: string | RegExp) =>
 export const press = (page: Page, name: string | RegExp) => page.getByRole('button', { name }).first().click()
 export const confirm = (page: Page, name: string | RegExp) =>
   page.getByRole('dialog').getByRole('button', { name }).click()
+
+/** Waits until an expression holds. `waitForFunction` would evaluate it in the page, where its policy forbids that. */
+export async function until(page: Page, expression: string): Promise<void> {
+  for (const end = Date.now() + 20_000; !(await page.evaluate(expression)); await page.waitForTimeout(50)) {
+    if (Date.now() > end) throw new Error(`This never held: ${expression}`)
+  }
+}
