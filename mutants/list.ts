@@ -690,6 +690,25 @@ export const mutants: Mutant[] = [
     tests: contract,
   },
   {
+    name: 'return-late',
+    breaks: 'lets what goes back to be tried at once wait behind lower classes',
+    edits: [
+      [
+        'store/sqlite/waiting.ts',
+        '    // Jobs that a worker never received go back',
+        '    makeDueReady(db)\n    // Jobs that go back',
+      ],
+      ['store/sqlite/waiting.ts', '    makeDueReady(db) // also what just went back with a backoff of 0\n', ''],
+    ],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'forward-unrenewed',
+    breaks: 'takes what a process ran that ended just after the wall clock was set forward for timed out',
+    edits: [['store/sqlite/terms.ts', 'if (ahead - this.#ahead >= leastJump)', 'if (ahead === null)']],
+    tests: ['tests/contract/recovery.test.ts'],
+  },
+  {
     name: 'rate-clock',
     breaks: 'keeps a queue waiting for as long as the wall clock was set back',
     edits: [[rate, 'if (ahead !== null) {', 'if (ahead === -1) {']],

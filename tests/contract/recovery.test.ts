@@ -186,6 +186,21 @@ test('another process that got the id of a dead worker is not taken for it', {
   assert.equal(await file.process().state(job.id), 'ready')
 })
 
+test('a process that ends just after the wall clock was set forward has lost its jobs: none ran out of its time', async () => {
+  await using file = new File()
+  const at = file.process()
+  const worker = await at.worker(2)
+  await at.running({}, worker)
+  const job = await at.running({ timeout: '3s', onTimeout: 'dead' }, worker)
+  file.clock.jump(30_000)
+  at.advance(500)
+  kill(file, worker)
+  const other = file.process()
+  assert.equal(await other.state(job.id), 'ready')
+  const [{ outcome } = {}] = await other.store.call('attempts', job.id)
+  assert.equal(outcome, 'lost')
+})
+
 test('a worker of another machine is left to its lease; one of this machine before a restart is not', async () => {
   await using file = new File()
   const at = file.process()

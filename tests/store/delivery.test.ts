@@ -127,6 +127,16 @@ test('a job goes back three times; the fourth time it is lost at once, and lease
   assert.equal(rig.row().state, 'scheduled')
 })
 
+test('one that is lost so, with a backoff of 0, starts before a job of a lower class that waits', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.worker()
+  rig.submit(1, { priority: 'high', backoff: { kind: 'constant', delay: 0 }, maxAttempts: 9 })
+  for (let i = 0; i < 4; i++) assert.equal(rig.lease(worker, { slots: 1 }).length, 1)
+  rig.submit()
+  for (let i = 0; i < 4; i++) assert.deepEqual(rig.lease(worker, { slots: 1 }).map(({ id }) => id), [1], `${i}`) // biome-ignore format: short
+  assert.equal(rig.row().attempt, 5)
+})
+
 test('one that is lost so beside others is not charged, and starts beside half as many from then on', (t) => {
   const rig = new Rig(t)
   const worker = rig.worker()

@@ -182,6 +182,7 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, mayTake, ope
   left.push(settle(db, db.clock.monotonic() + stepMs), countOld(db, db.clock.monotonic() + stepMs), prune(db))
   left.push(findTypes(db, db.clock.monotonic() + stepMs))
   const { host } = db.processes.me
+  if (left[0]) return true // the leases first: a word of a worker after its attempt's timeout says that it lived then
   db.run(
     `UPDATE gq_workers SET seen_at = ?1, ended_at = NULL, loss_id = NULL
      WHERE (host = ?3 OR pid IS NULL) AND (${seenIsOld('?1')} OR loss_id IS NOT NULL)

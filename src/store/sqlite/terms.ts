@@ -35,6 +35,9 @@ export interface Watched {
 /** Of it, what its row says. */
 type Lease = Pick<Watched, 'id' | 'token' | 'expiresAt' | 'overSince' | 'life'>
 
+/** A wall clock that moves against the monotonic one by less is only corrected, in ms. */
+const leastJump = 1000
+
 /** How long a process must itself have seen a lease over before it takes it, in ms; no lease is taken sooner after it was found over. */
 const leastWatch = 1000
 
@@ -56,6 +59,8 @@ export class Terms {
   readonly #others = new Map<number, Watched>()
   /** Renewed by a transaction that is not committed yet. */
   #renewing: Own[] = []
+  /** By how much the wall clock was ahead of the monotonic one at the last renewal. */
+  #ahead = Number.POSITIVE_INFINITY
 
   /** After COMMIT: a worker of this process has leased a job. */
   add({ id, token, timeout, visibilityTimeout: visibility }: LeasedJob, monotonic: number): void {
@@ -123,10 +128,16 @@ export class Terms {
 
   /**
    * Renews own leases, each a third of its visibility timeout after the last time, up to the attempt's timeout. A lease that
-   * expired during a pause of this process, and that nobody has taken, is renewed too. True when time left some.
+   * expired during a pause of this process, and that nobody has taken, is renewed too. All are renewed when the wall clock
+   * was set forward: if this process died then, its attempts would look as if they had run longer than their timeouts.
+   * True when time left some.
    */
   renew(db: Db, monotonic: number): boolean {
     this.#renewing = []
+    const ahead = db.now - monotonic
+    if (ahead - this.#ahead >= leastJump)
+      for (const own of this.#own.values()) own.renewAt = Math.min(own.renewAt, monotonic)
+    this.#ahead = ahead
     const end = db.clock.monotonic() + stepMs
     for (const [id, own] of this.#own) {
       const { token, visibility, renewAt, overAt } = own

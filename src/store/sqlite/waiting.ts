@@ -177,7 +177,9 @@ export class Waiting {
       this.#known.applyOwn(db, [])
       return []
     }
-    makeDueReady(db)
+    // Jobs that a worker never received go back before any are leased: it may be another worker's turn.
+    for (const worker of this.#untried) confirmReceived(db, this.#pending.get(worker)!)
+    makeDueReady(db) // also what just went back with a backoff of 0
     freeRates(db) // at this instant: a job just submitted to a queue must not start before those that waited for its rate
     for (const key of this.#found) db.readied.add(key)
     this.#found.clear()
@@ -185,8 +187,6 @@ export class Waiting {
       for (const key of this.#lines.keys()) if (key.startsWith(line(queue, ''))) db.readied.add(key)
     this.passedOver = false
     const assigned: Assigned[] = []
-    // Jobs that a worker never received go back before any are leased: it may be another worker's turn.
-    for (const worker of this.#untried) confirmReceived(db, this.#pending.get(worker)!)
     this.#known.applyOwn(db, this.#asking())
     const everywhere = othersChanged || this.company.isFree(db.begunAt)
     const empty = new Set<string>() // lines without a ready job: each is read once, though thousands of requests may wait for it
