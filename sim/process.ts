@@ -86,6 +86,8 @@ export class SimulatedProcess {
   outbox: Request[] = []
   /** All that waits for an answer, by seq. */
   readonly asked = new Map<number, Request>()
+  /** Leases whose handlers ran here and have ended: nobody else can say that they have. */
+  readonly #ended = new WeakSet<Lease>()
   /** On the monotonic clock. */
   asleepUntil = 0
   stopping = false
@@ -244,6 +246,7 @@ export class SimulatedProcess {
     worker.running.splice(worker.running.indexOf(handler), 1)
     const error = { name: 'Error', message: how, stack: null }
     const retryAfter = how === 'postpone' ? this.#machine.random.pick([0, 2000, 60_000]) : null
+    if (!goesOn) this.#ended.add(lease)
     if (how === 'succeed') this.ask('succeed', { lease, result: '{}' })
     else if (how === 'release') this.ask('release', lease)
     else this.ask('fail', { lease, kind: how, error, retryAfter, goesOn })
@@ -427,8 +430,8 @@ export class SimulatedProcess {
       const { operation, input } = this.asked.get(reply.seq)!
       this.asked.delete(reply.seq)
       if ('error' in reply && reply.error.code === 'LEASE_LOST' && (operation === 'succeed' || operation === 'fail')) {
-        const { lease, goesOn = false } = input as { lease: Lease; goesOn?: boolean }
-        if (!goesOn) this.ask('settled', lease) // one that goes on says so when it has ended
+        const { lease } = input as { lease: Lease }
+        if (this.#ended.has(lease)) this.ask('settled', lease) // one that goes on says so when it has ended
       }
       const asker = operation === 'lease' ? (input as Input<'lease'>).worker : null
       const worker = this.workers.find(
