@@ -79,29 +79,22 @@ test('paths are taken with the prefix and without it', async (t) => {
 })
 
 const page = readFileSync(join(import.meta.dirname, '../../docs/operations.md'), 'utf8')
-const [, words = ''] = /```nginx\n(.*?)```/s.exec(page) ?? []
+const blockOf = (language: string): string => new RegExp(`\`\`\`${language}\\n(.*?)\`\`\``, 's').exec(page)?.[1] ?? ''
 
-/** Debian's nginx with the page's own words, until the test ends. */
-async function nginx(t: TestContext, upstream: string, location = words): Promise<string> {
+/** A proxy in a folder of its own, by a configuration that knows its port, until the test ends. */
+async function behind(t: TestContext, start: (file: (name: string) => string, port: number) => string[]) {
   const folder = temporaryFolder()
   const port = await freePort()
-  for (const name of ['body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']) mkdirSync(folder.file(name))
-  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${folder.file(name.replace('client_', ''))};`) // biome-ignore format: long
-  const block = location.replaceAll('127.0.0.1:7420', new URL(upstream).host)
-  writeFileSync(
-    folder.file('nginx.conf'),
-    `daemon off; pid ${folder.file('pid')}; error_log ${folder.file('error.log')};
-     events {}
-     http { access_log off; ${paths.join(' ')} server { listen 127.0.0.1:${port}; server_name example.org; ${block} } }`,
-  )
-  const running = spawn('nginx', ['-c', folder.file('nginx.conf')], { stdio: 'ignore' })
+  const [command, ...args] = start(folder.file, port)
+  const env = { PATH: process.env.PATH, HOME: folder.file('home') }
+  const running = spawn(command!, args, { stdio: 'ignore', env })
   t.after(async () => {
     running.kill('SIGTERM')
     if (running.exitCode === null) await once(running, 'exit')
     folder[Symbol.dispose]()
   })
   for (;;) {
-    assert.equal(running.exitCode, null, 'nginx has ended')
+    assert.equal(running.exitCode, null, `${command} has ended`)
     const socket = dial(port, '127.0.0.1')
     const there = await Promise.race([once(socket, 'connect').then(() => true), once(socket, 'error').then(() => false)]).catch(() => false) // biome-ignore format: long
     socket.destroy()
@@ -110,16 +103,43 @@ async function nginx(t: TestContext, upstream: string, location = words): Promis
   }
 }
 
-const skip = spawnSync('nginx', ['-v']).status === 0 ? false : 'nginx is not installed'
-const other = {
-  'the words of the page': words,
-  'the prefix left on, and no line for Host': 'location /jobs/ { proxy_pass http://127.0.0.1:7420; }',
-}
-for (const [name, location] of Object.entries(other))
-  test(`behind nginx at a path of its own: ${name}`, { skip }, async (t) => {
+/** Debian's nginx with a block of the page. */
+const nginx = (location: string) => (t: TestContext, upstream: string) =>
+  behind(t, (file, port) => {
+    for (const name of ['body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']) mkdirSync(file(name))
+    const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${file(name.replace('client_', ''))};`) // biome-ignore format: long
+    const block = location.replaceAll('127.0.0.1:7420', new URL(upstream).host)
+    writeFileSync(
+      file('nginx.conf'),
+      `daemon off; pid ${file('pid')}; error_log ${file('error.log')};
+       events {}
+       http { access_log off; ${paths.join(' ')} server { listen 127.0.0.1:${port}; server_name example.org; ${block} } }`,
+    )
+    return ['nginx', '-c', file('nginx.conf')]
+  })
+
+/** Debian's Caddy with the page's words, but for a certificate. */
+const caddy = (t: TestContext, upstream: string) =>
+  behind(t, (file, port) => {
+    const site = blockOf('caddyfile').replace('example.org {', `http://:${port} {\n  bind 127.0.0.1`)
+    const block = site.replaceAll('127.0.0.1:7420', new URL(upstream).host)
+    writeFileSync(file('Caddyfile'), `{\n  admin off\n}\n${block}`)
+    return ['caddy', 'run', '--adapter', 'caddyfile', '--config', file('Caddyfile')]
+  })
+
+const isThere = (command: string, ask: string) => spawnSync(command, [ask]).status === 0
+const proxies = [
+  ['nginx', 'the words of the page', isThere('nginx', '-v'), nginx(blockOf('nginx'))],
+  ['nginx', 'the prefix left on, and no line for Host', isThere('nginx', '-v'), nginx('location /jobs/ { proxy_pass http://127.0.0.1:7420; }')],
+  ['caddy', 'the words of the page', isThere('caddy', 'version'), caddy],
+] as const // biome-ignore format: a table
+for (const [name, how, there, start] of proxies)
+  test(`behind ${name} at a path of its own: ${how}`, {
+    skip: there ? false : `${name} is not installed`,
+  }, async (t) => {
     const at = await serving(t, { ...quiet, publicUrl, tokens: [['ops', 'admin'], ['none', 'submit']] }) // biome-ignore format: short
     const token = at.secrets.ops!
-    const url = await nginx(t, at.server.url, location)
+    const url = await start(t, at.server.url)
     const browser = { host: 'example.org', origin: 'https://example.org' }
     const html = await ask(url, 'GET', '/jobs/', { headers: browser })
     assert.ok([200, 503].includes(html.status) && html.text.includes('<!doctype html>'), html.text) // 503: not built here
@@ -158,7 +178,7 @@ for (const [name, location] of Object.entries(other))
       if (text.includes(`"id":${next.id}`)) break
     }
     await reader.cancel()
-    if (location === words)
+    if (how === 'the words of the page')
       assert.equal((await ask(url, 'POST', '/jobs/v1/jobs/bulk', { token, body: { jobs: Array.from({ length: 4000 }, () => ({ type: 'y', payload: 'x'.repeat(1000) })) } })).status, 201) // biome-ignore format: long
   })
 
