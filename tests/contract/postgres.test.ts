@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { connect } from '../../src/store/postgres/open.ts'
 import { placeOf } from '../../src/store/postgres/place.ts'
@@ -12,7 +13,6 @@ else onPostgres()
 
 function onPostgres(): void {
   const server = new PostgresServer()
-  after(() => server[Symbol.dispose]())
   contract(
     'PostgreSQL, in a storage thread',
     async () => {
@@ -31,4 +31,6 @@ function onPostgres(): void {
     },
     { virtualTime: true },
   )
+  test('PostgreSQL has understood each statement', () => assert.deepEqual(server.notUnderstood, []))
+  after(() => server[Symbol.dispose]())
 }

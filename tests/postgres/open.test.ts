@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { after, test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
+import { addressOf } from '../../src/store/postgres/place.ts'
 import { PostgresStore } from '../../src/store/postgres/store.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
 
@@ -54,9 +55,25 @@ function withServer(server: PostgresServer): void {
 
   test('an URL that is wrong is refused with what is wrong in it', async () => {
     await refused('postgres://postgres@localhost:1/postgres', 'STORAGE_UNAVAILABLE', /ECONNREFUSED/)
+    for (const hosts of ['', ',localhost', 'localhost,', 'localhost:x'])
+      await refused(`postgres://postgres:geheim@${hosts}/postgres`, 'INVALID_ARGUMENT', /is no URL: write (?!.*geheim)/)
     await refused(`${server.url('Jobs')}`, 'INVALID_ARGUMENT', /schema/)
     await refused(`${server.url()}&prepare=maybe`, 'INVALID_ARGUMENT', /prepare/)
     await assert.rejects(GopherQueue.open(server.url(), { driver: 'x' }), { code: 'INVALID_ARGUMENT' })
+  })
+
+  test('of several hosts the one that takes writes is used; what is shown names all, and no password', async () => {
+    using standby = new PostgresServer({}, server)
+    const there = [standby, server].map(({ folder }) => encodeURIComponent(folder))
+    const url = (...hosts: string[]) =>
+      `postgres://postgres:geheim@${hosts.join(',')}/postgres?schema=hosts&prepare=true`
+    await using queue = await GopherQueue.open(url('localhost:1', ...there))
+    const { id } = await queue.submit('work', { a: 1 })
+    assert.equal((await queue.job(id))?.state, 'ready')
+    assert.equal(addressOf(url('a:1', 'b')), 'postgres://postgres@a:1,b/postgres?schema=hosts')
+    await refused(url('localhost:1', there[0]!), 'STORAGE_UNAVAILABLE', /each is a standby/)
+    await refused(url(there[0]!), 'STORAGE_UNAVAILABLE', /is a standby/)
+    await refused(url('localhost:1', 'localhost:2'), 'STORAGE_UNAVAILABLE', /ECONNREFUSED/)
   })
 
   test('without prepared statements, as behind a pooler that knows none', async () => {

@@ -1,7 +1,9 @@
-import { execFileSync } from 'node:child_process'
-import { chownSync, existsSync, globSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFile, execFileSync } from 'node:child_process'
+import { chownSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { promisify } from 'node:util'
 
 /** Where Debian has PostgreSQL's programs, the newest version's first; null where there is none. */
 export const programs =
@@ -33,14 +35,33 @@ export class PostgresServer implements Disposable {
   readonly as = user()
   #last = 0
 
-  constructor(settings: Record<string, string> = {}) {
+  /** `primary`: the server of which it is a standby. */
+  constructor(settings: Record<string, string> = {}, primary?: PostgresServer) {
     if (this.as.uid !== undefined) chownSync(this.folder, this.as.uid, this.as.gid!)
-    this.#run('initdb', '-D', this.data, '-A', 'trust', '-U', 'postgres', '--no-locale', '-E', 'UTF8', '--no-sync')
-    const all = { listen_addresses: '', unix_socket_directories: this.folder, ...settings }
+    if (primary) this.#copy(primary)
+    else this.#run('initdb', '-D', this.data, '-A', 'trust', '-U', 'postgres', '--no-locale', '-E', 'UTF8', '--no-sync')
+    this.#begin(settings)
+    process.on('exit', () => this[Symbol.dispose]())
+  }
+
+  #copy(primary: PostgresServer): void {
+    const from = `host=${primary.folder} user=postgres application_name=standby`
+    this.#run('pg_basebackup', '-D', this.data, '-R', '-c', 'fast', '--no-sync', '-d', from)
+    writeFileSync(join(this.data, 'postgresql.auto.conf'), `synchronous_standby_names = ''\n`, { flag: 'a' })
+  }
+
+  #begin(settings: Record<string, string> = {}): void {
+    const all = { listen_addresses: '', unix_socket_directories: this.folder, log_line_prefix: '%e ', ...settings }
     const lines = Object.entries(all).map(([name, value]) => `${name} = '${value}'\n`)
     writeFileSync(join(this.data, 'postgresql.conf'), lines.join(''), { flag: 'a' })
     this.start()
-    process.on('exit', () => this[Symbol.dispose]())
+  }
+
+  /** Begins anew, as a standby. */
+  follow(primary: PostgresServer): void {
+    rmSync(this.data, { recursive: true, force: true })
+    this.#copy(primary)
+    this.#begin()
   }
 
   get data(): string {
@@ -48,12 +69,50 @@ export class PostgresServer implements Disposable {
   }
 
   start(): void {
-    this.#run('pg_ctl', '-D', this.data, '-l', join(this.folder, 'log'), '-w', 'start')
+    const log = join(this.folder, 'log')
+    try {
+      this.#run('pg_ctl', '-D', this.data, '-l', log, '-w', 'start')
+    } catch (cause) {
+      throw new Error(`PostgreSQL did not start: ${readFileSync(log, 'utf8').slice(-2000)}`, { cause })
+    }
   }
 
   /** At once, as at a crash. */
   stop(): void {
     this.#run('pg_ctl', '-D', this.data, '-m', 'immediate', '-w', 'stop')
+  }
+
+  /** As when its machine ends: all its processes at once, and nothing is told to anybody. */
+  kill(): void {
+    const master = Number(readFileSync(join(this.data, 'postmaster.pid'), 'utf8').split('\n')[0])
+    process.kill(master, 'SIGSTOP') // or it would begin to end its children itself
+    const children = execFileSync('ps', ['-o', 'pid=', '--ppid', `${master}`], { encoding: 'utf8' })
+    for (const pid of [master, ...children.trim().split(/\s+/).map(Number)])
+      try {
+        process.kill(pid, 'SIGKILL')
+      } catch {
+        // it has just ended
+      }
+    for (const lock of [join(this.data, 'postmaster.pid'), join(this.folder, '.s.PGSQL.5432.lock')]) rmSync(lock)
+  }
+
+  /** A standby becomes the primary. */
+  async promote(): Promise<void> {
+    const args = ['-D', this.data, '-w', 'promote']
+    await promisify(execFile)(join(programs!, 'pg_ctl'), args, { ...this.as, cwd: this.folder })
+  }
+
+  /** Its commits wait for a standby from now on. */
+  async waitsForStandby(): Promise<void> {
+    this.sql(`ALTER SYSTEM SET synchronous_standby_names = 'standby'`)
+    this.sql('SELECT pg_reload_conf()')
+    while (this.sql('SELECT sync_state FROM pg_stat_replication') !== 'sync') await setTimeout(20)
+  }
+
+  /** What it said of statements that it did not understand: the engine may take an error there for one of the storage. */
+  get notUnderstood(): string[] {
+    const lines = readFileSync(join(this.folder, 'log'), 'utf8').split('\n')
+    return lines.filter((line) => /^42(?!P01|501)/.test(line)) // tables that are gone, and rights, are tests' own
   }
 
   /** The URL of a queue that nobody has used yet. */

@@ -16,9 +16,9 @@ export interface Sent {
   values: Value[]
 }
 export type ToClient =
-  | { open: number; config: { connectionString: string } }
+  | { open: number; hosts: string[] }
   | { on: number; flight: Sent[]; patience: number }
-  | { listen: number; channel: string; config: { connectionString: string } }
+  | { listen: number; channel: string; hosts: string[] }
   | { tell: number }
   | { close: number }
 
@@ -75,20 +75,49 @@ const types = {
 
 const load = async () => ((await import(driver)) as { default: typeof pg }).default
 
-async function open(id: number, config: { connectionString: string }): Promise<Result> {
-  const { Client } = await load()
+/** How long a host has to take a connection, in ms; where there are others, one that does not answer must not keep them waiting. */
+const connectWithin = { alone: 5000, oneOfSome: 1500 }
+
+/** Connects to the host that takes writes: a standby is passed over, unless it is the only host. */
+async function open(id: number, hosts: string[]): Promise<Result> {
   const before = clients.get(id)
   if (before && !ended.has(id)) before.end().catch(() => undefined)
-  const settings = { ...config, pipeline: true, keepAlive: true, connectionTimeoutMillis: 5000, application_name: 'gopherqueue' } // biome-ignore format: one line
+  let fault: Fault = { message: 'No host is named', sqlstate: lostConnection }
+  for (const connectionString of hosts)
+    try {
+      const client = await connect(id, connectionString, hosts.length > 1)
+      if (hosts.length === 1 || !(await isStandby(client))) {
+        clients.set(id, client)
+        return done
+      }
+      fault = { message: 'Of the hosts that answer, each is a standby', sqlstate: lostConnection }
+      await client.end()
+    } catch (error) {
+      fault = faultOf(error)
+    }
+  return { fault }
+}
+
+async function connect(id: number, connectionString: string, hasOthers: boolean): Promise<Client> {
+  const { Client } = await load()
+  const connectionTimeoutMillis = hasOthers ? connectWithin.oneOfSome : connectWithin.alone
+  const settings = { connectionString, pipeline: true, keepAlive: true, connectionTimeoutMillis, application_name: 'gopherqueue' } // biome-ignore format: one line
   const client: Client = new Client({ ...settings, types: types as pg.CustomTypesConfig })
-  client.on('error', (error) => ended.set(id, faultOf(error)))
+  client.on('error', (error) => {
+    if (clients.get(id) === client) ended.set(id, faultOf(error))
+  })
   client.on('notice', ({ severity, message }) => {
     if (severity === 'WARNING') warned = message ?? 'a warning'
   })
+  clients.delete(id)
   ended.delete(id)
   await client.connect()
-  clients.set(id, client)
-  return done
+  return client
+}
+
+async function isStandby(client: Client): Promise<boolean> {
+  const { rows } = await client.query('SELECT pg_is_in_recovery() AS standby')
+  return rows[0].standby !== 0
 }
 
 /** Sends all at once, and answers when the last has ended. Overdue, the connection is given up: never is anything cancelled. */
@@ -120,9 +149,10 @@ async function run(client: Client, { name, text, values }: Sent): Promise<Result
   }
 }
 
-async function listen(id: number, channel: string, config: { connectionString: string }): Promise<Result> {
+async function listen(id: number, channel: string, hosts: string[]): Promise<Result> {
   const { Client } = await load()
-  const connect = () => new Client({ ...config, keepAlive: true, connectionTimeoutMillis: 5000, application_name: 'gopherqueue listens' }) // biome-ignore format: one line
+  let tries = 0 // a standby takes no LISTEN, and then the next host is tried
+  const connect = () => new Client({ connectionString: hosts[tries++ % hosts.length]!, keepAlive: true, connectionTimeoutMillis: 5000, application_name: 'gopherqueue listens' }) // biome-ignore format: one line
   await listeners.get(id)?.end()
   listeners.set(id, new Listener(connect, channel, () => heard.postMessage(id)))
   return done
@@ -133,8 +163,8 @@ async function handle(message: ToClient): Promise<Result[]> {
     listeners.get(message.tell)?.tell()
     return []
   }
-  if ('listen' in message) return [await listen(message.listen, message.channel, message.config)]
-  if ('open' in message) return [await open(message.open, message.config)]
+  if ('listen' in message) return [await listen(message.listen, message.channel, message.hosts)]
+  if ('open' in message) return [await open(message.open, message.hosts)]
   if ('on' in message) return fly(message.on, message.flight, message.patience)
   const client = clients.get(message.close)
   clients.delete(message.close)

@@ -1,5 +1,6 @@
 import type { SQLInputValue, SQLOutputValue } from 'node:sqlite'
 import { systemClock } from '../../model/clock.ts'
+import { GopherQueueError } from '../../model/errors.ts'
 import { lockWait } from '../sqlite/connection.ts'
 import type { Connection, Statement } from '../sqlite/sqlite.ts'
 import { theBridge } from './bridge.ts'
@@ -16,6 +17,9 @@ export const patience = 10_000
 const mostPending = 200
 /** How long a server may be gone before those who wait are refused, in ms; and how long to wait between tries. */
 const outage = { borne: 10_000, firstWait: 5, longestWait: 250 }
+
+/** As what it was given, a commit is on the disks of all that a failover may promote. */
+const durable = new Set(['on', 'remote_apply'])
 
 /** One connection to a server, used as the engine uses SQLite's: each call waits for its answer, unless nobody asks for it. */
 export class ServerConnection implements Connection {
@@ -45,9 +49,14 @@ export class ServerConnection implements Connection {
     this.#wait = this.#wait === 0 ? outage.firstWait : Math.min(this.#wait * 2, outage.longestWait)
     this.#pending = []
     this.isTransaction = this.isAborted = false
-    const { connectionString } = this.place
-    this.#one(this.#bridge.ask({ open: this.#id, config: { connectionString } })[0]!)
+    this.#one(this.#bridge.ask({ open: this.#id, hosts: this.place.connectionStrings })[0]!)
     this.isOpen = true
+    try {
+      mustBeDurable(this) // also after a failover: the server is another one then
+    } catch (error) {
+      this.close()
+      throw error
+    }
   }
 
   location(): null {
@@ -65,9 +74,9 @@ export class ServerConnection implements Connection {
 
   /** From now on `hear` is called when another process tells of a commit, and `tell` tells them. */
   listen(hear: () => void): void {
-    const { connectionString, schema } = this.place
+    const { connectionStrings, schema } = this.place
     this.#bridge.onHeard(this.#id, hear)
-    this.#bridge.ask({ listen: this.#id, channel: `"gopherqueue ${schema}"`, config: { connectionString } })
+    this.#bridge.ask({ listen: this.#id, channel: `"gopherqueue ${schema}"`, hosts: connectionStrings })
     this.#listens = true
   }
 
@@ -138,6 +147,25 @@ export class ServerConnection implements Connection {
     else this.isAborted = this.isTransaction
     throw error
   }
+}
+
+function mustBeDurable(connection: ServerConnection): void {
+  const text = `SELECT current_setting('server_version_num'), pg_is_in_recovery(), current_setting('synchronous_commit'),
+                       current_setting('fsync'), current_setting('full_page_writes')`
+  const row = connection.flight([{ text, values: [] }])[0]!.rows[0]!
+  const [version, recovers, commit, fsync, pages] = row
+  if (Number(version) < 140_000)
+    throw new GopherQueueError(
+      'ENGINE_TOO_OLD',
+      `PostgreSQL 14 or newer is needed; this is ${version}. Nothing was changed.`,
+    )
+  if (recovers === 1)
+    throw new GopherQueueError('STORAGE_UNAVAILABLE', 'The server is a standby, which takes no writes. Nothing was changed: give the address of the primary.') // biome-ignore format: one message
+  if (durable.has(String(commit)) && fsync === 'on' && pages === 'on') return
+  throw new GopherQueueError(
+    'STORAGE_UNAVAILABLE',
+    `The server would lose jobs at a crash: it says synchronous_commit = ${commit}, fsync = ${fsync}, full_page_writes = ${pages}. Nothing was changed: set synchronous_commit to on or remote_apply, and the others to on.`,
+  )
 }
 
 export class ServerStatement implements Statement {

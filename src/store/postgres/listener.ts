@@ -13,6 +13,8 @@ export class Listener {
   #client: pg.Client | undefined
   #toldAt = Number.NEGATIVE_INFINITY
   #telling = false
+  /** To be told when the answer to the last one has come: one statement at a time. */
+  #again = false
   #ended = false
 
   /** `channel`: an identifier in its quotes. `heard`: another process has told. */
@@ -47,17 +49,24 @@ export class Listener {
 
   /** Tells the others, soon. */
   tell(): void {
+    this.#again = this.#telling
     if (this.#telling) return
     const wait = this.#toldAt + tellEvery - systemClock.monotonic()
-    this.#telling = wait > 0
+    this.#telling = true
     if (wait > 0) systemClock.timer(wait, () => this.#tell())
     else this.#tell()
   }
 
   #tell(): void {
-    this.#telling = false
     this.#toldAt = systemClock.monotonic()
-    this.#client?.query(`NOTIFY ${this.#channel}`).catch(() => undefined)
+    this.#again = false
+    const told = () => {
+      this.#telling = false
+      if (this.#again) this.tell()
+    }
+    const sent = this.#client?.query(`NOTIFY ${this.#channel}`)
+    if (sent) sent.then(told, told)
+    else told()
   }
 
   async end(): Promise<void> {

@@ -8,9 +8,6 @@ import { loadable } from './driver.ts'
 import { type Place, placeOf } from './place.ts'
 import { grant, migrate, mustHaveRights, newestSchema } from './schema.ts'
 
-/** As what it was given, a commit is on the disks of all that a failover may promote. */
-const durable = new Set(['on', 'remote_apply'])
-
 /** A process of another machine, though it has this one's name, is never judged by its number here: its leases decide. */
 export const processesHere: Processes = {
   me: systemProcesses.me,
@@ -30,7 +27,6 @@ function connected<T>(place: Place, use: (connection: ServerConnection) => T): T
   let connection: ServerConnection | undefined
   try {
     connection = new ServerConnection(place)
-    mustBeDurable(connection)
     mustLock(connection)
     return use(connection)
   } catch (error) {
@@ -57,25 +53,6 @@ export async function bringForward(url: string, roles: string[]): Promise<Forwar
     connection.close()
     return { schema: place.schema, from, to: newestSchema, granted: roles }
   })
-}
-
-function mustBeDurable(connection: ServerConnection): void {
-  const text = `SELECT current_setting('server_version_num'), pg_is_in_recovery(), current_setting('synchronous_commit'),
-                       current_setting('fsync'), current_setting('full_page_writes')`
-  const row = connection.flight([{ text, values: [] }])[0]!.rows[0]!
-  const [version, recovers, commit, fsync, pages] = row
-  if (Number(version) < 140_000)
-    throw new GopherQueueError(
-      'ENGINE_TOO_OLD',
-      `PostgreSQL 14 or newer is needed; this is ${version}. Nothing was changed.`,
-    )
-  if (recovers === 1)
-    throw new GopherQueueError('STORAGE_UNAVAILABLE', 'The server is a standby, which takes no writes. Nothing was changed: give the address of the primary.') // biome-ignore format: one message
-  if (durable.has(String(commit)) && fsync === 'on' && pages === 'on') return
-  throw new GopherQueueError(
-    'STORAGE_UNAVAILABLE',
-    `The server would lose jobs at a crash: it says synchronous_commit = ${commit}, fsync = ${fsync}, full_page_writes = ${pages}. Nothing was changed: set synchronous_commit to on or remote_apply, and the others to on.`,
-  )
 }
 
 /** Servers that speak the protocol without advisory locks, such as CockroachDB, would run jobs in any order. */

@@ -3,8 +3,8 @@ import { invalid } from '../../model/errors.ts'
 
 /** Which queue of which database an URL means. */
 export interface Place {
-  /** For the driver: without what is ours in it. */
-  connectionString: string
+  /** For the driver, one for each host in their order: without what is ours in it. */
+  connectionStrings: string[]
   schema: string
   /** The schema's name in its quotes. */
   identifier: string
@@ -16,13 +16,22 @@ export interface Place {
   listens: boolean
 }
 
-/** `postgres://user@host/database?schema=gopherqueue`. Throws INVALID_ARGUMENT. */
+/** The same URL once for each of its hosts, as `postgres://user@one:5432,two:5432/database` names them. Throws INVALID_ARGUMENT. */
+function urlsOf(url: string): URL[] {
+  const [, before = '', hosts = '', rest = ''] = /^([a-z]+:\/\/(?:[^/?#@]*@)?)([^/?#]*)(.*)$/is.exec(url) ?? []
+  const all = hosts.split(',').map((host) => `${before}${host}${rest}`)
+  if (hosts === '' || hosts.split(',').includes('') || !all.every((one) => URL.canParse(one)))
+    throw invalid(`${withoutPassword(url)} is no URL: write postgres://user@host:5432/database, or several hosts with commas between them.`) // biome-ignore format: one message
+  return all.map((one) => new URL(one))
+}
+
+/** `postgres://user@host/database?schema=gopherqueue`, with one host or several, of which the one that takes writes is used. Throws INVALID_ARGUMENT. */
 export function placeOf(url: string): Place {
-  if (!URL.canParse(url)) throw invalid(`${withoutPassword(url)} is no URL: write postgres://user@host:5432/database.`)
-  const parsed = new URL(url)
+  const urls = urlsOf(url)
+  const [parsed] = urls as [URL, ...URL[]]
   const own = (name: string) => {
     const value = parsed.searchParams.get(name)
-    parsed.searchParams.delete(name)
+    for (const { searchParams } of urls) searchParams.delete(name)
     return value
   }
   const schema = own('schema') ?? 'gopherqueue'
@@ -36,7 +45,7 @@ export function placeOf(url: string): Place {
     throw invalid(`schema takes up to 63 of a-z, 0-9 and _, no digit first; got '${schema}'.`)
   const lock = createHash('sha256').update(`gopherqueue ${schema}`).digest().readBigInt64BE() >> 1n
   const rest = { lock: String(lock), prepares, listens }
-  return { connectionString: parsed.href, schema, identifier: `"${schema}"`, ...rest }
+  return { connectionStrings: urls.map(({ href }) => href), schema, identifier: `"${schema}"`, ...rest }
 }
 
 /** An URL as it may be shown. */
@@ -46,8 +55,9 @@ export const withoutPassword = (url: string): string =>
 /** Where an URL leads, for everybody to read: without the password, and without how it is used. Throws INVALID_ARGUMENT. */
 export function addressOf(url: string): string {
   placeOf(url)
-  const parsed = new URL(url)
-  parsed.password = ''
-  for (const name of ['password', 'sslpassword', 'prepare', 'listen']) parsed.searchParams.delete(name)
-  return parsed.href
+  const [first, ...others] = urlsOf(url) as [URL, ...URL[]]
+  first.password = ''
+  for (const name of ['password', 'sslpassword', 'prepare', 'listen']) first.searchParams.delete(name)
+  if (others.length === 0) return first.href
+  return first.href.replace(first.host, [first, ...others].map(({ host }) => host).join(','))
 }

@@ -51,12 +51,15 @@ export class Target {
     connect(place, new ServerClock()).connection.close()
     const driver = 'pg' // not in the import itself, see client-thread.ts
     const { Client } = ((await import(driver)) as { default: typeof pg }).default
-    const { connectionString } = place
-    const client = new Client({ connectionString, keepAlive: true, application_name: 'gopherqueue move' })
-    client.on('error', () => undefined) // the statement that it meets says so
-    const target = new Target(client, place, url)
-    await target.#tried(() => client.connect())
-    return target
+    for (const [i, connectionString] of place.connectionStrings.entries()) {
+      const client = new Client({ connectionString, keepAlive: true, application_name: 'gopherqueue move' })
+      client.on('error', () => undefined) // the statement that it meets says so
+      const target = new Target(client, place, url)
+      if (i === place.connectionStrings.length - 1) await target.#tried(() => client.connect())
+      else if (!(await takesWrites(client))) continue
+      return target
+    }
+    throw new Error('an URL has a host')
   }
 
   async close(): Promise<void> {
@@ -253,3 +256,16 @@ const overtaken = (): GopherQueueError =>
     'INVALID_STATE',
     `Another 'gopherqueue move' has taken this one over, or ended it. This one has stopped: what it has copied stays, and the other goes on.`,
   )
+
+/** Whether a host is there, and no standby; else its client is closed. */
+async function takesWrites(client: pg.Client): Promise<boolean> {
+  try {
+    await client.connect()
+    const { rows } = await client.query('SELECT pg_is_in_recovery() AS standby')
+    if (rows[0].standby === false) return true
+  } catch {
+    // Another host may be the primary.
+  }
+  await client.end().catch(() => undefined)
+  return false
+}

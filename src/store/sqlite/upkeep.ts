@@ -59,7 +59,7 @@ export class Upkeep {
       `SELECT MAX(at) AS at FROM (
          SELECT * FROM (SELECT created_at AS at FROM gq_jobs ORDER BY id DESC LIMIT 1) AS job
          UNION ALL
-         SELECT * FROM (SELECT seen_at FROM gq_workers ORDER BY id DESC LIMIT 1) AS worker) AS both`,
+         SELECT * FROM (SELECT seen_at FROM gq_workers ORDER BY id DESC LIMIT 1) AS worker) AS last`,
     )!
     if (last.at !== null) this.#delays.wasAt(last.at, this.#clock.monotonic())
   }
