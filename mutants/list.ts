@@ -690,6 +690,12 @@ export const mutants: Mutant[] = [
     tests: contract,
   },
   {
+    name: 'rate-unsaid',
+    breaks: 'does not say when a rate has room again whose starts are in the future of a clock that was set back',
+    edits: [[rate, 'if (row.startsLeft === null) settleRate(db, row)', 'row.startsLeft ??= look(db, queue, rate).left']],
+    tests: ['tests/store/lines.test.ts'],
+  },
+  {
     name: 'return-late',
     breaks: 'lets what goes back to be tried at once wait behind lower classes',
     edits: [

@@ -4,6 +4,7 @@ import { jobSpec } from '../../src/model/job.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { Lines } from '../../src/store/sqlite/lines.ts'
+import type { Reply } from '../../src/store/sqlite/request.ts'
 import type { Input, LeasedJob, Operation } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 
@@ -29,26 +30,65 @@ for (const [what, excluded, from, empty] of [
     db.connection.close()
   })
 
-test('a rate has room again at the instant of a submission: the job that waited for it goes first', () => {
-  const clock = new VirtualClock()
-  const engine = new Engine(':memory:', clock)
-  let seq = 0
-  const ask = <Name extends Operation>(operation: Name, input: Input<Name>): Map<number, unknown> => {
-    const replies = engine.execute([{ seq: ++seq, operation, input }])
+/** An engine with a queue of one start a second, and a worker. */
+class Rated {
+  readonly clock = new VirtualClock()
+  readonly engine = new Engine(':memory:', this.clock)
+  readonly both = [...sources, { queue: 'default', type: 'b' }]
+  readonly worker: number
+  seq = 0
+
+  constructor() {
+    this.ask('setQueue', { queue: 'default', rate: { max: 1, per: 1000 } })
+    this.worker = this.ask('register', { name: 'w', sources: this.both, slots: 10 }).get(this.seq) as number
+  }
+
+  ask<Name extends Operation>(operation: Name, input: Input<Name>): Map<number, unknown> {
+    return this.#heard(this.engine.execute([{ seq: ++this.seq, operation, input }]))
+  }
+
+  #heard(replies: Reply[]): Map<number, unknown> {
     return new Map(replies.map((reply) => [reply.seq, 'error' in reply ? reply.error : reply.value]))
   }
-  const submit = (type: string) => ask('submit', { specs: jobSpec(type, {}), payloads: ['1'], keys: null })
-  const both = [...sources, { queue: 'default', type: 'b' }]
-  ask('setQueue', { queue: 'default', rate: { max: 1, per: 1000 } })
-  submit('a')
-  const worker = ask('register', { name: 'w', sources: both, slots: 10 }).get(seq) as number
-  const lease = () => ask('lease', { worker, sources: both, slots: 10, exclude: [] })
-  const types = (jobs: unknown) => (jobs as LeasedJob[] | undefined)?.map(({ type }) => type)
-  assert.deepEqual(types(lease().get(seq)), ['a'])
-  submit('b')
-  assert.equal(lease().size, 0, 'it waits')
-  const waiting = seq
-  clock.advance(2000) // and no look of the engine comes between
-  assert.deepEqual(types(submit('a').get(waiting)), ['b'])
-  engine.close()
+
+  submit(type: string): Map<number, unknown> {
+    return this.ask('submit', { specs: jobSpec(type, {}), payloads: ['1'], keys: null })
+  }
+
+  lease(): Map<number, unknown> {
+    return this.ask('lease', { worker: this.worker, sources: this.both, slots: 10, exclude: [] })
+  }
+
+  tick(): Map<number, unknown> {
+    return this.#heard(this.engine.tick())
+  }
+}
+
+const types = (jobs: unknown) => (jobs as LeasedJob[] | undefined)?.map(({ type }) => type)
+
+test('a rate has room again at the instant of a submission: the job that waited for it goes first', () => {
+  const at = new Rated()
+  at.submit('a')
+  assert.deepEqual(types(at.lease().get(at.seq)), ['a'])
+  at.submit('b')
+  assert.equal(at.lease().size, 0, 'it waits')
+  const waiting = at.seq
+  at.clock.advance(2000) // and no look of the engine comes between
+  assert.deepEqual(types(at.submit('a').get(waiting)), ['b'])
+  at.engine.close()
+})
+
+test('a rate whose starts are in the future, as the wall clock was set back, has room a period from now, and not later', () => {
+  const at = new Rated()
+  at.submit('a')
+  assert.deepEqual(types(at.lease().get(at.seq)), ['a'])
+  at.clock.advance(5000)
+  at.tick() // there is room again
+  at.clock.jump(-3_600_000)
+  at.submit('b')
+  assert.equal(at.lease().size, 0, 'it waits')
+  const waiting = at.seq
+  at.clock.advance(1001)
+  assert.deepEqual(types(at.tick().get(waiting)), ['b'])
+  at.engine.close()
 })

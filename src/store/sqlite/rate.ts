@@ -28,8 +28,9 @@ export function roomNow(db: Db, queue: string): number {
   const room = roomIn(row)
   const rate = rateOf(row)
   if (!rate || room === 0) return room
-  row.startsLeft ??= look(db, queue, rate).left
-  return Math.min(room, row.startsLeft)
+  // Also where the wall clock was set back: starts count as of now then, and the file must say when there is room again.
+  if (row.startsLeft === null) settleRate(db, row)
+  return Math.min(room, row.startsLeft!)
 }
 
 /** Counts those of the jobs just leased that are of a queue: other claims of this transaction have what is left. */
