@@ -692,7 +692,9 @@ export const mutants: Mutant[] = [
   {
     name: 'rate-unsaid',
     breaks: 'does not say when a rate has room again whose starts are in the future of a clock that was set back',
-    edits: [[rate, 'if (row.startsLeft === null) settleRate(db, row)', 'row.startsLeft ??= look(db, queue, rate).left']],
+    edits: [
+      [rate, 'if (row.startsLeft === null) settleRate(db, row)', 'row.startsLeft ??= look(db, queue, rate).left'],
+    ],
     tests: ['tests/store/lines.test.ts'],
   },
   {
