@@ -5,20 +5,22 @@ import { rmSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { systemClock } from '../model/clock.ts'
-import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
+import { isPostgres } from '../queue/options.ts'
 import { usualReserve } from '../store/sqlite/disk.ts'
-import { examine, type Finding } from '../store/sqlite/doctor.ts'
+import { examine } from '../store/sqlite/doctor.ts'
+import type { Finding } from '../store/sqlite/finding.ts'
 import { openToRead } from '../store/sqlite/reader.ts'
 import { recount } from '../store/sqlite/repair.ts'
-import { fileOf, whole } from './arguments.ts'
+import { databaseOf, fileOf, whole } from './arguments.ts'
 import { forPeople, paint, print, safe, show, table } from './output.ts'
 
 export function doctorCommand(root: Command): void {
   root
     .command('doctor')
     .description(
-      'look at the file, its disk and its contents, and say what is not well; changes nothing, unless told to',
+      'look at the file, its disk and its contents, or at the PostgreSQL database and its server, and say what is not well; changes nothing, unless told to',
     )
     .option('--order', 'also prove the order of all first leases')
     .option('--repair', 'first count all dead and failing jobs anew by their causes, beside whoever works on the file')
@@ -31,16 +33,27 @@ export function doctorCommand(root: Command): void {
         flags: { order?: true; repair?: true; crash?: true; crashChild?: true; reserve: number },
         command: Command,
       ) => {
+        const place = databaseOf(command)
+        if (isPostgres(place)) {
+          if (flags.repair || flags.crash)
+            throw invalid('--repair and --crash work on an SQLite file. Nothing was done: leave them out.')
+          const { examineServer } = await import('../store/postgres/doctor.ts') // and with it the driver, which others need not have
+          return conclude(await examineServer(place, flags.order === true))
+        }
         const file = fileOf(command)
         if (flags.crashChild) return submitForEver(file)
         if (flags.repair) recount(file, systemClock)
         const findings = examine(file, flags.reserve, flags.order === true)
         if (flags.crash) findings.push(await crash(`${resolve(file)}-crash-${process.pid}`))
-        const failed = findings.some(({ verdict }) => verdict === 'FAIL')
-        if (failed) process.exitCode = 1
-        show({ ok: !failed, findings }, () => findings.forEach(tell))
+        conclude(findings)
       },
     )
+}
+
+function conclude(findings: Finding[]): void {
+  const failed = findings.some(({ verdict }) => verdict === 'FAIL')
+  if (failed) process.exitCode = 1
+  show({ ok: !failed, findings }, () => findings.forEach(tell))
 }
 
 /** A line each, never cut: what is wrong must be readable on a narrow screen too. */

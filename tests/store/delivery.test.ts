@@ -275,6 +275,25 @@ test('a wall clock that is set right after a lease ends no attempt whose worker 
   assert.equal(rig.row().state, 'running')
 })
 
+test('the wall clock was set forward, and no server saw it: an attempt whose worker renews has its time, and no more', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.worker()
+  rig.submit(1, { timeout: 10_000, maxAttempts: 1 })
+  const [job] = rig.lease(worker)
+  rig.clock.jump(3_600_000)
+  rig.restart()
+  for (let i = 0; i < 3; i++) {
+    assert.equal(rig.code('heartbeat', leaseOf(job!)), 'taken', `${i}`)
+    rig.pass(2500)
+  }
+  assert.equal(rig.row().state, 'running')
+  for (let i = 0; i < 6; i++) {
+    rig.code('heartbeat', leaseOf(job!))
+    rig.pass(2500)
+  }
+  assert.equal(rig.row().state, 'dead')
+})
+
 test('a server that begins after the wall clock was set forward ends no attempt whose worker renews, and ends it in time', (t) => {
   const rig = new Rig(t)
   const worker = rig.worker()

@@ -135,35 +135,60 @@ function checksIn(sql: string): string[] {
 }
 
 /**
- * The proof of order that docs/schema.md gives as a query, in one pass: goes through the events of each line and class
- * in their sequence, and compares each first lease with the first of the jobs that wait then.
+ * Selects the events of all first leases, line by line, each in their sequence. All jobs of one request are taken before
+ * each is compared: their order among each other says nothing. A job that gets a place of its concurrency key has the
+ * number of the event that came before: it waits from then on.
  */
-export function auditOrder(db: DatabaseSync): Audited {
-  const { leases } = db.prepare('SELECT COUNT(lease_seq) AS leases FROM gq_jobs').get() as { leases: number }
-  // All jobs of one request are taken before each is compared: their order among each other says nothing. A job that gets
-  // a place of its concurrency key has the number of the event that came before: it waits from then on.
-  const events = db.prepare(
-    `WITH leased AS (
-       SELECT id, COALESCE(ready_seq, id) AS ready_seq, lease_seq, DENSE_RANK() OVER (ORDER BY queue, type, priority) AS line,
-              ROW_NUMBER() OVER (ORDER BY queue, type, priority, id) - 1 AS place
-       FROM gq_jobs WHERE lease_seq IS NOT NULL)
-     SELECT 0 AS event, id, place, line, lease_seq AS at FROM leased
-     UNION ALL SELECT 1, id, place, line, lease_seq FROM leased
-     UNION ALL SELECT 2, id, place, line, ready_seq FROM leased
-     ORDER BY line, at, event`,
-  )
-  const size = 2 ** Math.ceil(Math.log2(leases + 1))
-  const waiting = new Int32Array(2 * size) // a tree: how many wait among the places below each node
-  const broken: string[] = []
-  for (const { event, id, place } of events.iterate() as Iterable<Record<'event' | 'id' | 'place', number>>) {
+export const orderEvents = `
+  WITH leased AS (
+    SELECT id, COALESCE(ready_seq, id) AS ready_seq, lease_seq, DENSE_RANK() OVER (ORDER BY queue, type, priority) AS line,
+           ROW_NUMBER() OVER (ORDER BY queue, type, priority, id) - 1 AS place
+    FROM gq_jobs WHERE lease_seq IS NOT NULL)
+  SELECT event, id, place FROM (
+    SELECT 0 AS event, id, place, line, lease_seq AS at FROM leased
+    UNION ALL SELECT 1, id, place, line, lease_seq FROM leased
+    UNION ALL SELECT 2, id, place, line, ready_seq FROM leased) AS event
+  ORDER BY line, at, event`
+
+export type OrderEvent = Record<'event' | 'id' | 'place', number>
+
+/**
+ * The proof of order that docs/schema.md gives as a query, in one pass: hears the events of each line and class in their
+ * sequence, and compares each first lease with the first of the jobs that wait then.
+ */
+export class Order {
+  readonly #leases: number
+  readonly #size: number
+  /** A tree: how many wait among the places below each node. */
+  readonly #waiting: Int32Array
+  readonly #broken: string[] = []
+
+  constructor(leases: number) {
+    this.#leases = leases
+    this.#size = 2 ** Math.ceil(Math.log2(leases + 1))
+    this.#waiting = new Int32Array(2 * this.#size)
+  }
+
+  hear({ event, id, place }: OrderEvent): void {
+    const [size, waiting] = [this.#size, this.#waiting]
     if (event !== 1) {
       for (let node = size + place; node > 0; node >>= 1) waiting[node]! += event === 2 ? 1 : -1
-      continue
+      return
     }
     let first = 1
     while (first < size) first = waiting[2 * first] === 0 ? 2 * first + 1 : 2 * first
-    if (waiting[first] !== 0 && first < size + place && broken.length < 6) broken.push(`job ${id}`)
+    if (waiting[first] !== 0 && first < size + place && this.#broken.length < 6) this.#broken.push(`job ${id}`)
   }
-  const holds = `none of ${leases} first leases passed over an older ready job of its queue, type and class`
-  return { name: 'order', holds, broken }
+
+  get audited(): Audited {
+    const holds = `none of ${this.#leases} first leases passed over an older ready job of its queue, type and class`
+    return { name: 'order', holds, broken: this.#broken }
+  }
+}
+
+export function auditOrder(db: DatabaseSync): Audited {
+  const { leases } = db.prepare('SELECT COUNT(lease_seq) AS leases FROM gq_jobs').get() as { leases: number }
+  const order = new Order(leases)
+  for (const event of db.prepare(orderEvents).iterate()) order.hear(event as unknown as OrderEvent)
+  return order.audited
 }

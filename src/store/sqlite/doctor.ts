@@ -5,6 +5,7 @@ import { isQueueError } from '../../model/errors.ts'
 import { audit, auditOrder } from './audit.ts'
 import { isOlder, oldestEngine, storageError } from './connection.ts'
 import { Db } from './db.ts'
+import { brokenOf, type Finding, fail, found, mebibytes, warn } from './finding.ts'
 import { movedFrom, movedKey } from './moved.ts'
 import { platform } from './platform.ts'
 import { disturbed, isOfOneMoment, mustExist, openToRead } from './reader.ts'
@@ -13,21 +14,6 @@ import { newestSchema, version } from './schema.ts'
 import { pagesOf } from './space.ts'
 import type { DatabaseSync } from './sqlite.ts'
 import { inspectWal } from './wal.ts'
-
-/** What was looked at, how it is, and what to do when it is not well. */
-export interface Finding {
-  name: string
-  verdict: 'ok' | 'warn' | 'FAIL'
-  says: string
-  advice: string | null
-}
-
-const warn = (advice: string) => ({ verdict: 'warn', advice }) as const
-const fail = (advice: string) => ({ verdict: 'FAIL', advice }) as const
-const found = (name: string, says: string, trouble?: ReturnType<typeof warn | typeof fail> | false): Finding => ({
-  ...{ name, verdict: 'ok', says, advice: null },
-  ...trouble,
-})
 
 const salvage = `keep the file and its -wal; restore a backup, or 'gopherqueue recover --into NEW'`
 
@@ -61,8 +47,6 @@ function contentsOf(path: string, order: boolean): Finding[] | null {
   db?.close()
   return sound ? findings : null
 }
-
-const mebibytes = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
 
 function freeOf(db: DatabaseSync): string {
   const { size, free, shrinks } = pagesOf(new Db(db, systemClock))
@@ -167,7 +151,7 @@ function integrityOf(db: DatabaseSync): Finding {
 function rulesOf(db: DatabaseSync, order: boolean): Finding[] {
   return [...audit(db), ...(order ? [auditOrder(db)] : [])].map(({ name, holds, mild, mend, broken }) => {
     if (broken.length === 0) return found(name, holds)
-    const says = `not so that ${holds}: ${broken.slice(0, 5).join(', ')}${broken.length > 5 ? ' and more' : ''}`
+    const says = brokenOf(holds, broken)
     if (mend) return found(name, says, fail(mend))
     return found(name, says, mild ? warn('nothing, after a salvage; else report it') : fail(salvage))
   })

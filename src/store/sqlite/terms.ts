@@ -43,10 +43,12 @@ const leastWatch = 1000
 
 /**
  * SQL of when an attempt is over, its lease included, for a process that did not see it begin. A lease that was renewed
- * beyond the attempt's end shows that the wall clock was set forward while it ran: then it has its whole time from `now`.
+ * beyond the attempt's end shows that the wall clock was set forward while it ran; one whose worker still renews it
+ * when it should be over, that it may have been, or that no server was there: then it has its whole time from `now`.
  */
 const attemptOver = (now: string): string => `timeout + ${timeoutGrace} +
-  CASE WHEN lease_expires_at > started_at + timeout + ${2 * timeoutGrace} THEN ${now} ELSE started_at END`
+  CASE WHEN lease_expires_at > started_at + timeout + ${2 * timeoutGrace} OR started_at + timeout + ${timeoutGrace} <= ${now}
+    THEN ${now} ELSE started_at END`
 
 /**
  * How long leases last, on this process's monotonic clock: a wall clock that jumps must neither end a lease that is
