@@ -83,6 +83,8 @@ export const happen = {
   },
   hold: ({ random, meanwhile }: World) => {
     if (random.chance(0.3)) meanwhile.foreign(1000, 12)
+    else if (random.chance(0.2))
+      meanwhile.foreign(900, 30, 910) // hardly ever free
     else meanwhile.foreign(random.pick([1000, 4000, 8000, 8000, 9500]))
   },
   fault: (world: World, { pid, faults }: SimulatedProcess) => {

@@ -18,7 +18,7 @@ export class Meanwhile {
   readonly #within: SimulatedProcess[] = []
   #foreign: { connection: DatabaseSync; until: number } | undefined
   /** Times at which a foreign connection takes the lock again, and for how long. */
-  #again: { at: number; holds: number; left: number } | undefined
+  #again: { at: number; holds: number; left: number; every: number } | undefined
   /** How often something happens between two statements; 0: nothing does. */
   odds = 0
 
@@ -114,14 +114,14 @@ export class Meanwhile {
     }
   }
 
-  /** Another program takes the write lock: once for long, or again and again. */
-  foreign(holds: number, times = 1): void {
+  /** Another program takes the write lock: once for long, or again and again, each `every` ms. */
+  foreign(holds: number, times = 1, every = 5000): void {
     if (this.lockIsHeld) return
     const { path, clock } = this.#world
     const connection = new DatabaseSync(path)
     connection.exec('BEGIN IMMEDIATE')
     this.#foreign = { connection, until: clock.elapsed + holds }
-    this.#again = times > 1 ? { at: clock.elapsed + 5000, holds, left: times - 1 } : undefined
+    this.#again = times > 1 ? { at: clock.elapsed + every, holds, left: times - 1, every } : undefined
     this.#world.log(`another program holds the lock for ${holds} ms`)
   }
 
@@ -142,9 +142,9 @@ export class Meanwhile {
     const { elapsed } = this.#world.clock
     if (this.#foreign && this.#foreign.until <= elapsed) this.#release()
     if (!this.#again || this.#again.at > elapsed) return
-    const { holds, left } = this.#again
-    if (this.lockIsHeld) this.#again = { at: elapsed + 5000, holds, left }
-    else this.foreign(holds, left)
+    const { holds, left, every } = this.#again
+    if (this.lockIsHeld) this.#again = { ...this.#again, at: elapsed + every }
+    else this.foreign(holds, left, every)
   }
 
   #release(): void {

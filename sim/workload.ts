@@ -103,7 +103,7 @@ function anyOptions(random: Random, now: number): JobOptions {
     priority: random.pick(priorities),
     maxAttempts: random.pick([1, 2, 3, 12]),
     timeout: random.pick([3000, 10_000, 60_000, 900_000]),
-    visibilityTimeout: random.pick([5000, 30_000]),
+    visibilityTimeout: random.pick([1000, 5000, 30_000]),
     onTimeout: random.pick(['retry', 'dead']),
     idempotencyWindow: random.pick([0, 60_000, 86_400_000]),
   }

@@ -24,7 +24,7 @@ const rooms: Record<string, string[]> = {
   'store/sqlite/schema': [],
   'store/postgres': ['model', 'store', 'store/sqlite', 'store/postgres/schema'],
   'store/postgres/schema': [],
-  'store/http': ['model', 'store'],
+  'store/http': ['model', 'store', 'store/sqlite'],
   queue: ['model', 'store', 'store/sqlite', 'store/postgres', 'store/http'],
   testing: ['model', 'store', 'store/sqlite', 'queue'],
   server: ['model', 'store', 'store/http', 'queue'],

@@ -7,10 +7,14 @@ import { VirtualClock } from '../../src/testing/clock.ts'
 function rig() {
   const clock = new VirtualClock()
   const skipped: number[] = []
-  const gaps = new Gaps(clock, (ms) => skipped.push(ms))
+  const waited: number[] = []
+  const gaps = new Gaps(
+    clock,
+    (ms) => skipped.push(ms),
+    (ms) => waited.push(ms),
+  )
   return {
-    gaps,
-    skipped,
+    ...{ clock, gaps, skipped, waited },
     look(ms: number) {
       gaps.expect(500)
       clock.advance(ms)
@@ -49,4 +53,19 @@ test('where each transaction follows a gap, the sixth takes leases', () => {
     return may
   })
   assert.deepEqual(taking, [false, false, false, false, false, true])
+})
+
+test('a short wait for the lock is no gap, and counts once as time in which nobody could renew', () => {
+  const { clock, gaps, look, skipped, waited } = rig()
+  assert.equal(look(500), true)
+  for (const ms of [99, 900, 300]) {
+    gaps.expect(500)
+    const before = clock.monotonic()
+    clock.advance(ms)
+    gaps.check(before)
+    gaps.check(before)
+    assert.equal(gaps.mayTake, true)
+    gaps.written()
+  }
+  assert.deepEqual([skipped, waited], [[], [900, 300]])
 })

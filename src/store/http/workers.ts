@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
+import { nameOf, systemProcesses } from '../sqlite/processes.ts'
 import type { LeaseRequest, WorkerRegistration } from '../store.ts'
 import type { Answer } from './calls.ts'
 import type { Client } from './client.ts'
 import { numberedBy } from './numbers.ts'
 
-/** Names this process: what its workers run was lost together when it is gone. */
-const instance = randomUUID()
+/** Names this process, in each of its threads: what its workers run was lost together when it is gone. */
+const instance = nameOf(systemProcesses.me)
 
 /** How often at most one request for jobs is sent: what is sent again counts for less than a newer request. */
 const mostTurns = 2 ** 20

@@ -2,6 +2,8 @@ import type { Clock } from '../../model/clock.ts'
 
 /** A tick this much later than announced, or a wait this long for the write lock, is a gap, in ms. */
 const leastGap = 1000
+/** A wait this long is no gap yet, and still time in which others could renew no lease, in ms: another program that takes the lock again and again. */
+const leastWait = 100
 /** After so many transactions in a row that each followed a gap, none of them far longer than those before, the next one takes leases all the same. */
 const mostInARow = 5
 
@@ -12,10 +14,13 @@ const mostInARow = 5
 export class Gaps {
   readonly #clock: Clock
   readonly #skip: (ms: number, monotonic: number) => void
+  readonly #waited: (ms: number) => void
   /** When the next tick was announced for, on the monotonic clock. */
   #expectedAt = Number.POSITIVE_INFINITY
   /** The end of the last gap: time before it is not counted again. */
   #skippedTo = Number.NEGATIVE_INFINITY
+  /** The end of the last wait that was none. */
+  #waitedTo = Number.NEGATIVE_INFINITY
   /** A gap was found, and no transaction has followed yet. */
   #isOpen = false
   /** Transactions that followed a gap, one after the other. */
@@ -23,10 +28,11 @@ export class Gaps {
   /** Ms of the longest of these gaps; half as much with each transaction since. */
   #usual = 0
 
-  /** `skip` is called with the length of each gap, and its end. */
-  constructor(clock: Clock, skip: (ms: number, monotonic: number) => void) {
+  /** `skip` is called with the length of each gap, and its end; `waited` with that of each shorter wait. */
+  constructor(clock: Clock, skip: (ms: number, monotonic: number) => void, waited: (ms: number) => void) {
     this.#clock = clock
     this.#skip = skip
+    this.#waited = waited
   }
 
   /** Whether a transaction may take leases: not the first after a gap, so that others get to renew theirs. */
@@ -47,7 +53,13 @@ export class Gaps {
     const now = this.#clock.monotonic()
     const from = Math.max(Math.min(since, this.#expectedAt), this.#skippedTo)
     const isRestOfGap = this.#skippedTo > since
-    if (now - from <= leastGap && !isRestOfGap) return
+    if (now - from <= leastGap && !isRestOfGap) {
+      const ms = now - Math.max(from, this.#waitedTo)
+      if (ms < leastWait) return
+      this.#waitedTo = now
+      this.#waited(ms)
+      return
+    }
     this.#isOpen = true
     this.#skippedTo = now
     const ms = now - from

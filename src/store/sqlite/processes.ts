@@ -1,3 +1,4 @@
+import { createHash, randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { type Platform, platform } from './platform.ts'
 
@@ -71,5 +72,14 @@ function hasProcess(pid: number): boolean | null {
 /** One text for what names a process. */
 export const instanceOf = ({ boot, pid_space, pid, pid_started }: Identity): string =>
   [boot, pid_space, pid, pid_started].join(' ')
+
+/** A name for a server elsewhere. Where the system does not say when a process began, each thread has one of its own. */
+export function nameOf(me: Identity): string {
+  const unknown = me.boot === null || me.pid_started === null ? randomUUID() : ''
+  return createHash('sha256')
+    .update(`${me.host} ${instanceOf(me)} ${unknown}`)
+    .digest('hex')
+    .slice(0, 32)
+}
 
 export const isSame = (a: Identity, b: Identity): boolean => instanceOf(a) === instanceOf(b)

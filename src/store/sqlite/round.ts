@@ -50,10 +50,11 @@ export class Rounds {
     this.#tends = tends
     this.#emit = emit
     this.#app = new App(asksApp, () => emit([{ event: 'ping' }]))
-    this.#gaps = new Gaps(clock, (ms, monotonic) => {
+    const skip = (ms: number, monotonic: number) => {
       this.#crew.terms.skip(ms, monotonic)
       this.#waiting.company.skip(ms, monotonic)
-    })
+    }
+    this.#gaps = new Gaps(clock, skip, (ms) => this.#crew.terms.waited(ms))
     this.#upkeep = new Upkeep(clock, condition, this.#gaps, this.#crew.terms)
   }
 

@@ -94,6 +94,11 @@ export class Terms {
       own.overAt += Math.min(ms, monotonic - own.addedAt)
       own.renewAt = Math.min(own.renewAt, monotonic)
     }
+    this.waited(ms)
+  }
+
+  /** Time in which nobody could renew a lease, as this process could not: it has not watched those of others in it. */
+  waited(ms: number): void {
     for (const watched of this.#others.values()) {
       watched.unchangedAt += ms
       watched.seenOverFrom += ms
