@@ -515,9 +515,15 @@ export const mutants: Mutant[] = [
     tests: contract,
   },
   {
+    name: 'endless-excuse',
+    breaks: 'starts a job for ever that has its process told to stop and killed',
+    edits: [['model/loss.ts', 'excused >= mostExcused', 'excused < 0']],
+    tests: ['tests/contract/deaths.test.ts'],
+  },
+  {
     name: 'charged-stop',
     breaks: 'charges a job whose remote worker had begun to stop',
-    edits: [[reclaim, 'rebooted: false, stopping: hadBegunToStop(db, worker)', 'rebooted: false, stopping: false']],
+    edits: [['store/sqlite/reclaim.ts', 'worker !== undefined && hadBegunToStop(db, worker)', 'db.now < 0']],
     tests: contract,
   },
   {

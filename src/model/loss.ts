@@ -68,13 +68,21 @@ export const wasAlone = ({ company }: Pick<Holding, 'company'>, { jobs }: Death)
 /** Its worker may never have received it: that excuses a job so often, and then no more. */
 export const mayBeUnheard = ({ undelivered }: Pick<Holding, 'undelivered'>): boolean => undelivered < mostUndelivered
 
-/** Why the end of a process says nothing about the jobs that it ran, or null. */
-export const excuseOf = ({ rebooted, stopping }: { rebooted: boolean; stopping: boolean }): string | null =>
-  rebooted
-    ? 'Its host was restarted while it ran'
-    : stopping
-      ? 'Its process had begun to stop, and ended while it ran'
-      : null
+/** How often in a row of losses a stop or a restart excuses a job; a job that brings about the signal itself looks the same. */
+const mostExcused = 10
+
+/** Why the end of a process says nothing about a job that it ran, or null. `excused`: how often that was said of the job. */
+export const excuseOf = (
+  { rebooted, stopping }: { rebooted: boolean; stopping: boolean },
+  excused: number,
+): string | null =>
+  excused >= mostExcused
+    ? null
+    : rebooted
+      ? 'Its host was restarted while it ran'
+      : stopping
+        ? 'Its process had begun to stop, and ended while it ran'
+        : null
 
 /** A loss that is no evidence. */
 export function excused(why: string, holder: Holder | undefined): Lost {

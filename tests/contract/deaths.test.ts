@@ -132,6 +132,28 @@ for (const [how, left] of [['killed', 11], ['stopping', 12], ['host restarted', 
     assert.deepEqual([state, attempt, attemptsLeft], ['ready', 1, left])
   })
 
+test('a job that has its process told to stop, and killed: after ten times it is charged, and an innocent beside it is not', async () => {
+  await using host = new Host()
+  let { process, ids } = await running(host, [{ ms: 60_000 }, { ms: 60_000 }], [1, 1])
+  const [poison, innocent] = ids as [number, number]
+  const stops = async () => {
+    await process.at.store.call('stopping', process.pools[0]!.worker)
+    process.die()
+    process = await host.start([1, 1])
+  }
+  for (let deaths = 1; deaths <= 25; deaths++) {
+    await stops()
+    const { state, attemptsLeft } = await process.at.job(poison)
+    if (deaths <= 10) assert.equal(attemptsLeft, 12)
+    if (state === 'dead') break
+    await process.live(100_000_000) // whatever it waits for is over
+    await process.live(10)
+    if (!process.running.some(({ id }) => id === poison)) await process.live(10)
+  }
+  assert.equal((await process.at.job(poison)).state, 'dead')
+  assert.notEqual((await process.at.job(innocent)).state, 'dead')
+})
+
 for (const which of [0, 1])
   test(`pool ${which} of two had begun to stop when their process was killed: neither's job is charged`, async () => {
     await using host = new Host()

@@ -51,10 +51,11 @@ test('a silent remote worker may never have heard of a lease: three times, and o
 })
 
 test('the end of a process excuses its jobs when it was to stop, or its host was restarted', () => {
-  const excuse = (rebooted: boolean, stopping: boolean) => loss.excuseOf({ rebooted, stopping })
+  const excuse = (rebooted: boolean, stopping: boolean, before = 9) => loss.excuseOf({ rebooted, stopping }, before)
   assert.equal(excuse(false, false), null)
   assert.match(excuse(false, true)!, /had begun to stop/)
   assert.match(excuse(true, true)!, /host was restarted/)
+  assert.deepEqual([excuse(false, true, 10), excuse(true, false, 10)], [null, null], 'the tenth was the last')
 })
 
 const local = { name: 'w', host: 'h', pid: 12 }

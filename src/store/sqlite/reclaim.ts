@@ -73,7 +73,8 @@ export const reclaimUnreceived = (db: Db, job: RunningJob): Fate => write(db, jo
 /** `how`: what its worker did, unless its process had begun to stop. */
 function lostBy(db: Db, job: RunningJob, how: typeof fellSilent): Decision {
   const worker = workerOf(db, job.workerId)
-  const excuse = worker && excuseOf({ rebooted: false, stopping: hadBegunToStop(db, worker) })
+  const stopping = worker !== undefined && hadBegunToStop(db, worker)
+  const excuse = stopping ? excuseOf({ rebooted: false, stopping }, excusedBefore(db, job)) : null
   if (excuse) return lost(job, excused(excuse, worker), db.now)
   return lost(job, how(job, lossOf(db, job.workerId, processOf(worker)), worker), db.now)
 }
@@ -120,14 +121,24 @@ function reclaimDead(db: Db, worker: WorkerOf, end: number): boolean {
   )
   if (jobs.length === 0) return true
   const rebooted = worker.boot !== db.processes.me.boot
-  const excuse = excuseOf({ rebooted, stopping: hadBegunToStop(db, worker) })
-  const loss = excuse === null ? died(lossOf(db, worker.id, processOf(worker)), worker) : excused(excuse, worker)
+  const how = { rebooted, stopping: hadBegunToStop(db, worker) }
+  const death = lossOf(db, worker.id, processOf(worker)) // before any is taken: each is company to the others
   for (const job of jobs) {
+    const excuse = rebooted || how.stopping ? excuseOf(how, excusedBefore(db, job)) : null
+    const loss = excuse === null ? died(death, worker) : excused(excuse, worker)
     write(db, job, wasAlive(job, db.now) ? ranOut(job, db.now) : lost(job, loss, db.now))
     if (db.clock.monotonic() >= end && job !== jobs.at(-1)) return false
   }
   return jobs.length < chunk
 }
+
+/** How often it was lost with a process whose end said nothing about it: no such loss has a row of gq_losses. */
+const excusedBefore = (db: Db, { id }: RunningJob): number =>
+  db.get<{ times: number }>(
+    `SELECT COUNT(*) AS times FROM gq_attempts
+     WHERE job_id = ?1 AND outcome = 'lost' AND loss_id IS NULL AND error_name = 'LeaseLost'`,
+    id,
+  )!.times
 
 const hadBegunToStop = (db: Db, { id, instance }: WorkerOf): boolean =>
   db.get(
