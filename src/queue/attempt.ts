@@ -10,7 +10,7 @@ import { fromJson } from '../model/json.ts'
 import type { Lease, LeasedJob, Store } from '../store/store.ts'
 import { contextOf } from './context.ts'
 import { type ActiveJob, type Definition, validated } from './definition.ts'
-import { describe, inWords } from './evidence.ts'
+import { cut, describe, inWords } from './evidence.ts'
 import { type Outcome, type Result, resultOf } from './result.ts'
 import type { Slot, Starving } from './starving.ts'
 import { goesBack, type Threads } from './threads.ts'
@@ -213,9 +213,11 @@ export class Attempt {
       }
     }
     const now = this.#around.clock.now()
+    let fault = '' // why a Postpone is none
     if (verdict === undefined && isPostpone(error)) {
       const after = asked('Postpone names no time', () => delayOf(error.until, 'until', now))
       if (after !== undefined) return { kind: 'postpone', error: describe(error), retryAfter: after }
+      fault = notes[0]!.replace('Postpone names no time: ', '').replace(' Nothing was changed.', '')
     }
     const own = isPermanent(error) ? 'permanent' : 'temporary'
     const classified = () =>
@@ -226,7 +228,9 @@ export class Attempt {
       )
     const kind = verdict ?? asked('classify gave no verdict', classified) ?? 'temporary'
     const retryAfter = kind === 'permanent' ? null : (asked('retryAfter is no delay', () => ownDelay(error, now)) ?? asked('The backoff gave no delay', () => this.#backoff(error)) ?? null) // biome-ignore format: long
-    return { kind, error: describe(error, notes.length > 0 ? notes.join(' ') : undefined), retryAfter }
+    const told = describe(error, notes.length > 0 ? notes.join(' ') : undefined)
+    if (fault !== '') told.message = cut(`${told.message} It counts as failed: ${fault}`)
+    return { kind, error: told, retryAfter }
   }
 
   #backoff(error: unknown): number | null {

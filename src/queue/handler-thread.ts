@@ -1,4 +1,4 @@
-import { parentPort } from 'node:worker_threads'
+import { workerData } from 'node:worker_threads'
 import { isPermanent, isPostpone, isTemporary } from '../model/errors.ts'
 import { unpackError } from '../store/sqlite/wire.ts'
 import type { Store } from '../store/store.ts'
@@ -7,12 +7,12 @@ import type { Handler } from './definition.ts'
 import { inWords } from './evidence.ts'
 import { fieldsOf } from './fields.ts'
 import { resultOf } from './result.ts'
-import { type FromThread, handlerThread, type ToThread } from './threads.ts'
+import { type FromThread, handlerThread, type ThreadData, type ToThread } from './threads.ts'
 import { within } from './trace.ts'
 
 // What a handler in a thread has around it: the same context, whose calls go through the app's thread.
 
-const port = parentPort!
+const { port } = workerData as ThreadData // and not parentPort, which is the handler's
 ;(globalThis as { [handlerThread]?: true })[handlerThread] = true
 const send = (message: FromThread) => port.postMessage(message)
 const callers = new Map<number, PromiseWithResolvers<unknown>>()

@@ -1,4 +1,4 @@
-import { Worker as Thread } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker as Thread } from 'node:worker_threads'
 import type { Clock } from '../model/clock.ts'
 import { GopherQueueError, invalid, PermanentError, Postpone, TemporaryError } from '../model/errors.ts'
 import { threadMissing } from '../store/sqlite/bundled.ts'
@@ -53,6 +53,13 @@ function rebuilt({ error, fields, kind }: Thrown): Error {
   return whole
 }
 
+/**
+ * Both sides speak over a port of the queue's own. What a handler's module posts on `parentPort` may look like anything,
+ * an outcome too: nobody here listens to it.
+ */
+export interface ThreadData {
+  port: MessagePort
+}
 export type ToThread =
   | { file: string; job: ActiveJob; lease: Lease; carrier: Record<string, string> }
   | { reason: { name: string; message: string } }
@@ -70,6 +77,7 @@ export class Threads {
   readonly #warn: (warning: GopherQueueError) => void
   readonly #all = new Set<Thread>()
   readonly #idle = new Set<Thread>()
+  readonly #ports = new WeakMap<Thread, MessagePort>()
   /** Threads in which a job has run. */
   readonly #used = new WeakSet<Thread>()
   /** Jobs that run in a new thread next. */
@@ -86,10 +94,12 @@ export class Threads {
     const [thread = this.#start()] = this.#needsNew.delete(job.id) ? [] : this.#idle
     const wasUsed = this.#used.has(thread)
     this.#used.add(thread)
+    const port = this.#ports.get(thread)!
     const { promise, resolve, reject } = Promise.withResolvers<Result>()
     let fault = ''
     let stopTimer: (() => void) | undefined
-    const send = (message: ToThread) => thread.postMessage(message)
+    const send = (message: ToThread) => port.postMessage(message)
+    const keep = () => void (this.#all.has(thread) && this.#idle.add(thread)) // it may be heard after its end
     const hear = (message: FromThread) => {
       if ('seq' in message) {
         const { seq, operation, input } = message
@@ -98,10 +108,10 @@ export class Threads {
           (error) => send({ seq, failure: packError(error) }),
         )
       } else if ('result' in message) {
-        this.#idle.add(thread)
+        keep()
         resolve(message.result)
       } else {
-        if (message.loaded) this.#idle.add(thread)
+        if (message.loaded) keep()
         else void thread.terminate() // it would keep the failure, which a deploy may mend
         reject(rebuilt(message.thrown))
       }
@@ -119,19 +129,23 @@ export class Threads {
       fault = isOurs ? threadMissing('handler', error).message : String(error)
     }
     const exit = (code: number) => {
+      // What it said before its end may lie there still: of an attempt that was reported the end of its thread is no fault.
+      for (let left = receiveMessageOnPort(port); left; left = receiveMessageOnPort(port)) hear(left.message)
       const error = new Error(`The thread of the handler is gone: ${fault || `it exited with code ${code}`}.`)
       if (wasUsed && !signal.aborted) this.#giveBack(job, error)
       reject(Object.assign(error, { name: 'ThreadGone' }))
     }
     send({ file: file.href, job, lease, carrier: carried() })
     this.#idle.delete(thread)
-    thread.on('message', hear).on('error', crash).on('exit', exit)
+    port.on('message', hear)
+    thread.on('error', crash).on('exit', exit)
     signal.addEventListener('abort', abort)
     if (signal.aborted) abort()
     return promise.finally(() => {
       stopTimer?.()
       signal.removeEventListener('abort', abort)
-      thread.off('message', hear).off('error', crash).off('exit', exit)
+      port.off('message', hear)
+      thread.off('error', crash).off('exit', exit)
     })
   }
 
@@ -147,7 +161,9 @@ export class Threads {
   }
 
   #start(): Thread {
+    const { port1: ours, port2: port } = new MessageChannel()
     const options = {
+      ...{ workerData: { port } satisfies ThreadData, transferList: [port] },
       name: 'gopherqueue handler',
       ...(process.execArgv.some((flag) => flag.startsWith('--input-type')) && { execArgv: [] }), // it refuses files
     }
@@ -155,8 +171,10 @@ export class Threads {
     try {
       thread = new Thread(new URL('./handler-thread.ts', import.meta.url), options)
     } catch (error) {
+      ours.close()
       throw threadMissing('handler', error)
     }
+    this.#ports.set(thread, ours)
     thread.on('error', () => undefined) // an idle one that dies is replaced
     thread.on('exit', () => this.#all.delete(thread) && this.#idle.delete(thread))
     this.#all.add(thread)

@@ -2,7 +2,7 @@ import { retryTimes } from '../model/backoff.ts'
 import type { Clock } from '../model/clock.ts'
 import { nextTimes } from '../model/cron.ts'
 import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
-import { type Job, type JobOptions, type JobSpec, jobSpec, limits } from '../model/job.ts'
+import { checkName, type Job, type JobOptions, type JobSpec, jobSpec, limits } from '../model/job.ts'
 import { isTerminal } from '../model/lifecycle.ts'
 import { scopes } from '../model/token.ts'
 import { healthOf } from '../queue/health.ts'
@@ -191,6 +191,7 @@ function reads(store: Store, clock: Clock, history: History) {
 function work(store: Store, hub: Hub, workers: Workers, attempts: Attempts) {
   return {
     async register({ body: { known, ...body }, key, host }) {
+      checkName('worker', body.name)
       const before = known === undefined ? null : numberedBy(known)
       const registration = { ...body, remote: host, request: key, ...(before && { known: before.number }) }
       return { worker: textOf(await workers.register(registration)) }
@@ -207,6 +208,7 @@ function work(store: Store, hub: Hub, workers: Workers, attempts: Attempts) {
     },
     async lease({ body, host, until }) {
       const { types = [], queue = 'default', slots = 1, waitMs = defaultWait } = body
+      checkName('worker', body.worker) // as for queues: the schema counts characters, of which a path takes fewer
       const sources = body.sources ?? types.map((type) => ({ queue, type }))
       if (sources.length === 0) throw invalid('Name the types (or sources) to take jobs of.')
       return workers.with(body.worker, { sources, slots, remote: host }, async (worker) => {

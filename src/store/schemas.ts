@@ -98,7 +98,7 @@ const WorkerInput = closed({
   instance: may(name('Names its process: all workers of one process say the same. Default: a process of its own')),
   known: may(name('Its id before, when that is refused with WORKER_UNKNOWN: what still runs under it goes on')),
 })
-const wholeNumber = (description: string) => may(int({ minimum: 0, description }))
+const wholeNumber = (description: string) => may(int({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description }))
 const LeaseInput = closed({
   worker: newName('A name of its own: it is signed on by that, and no other loop may use it. Or an id of `workers`'),
   types: may(list(type)),

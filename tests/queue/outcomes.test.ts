@@ -96,6 +96,8 @@ test('TemporaryError and Postpone take a Date, and a number that is an instant i
   for (const wrong of [now + 60_000, new Date(Number.NaN), 'soon' as '1s', -1, undefined as never]) {
     const { state, delay, attempt, error } = await once(boom(new Postpone(wrong, { cause: new Error('busy') })))
     assert.deepEqual([state, delay, attempt, error?.name], ['scheduled', 5000, 1, 'Postpone'])
+    assert.match(error?.message ?? '', /^The handler put its job off\. It counts as failed: until .*\.$/)
+    assert.doesNotMatch(error?.message ?? '', /Nothing was changed/)
     assert.match(error?.stack ?? '', /Postpone: The handler put its job off[\s\S]*Besides: Postpone names no time: until[\s\S]*Caused by: Error: busy/) // biome-ignore format: one line
   }
 })

@@ -1,4 +1,4 @@
-import { threadId } from 'node:worker_threads'
+import { parentPort, threadId } from 'node:worker_threads'
 import { type ActiveJob, type Context, GopherQueue, PermanentError, Postpone, TemporaryError } from '../../src/index.ts'
 
 /** Heard in every thread of the process, also from a handler that never comes back to its event loop. */
@@ -7,6 +7,19 @@ said.unref() // a test queue imports this into the test's own thread, which must
 
 const deeds: Record<string, (job: ActiveJob, context: Context) => unknown> = {
   tell: ({ payload, attempt, type, checkpoint }) => ({ payload, attempt, type, checkpoint, threadId }),
+  chatter: async ({ id }, context) => {
+    const words = [{ hello: 1 }, null, undefined, 'text', 7, { seq: 1 }, { seq: 1, operation: 'progress', input: null }]
+    for (const word of [...words, { result: { result: '"false"' } }, { thrown: 1, loaded: true }, { reason: 1 }])
+      parentPort!.postMessage(word)
+    parentPort!.on('message', () => said.postMessage(-1))
+    await context.checkpoint({ id })
+    parentPort!.close()
+    return 'its own'
+  },
+  last: () => {
+    setImmediate(() => process.exit(4))
+    return 'said'
+  },
   permanent: () => {
     throw new PermanentError('never', { cause: new Error('the cause') })
   },

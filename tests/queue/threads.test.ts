@@ -99,6 +99,24 @@ test('errors keep name, message, stack and meaning on their way', async () => {
   assert.match(String(await told), /result was not kept: .*bigint 1/)
 })
 
+test('what a handler posts on parentPort, and does to it, is its own affair', async () => {
+  const { queue, task } = threaded(1)
+  await using _ = queue
+  for (const turn of [1, 2]) assert.equal(await outcome(task, 'chatter'), 'its own', `${turn}`)
+  const { threadId } = (await outcome(task, 'tell')) as Told
+  assert.equal(((await outcome(task, 'tell')) as Told).threadId, threadId)
+})
+
+test('a thread that ends right after its handler has had its outcome heard, and the next job is done', async () => {
+  const { queue, task } = threaded(1)
+  await using _ = queue
+  for (let turn = 0; turn < 5; turn++) {
+    const { id } = await task.submit({ deed: 'last' })
+    assert.equal(await task.wait(id), 'said')
+    assert.ok(await outcome(task, 'tell'))
+  }
+})
+
 test('classify sees the code of an error from a thread', async () => {
   const { queue } = virtualQueue()
   await using _ = queue

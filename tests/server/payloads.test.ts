@@ -139,6 +139,10 @@ test('a refusal of a request names what is not known, and the values that there 
       /^body\/priority must be one of critical, high, normal, low, bulk\./,
     ],
     ['/v1/jobs?state=done', undefined, /^querystring\/state must be one of scheduled, ready, running, /],
+    ['/v1/jobs', '{"type":"t","runAt":8640000000000001}', /^runAt must be .* from 0 to 8640000000000000; got/],
+    ['/v1/jobs', '{"type":"t","deadline":8640000000000001}', /^deadline must be .* from 0 to 8640000000000000; got/],
+    ['/v1/jobs/bulk', '{"jobs":[{"type":"t"},{"type":"t","runAt":9000000000000000}]}', /^runAt must be .* from 0 to/],
+    ['/v1/leases', '{"worker":"w","types":["t"],"waitMs":0,"turn":1e300}', /^body\/turn must be <= 9007199254740991/],
     ['/v1/jobs', '{"type":"t","delay":"3h","deadline":"2h"}', /no attempt could start/],
   ] as const) {
     const { status, answer } = await at.call(path, body)

@@ -43,6 +43,20 @@ test('half of a surrogate pair is refused in every name and key: it would be sto
   assert.deepEqual((await at.ask('GET', '/v1/stats')).json.workers, [])
 })
 
+test('a worker has a name that its address can hold: it can sign off', async (t) => {
+  const at = await serving(t, quiet)
+  const ask = (name: string) => at.ask('POST', '/v1/leases', { body: { worker: name, types: ['x'], waitMs: 0 } })
+  const long = '\u{1f426}'.repeat(128)
+  const signsOn = { name: long, slots: 1, sources: [{ queue: 'x', type: 'x' }] }
+  for (const { status, json } of [await ask(long), await at.ask('POST', '/v1/workers', { body: signsOn })])
+    assert.deepEqual([status, json.code], [400, 'INVALID_ARGUMENT'])
+  assert.deepEqual((await at.ask('GET', '/v1/stats')).json.workers, [])
+  for (const name of ['\u{1f426}'.repeat(64), '\uffee'.repeat(128)]) {
+    assert.equal((await ask(name)).status, 200)
+    assert.equal((await at.ask('DELETE', `/v1/workers/${encodeURIComponent(name)}`)).status, 200)
+  }
+})
+
 test('a wrong method is 405 with what is allowed, HEAD is GET without its body, an unknown Expect is 417', async (t) => {
   const at = await serving(t, quiet)
   for (const [method, path, allow] of [
