@@ -61,6 +61,12 @@ test('no statement writes a state but from the table of states', () => {
   for (const [file, source] of text) assert.doesNotMatch(source, /SET\s+state = '(?!\$\{lifecycle)/, file)
 })
 
+test('what loads a package that an app may lack stands in a try: without it, Turbopack fails to build the app', () => {
+  const found = files.flatMap((file) => [...importsOf(file)])
+  assert.equal(found.filter(({ from }) => from === 'driver').length, 1, 'pg is loaded in one place')
+  assert.deepEqual(found.filter(({ tries }) => !tries), []) // biome-ignore format: short
+})
+
 test('no file has more than 300 lines', () => {
   for (const file of files) {
     const lines = text.get(file)!.split('\n').length - 1
@@ -86,5 +92,20 @@ function* functionsOf(file: string): Generator<[name: string, lines: number]> {
     if (/Function/.test(node.type ?? '') && node.body)
       yield [name, source.slice(node.start, node.end).split('\n').length]
     for (const child of Object.values(node)) stack.push([child, name])
+  }
+}
+
+/** What a file imports by a name that is computed, modules by their URL aside, and whether it is tried. */
+function* importsOf(file: string): Generator<{ file: string; from: string; tries: boolean }> {
+  const source = text.get(file)!
+  const stack: [node: unknown, tries: boolean][] = [[parseSync(file, source).program, false]]
+  for (let entry = stack.pop(); entry; entry = stack.pop()) {
+    const [node, tries] = entry as [Node | null, boolean]
+    if (node === null || typeof node !== 'object') continue
+    const { start, end, type } = (node.source ?? {}) as Node
+    const from = source.slice(start, end)
+    if (node.type === 'ImportExpression' && type !== 'Literal' && !/\b(href|url)$/.test(from))
+      yield { file, from, tries }
+    for (const [key, child] of Object.entries(node)) stack.push([child, tries || (node.type === 'TryStatement' && key === 'block')]) // biome-ignore format: one line
   }
 }

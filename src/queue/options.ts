@@ -98,7 +98,7 @@ export interface WorkOptions {
   /**
    * Signals, such as ['SIGTERM', 'SIGINT'], at the first of which the queue closes: it takes no more jobs, waits for running handlers as
    * long as `grace`, fires their signals, gives back uncharged the jobs of those that have not ended 2 s later, and ends the process with code 0. A
-   * second signal, half a second or more later, ends it at once. A program that listens to the signal itself also ends itself.
+   * second signal, a second or more later, ends it at once. A program that listens to the signal itself also ends itself.
    * Default: none.
    */
   stopOn?: NodeJS.Signals[]

@@ -17,7 +17,7 @@ describe('work', { concurrency: 3 }, () => {
     worker.child.kill('SIGTERM')
     await worker.says(/stopping: /)
     const second = performance.now()
-    await pause(1000) // what comes within half a second of the first counts as the same signal
+    await pause(1000) // what comes within a second of the first counts as the same signal
     worker.child.kill('SIGTERM')
     assert.equal((await worker.ended).code, 0)
     const took = performance.now() - second

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { after, test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
@@ -82,7 +82,61 @@ test('Next.js with Turbopack and the driver, standalone', () => works(standalone
 
 test('Next.js with Turbopack and the driver is refused in the bundle, and says what to write', async () => {
   await using server = await serve(standalone('bundled-driver', '', ownFile), 'server.js')
-  await server.said(/The driver file:\S+ cannot be loaded: .*keep gopherqueue out of the bundle/)
+  await server.said(/The driver file:\S+ cannot be loaded: .*keep gopherqueue out of the bundle: serverExternalPackages: \['gopherqueue'\] in next\.config/) // biome-ignore format: one line
+})
+
+const deploy = readFileSync(join(import.meta.dirname, '../../docs/deploy.md'), 'utf8')
+const image = deploy.split('\n## Next.js, standalone\n')[1]!.split('\n## ')[0]!
+
+/** The app of the page as the Dockerfile lays it out, with a handler that hangs while HANG is set. */
+function laidOut(): string {
+  const short = /\(\{ payload \}\) => `hello .*?`/
+  assert.match(nextFiles['queue.ts']!, short)
+  const hangs = `if (process.env.HANG) await new Promise((_, fail) => {
+    signal.addEventListener('abort', () => fail(signal.reason))
+    console.log('the handler runs')
+  })`
+  const text = nextFiles['queue.ts']!.replace(short, `async ({ payload }, { signal }) => { ${hangs}; return 'hello ' + payload }`) // biome-ignore format: one line
+  standalone('built', '', { 'queue.ts': text, 'public/gopher.txt': 'a gopher' })
+  const at = folder.file('image')
+  for (const [, from, to] of image.matchAll(/^COPY --from=build \S+ \/app\/(\S+) (\S+)$/gm))
+    cpSync(join(project, from!), join(at, to!), { recursive: true, verbatimSymlinks: true })
+  return at
+}
+
+test('Next.js, standalone, as its Dockerfile has it: a stop charges no job, and each runs again', async () => {
+  const at = laidOut()
+  const set = Object.fromEntries([.../^ENV (.*)$/m.exec(image)![1]!.split(' ')].map((pair) => pair.split('=')))
+  mkdirSync(folder.file('data'))
+  const file = folder.file('data/jobs.db')
+  const start = (name: string, more: Record<string, string>) => {
+    const lines = Object.entries({ ...set, QUEUE: file, ...more }).map(([key, value]) => `${key}=${value}\n`)
+    writeFileSync(folder.file(name), lines.join(''))
+    return serve(at, `--env-file=${folder.file(name)}`, 'server.js')
+  }
+  for (const [manual, end, history] of [
+    ['true', 0, []],
+    ['', 143, ['lost']], // as without: Next.js ends the process itself, at once
+  ] as const) {
+    let id: number
+    {
+      await using server = await start('first.env', { HANG: '1', NEXT_MANUAL_SIG_HANDLE: manual })
+      assert.equal(await (await fetch(`${server.url}/gopher.txt`)).text(), 'a gopher')
+      const chunk = readdirSync(join(at, '.next/static'), { recursive: true, encoding: 'utf8' }).find((name) => name.endsWith('.js'))! // biome-ignore format: one line
+      assert.equal((await fetch(`${server.url}/_next/static/${chunk}`)).status, 200)
+      ;({ id } = (await (await greet(server, 'gopher')).json()) as { id: number })
+      await server.said(/the handler runs/)
+      assert.equal(await server.stop(), end, server.output())
+    }
+    await using queue = await GopherQueue.open(file)
+    const job = (await queue.job(id))!
+    const attempts = await queue.history(id)
+    assert.deepEqual([job.state, job.attemptsLeft], ['ready', job.maxAttempts])
+    assert.deepEqual(attempts.map(({ outcome }) => outcome), history) // biome-ignore format: short
+    for (const { error } of attempts) assert.match(error!.message, /^Its process had begun to stop, and ended while it ran .*No job is charged for that\.$/) // biome-ignore format: one line
+    await using _ = await start('second.env', { NEXT_MANUAL_SIG_HANDLE: manual })
+    assert.equal(await result(queue, id), 'hello gopher')
+  }
 })
 
 test('Next.js in development: a module that is loaded again opens nothing again', async () => {

@@ -136,3 +136,16 @@ test('the Dockerfile for apps starts node itself, with the file in its volume', 
   assert.match(file, /^ENV QUEUE=\/data\/jobs\.db/m)
   assert.match(read('docs/deploy.md'), /process\.env\.QUEUE/, 'the worker there opens it')
 })
+
+test('the Dockerfile for Next.js has what its standalone folder lacks, and a volume that its user owns', () => {
+  const section = read('docs/deploy.md').split('\n## Next.js, standalone\n')[1]!.split('\n## ')[0]!
+  const [, file] = /^```dockerfile\n([\s\S]*?)^```$/m.exec(section)!
+  assert.equal(new Set([...file!.matchAll(/^FROM (\S+)/gm)].map(([, base]) => base)).size, 1, 'one libc')
+  const copied = [...file!.matchAll(/^COPY --from=build --chown=node:node \/app\/(\S+) (\S+)$/gm)].map(([, from, to]) => [from, to]) // biome-ignore format: one line
+  assert.deepEqual(copied, [['.next/standalone', './'], ['.next/static', '.next/static'], ['public', 'public']]) // biome-ignore format: one line
+  assert.match(file!, /^RUN mkdir \/data && chown node:node \/data\nUSER node\nENV QUEUE=\/data\/jobs\.db /m)
+  assert.match(file!, /^VOLUME \/data$[\s\S]*^CMD \["node", "server\.js"\]$/m)
+  const [, ignored] = /^```dockerignore\n([\s\S]*?)^```$/m.exec(section)!
+  for (const name of ['node_modules', '.next', '.git', '*.db*']) assert.ok(ignored!.split('\n').includes(name), name)
+  assert.match(read('docs/bundlers.md'), /GopherQueue\.open\(process\.env\.QUEUE \?\? /, 'the app there opens it')
+})

@@ -88,7 +88,7 @@ test('a second SIGTERM ends it at once, also while the file is held by another p
   process.kill(server.pid, 'SIGTERM')
   while (await fetch(`${url}/healthz`).then((response) => response.ok, () => false)); // biome-ignore format: short
   assert.ok(server.alive, 'it waits for what was begun')
-  await pause(1000) // what comes within half a second of the first counts as the same signal
+  await pause(1000) // what comes within a second of the first counts as the same signal
   process.kill(server.pid, 'SIGTERM')
   assert.equal(await server.ended, 1)
   assert.match(server.complaints, /Asked twice to stop.*acknowledged is on disk/)

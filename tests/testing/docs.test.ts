@@ -61,7 +61,7 @@ test('a block that does not hold would be noticed', () => {
 test('the page shows each runner, and all blocks have the types they should', () => {
   assert.deepEqual(
     blocks.map(({ runner }) => runner),
-    ['node:test', 'node:test', 'node:test', 'node:test', 'vitest', 'jest'],
+    [...Array(5).fill('node:test'), 'vitest', 'jest'],
   )
   const texts = blocks.map(({ text }) => text)
   assert.equal(typeErrorsOf(texts, places), '')

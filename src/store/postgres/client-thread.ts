@@ -1,6 +1,7 @@
 import { type MessagePort, workerData } from 'node:worker_threads'
 import type pg from 'pg'
 import { systemClock } from '../../model/clock.ts'
+import { loaded } from './driver.ts'
 import { type Fault, lostConnection } from './fault.ts'
 import { Listener } from './listener.ts'
 
@@ -46,8 +47,6 @@ export interface ClientData {
 const { port, heard, signal } = workerData as ClientData
 
 type Client = pg.Client & { pipeline?: boolean }
-/** Not in the import itself: bundlers of apps that do not use it would look for it. */
-const driver = 'pg'
 const clients = new Map<number, Client>()
 const listeners = new Map<number, Listener>()
 const ended = new Map<number, Fault>()
@@ -73,8 +72,6 @@ const types = {
     numbers.has(oid) ? Number : oid === 16 ? (text: string) => (text === 't' ? 1 : 0) : (text: string) => text,
 }
 
-const load = async () => ((await import(driver)) as { default: typeof pg }).default
-
 /** How long a host has to take a connection, in ms; where there are others, one that does not answer must not keep them waiting. */
 const connectWithin = { alone: 5000, oneOfSome: 1500 }
 
@@ -99,7 +96,7 @@ async function open(id: number, hosts: string[]): Promise<Result> {
 }
 
 async function connect(id: number, connectionString: string, hasOthers: boolean): Promise<Client> {
-  const { Client } = await load()
+  const { Client } = await loaded()
   const connectionTimeoutMillis = hasOthers ? connectWithin.oneOfSome : connectWithin.alone
   const settings = { connectionString, pipeline: true, keepAlive: true, connectionTimeoutMillis, application_name: 'gopherqueue' } // biome-ignore format: one line
   const client: Client = new Client({ ...settings, types: types as pg.CustomTypesConfig })
@@ -150,7 +147,7 @@ async function run(client: Client, { name, text, values }: Sent): Promise<Result
 }
 
 async function listen(id: number, channel: string, hosts: string[]): Promise<Result> {
-  const { Client } = await load()
+  const { Client } = await loaded()
   let tries = 0 // a standby takes no LISTEN, and then the next host is tried
   const connect = () => new Client({ connectionString: hosts[tries++ % hosts.length]!, keepAlive: true, connectionTimeoutMillis: 5000, application_name: 'gopherqueue listens' }) // biome-ignore format: one line
   await listeners.get(id)?.end()

@@ -4,7 +4,7 @@ import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { movingKey } from '../sqlite/moved.ts'
 import { ServerClock } from './clock.ts'
 import { type Copied, digestSql, insertSql, tables } from './copied.ts'
-import { loadable } from './driver.ts'
+import { loadable, loaded } from './driver.ts'
 import { connect } from './open.ts'
 import { type Place, placeOf, withoutPassword } from './place.ts'
 import { lockTimeout } from './statements.ts'
@@ -49,8 +49,7 @@ export class Target {
     const place = placeOf(url)
     await loadable()
     connect(place, new ServerClock()).connection.close()
-    const driver = 'pg' // not in the import itself, see client-thread.ts
-    const { Client } = ((await import(driver)) as { default: typeof pg }).default
+    const { Client } = await loaded()
     for (const [i, connectionString] of place.connectionStrings.entries()) {
       const client = new Client({ connectionString, keepAlive: true, application_name: 'gopherqueue move' })
       client.on('error', () => undefined) // the statement that it meets says so

@@ -76,7 +76,7 @@ async function load(url: string): Promise<{ Better: BetterSqliteClass; engine: s
     const { message } = cause as Error
     throw new GopherQueueError(
       'INVALID_ARGUMENT',
-      `The driver ${url} cannot be loaded: ${message}. Nothing was opened: install better-sqlite3 with the Node that runs the app, or correct the path; in an app that is bundled, keep gopherqueue out of the bundle (docs/bundlers.md).`,
+      `The driver ${url} cannot be loaded: ${message}. Nothing was opened: install better-sqlite3 with the Node that runs the app, or correct the path; in an app that is bundled, keep gopherqueue out of the bundle: serverExternalPackages: ['gopherqueue'] in next.config; docs/bundlers.md shows others.`,
       { cause },
     )
   }
