@@ -2,7 +2,7 @@ import type pg from 'pg'
 import { formatMs } from '../../model/duration.ts'
 import { Order, orderEvents } from '../sqlite/audit.ts'
 import { brokenOf, type Finding, fail, found, mebibytes, warn } from '../sqlite/finding.ts'
-import { loadable } from './driver.ts'
+import { loadable, loaded } from './driver.ts'
 import { type Place, placeOf } from './place.ts'
 import { newestSchema } from './schema.ts'
 
@@ -25,8 +25,7 @@ interface Asked {
 export async function examineServer(url: string, order: boolean): Promise<Finding[]> {
   const place = placeOf(url)
   await loadable()
-  const driver = 'pg' // not in the import itself, see client-thread.ts
-  const { Client } = ((await import(driver)) as { default: typeof pg }).default
+  const { Client } = await loaded()
   const findings: Finding[] = []
   for (const [i, connectionString] of place.connectionStrings.entries()) {
     const client = new Client({
