@@ -7,13 +7,13 @@ import axe from 'axe-core'
 import type { Page } from 'playwright-core'
 import { type Backoff, PermanentError, TemporaryError } from '../../src/index.ts'
 import { lookInto } from '../crash/processes.ts'
-import { confirm, Desk, press, row, see, skip, until } from './support.ts'
+import { confirm, Desk, press, row, see, skip, texts, until } from './support.ts'
 
 // The page as an operator uses it: a real browser, server, file and worker. Whatever it waits for is something to be seen.
 
 /** The rows of a table of causes: count, cause and type. */
 const counts = async (page: Page): Promise<unknown[][]> => {
-  const rows = await page.locator('tbody tr').allInnerTexts()
+  const rows = await texts(page.locator('tbody tr'))
   return rows.map((text) => {
     const [, count = '', cause, type] = /^([\d,]+)\s+(.*?)\s+(\S+) in \S+/.exec(text) ?? []
     return [Number(count.replaceAll(',', '')), cause, type]
@@ -71,10 +71,7 @@ describe('dashboard', { skip }, () => {
     const { id } = await desk.queue.submit('slow', { n: 1 }, { queue: 'slow', delay: '1h', maxAttempts: 3, backoff })
     const page = await desk.show(`#/job/${id}`)
     await see(page, 'Next tries')
-    assert.match(
-      (await page.locator('ol.ticks time').allInnerTexts()).join(', '),
-      /, in 1 h [45] min, in 3 h [45] min$/,
-    )
+    assert.match((await texts(page.locator('ol.ticks time'))).join(', '), /, in 1 h [45] min, in 3 h [45] min$/)
     await press(page, `Cancel job ${id}`)
     await confirm(page, 'Cancel job')
     await see(page, `Job ${id} was cancelled`)
@@ -130,7 +127,7 @@ describe('dashboard', { skip }, () => {
     const all = db.prepare('SELECT type, SUM(submitted) AS submitted, SUM(succeeded) AS succeeded, SUM(failed) AS failed, SUM(retried) AS retried, SUM(dead) AS dead FROM gq_hours GROUP BY type').all() // biome-ignore format: long
     assert.ok(all.length >= 4)
     for (const { type, ...counts } of all) {
-      const cells = await page.getByRole('row').filter({ has: page.getByRole('link', { name: `${type}`, exact: true }) }).getByRole('cell').allInnerTexts() // biome-ignore format: long
+      const cells = await texts(page.getByRole('row').filter({ has: page.getByRole('link', { name: `${type}`, exact: true }) }).getByRole('cell')) // biome-ignore format: long
       assert.deepEqual(cells.slice(1, 6).map((text) => Number(text.replaceAll(',', ''))), Object.values(counts), `${type}`) // biome-ignore format: long
     }
     await press(page, '1 week')
@@ -378,7 +375,7 @@ describe('dashboard', { skip }, () => {
     for (const hash of ['#/queues', '#/dead', '#/schedules', `#/job/${id}`, '#/workers', '#/storage']) {
       await page.goto(`${desk.server.url}/${hash}`)
       await page.locator('main :is(table, dl, .empty)').first().waitFor()
-      assert.deepEqual((await page.getByRole('button').allInnerTexts()).sort(), common.sort(), hash)
+      assert.deepEqual((await texts(page.getByRole('button'))).sort(), common.sort(), hash)
     }
     assert.ok(!page.url().includes('gq_'))
     await press(page, 'Sign out')

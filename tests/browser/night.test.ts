@@ -3,7 +3,7 @@ import { after, before, describe, test } from 'node:test'
 import type { Locator, Page } from 'playwright-core'
 import { fromEnvironment } from '../crash/processes.ts'
 import { badNight, type Scene } from './scene.ts'
-import { confirm, Desk, row, see, skip } from './support.ts'
+import { confirm, Desk, row, see, skip, texts } from './support.ts'
 
 // What an operator asks after a bad night: each answer within three clicks, and each number the one that SQL gives.
 // SCENE=1 makes the whole scene of 56,000 jobs.
@@ -40,7 +40,7 @@ describe('a bad night', { skip }, () => {
 
   test('the numbers of the overview', async () => {
     await begin()
-    const facts = await page.locator('dl.facts > div').allInnerTexts()
+    const facts = await texts(page.locator('dl.facts > div'))
     for (const [name, where] of [
       ['Ready', "state = 'ready'"],
       ['Running', "state = 'running'"],
@@ -58,7 +58,7 @@ describe('a bad night', { skip }, () => {
     await begin()
     await click(link('Failing now'))
     for (const type of ['mail.welcome', 'mail.receipt']) {
-      const cells = await row(page, `${type} in mail`).getByRole('cell').allInnerTexts()
+      const cells = await texts(row(page, `${type} in mail`).getByRole('cell'))
       assert.match(cells[1]!, /ECONNREFUSED/)
       assert.deepEqual([[numberIn(cells[0]!)]], desk.sql(`SELECT COUNT(*) FROM gq_jobs WHERE type = '${type}' AND finished_at IS NULL AND attempt > 0`)) // biome-ignore format: long
     }
@@ -96,7 +96,7 @@ describe('a bad night', { skip }, () => {
     await begin()
     const [[id, type, worker]] = desk.sql(`SELECT j.id, type, name FROM gq_jobs j JOIN gq_workers w ON w.id = worker_id WHERE state = 'running'`) as [[number, string, string]] // biome-ignore format: long
     await click(link('Workers'))
-    const cells = await page.getByRole('region', { name: 'Leases' }).getByRole('row').filter({ hasText: 'slow: 95 %' }).getByRole('cell').allInnerTexts() // biome-ignore format: long
+    const cells = await texts(page.getByRole('region', { name: 'Leases' }).getByRole('row').filter({ hasText: 'slow: 95 %' }).getByRole('cell')) // biome-ignore format: long
     assert.deepEqual(cells.slice(0, 3), [`${id}`, type, worker])
     assert.match(cells[3]!, /^3 h/)
   })
@@ -106,7 +106,7 @@ describe('a bad night', { skip }, () => {
     await click(link('Types'))
     await see(page, /^Since/)
     await click(button('run time'))
-    const [type, submitted, succeeded, failed] = await page.getByRole('region', { name: 'Types' }).locator('tbody tr').first().getByRole('cell').allInnerTexts() // biome-ignore format: long
+    const [type, submitted, succeeded, failed] = await texts(page.getByRole('region', { name: 'Types' }).locator('tbody tr').first().getByRole('cell')) // biome-ignore format: long
     const since = Math.floor(Date.now() / 3_600_000) - 24
     assert.deepEqual(desk.sql(`SELECT type, SUM(submitted), SUM(succeeded), SUM(failed) FROM gq_hours WHERE hour >= ${since} GROUP BY type ORDER BY MAX(run_max) DESC LIMIT 1`), [
       [type, ...[submitted, succeeded, failed].map((text) => numberIn(text!))],
@@ -116,7 +116,7 @@ describe('a bad night', { skip }, () => {
   test('the throughput of yesterday, and of each day of the week', async () => {
     await begin()
     await page.getByRole('img', { name: /^Throughput: submitted [\d,]+/ }).waitFor()
-    const days = async () => (await page.getByRole('region', { name: 'By day' }).locator('tbody tr').allInnerTexts()).map((text) => text.split('\t').slice(1).map(numberIn)) // biome-ignore format: long
+    const days = async () => (await texts(page.getByRole('region', { name: 'By day' }).locator('tbody tr'))).map((text) => text.split('\t').slice(1).map(numberIn)) // biome-ignore format: long
     const midnight = (ago: number) => {
       const today = new Date()
       return new Date(today.getFullYear(), today.getMonth(), today.getDate() - ago).getTime()

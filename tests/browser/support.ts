@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { type Browser, chromium, type Page } from 'playwright-core'
+import { type Browser, chromium, type Locator, type Page } from 'playwright-core'
 import type { Scope } from '../../src/model/token.ts'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
 import { makeToken } from '../../src/server/auth.ts'
@@ -98,4 +98,10 @@ export async function until(page: Page, expression: string): Promise<void> {
   for (const end = Date.now() + 20_000; !(await page.evaluate(expression)); await page.waitForTimeout(50)) {
     if (Date.now() > end) throw new Error(`This never held: ${expression}`)
   }
+}
+
+/** The texts of all that a locator finds, once it finds one. */
+export async function texts(found: Locator): Promise<string[]> {
+  await found.first().waitFor()
+  return found.allInnerTexts()
 }
