@@ -1163,8 +1163,8 @@ export const mutants: Mutant[] = [
     edits: [
       [
         handlers,
-        'error: describe(error, notes',
-        'error: describe(notes.length > 0 ? new Error(notes[0]) : error, notes',
+        'told = describe(error, notes',
+        'told = describe(notes.length > 0 ? new Error(notes[0]) : error, notes',
       ],
     ],
     tests: ['tests/queue/outcomes.test.ts'],
