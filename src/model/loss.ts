@@ -53,6 +53,9 @@ export interface Lost {
 export function wasAlive(job: Holding, now: Instant): boolean {
   // Its last renewal reached no further than the attempt: the wall clock may have been set forward before.
   const over = Math.max(job.startedAt + job.timeout, job.leaseExpiresAt - timeoutGrace)
+  // A renewal of full length from beyond that end tells so, and not when the attempt was over: later than it can be known to have lived.
+  const isBeyond = job.leaseExpiresAt > job.startedAt + job.timeout + 2 * timeoutGrace
+  if (isBeyond && job.renewedAt !== null && job.leaseExpiresAt - job.renewedAt >= job.visibilityTimeout) return false
   const third = Math.min(job.visibilityTimeout, job.timeout + timeoutGrace) / 3
   const renewed = job.renewedAt !== null && job.renewedAt >= over - third - renewalSlack
   // Of a remote worker its renewals alone tell: one that hangs leaves a request for jobs, which looks like a sign of life.

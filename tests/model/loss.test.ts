@@ -28,6 +28,18 @@ const signs: [string, Partial<loss.Holding>, number, boolean][] = [
   ['a word of a worker that had let the lease end: its clock was set forward', { seenAt: 60_000 }, at, false],
   ['a renewal of a remote worker', { renewedAt: 50_000, remote: 1 }, at, true],
   ['a lease that reaches further: the clock was set forward', { renewedAt: 50_000, leaseExpiresAt: 90_000 }, at, false],
+  [
+    'the same of a lease of 1 s',
+    { renewedAt: 95_000, leaseExpiresAt: 96_000, visibilityTimeout: 1000 },
+    120_000,
+    false,
+  ],
+  [
+    'the same, renewed up to the end',
+    { renewedAt: 95_000, leaseExpiresAt: 95_990, visibilityTimeout: 1000 },
+    120_000,
+    true,
+  ],
 ]
 
 for (const [name, known, now, expected] of signs)
