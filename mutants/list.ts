@@ -717,6 +717,25 @@ export const mutants: Mutant[] = [
     tests: ['tests/store/delivery.test.ts'],
   },
   {
+    name: 'wait-silence',
+    breaks: "counts a wait of less than a second for the lock as silence of a lease's holder",
+    edits: [['store/sqlite/gaps.ts', '      this.#waited(ms)\n', '']],
+    tests: ['tests/store/gaps.test.ts'],
+  },
+  {
+    name: 'forward-unseen',
+    breaks: 'ends an attempt that its worker renews, as the wall clock was set forward while no server was there',
+    edits: [['store/sqlite/terms.ts', ' OR started_at + timeout + ', ' AND started_at + timeout + ']],
+    tests: ['tests/store/delivery.test.ts'],
+  },
+  {
+    name: 'beyond-alive',
+    breaks:
+      'takes a short lease that was renewed after the wall clock was set forward for proof that its attempt ran out of time',
+    edits: [['model/loss.ts', 'if (isBeyond && ', 'if (!isBeyond && isBeyond && ']],
+    tests: ['tests/model/loss.test.ts'],
+  },
+  {
     name: 'forward-unrenewed',
     breaks: 'takes what a process ran that ended just after the wall clock was set forward for timed out',
     edits: [['store/sqlite/terms.ts', 'if (ahead - this.#ahead >= leastJump)', 'if (ahead === null)']],
