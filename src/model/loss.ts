@@ -71,7 +71,7 @@ export const wasAlone = ({ company }: Pick<Holding, 'company'>, { jobs }: Death)
 /** Its worker may never have received it: that excuses a job so often, and then no more. */
 export const mayBeUnheard = ({ undelivered }: Pick<Holding, 'undelivered'>): boolean => undelivered < mostUndelivered
 
-/** How often in a row of losses a stop or a restart excuses a job; a job that brings about the signal itself looks the same. */
+/** How often a stop or a restart excuses a job; a job that brings about the signal itself looks the same. */
 const mostExcused = 10
 
 /** Why the end of a process says nothing about a job that it ran, or null. `excused`: how often that was said of the job. */

@@ -1,7 +1,7 @@
 import { type MessagePort, workerData } from 'node:worker_threads'
 import type pg from 'pg'
 import { systemClock } from '../../model/clock.ts'
-import { loaded } from './driver.ts'
+import { isStandby, loaded } from './driver.ts'
 import { type Fault, lostConnection } from './fault.ts'
 import { Listener } from './listener.ts'
 
@@ -110,11 +110,6 @@ async function connect(id: number, connectionString: string, hasOthers: boolean)
   ended.delete(id)
   await client.connect()
   return client
-}
-
-async function isStandby(client: Client): Promise<boolean> {
-  const { rows } = await client.query('SELECT pg_is_in_recovery() AS standby')
-  return rows[0].standby !== 0
 }
 
 /** Sends all at once, and answers when the last has ended. Overdue, the connection is given up: never is anything cancelled. */

@@ -8,6 +8,7 @@ import type { Result, Sent } from './client-thread.ts'
 import { translate } from './dialect.ts'
 import { ServerError } from './fault.ts'
 import type { Place } from './place.ts'
+import { durable } from './statements.ts'
 
 type Row = Record<string, SQLOutputValue>
 type Done = Exclude<Result, { fault: unknown }>
@@ -17,9 +18,6 @@ export const patience = 10_000
 const mostPending = 200
 /** How long a server may be gone before those who wait are refused, in ms; and how long to wait between tries. */
 const outage = { borne: 10_000, firstWait: 5, longestWait: 250 }
-
-/** As what it was given, a commit is on the disks of all that a failover may promote. */
-const durable = new Set(['on', 'remote_apply'])
 
 /** One connection to a server, used as the engine uses SQLite's: each call waits for its answer, unless nobody asks for it. */
 export class ServerConnection implements Connection {

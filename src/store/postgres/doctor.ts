@@ -5,6 +5,7 @@ import { brokenOf, type Finding, fail, found, mebibytes, warn } from '../sqlite/
 import { loadable, loaded } from './driver.ts'
 import { type Place, placeOf } from './place.ts'
 import { newestSchema } from './schema.ts'
+import { durable } from './statements.ts'
 
 // How a queue on a server is, and what lies under it: asked of the server's own tables, on a connection of its own.
 
@@ -75,8 +76,8 @@ async function serverOf({ ask }: Asked, name: string): Promise<[Finding, isStand
   )
   const { version, standby, commit, fsync, pages } = row!
   const says = `${name}: PostgreSQL ${version}${standby ? ', a standby' : ''}, synchronous_commit ${commit}, fsync ${fsync}, full_page_writes ${pages}`
-  const durable = (commit === 'on' || commit === 'remote_apply') && fsync === 'on' && pages === 'on'
-  return [found('server', says, !durable && fail('it would lose jobs: set all three to on')), standby === true]
+  const isDurable = durable.has(String(commit)) && fsync === 'on' && pages === 'on'
+  return [found('server', says, !isDurable && fail('it would lose jobs: set all three to on')), standby === true]
 }
 
 async function standbysOf({ ask }: Asked): Promise<Finding[]> {
@@ -180,10 +181,11 @@ const states = ['scheduled', 'ready', 'running', 'succeeded', 'dead', 'cancelled
 const damage = 'restore a backup; if no hand and no failure explains it, report it'
 
 /** Of a rule: holds, or the first few that break it. */
-function ruled(name: string, holds: string, broken: Row[]): Finding {
-  if (broken.length === 0) return found(name, holds)
-  return found(name, brokenOf(holds, broken.map((row) => `${Object.values(row)[0]}`)), fail(damage)) // biome-ignore format: one line
+function ruled(name: string, holds: string, broken: string[]): Finding {
+  return broken.length === 0 ? found(name, holds) : found(name, brokenOf(holds, broken), fail(damage))
 }
+
+const named = (rows: Row[]): string[] => rows.map((row) => `${Object.values(row)[0]}`)
 
 async function countersOf({ ask }: Asked): Promise<Finding> {
   const broken = await ask(
@@ -193,7 +195,7 @@ async function countersOf({ ask }: Asked): Promise<Finding> {
        SELECT queue, 0, ${states.map((state) => `-(state = '${state}')::int`).join(', ')} FROM gq_jobs WHERE blocked < 2) AS both_sides
      GROUP BY name HAVING MAX(known) = 0 OR ${states.map((state) => `SUM(${state}) <> 0`).join(' OR ')} LIMIT 6`,
   )
-  return ruled('counters', 'those of gq_queues agree with the jobs', broken)
+  return ruled('counters', 'those of gq_queues agree with the jobs', named(broken))
 }
 
 async function leasesOf({ ask }: Asked): Promise<Finding> {
@@ -202,7 +204,7 @@ async function leasesOf({ ask }: Asked): Promise<Finding> {
      WHERE (j.state = 'running') <> (j.lease_token IS NOT NULL AND j.state <> 'succeeded')
        OR (j.state = 'running' AND (w.id IS NULL OR w.ended_at IS NOT NULL)) LIMIT 6`,
   )
-  return ruled('leases', 'each running job, and no other, has one, of a worker that has not ended', broken)
+  return ruled('leases', 'each running job, and no other, has one, of a worker that has not ended', named(broken))
 }
 
 async function orderOf({ ask }: Asked): Promise<Finding> {
@@ -212,5 +214,5 @@ async function orderOf({ ask }: Asked): Promise<Finding> {
   for (let rows = await ask('FETCH 10000 FROM events'); rows.length > 0; rows = await ask('FETCH 10000 FROM events'))
     for (const { event, id, place } of rows) order.hear({ event: Number(event), id: Number(id), place: Number(place) })
   const { name, holds, broken } = order.audited
-  return broken.length === 0 ? found(name, holds) : found(name, brokenOf(holds, broken), fail(damage))
+  return ruled(name, holds, broken)
 }

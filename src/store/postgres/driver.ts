@@ -23,6 +23,12 @@ export async function loadable(): Promise<void> {
   if (i >= 0 && (version[i] ?? 0) < oldest[i]!) throw missing(`this is ${found}`)
 }
 
+/** Whether a server takes no writes. As text, which all sets of type parsers leave as it is. */
+export async function isStandby(client: pg.Client): Promise<boolean> {
+  const { rows } = await client.query(`SELECT CASE WHEN pg_is_in_recovery() THEN 'yes' END AS standby`)
+  return rows[0].standby === 'yes'
+}
+
 async function versionOf(): Promise<string> {
   try {
     const { default: manifest } = await import(`${driver}/package.json`, { with: { type: 'json' } })

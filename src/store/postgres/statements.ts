@@ -7,6 +7,9 @@ import { block } from './numbers.ts'
 export const lockTimeout = 10_000
 /** How long a process that stands still keeps others waiting, in ms. */
 const idleTimeout = 2000
+/** With these values of synchronous_commit, a commit is on the disks of all that a failover may promote. */
+export const durable: ReadonlySet<string | null> = new Set(['on', 'remote_apply'])
+
 /** Transaction-local: a pooler may give each transaction another session. The planner must not go by statistics that are not there yet. */
 export const settings = Object.entries({
   lock_timeout: lockTimeout,

@@ -4,7 +4,7 @@ import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { movingKey } from '../sqlite/moved.ts'
 import { ServerClock } from './clock.ts'
 import { type Copied, digestSql, insertSql, tables } from './copied.ts'
-import { loadable, loaded } from './driver.ts'
+import { isStandby, loadable, loaded } from './driver.ts'
 import { connect } from './open.ts'
 import { type Place, placeOf, withoutPassword } from './place.ts'
 import { lockTimeout } from './statements.ts'
@@ -260,8 +260,7 @@ const overtaken = (): GopherQueueError =>
 async function takesWrites(client: pg.Client): Promise<boolean> {
   try {
     await client.connect()
-    const { rows } = await client.query('SELECT pg_is_in_recovery() AS standby')
-    if (rows[0].standby === false) return true
+    if (!(await isStandby(client))) return true
   } catch {
     // Another host may be the primary.
   }

@@ -8,7 +8,7 @@ import { columns, common, keyBusy, keyConflict } from '../sqlite/submit.ts'
 import type { Submission, Submitted } from '../store.ts'
 import type { Place } from './place.ts'
 import { newestSchema, tooNew } from './schema.ts'
-import { keyLock, time } from './statements.ts'
+import { durable, keyLock, time } from './statements.ts'
 
 type Row = Record<string, string | null>
 /** Sends a statement on the app's connection. All that goes there and comes back is text: no driver's types are in the way. */
@@ -78,7 +78,7 @@ async function usable(send: Send, { place, epoch }: Own, name: string): Promise<
     mark,
   )
   const { commit, readOnly, there } = facts!
-  if (commit !== 'on' && commit !== 'remote_apply')
+  if (!durable.has(commit!))
     throw invalid(`The connection commits without waiting for the disks of all servers: synchronous_commit is ${commit}. Set it to on or remote_apply.`) // biome-ignore format: one message
   if (readOnly !== 'off') throw invalid('The transaction on the connection is read-only.')
   if (there === null) throw another(`has no queue of this version in a schema ${schema}`)

@@ -5,7 +5,7 @@ const most = 100_000
 /** How often those that are over are forgotten, in ms. */
 const sweepEvery = 5000
 /** A wall clock that goes back by less is being corrected, and delays nothing by more than that. */
-const leastJump = 1000
+export const leastJump = 1000
 
 /** A job whose interval is over before the wall clock says so: `runAt` is what its row says. */
 export interface Early {

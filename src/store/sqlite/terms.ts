@@ -2,6 +2,7 @@ import type { Instant } from '../../model/clock.ts'
 import { timeoutGrace } from '../../model/loss.ts'
 import type { LeasedJob } from '../store.ts'
 import type { Db } from './db.ts'
+import { leastJump } from './delays.ts'
 import { stepMs } from './steps.ts'
 
 interface Own {
@@ -34,9 +35,6 @@ export interface Watched {
 
 /** Of it, what its row says. */
 type Lease = Pick<Watched, 'id' | 'token' | 'expiresAt' | 'overSince' | 'life'>
-
-/** A wall clock that moves against the monotonic one by less is only corrected, in ms. */
-const leastJump = 1000
 
 /** How long a process must itself have seen a lease over before it takes it, in ms; no lease is taken sooner after it was found over. */
 const leastWatch = 1000
