@@ -92,8 +92,8 @@ export class Meanwhile {
     if (ms > 1500) process.afterGap = true
   }
 
-  /** A process found the lock held, and sleeps before it looks again. */
-  #waits(process: SimulatedProcess, ms: number): void {
+  /** A process found the lock held, and sleeps before it looks again. Answers with how long that was. */
+  #waits(process: SimulatedProcess, ms: number): number {
     const { clock, random } = this.#world
     const begun = clock.elapsed
     process.isWaiting = true
@@ -112,6 +112,7 @@ export class Meanwhile {
       process.waited += clock.elapsed - begun
       if (process.waited > 1500) process.afterGap = true
     }
+    return clock.elapsed - begun
   }
 
   /** Another program takes the write lock: once for long, or again and again, each `every` ms. */

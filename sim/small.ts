@@ -261,13 +261,13 @@ export class SmallWorld {
     if (this.#isOver) this.#cut(process)
   }
 
-  /** The innermost call has found the lock held. */
-  #waits(): void {
+  /** The innermost call has found the lock held. Answers with how long it waited. */
+  #waits(): number {
     const inner = this.#within.at(-1)!
     const { process } = inner
     if (this.#isOver) {
       this.#cut(process)
-      return
+      return 0
     }
     process.isWaiting = true
     inner.at = 'waits'
@@ -288,6 +288,7 @@ export class SmallWorld {
     if (process.waited > 1500) process.afterGap = true
     inner.at = ''
     if (this.#isOver) this.#cut(process)
+    return this.#clock.elapsed - begun
   }
 
   /** The script has ended within its call: what it still does is not seen. */

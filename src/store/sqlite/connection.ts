@@ -151,9 +151,15 @@ export function isOlder(version: number[], than: number[]): boolean {
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4))
 
-/** How a process waits for a lock: in the simulator other processes act meanwhile, and simulated time passes. */
+/**
+ * How a process waits for a lock: in the simulator other processes act meanwhile, and simulated time passes. Answers with
+ * the ms that count as waited: what was planned, since a process that was stopped meanwhile has tried no longer for that.
+ */
 export const lockWait = {
-  sleep: (ms: number): void => void Atomics.wait(sleeper, 0, 0, ms),
+  sleep: (ms: number): number => {
+    Atomics.wait(sleeper, 0, 0, ms)
+    return ms
+  },
 }
 
 /**
@@ -161,14 +167,13 @@ export const lockWait = {
  * SQLite's own (up to 100 ms), so that a process among busy ones gets its turn within a few commits of theirs.
  */
 export function whileBusy<T>(work: () => T, patience = 10_000): T {
-  let waited = 0 // what was planned, not what passed: a process that was stopped meanwhile has tried no longer for that
+  let waited = 0
   for (let wait = 0.1; ; wait = Math.min(wait * 1.5, 5)) {
     try {
       return work()
     } catch (error) {
       if (codeOf(error) !== 5 || waited > patience) throw error
-      lockWait.sleep(wait)
-      waited += wait
+      waited += lockWait.sleep(wait)
     }
   }
 }
