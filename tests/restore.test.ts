@@ -85,6 +85,22 @@ test('who opens the file while it is exchanged is found, and all is as before', 
   await assert.rejects(GopherQueue.open(file), { code: 'UNSUPPORTED_FILESYSTEM' })
 })
 
+test('a restore that was killed midway says what to do, and the same one again mends it', async () => {
+  using folder = temporaryFolder()
+  const file = folder.file('jobs.db')
+  await submitted(file, 1)
+  backup(file, folder.file('b.db'), false)
+  await submitted(file, 1)
+  linkSync(file, `${file}-before-20260101T000000Z`) // as `swap` leaves it before its last step
+  await assert.rejects(GopherQueue.open(file), {
+    code: 'UNSUPPORTED_FILESYSTEM',
+    message:
+      /is also jobs\.db-before-20260101T000000Z, since a restore was stopped.*run the same 'gopherqueue restore' again/,
+  })
+  const { kept } = restore(folder.file('b.db'), file, 'cli:x')
+  assert.deepEqual([idsOf(file), statSync(file).nlink, idsOf(kept!)], [[1], 1, [1, 2]])
+})
+
 test('a damaged file is kept as it is, with its WAL; what is not there needs no keeping', async () => {
   using folder = temporaryFolder()
   const file = folder.file('jobs.db')

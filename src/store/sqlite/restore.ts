@@ -8,7 +8,7 @@ import { realFile } from './disk.ts'
 import { besideIts } from './partial.ts'
 import { platform } from './platform.ts'
 import { openToRead } from './reader.ts'
-import { mustBeFile } from './rights.ts'
+import { keptName, mustBeFile } from './rights.ts'
 import { newestSchema, tooNew, version } from './schema.ts'
 import { DatabaseSync } from './sqlite.ts'
 import { checkWal } from './wal.ts'
@@ -59,7 +59,7 @@ function exchange({
 }): Restored {
   // biome-ignore format: long
   mustBeUnused(into)
-  const kept = freeName(`${into}-before-${new Date(clock.now()).toISOString().replace(/[-:]|\.\d+/g, '')}`)
+  const kept = freeName(`${keptName(into)}${new Date(clock.now()).toISOString().replace(/[-:]|\.\d+/g, '')}`)
   copy(from, partial)
   const jobs = sign(partial, from, who, clock)
   platform.sync(partial)

@@ -1,5 +1,5 @@
-import { accessSync, constants, statSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { accessSync, constants, readdirSync, statSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { GopherQueueError } from '../../model/errors.ts'
 import { platform } from './platform.ts'
 
@@ -19,7 +19,8 @@ export function mustHaveOneName(path: string): void {
   if (!file?.isFile()) return
   const why =
     file.nlink > 1
-      ? `has ${file.nlink} names (hard links): keep one of them, or 'cp' it and put the copy in its place while no process has it open`
+      ? (restoreStopped(path, file.ino) ??
+        `has ${file.nlink} names (hard links): keep one of them, or 'cp' it and put the copy in its place while no process has it open`)
       : platform.isMountPoint(path)
         ? 'is mounted by itself, as by `docker run -v FILE:FILE`: mount its folder'
         : null
@@ -28,6 +29,20 @@ export function mustHaveOneName(path: string): void {
       'UNSUPPORTED_FILESYSTEM',
       `${path} ${why}. Its -wal and its locks lie beside each name: who has it open by another name would not see them, and jobs would be lost. Nothing was changed.`,
     )
+}
+
+/** Of a file as it was before a restore. */
+export const keptName = (path: string): string => `${path}-before-`
+
+/** A restore that was killed leaves the file under its name and under the one that keeps it; the -wal may have moved there. */
+function restoreStopped(path: string, inode: number): string | null {
+  const folder = dirname(path)
+  const kept = readdirSync(folder).find(
+    (name) => name.startsWith(keptName(basename(path))) && statSync(join(folder, name)).ino === inode,
+  )
+  return kept === undefined
+    ? null
+    : `is also ${kept}, since a restore was stopped before its end: run the same 'gopherqueue restore' again`
 }
 
 /** Whether this user lacks a right that a queue needs, and what helps. Root may do all. */
