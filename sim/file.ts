@@ -57,11 +57,8 @@ export class File {
   #schedules!: StatementSync
   #dataVersion!: StatementSync
   #version: unknown
-  #leases: StatementSync | undefined
   #relative: StatementSync[] | undefined
-  #saidCauses: StatementSync | undefined
-  #byRow: StatementSync | undefined
-  #byHistory: StatementSync | undefined
+  readonly #prepared = new Map<string, StatementSync>()
   /** Worker id -> pid. */
   readonly #pids = new Map<number, number | null>()
 
@@ -71,7 +68,7 @@ export class File {
   }
 
   #open(): void {
-    this.#saidCauses = this.#byRow = this.#byHistory = undefined
+    this.#prepared.clear()
     this.#db = new DatabaseSync(this.#path)
     this.#dataVersion = this.#db.prepare('PRAGMA data_version')
     this.#jobs = this.#db.prepare(
@@ -108,6 +105,13 @@ export class File {
     )
   }
 
+  /** To prepare a statement costs more than to run it. */
+  #sql(text: string): StatementSync {
+    const statement = this.#prepared.get(text) ?? this.#db.prepare(text)
+    this.#prepared.set(text, statement)
+    return statement
+  }
+
   /** Jobs by `queue state`, also those that no rule can read. */
   counts(): Map<string, number> {
     const rows = this.#counts.all() as unknown as { queue: string; state: State; count: number }[]
@@ -126,7 +130,7 @@ export class File {
 
   /** Whether jobs are yet to be counted by their causes. */
   get counting(): boolean {
-    return this.#db.prepare(`SELECT 1 FROM gq_meta WHERE key = 'causes'`).get() !== undefined
+    return this.#sql(`SELECT 1 FROM gq_meta WHERE key = 'causes'`).get() !== undefined
   }
 
   /** As an older version, or a repair, leaves it: all jobs are to be counted anew. */
@@ -136,21 +140,21 @@ export class File {
 
   /** What the rows of gq_causes say: jobs by `queue type dead cause`. */
   saidCauses(): Map<string, number> {
-    this.#saidCauses ??= this.#db.prepare('SELECT queue, type, dead, cause, SUM(jobs) AS jobs FROM gq_causes GROUP BY 1, 2, 3, 4') // biome-ignore format: one line
-    return new Map(this.#saidCauses.all().map((row) => [nameOf(row), row.jobs as number]))
+    const saidCauses = this.#sql('SELECT queue, type, dead, cause, SUM(jobs) AS jobs FROM gq_causes GROUP BY 1, 2, 3, 4') // biome-ignore format: one line
+    return new Map(saidCauses.all().map((row) => [nameOf(row), row.jobs as number]))
   }
 
   /** The same as the jobs and their histories say; `byRow`: as the rows say that the jobs refer to. */
   causes(byRow: boolean): Map<string, number> {
-    this.#byRow ??= this.#db.prepare(`SELECT c.queue, c.type, c.dead, c.cause FROM gq_jobs j LEFT JOIN gq_causes c ON c.id = j.cause WHERE j.cause IS NOT NULL`) // biome-ignore format: one line
-    this.#byHistory ??= this.#db.prepare(
+    const rows = this.#sql(`SELECT c.queue, c.type, c.dead, c.cause FROM gq_jobs j LEFT JOIN gq_causes c ON c.id = j.cause WHERE j.cause IS NOT NULL`) // biome-ignore format: one line
+    const histories = this.#sql(
       `SELECT queue, type, state = 'dead' AS dead, error_name AS name, error_message AS message, reason
        FROM gq_jobs j LEFT JOIN gq_attempts a ON a.job_id = j.id AND a.attempt = (SELECT MAX(attempt) FROM gq_attempts WHERE job_id = j.id)
        WHERE blocked < 2 AND (state = 'dead' OR (a.job_id IS NOT NULL AND
          CASE state WHEN 'running' THEN j.attempt - 1 WHEN 'scheduled' THEN j.attempt WHEN 'ready' THEN j.attempt END > budget_from))`,
     )
     const counts = new Map<string, number>()
-    for (const row of byRow ? this.#byRow.all() : this.#byHistory.all()) {
+    for (const row of byRow ? rows.all() : histories.all()) {
       const { name, message, reason } = row as Record<string, string | null>
       const cause = byRow
         ? row.cause
@@ -180,7 +184,7 @@ export class File {
 
   /** As a newer version would raise it. */
   raiseSchema(by: number): void {
-    this.#db.prepare(`UPDATE gq_meta SET value = value + ? WHERE key = 'schema'`).run(by)
+    this.#sql(`UPDATE gq_meta SET value = value + ? WHERE key = 'schema'`).run(by)
     this.#db.exec(`UPDATE gq_meta SET value = CAST(value AS INTEGER) WHERE key = 'schema'`)
   }
 
@@ -207,7 +211,7 @@ export class File {
       const names = Object.keys(all)
       const sql = `INSERT INTO gq_jobs (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})`
       try {
-        this.#db.prepare(sql).run(...(Object.values(all) as SQLInputValue[]))
+        this.#sql(sql).run(...(Object.values(all) as SQLInputValue[]))
       } catch (error) {
         if (!/CHECK constraint failed/.test(String(error))) throw error // the file refuses what it can
       }
@@ -217,7 +221,7 @@ export class File {
   /** How many jobs that no rule can read have not ended. */
   get wildLeft(): number {
     const sql = `SELECT COUNT(*) AS left FROM gq_jobs WHERE payload LIKE '%wild%' AND finished_at IS NULL`
-    return this.#db.prepare(sql).get()!.left as number
+    return this.#sql(sql).get()!.left as number
   }
 
   /** Somebody else committed since this was last asked. */
@@ -247,7 +251,7 @@ export class File {
     if (worker === null) return null
     const known = this.#pids.get(worker)
     if (known !== undefined) return known
-    const found = this.#db.prepare(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)
+    const found = this.#sql(`SELECT pid FROM gq_workers WHERE id = ?`).get(worker)
     if (!found) return null
     const pid = found.pid as number | null
     this.#pids.set(worker, pid)
@@ -256,34 +260,32 @@ export class File {
 
   /** Names the file. */
   get epoch(): string {
-    return this.#db.prepare(`SELECT value FROM gq_meta WHERE key = 'epoch'`).get()!.value as string
+    return this.#sql(`SELECT value FROM gq_meta WHERE key = 'epoch'`).get()!.value as string
   }
 
   /** How an attempt ended, as its history has it: with a token if its holder said so. */
   endOf(id: number, attempt: number): { outcome: string; token: number | null } | undefined {
     const sql = `SELECT outcome, token FROM gq_attempts WHERE job_id = ? AND attempt = ?`
-    return this.#db.prepare(sql).get(id, attempt) as { outcome: string; token: number | null } | undefined
+    return this.#sql(sql).get(id, attempt) as { outcome: string; token: number | null } | undefined
   }
 
   /** The host of a worker. */
   hostOf(worker: number): string {
-    return this.#db.prepare(`SELECT host FROM gq_workers WHERE id = ?`).get(worker)!.host as string
+    return this.#sql(`SELECT host FROM gq_workers WHERE id = ?`).get(worker)!.host as string
   }
 
   /** Jobs that were first leased while an older one of their class was ready: none. As docs/schema.md has it. */
   passedOver(): unknown[] {
-    return this.#db
-      .prepare(
-        `SELECT younger.id AS leased, older.id AS passed_over FROM gq_jobs younger JOIN gq_jobs older
+    return this.#sql(
+      `SELECT younger.id AS leased, older.id AS passed_over FROM gq_jobs younger JOIN gq_jobs older
          ON older.queue = younger.queue AND older.type = younger.type AND older.priority = younger.priority
            AND older.id < younger.id AND COALESCE(older.ready_seq, older.id) < younger.lease_seq
            AND older.lease_seq > younger.lease_seq`,
-      )
-      .all()
+    ).all()
   }
 
   isWhole(): boolean {
-    const said = this.#db.prepare('PRAGMA integrity_check').all()
+    const said = this.#sql('PRAGMA integrity_check').all()
     return said.length === 1 && said[0]!.integrity_check === 'ok'
   }
 
@@ -295,7 +297,7 @@ export class File {
 
   #selectRelative(): StatementSync[] {
     return ['gq_jobs', 'gq_workers'].map((table) => {
-      const names = this.#db.prepare(`SELECT name FROM pragma_table_info('${table}')`).all()
+      const names = this.#sql(`SELECT name FROM pragma_table_info('${table}')`).all()
       const isInstant = (name: string) => /_at$|^deadline$|_since$|^tick$/.test(name)
       const columns = names.map(({ name }) => (isInstant(`${name}`) ? `${name} - ?1` : `${name}`))
       const select = this.#db.prepare(`SELECT ${columns.join(', ')} FROM ${table}`)
@@ -306,10 +308,10 @@ export class File {
 
   /** The leases that run, by job: cheaper than to read all. */
   leases(): { id: number; token: number; expiresAt: number }[] {
-    this.#leases ??= this.#db.prepare(
+    const leases = this.#sql(
       `SELECT id, lease_token AS token, lease_expires_at AS expiresAt FROM gq_jobs WHERE state = 'running'`,
     )
-    return this.#leases.all() as unknown as { id: number; token: number; expiresAt: number }[]
+    return leases.all() as unknown as { id: number; token: number; expiresAt: number }[]
   }
 
   /** Changes when somebody else commits. */
@@ -328,9 +330,9 @@ export class File {
   /** A digest of all that the tables say. */
   digest(): string {
     const hash = createHash('sha256')
-    const tables = this.#db.prepare(`SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name`).all()
+    const tables = this.#sql(`SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name`).all()
     for (const { name } of tables) {
-      const rows = this.#db.prepare(`SELECT * FROM ${name} ORDER BY 1, 2`).all()
+      const rows = this.#sql(`SELECT * FROM ${name} ORDER BY 1, 2`).all()
       const told = rows.filter((row) => row.key !== 'epoch' && row.name !== 'gq_file') // which are random, as they name the file
       hash.update(`${name} ${JSON.stringify(told)}`)
     }
@@ -339,9 +341,12 @@ export class File {
 
   /** Submits as somebody with an SQL shell would. */
   submit(queue: string, type: string, payload: string, now: number): void {
-    this.#db
-      .prepare('INSERT INTO gq_jobs (queue, type, payload, created_at) VALUES (?, ?, ?, ?)')
-      .run(queue, type, payload, now)
+    this.#sql('INSERT INTO gq_jobs (queue, type, payload, created_at) VALUES (?, ?, ?, ?)').run(
+      queue,
+      type,
+      payload,
+      now,
+    )
   }
 
   /** Empties the WAL, which each process that opens the file reads. */
