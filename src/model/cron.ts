@@ -1,6 +1,7 @@
 import { Cron, CronPattern } from 'croner'
 import type { Instant } from './clock.ts'
 import { invalid } from './errors.ts'
+import { shown } from './text.ts'
 
 // Ticks of a cron line in a time zone. croner tells which times of a wall clock the line names; what a change of the clocks
 // does to them is decided here, for lines with one time a day and with many alike:
@@ -127,6 +128,8 @@ function firstTurn({ ahead }: Line, from: Instant, to: Instant): Turn | null {
 let latest: { cron: string; timezone: string; line: Line } | undefined
 
 function lineOf(cron: string, timezone: string): Line {
+  for (const text of [cron, timezone])
+    if (typeof text !== 'string') throw invalid(`A schedule's line and its time zone are texts; got ${shown(text)}.`)
   if (latest?.cron === cron && latest.timezone === timezone) return latest.line
   try {
     const line = read(cron, timezone)

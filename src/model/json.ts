@@ -80,6 +80,10 @@ const lossy = /^\[object (Map|Set|WeakMap|WeakSet|WeakRef|Promise|RegExp|Error|D
 const mostListed = 256
 
 /** Goes through a value as JSON.stringify does, and throws at the first thing that would be lost. */
+/** Of https://github.com/tc39/proposal-json-parse-with-source, which TypeScript's library lacks. */
+const isRaw = (value: object): boolean =>
+  (JSON as { isRawJSON?: (value: object) => boolean }).isRawJSON?.(value) ?? false
+
 class Walk {
   altered = false
   readonly path: Path = []
@@ -232,6 +236,8 @@ class Walk {
   #isBoxed(value: object, key: string | number): boolean {
     this.altered = true // a class: JSON keeps its members and not what they can do
     const tag = Object.prototype.toString.call(value)
+    if (isRaw(value))
+      throw this.refuse('it is a JSON.rawJSON, whose text nobody has looked at: pass the value or a string')
     if (lossy.test(tag)) throw this.refuse(`it is a ${tag.slice(8, -1)}, of which JSON keeps nothing or something else`)
     if (!/^\[object (Number|String|Boolean|BigInt)\]$/.test(tag)) return false
     this.look((value as { valueOf(): unknown }).valueOf(), key)

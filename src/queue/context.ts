@@ -35,6 +35,7 @@ export function contextOf(
     heartbeat: async () => void (await store.call('heartbeat', lease)),
     progress: (percent, message) => {
       if (!(percent >= 0 && percent <= 100)) throw invalid(`progress takes 0 to 100 percent; got ${shown(percent)}.`)
+      if (message !== undefined && typeof message !== 'string') throw invalid(`The message of progress is a text; got ${shown(message)}.`) // biome-ignore format: one line
       latest = { percent, message: message === undefined ? undefined : `${message}` }
       if (!underWay) flush()
     },

@@ -127,17 +127,17 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** Stops a schedule's ticks; those that pass meanwhile are not made up for. Throws NOT_FOUND. */
   async pauseSchedule(name: string): Promise<void> {
-    await this.#store.call('pauseSchedule', { name, paused: true })
+    await this.#store.call('pauseSchedule', { name: checkName('schedule', name), paused: true })
   }
 
   /** Lets a schedule go on from its next tick. Throws NOT_FOUND. */
   async resumeSchedule(name: string): Promise<void> {
-    await this.#store.call('pauseSchedule', { name, paused: false })
+    await this.#store.call('pauseSchedule', { name: checkName('schedule', name), paused: false })
   }
 
   /** Deletes a schedule; jobs that it has submitted stay. Throws NOT_FOUND. */
   async removeSchedule(name: string): Promise<void> {
-    await this.#store.call('removeSchedule', name)
+    await this.#store.call('removeSchedule', checkName('schedule', name))
   }
 
   /** Starts to lease jobs of the defined types and to run their handlers. Throws INVALID_ARGUMENT, also without a handler and in a handler's thread. */
@@ -261,7 +261,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /** A page of queues by name: the 1,000 after the name `after`; go on with `next` until it is null. Throws CLOSED. */
   async queues(after?: string): Promise<QueuePage> {
-    return this.#store.call('queues', after === undefined ? {} : { after })
+    return this.#store.call('queues', after === undefined ? {} : { after: checkName('queue', after) })
   }
 
   /** What happened to each type's jobs since an instant, with waiting and running times, kept in the file for 8 days. Throws INVALID_ARGUMENT. */

@@ -1,4 +1,4 @@
-import { GopherQueueError, isQueueError } from '../model/errors.ts'
+import { GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
 import { wholeNumber } from '../model/job.ts'
 import { checkNames } from '../model/names.ts'
 import type { JobFilter, Schedule, SchedulePage, Store } from '../store/store.ts'
@@ -38,6 +38,8 @@ export async function changeAll(
   options: ManyOptions = {},
 ): Promise<number> {
   checkFilter(filter, ['order', 'limit', 'cursor'])
+  for (const [name, value] of Object.entries(filter))
+    if (value === undefined) throw invalid(`${name} is undefined, which would mean the jobs of every ${name}: leave it out if you mean that.`) // biome-ignore format: one line
   checkNames('option', options, ['limit', 'onProgress'])
   const { limit, onProgress } = options
   const most = limit === undefined ? Number.POSITIVE_INFINITY : wholeNumber(limit, 1, Number.MAX_SAFE_INTEGER, 'limit')

@@ -173,10 +173,12 @@ const filterNames = [
 /** `without`: what this call has no use for. */
 export function checkFilter(filter: JobFilter, without: readonly string[] = []): JobFilter {
   checkNames('job filter', filter, filterNames.filter((name) => !without.includes(name))) // biome-ignore format: one line
-  const { state, queue, type, cause, failing, since, until, endedBefore, order, limit, cursor } = filter
+  const { state, queue, type, text, cause, failing, since, until, endedBefore, order, limit, cursor } = filter
   if (state !== undefined) oneOf(state, states, 'state')
   if (queue !== undefined) checkName('queue', queue)
   if (type !== undefined) checkName('type', type)
+  if (text !== undefined && (typeof text !== 'string' || text === '' || text.length > 256 || text.includes('\0')))
+    throw invalid(`text must have 1 to 256 characters, and no NUL: JSON writes that as \\u0000; got ${shown(text)}.`)
   if (cause !== undefined && typeof cause !== 'string') throw invalid(`cause must be a text; got ${shown(cause)}.`)
   if (failing !== undefined && typeof failing !== 'boolean') throw invalid(`failing must be true or false; got ${shown(failing)}.`) // biome-ignore format: one line
   if (since !== undefined) wholeNumber(since, 0, Number.MAX_SAFE_INTEGER, 'since')
@@ -196,7 +198,7 @@ export function checkCauses(filter: CauseFilter): CauseFilter {
   if (queue !== undefined) checkName('queue', queue)
   if (type !== undefined) checkName('type', type)
   if (limit !== undefined) wholeNumber(limit, 1, 200, 'limit')
-  if (cursor !== undefined && cursor !== null && !/^\d{1,16}\.\d{1,16}$/.test(cursor))
+  if (cursor !== undefined && cursor !== null && !(typeof cursor === 'string' && /^\d{1,16}\.\d{1,16}$/.test(cursor)))
     throw invalid(`cursor must be the \`next\` of the page before; got ${shown(cursor)}.`)
   return filter
 }

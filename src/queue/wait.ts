@@ -1,8 +1,9 @@
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
-import { GopherQueueError } from '../model/errors.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
 import type { JobError } from '../model/job.ts'
 import { checkNames } from '../model/names.ts'
+import { shown } from '../model/text.ts'
 import type { JobFilter, JobPage, Store } from '../store/store.ts'
 import type { WaitOptions } from './options.ts'
 
@@ -13,6 +14,7 @@ const saidBy = ({ name, message }: JobError): string => message.replace(/[\s.]+$
 export async function waitForEnd(store: Store, clock: Clock, id: number, options: WaitOptions = {}): Promise<unknown> {
   checkNames('option of wait', options, ['timeout', 'signal'])
   const { timeout, signal } = options
+  if (signal !== undefined && typeof signal?.throwIfAborted !== 'function') throw invalid(`signal must be an AbortSignal; got ${shown(signal)}.`) // biome-ignore format: one line
   signal?.throwIfAborted()
   const patience = new AbortController()
   const leave = () => patience.abort(signal?.reason)

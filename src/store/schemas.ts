@@ -119,7 +119,7 @@ const LeaseInput = closed({
 })
 const Filter = closed({
   ...{ state: may(texts(states)), queue: may(string()), type: may(string()), order: may(texts(['oldest', 'newest', 'due'], "By submission; 'due': scheduled jobs by when they are due")) }, // biome-ignore format: long
-  text: may(string({ minLength: 1, maxLength: 256, description: 'In the payload or a key, whatever the case' })),
+  text: may(string({ minLength: 1, maxLength: 256, pattern: '^[^\\u0000]*$', description: 'In the payload or a key, whatever the case' })), // biome-ignore format: one line
   cause: may(string({ description: 'Dead of it, or failing of it now, as `deadLetters` and `failing` name it' })),
   failing: may(bool({ description: 'true: only jobs that fail now' })),
   ...{ since: wholeNumber('Submitted then or later, Unix ms'), until: wholeNumber('Submitted before, Unix ms') },

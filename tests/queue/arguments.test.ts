@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { symlinkSync } from 'node:fs'
 import { test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 const refused = { name: 'GopherQueueError', code: 'INVALID_ARGUMENT', accepted: 'no' }
@@ -23,6 +24,47 @@ test('options that are no object are refused by every call that takes some', asy
       async () => worker.stop(wrong),
     ])
       await assert.rejects(call, refused, `${call} with ${wrong}`)
+})
+
+test('an argument of the wrong kind is the caller’s fault, not storage’s, and hurts no other call', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  const wrongs = [undefined, Symbol('s'), () => 1, { with: [() => 1] }, 1.5, new Map()] as never[]
+  for (const wrong of wrongs)
+    for (const call of [
+      () => queue.pauseSchedule(wrong),
+      () => queue.resumeSchedule(wrong),
+      () => queue.removeSchedule(wrong),
+      () => queue.queues(wrong ?? ('' as never)),
+      () => queue.deadLetters({ cursor: wrong ?? ('' as never) }),
+      () => queue.jobs({ text: wrong ?? ('' as never) }),
+      () => queue.schedule('s', wrong, 't', 1),
+      () => queue.schedule('s', '* * * * *', 't', 1, { timezone: wrong ?? (null as never) }),
+      () => queue.wait(1, { signal: wrong ?? (null as never) }),
+    ])
+      await assert.rejects(call, refused, `${call} with ${String(wrong)}`)
+})
+
+test('what cannot go to the storage thread is refused alone: the calls beside it are answered', async () => {
+  await using store = await SqliteStore.open(':memory:')
+  const calls = [
+    store.call('stats', null),
+    store.call('removeSchedule', Symbol('s') as never),
+    store.call('stats', null),
+    store.call('pauseSchedule', { name: 's', paused: () => true } as never),
+    store.call('stats', null),
+  ]
+  const answers = await Promise.allSettled(calls)
+  const told = answers.map((answer) => (answer.status === 'fulfilled' ? 'answered' : answer.reason.code))
+  assert.deepEqual(told, ['answered', 'INVALID_ARGUMENT', 'answered', 'INVALID_ARGUMENT', 'answered'])
+})
+
+test('a text with NUL is refused, and a filter whose value is undefined: each would mean all jobs', async () => {
+  await using queue = await GopherQueue.open(':memory:')
+  await queue.submit('t', 'a payload')
+  for (const filter of [{ text: '\0' }, { text: 'pay\0load' }, { text: 'x'.repeat(257) }, { queue: undefined }, { text: undefined }] as never[]) // biome-ignore format: one line
+    for (const all of [queue.cancelAll, queue.retryAll, queue.runAllNow, queue.removeAll])
+      await assert.rejects(all.call(queue, filter), refused)
+  assert.equal((await queue.stats()).queues[0]!.counts.ready, 1)
 })
 
 test('a place that cannot be opened is refused in words of the queue', async () => {

@@ -212,6 +212,7 @@ test('a result that is too large or no JSON: the work was done, so the job succe
     [cycle, /self: it contains itself/],
     [() => 1, /it is a function/],
     [new Map(), /it is a Map/],
+    [{ a: (JSON as never as { rawJSON(text: string): object }).rawJSON('1e400') }, /a: it is a JSON.rawJSON/],
     [{ headers: new Headers({ a: 'b' }) }, /headers: it is of class Headers/],
   ] as const) {
     const job = await once(async () => result)

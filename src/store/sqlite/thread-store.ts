@@ -1,14 +1,23 @@
 import { getHeapStatistics } from 'node:v8'
 import { type MessagePort, receiveMessageOnPort, type Worker as Thread } from 'node:worker_threads'
 import { inNextTurn, systemClock } from '../../model/clock.ts'
-import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
+import { type ErrorCode, GopherQueueError, invalid } from '../../model/errors.ts'
 import { operations } from '../operations.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission } from '../store.ts'
 import { threadMissing } from './bundled.ts'
 import { lockWait } from './connection.ts'
 import { succeeded } from './receipts.ts'
 import type { Request } from './request.ts'
-import { type Answer, type FromThread, Lists, packRequests, type Requests, unpackError, unpackLeased } from './wire.ts'
+import {
+  type Answer,
+  type FromThread,
+  Lists,
+  packError,
+  packRequests,
+  type Requests,
+  unpackError,
+  unpackLeased,
+} from './wire.ts'
 
 /** Most operations, and bytes of payloads, that may wait for the storage thread; submissions above it are refused. */
 const mostWaiting = 100_000
@@ -184,8 +193,26 @@ export abstract class ThreadStore implements Store {
   }
 
   #flush(): void {
-    if (this.#outbox.length > 0) this.#port.postMessage(packRequests(this.#outbox, this.#lists))
+    if (this.#outbox.length === 0) return
+    const packed = packRequests(this.#outbox, this.#lists)
     this.#outbox = []
+    try {
+      this.#port.postMessage(packed)
+    } catch {
+      for (const one of packed) this.#postAlone(one)
+    }
+  }
+
+  /** A symbol or a function cannot go to the thread: its caller hears of that, and no other. */
+  #postAlone(one: Requests[number]): void {
+    try {
+      this.#port.postMessage([one])
+    } catch (error) {
+      const refused = invalid(
+        `An argument has a value that cannot be stored (${error instanceof Error ? error.message : error}).`,
+      )
+      if ('seq' in one) this.#settle({ seq: one.seq, failure: packError(refused) })
+    }
   }
 
   #settle(answer: Answer): void {
