@@ -1,11 +1,21 @@
-import { systemClock } from '../model/clock.ts'
-import { invalid } from '../model/errors.ts'
+import { systemClock, timersAreFake } from '../model/clock.ts'
+import { GopherQueueError, invalid } from '../model/errors.ts'
 import { SqliteStore } from '../store/sqlite/store.ts'
 import type { Store } from '../store/store.ts'
 import { checkOpen, isPostgres, isUrl, type OpenOptions } from './options.ts'
 
+/** Throws INVALID_STATE where the queue would wait for ever on timers that never fire. */
+export function checkTimers(): void {
+  if (timersAreFake)
+    throw new GopherQueueError(
+      'INVALID_STATE',
+      'A test had put fake timers in the place of the real ones before gopherqueue was loaded: the queue would wait for ever. Nothing was opened. Import gopherqueue first, at the top of the file, and install the fake timers after it.',
+    )
+}
+
 /** The store that a path or an URL names. Throws as `GopherQueue.open`. */
 export async function storeAt(place: string, options: OpenOptions): Promise<Store> {
+  checkTimers()
   const { token, ...own } = checkOpen(place, options)
   if (isUrl(place)) {
     const { HttpStore } = await import('../store/http/store.ts') // an app with a file of its own never loads it
