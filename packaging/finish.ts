@@ -50,7 +50,12 @@ if (Number.parseInt(process.versions.node, 10) < 24) {
   error.stack = 'GopherQueueError: ' + message
   throw error
 }
-module.exports = require('${name}')
+try {
+  module.exports = require('${name}')
+} catch (error) {
+  if (!error.message.startsWith('Must use import')) throw error // jest's advice: a newer Node, which this is
+  throw new Error('jest loads no ES module, as gopherqueue is, without a flag: NODE_OPTIONS=--experimental-vm-modules npx jest. Nothing was opened.')
+}
 `
   writeFileSync(join(dist, dirname(entry), 'index.cjs'), program)
 }

@@ -47,6 +47,12 @@ export class Turns {
 /** When what runs now has returned. Real also under the fake timers of a test. */
 export const afterThis = (callback: () => void): void => nextTick(callback)
 
+/**
+ * Fakes that sinon or the mock of node:test had put into node:timers before this file was loaded: there is no way to the real ones, and
+ * a queue would wait for ever.
+ */
+export const timersAreFake = 'clock' in setTimeout || setTimeout.name === 'bound #createTimer'
+
 const longestTimer = 2 ** 31 - 1 // setTimeout fires at once for anything longer
 
 /** How often the process looks whether it stood still, and how late such a look is when it did, in ms. */

@@ -29,7 +29,7 @@ export type ErrorCode =
   | 'UNSUPPORTED_FILESYSTEM' // network filesystem: locks and fsync cannot be trusted
   | 'MOVED' // the queue was moved to a server, or is being moved: the message says where
   | 'NOT_FOUND' // no such job
-  | 'INVALID_STATE' // the event does not fit the job's state; or a file to be replaced is in use
+  | 'INVALID_STATE' // the event does not fit the job's state; or a file to be replaced is in use; or fake timers were there first
   | 'LEASE_LOST' // the lease token is stale: another attempt owns the job
   | 'WORKER_UNKNOWN' // the worker's id is not known here, or it was signed off: it registers again
   | 'JOB_FAILED' // wait(): the job ended dead or cancelled

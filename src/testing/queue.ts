@@ -6,6 +6,7 @@ import { checkNames } from '../model/names.ts'
 import type { Definition, Handler } from '../queue/definition.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 import type { StopOptions, WaitOptions, WorkOptions } from '../queue/options.ts'
+import { checkTimers } from '../queue/place.ts'
 import type { Worker } from '../queue/worker.ts'
 import { connect } from '../store/sqlite/connection.ts'
 import { Db } from '../store/sqlite/db.ts'
@@ -61,6 +62,7 @@ export class TestQueue extends GopherQueue {
 
   /** As `testQueue`. @internal */
   constructor(options: TestQueueOptions = {}) {
+    checkTimers()
     checkNames('option of testQueue', options, ['now', 'concurrency', 'patience'])
     const { now, concurrency = 10, patience = '4s' } = options
     if (now !== undefined && Number.isNaN(Number(now)))

@@ -93,6 +93,8 @@ test('jest in CommonJS and in ES modules, and vitest', () => {
   const env = { ...process.env, NODE_OPTIONS: '--experimental-vm-modules' }
   const jest = spawnSync(process.execPath, ['node_modules/jest/bin/jest.js'], { cwd: project, env, encoding: 'utf8' })
   assert.match(jest.stderr, /Tests: +4 passed, 4 total/)
+  const bare = spawnSync(process.execPath, ['node_modules/jest/bin/jest.js', 'cjs'], { cwd: project, encoding: 'utf8' })
+  assert.match(bare.stderr, /without a flag: NODE_OPTIONS=--experimental-vm-modules npx jest\. Nothing was opened\./)
   write('vitest/a.test.mjs', body(`import { expect, test } from 'vitest'\n${imports}`))
   const vitest = spawnSync(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', 'vitest'], { cwd: project, encoding: 'utf8' }) // biome-ignore format: one line
   assert.match(vitest.stdout, /Tests.*2 passed/, vitest.stdout + vitest.stderr)

@@ -58,7 +58,7 @@ for (const [compiler, resolutions] of Object.entries(compilers))
     })
 
 const refused =
-  /^GopherQueueError STORAGE_UNAVAILABLE The storage thread could not start .*--packages=external for esbuild/
+  /^GopherQueueError STORAGE_UNAVAILABLE The storage thread could not start .*--packages=external for esbuild.* -e gopherqueue for ncc;/
 
 test('esbuild: a bundle in one file says at open what to write; with it, and with the threads beside, it works', async () => {
   const common = { bundle: true, platform: 'node', logLevel: 'silent', absWorkingDir: project } as const

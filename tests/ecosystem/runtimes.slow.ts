@@ -57,6 +57,15 @@ for (const [name, [command, ...args]] of Object.entries(runtimes))
     await until(queue, id, 'ready', 1)
   })
 
+test('Deno without the right to read /proc is refused, and says what to write', () => {
+  const less = ['run', '--no-prompt', '--allow-sys', '--allow-read', '--allow-write', '--allow-env', 'app.js']
+  const printed = execFileSync(bin('.bin/deno'), less, { cwd: project, encoding: 'utf8' })
+  assert.match(
+    printed,
+    /^GopherQueueError STORAGE_UNAVAILABLE Deno .* Nothing was opened\. Start it with deno run -A\.\n$/,
+  )
+})
+
 test('PM2: a worker that it stops gives its job back, uncharged, and one that it restarts goes on', async (t) => {
   const page = readFileSync(join(import.meta.dirname, '../../docs/deploy.md'), 'utf8')
   const [, block] = /```js\n(\/\/ ecosystem\.config\.cjs[\s\S]*?)```/.exec(page)!

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -48,6 +49,22 @@ test('a queue works under fake timers, made before or under them, and after them
   await works(before)
   await before.close()
 })
+
+const installed = {
+  sinon: `(await import('@sinonjs/fake-timers')).default.install()`,
+  'node:test': `(await import('node:test')).mock.timers.enable({ apis: ['setTimeout', 'setImmediate', 'Date'] })`,
+}
+for (const [whose, install] of Object.entries(installed))
+  test(`fake timers of ${whose} that were there before the library are refused, and not waited for`, () => {
+    const program = `${install}
+      const { GopherQueue } = await import('./src/index.ts'), { testQueue } = await import('./src/testing/index.ts')
+      for (const open of [() => GopherQueue.open(':memory:'), async () => testQueue()])
+        await open().then(() => console.log('opened'), ({ code, message }) => console.log(code, message))
+      process.exit()`
+    const cwd = join(import.meta.dirname, '../..')
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program], { cwd, encoding: 'utf8' })
+    assert.match(stdout, /^(INVALID_STATE .* fake timers .* Import gopherqueue first, .*\n){2}$/)
+  })
 
 test('one file alone takes timers and clocks from the runtime', () => {
   const root = join(import.meta.dirname, '../../src')

@@ -46,7 +46,10 @@ const refused = async (path: string) => {
   )
   assert.ok(error, 'it was opened')
   assert.deepEqual([error.code, error.accepted], ['TWO_SQLITES', 'no'])
-  assert.match(error.message, /libsql.*Nothing was opened or changed.*a file of its own/)
+  assert.match(
+    error.message,
+    /libsql.*Nothing was opened or changed.*a file of its own.*driver: import\.meta\.resolve\('better-sqlite3'\)/,
+  )
 }
 
 const inWal = 'PRAGMA journal_mode = WAL; CREATE TABLE orders (id); INSERT INTO orders VALUES (1)'

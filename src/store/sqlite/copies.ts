@@ -175,7 +175,9 @@ function twoCopies(path: string, sqlite: Sqlite, when: 'before' | 'after'): Goph
           'has opened this file beside the queue',
           "From here on nothing is read or written by the queue, and nothing was accepted. Close that connection, end this process, and look at the file with 'gopherqueue doctor' before you start it again.",
         ]
-  const orDriver = isDriver ? '' : `, or through better-sqlite3 only, which open then takes as its 'driver'`
+  const orDriver = isDriver
+    ? ''
+    : `, or through better-sqlite3 only, with { driver: import.meta.resolve('better-sqlite3') } as an option of open (require.resolve in CommonJS)`
   return new GopherQueueError(
     'TWO_SQLITES',
     `Another copy of SQLite in this process${who} ${what}: ${path}. Two copies in one process do not see each other's locks and destroy the file. ${safe} Give the queue a file of its own, or let the app use the file through ${own} only${orDriver}.`,
