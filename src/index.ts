@@ -37,6 +37,7 @@ export type {
   PgConnection,
   PostgresConnection,
   PostgresTransaction,
+  PrismaTransaction,
   QueueOptions,
   ScheduleOptions,
   StopOptions,

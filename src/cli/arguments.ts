@@ -104,8 +104,9 @@ export function readerOf(command: Command): Reader {
   const file = fileOf(command)
   const reader = new Reader(file)
   if (missingRights(file) !== null)
-    process.stderr.write(`gopherqueue: read as it stands in ${file}, which this user may not write
-`)
+    process.stderr.write(`gopherqueue: read as it stands in ${file}, which this user may not write\n`)
+  const moves = reader.health.causes.find(({ code }) => code === 'MOVED')
+  if (moves) process.stderr.write(`gopherqueue: ${moves.message}\n`)
   return reader
 }
 

@@ -53,8 +53,14 @@ export interface PostgresTransaction {
   unsafe(text: string, values: (string | null)[]): PromiseLike<unknown[]>
 }
 
+/** The client that Prisma's interactive `$transaction` gives. */
+export interface PrismaTransaction {
+  /** Sends a statement; its values are texts and nulls. */
+  $queryRawUnsafe(text: string, ...values: (string | null)[]): PromiseLike<unknown>
+}
+
 /** A connection of the app's to the queue's PostgreSQL database, with an open transaction. */
-export type PostgresConnection = PgConnection | PostgresTransaction
+export type PostgresConnection = PgConnection | PostgresTransaction | PrismaTransaction
 
 /** What `configure` takes: limits of a queue, kept in the file. An option that is undefined stays as it is; null takes the limit away. */
 export interface QueueOptions {

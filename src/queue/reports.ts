@@ -38,11 +38,33 @@ export class Reports {
   }
 }
 
-/** What is told of a worker that has met `error` and will try again. */
-export function couldNot(worker: string, failed: string, error: unknown): GopherQueueError {
-  const { code, message, accepted, details } = asQueueError(error)
-  const says = `Worker '${worker}' could not ${failed}: it takes no new jobs, and asks again each second by itself.`
-  return new GopherQueueError(code, `${says} ${message}`, { accepted, details, cause: error })
+/** How often a worker says again what refuses it, and after which pause that is a refusal of its own, in ms. */
+const refusals = { tellEvery: 60_000, apart: 15_000 }
+
+/** What keeps a worker from working, which it tries again each second: told once, then each minute, with a count. */
+export class Refusals {
+  readonly #worker: string
+  readonly #clock: Clock
+  readonly #emit: Emit
+  #last = { code: '', at: 0, toldAt: 0, times: 0 }
+
+  constructor(worker: string, clock: Clock, emit: Emit) {
+    this.#worker = worker
+    this.#clock = clock
+    this.#emit = emit
+  }
+
+  tell(failed: string, error: unknown): void {
+    const { code, message, accepted, details } = asQueueError(error)
+    const at = this.#clock.monotonic()
+    const last = this.#last
+    const goesOn = last.code === code && at - last.at < refusals.apart
+    const [times, isDue] = [goesOn ? last.times + 1 : 1, !goesOn || at - last.toldAt >= refusals.tellEvery]
+    this.#last = { code, at, times, toldAt: isDue ? at : last.toldAt }
+    if (!isDue) return
+    const says = `Worker '${this.#worker}' could not ${failed}${times > 1 ? `, ${times} times by now` : ''}: it takes no new jobs, and asks again each second by itself.`
+    this.#emit('warning', new GopherQueueError(code, `${says} ${message}`, { accepted, details, cause: error }))
+  }
 }
 
 /** How long storage may take to hear a worker's last word, in ms. */

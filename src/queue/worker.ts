@@ -10,7 +10,7 @@ import type { Emit } from './events.ts'
 import { describe } from './evidence.ts'
 import { type StopOptions, type WorkOptions, workSettings } from './options.ts'
 import { Overdue } from './overdue.ts'
-import { couldNot, inTime, Reports } from './reports.ts'
+import { inTime, Refusals, Reports } from './reports.ts'
 import type { Outcome } from './result.ts'
 import { Sources } from './sources.ts'
 import { Starving } from './starving.ts'
@@ -40,6 +40,7 @@ export class Worker {
   readonly #running = new Set<Attempt>()
   readonly #overdue: Overdue
   readonly #reports: Reports
+  readonly #refusals: Refusals
   readonly #differences: Differences
   #onIdle: (() => void) | undefined
   #stopped: Promise<void> | undefined
@@ -69,6 +70,7 @@ export class Worker {
     this.#around = { ...around, starving: new Starving(pool, store, around.clock, warn) }
     this.#emit = emit
     this.#reports = new Reports(emit)
+    this.#refusals = new Refusals(name, around.clock, emit)
     this.#differences = new Differences(warn)
     this.#overdue = new Overdue(around.clock, () => {
       if (!this.#stopping) this.#ask()
@@ -153,9 +155,8 @@ export class Worker {
   }
 
   #tryLater(failed: string, error: unknown, again: () => void): void {
-    const warning = couldNot(this.name, failed, error)
-    if (this.#stopping || warning.code === 'CLOSED') return
-    this.#emit('warning', warning)
+    if (this.#stopping || (isQueueError(error) && error.code === 'CLOSED')) return
+    this.#refusals.tell(failed, error)
     this.#around.clock.timer(1000, again)
   }
 

@@ -5,7 +5,11 @@ import { chmodSync, cpSync, existsSync, readdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
+import { systemClock } from '../../src/model/clock.ts'
+import { connect } from '../../src/store/sqlite/connection.ts'
+import { close, done, seal } from '../../src/store/sqlite/seal.ts'
 import { temporaryFolder } from '../support/folder.ts'
+import { Bench } from './support.ts'
 
 // Commands that only read, run by a user who may not write: another one where these tests run as root, who may all.
 
@@ -148,5 +152,34 @@ test('what others write after the file was opened without its WAL is read, not m
     child.stdin.end()
     await once(child, 'close')
     chmodSync(dirname(file), 0o700)
+  }
+})
+
+test('a file that moves says where to; one that has moved shows nothing that would be taken for what is now', async (t) => {
+  const bench = new Bench(t)
+  const { file } = bench
+  await (await filled(file)).close()
+  const db = connect(file, systemClock)
+  const mark = seal(db, 'postgres://app@db.example/app', 'me')
+  const jobs = await bench.run('--json', 'jobs')
+  assert.equal(jobs.stdout.trim().split('\n').length, 3)
+  assert.match(jobs.stderr, /^gopherqueue: The queue moves to postgres:\/\/app@db\.example\/app since 2/)
+  const { health } = JSON.parse((await bench.run('--json', 'stats')).stdout)
+  assert.deepEqual([health.status, health.causes[0].code], ['degraded', 'MOVED'])
+  done(db, close(db, mark))
+  db.connection.close()
+  for (const args of [
+    ['stats'],
+    ['jobs'],
+    ['job', '1'],
+    ['why', '1'],
+    ['dead'],
+    ['failing'],
+    ['queue'],
+    ['schedule', 'list'],
+  ]) {
+    const { stdout, stderr, code } = await bench.run(...args)
+    assert.deepEqual([args, code, stdout], [args, 1, ''])
+    assert.match(stderr, /MOVED.*The queue has moved to postgres:\/\/app@db\.example\/app\..* open it there/s)
   }
 })

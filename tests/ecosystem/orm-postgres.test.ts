@@ -13,10 +13,25 @@ const page = readFileSync(join(root, 'docs/scaling.md'), 'utf8')
 const programs = [...page.matchAll(/^##+ ([^\n]*)\n(?:(?!^##).*\n)*?```ts\n(import (?:.*\n)*?)```/gm)].map(
   ([, title, code]) => ({ title: title!, code: code! }),
 )
-const dependencies = { 'drizzle-orm': '0.45.4', kysely: '0.29.9', pg: '8.23.1' }
+const dependencies = {
+  ...{ 'drizzle-orm': '0.45.4', kysely: '0.29.9', pg: '8.23.1' },
+  ...{ prisma: '7.10.1', '@prisma/client': '7.10.0', '@prisma/adapter-pg': '7.10.1' },
+}
+const schema = `generator client {
+  provider = "prisma-client"
+  output   = "generated"
+}
+datasource db {
+  provider = "postgresql"
+}
+model Order {
+  id   Int    @id @default(autoincrement())
+  item String
+  @@map("orders")
+}`
 
 test('the programs of the page are found', () => {
-  assert.deepEqual(programs.map(({ title }) => title), ['Jobs in your own transactions', 'Drizzle', 'Kysely']) // biome-ignore format: one list
+  assert.deepEqual(programs.map(({ title }) => title), ['Jobs in your own transactions', 'Drizzle', 'Kysely', 'Prisma']) // biome-ignore format: one list
 })
 
 if (without) test('orders and their jobs on PostgreSQL', { skip: without })
@@ -28,13 +43,20 @@ function withServer(server: PostgresServer): void {
   after(() => folder[Symbol.dispose]())
 
   function run(name: string, file: string, ...args: string[]): string {
-    const env = { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}` }
+    // Of no use to a client; what would be downloaded otherwise, from another host than the registry.
+    const env = {
+      ...process.env,
+      PRISMA_SCHEMA_ENGINE_BINARY: process.execPath,
+      PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`,
+    }
     return execFileSync(file, args, { cwd: folder.file(name), env, encoding: 'utf8', stdio: 'pipe', timeout: 240_000 })
   }
 
   test('packages are installed', () => {
     writeFileSync(folder.file('package.json'), JSON.stringify({ private: true, type: 'module', dependencies }))
-    run('.', 'npm', 'install', '--no-audit', '--no-fund', '--no-package-lock')
+    run('.', 'npm', 'install', '--no-audit', '--no-fund', '--no-package-lock', '--ignore-scripts')
+    writeFileSync(folder.file('schema.prisma'), schema)
+    run('.', 'npx', 'prisma', 'generate', '--schema', 'schema.prisma')
   })
 
   for (const [i, { title, code }] of programs.entries())
@@ -44,6 +66,7 @@ function withServer(server: PostgresServer): void {
       const url = server.url('gopherqueue').replace(/\/postgres\?.*/, `/${database}`)
       const own = code
         .replace('postgres://app@localhost/shop', url)
+        .replace("'./generated/", "'../generated/")
         .replace("'gopherqueue'", JSON.stringify(join(root, 'src/index.ts')))
       mkdirSync(folder.file(database))
       writeFileSync(folder.file(`${database}/shop.ts`), own)

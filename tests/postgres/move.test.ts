@@ -40,7 +40,13 @@ function withServer(server: PostgresServer): void {
     queue.work({ concurrency: 2 })
     await queue.wait(keyed.id)
     await queue.wait(keyed.id - 1).catch(() => undefined)
-    await queue.submit('works', {}, { queue: 'slow', delay: '1h', uniqueKey: 'u', deadline: '2h' })
+    const slow = await queue.submit('works', {}, { queue: 'slow', delay: '1h', uniqueKey: 'u', deadline: '2h' })
+    using db = new DatabaseSync(file)
+    db.prepare('UPDATE gq_jobs SET progress = 1e-7, progress_message = ?, warning = ? WHERE id = ?').run(
+      '\\N\ta\\b\nc\rd\\.\n\\.\n',
+      'a\0b',
+      slow.id,
+    )
     for (let at = 0; at < jobs; at += 5000)
       await queue.submitMany('later', Array.from({ length: Math.min(5000, jobs - at) }, (_, i) => ({ i, body: 'x'.repeat(50) }))) // biome-ignore format: one line
     return file
@@ -54,7 +60,11 @@ function withServer(server: PostgresServer): void {
   function assertSame(file: string, url: string): void {
     using db = new DatabaseSync(file, { readOnly: true })
     const sorted = (rows: object[]) =>
-      rows.map((row) => JSON.stringify(Object.entries(row).sort(([a], [b]) => (a < b ? -1 : 1)))).sort()
+      rows
+        .map((row) =>
+          JSON.stringify(Object.entries(row).sort(([a], [b]) => (a < b ? -1 : 1))).replaceAll('\\u0000', '\uFFFD'),
+        )
+        .sort()
     for (const table of tables)
       assert.deepEqual(sorted(rowsIn(url, table)), sorted(db.prepare(`SELECT * FROM ${table}`).all()), table)
   }
@@ -85,7 +95,7 @@ function withServer(server: PostgresServer): void {
   })
 
   test('stopped at any step it goes on, and copies nothing twice', async () => {
-    const file = await filled(2500)
+    const file = await filled(4500)
     const url = server.url()
     let result: MoveResult | undefined
     let stops = 0
@@ -194,7 +204,7 @@ function withServer(server: PostgresServer): void {
   })
 
   test('a run that another one has taken over writes nothing more', async () => {
-    const file = await filled(2500)
+    const file = await filled(4500)
     const url = server.url()
     let second: Promise<MoveResult> | undefined
     const tell = ({ step, table }: Progress & { table?: string }) => {
@@ -225,19 +235,49 @@ function withServer(server: PostgresServer): void {
     while (!what()) await setTimeout(10)
   }
 
+  const kill = async ({ process, ended }: ReturnType<typeof run>) => {
+    process.kill('SIGKILL')
+    await ended
+  }
+  const moverOf = (file: string, url: string, grace: string) =>
+    run(main, 'move', '--from', file, '--to', url, '--grace', grace, '--json')
+
+  /** A file with a process that works on it, and some that submit until they hear MOVED. */
+  async function busy(file: string, count: number) {
+    const worker = run(join(import.meta.dirname, 'worker.child.ts'), file)
+    await until(() => worker.lines.length > 0)
+    const submitters = Array.from({ length: count }, () => run(join(import.meta.dirname, 'submit.child.ts'), file))
+    await until(() => submitters.every(({ lines }) => lines.length > 20) && worker.lines.length > 1)
+    return { worker, submitters }
+  }
+
+  /** Each job that was acknowledged is at the new place, and was started once: there, or on the file before; one that the move has given back, on both. */
+  async function assertEachRan(
+    url: string,
+    submitters: ReturnType<typeof run>[],
+    before: ReturnType<typeof run>,
+  ): Promise<void> {
+    for (const { lines } of submitters)
+      assert.match(lines.at(-1)!, /^MOVED no The queue (moves|has moved) to postgres:/)
+    const acknowledged = submitters.flatMap(({ lines }) => lines.slice(1, -1))
+    const ended = server.sql(`SELECT id FROM ${schemaOf(url)}.gq_jobs WHERE type = 'work' AND state = 'succeeded'`)
+    const starts = new Map(ended.split('\n').map((id) => [id, 1]))
+    for (const id of starts.keys()) assert.equal(before.lines.filter((line) => line === id).length, 1, id)
+    await using queue = await GopherQueue.open(url)
+    queue.define('work', {}, ({ id }) => void starts.set(`${id}`, (starts.get(`${id}`) ?? 0) + 1))
+    queue.work({ concurrency: 50 })
+    const left = `SELECT COUNT(*) FROM ${schemaOf(url)}.gq_jobs WHERE type = 'work' AND state <> 'succeeded'`
+    while (server.sql(left) !== '0') await setTimeout(50)
+    assert.ok(acknowledged.length > 20)
+    assert.deepEqual(acknowledged.filter((id) => starts.get(id) !== 1), []) // biome-ignore format: short
+  }
+
   test('processes go on submitting, and the move is killed three times: all that was acknowledged is there', async () => {
     const file = await filled(15_000)
     const url = server.url()
     const schema = schemaOf(url)
-    const worker = run(join(import.meta.dirname, 'worker.child.ts'), file)
-    await until(() => worker.lines.length > 0)
-    const submitters = Array.from({ length: 3 }, () => run(join(import.meta.dirname, 'submit.child.ts'), file))
-    await until(() => submitters.every(({ lines }) => lines.length > 20) && worker.lines.length > 1)
-    const mover = (grace: string) => run(main, 'move', '--from', file, '--to', url, '--grace', grace, '--json')
-    const kill = async ({ process, ended }: ReturnType<typeof run>) => {
-      process.kill('SIGKILL')
-      await ended
-    }
+    const { worker, submitters } = await busy(file, 3)
+    const mover = (grace: string) => moverOf(file, url, grace)
     const copied = () => {
       const there = server.sql(`SELECT to_regclass('${schema}.gq_jobs')`)
       return there === '' ? 0 : Number(server.sql(`SELECT COUNT(*) FROM ${schema}.gq_jobs`))
@@ -273,12 +313,30 @@ function withServer(server: PostgresServer): void {
     const told = JSON.parse(last.lines.join('')) as MoveResult
     if (!told.again) assert.equal(told.tables.find(({ table }) => table === 'gq_jobs')!.rows, jobs())
 
-    for (const { lines } of submitters) assert.match(lines.at(-1)!, /^MOVED no The queue moves to postgres:/)
-    const acknowledged = submitters.flatMap(({ lines }) => lines.slice(1, -1))
-    const there = new Set(server.sql(`SELECT id FROM ${schema}.gq_jobs`).split('\n'))
-    assert.deepEqual(acknowledged.filter((id) => !there.has(id)), []) // biome-ignore format: short
-    assert.equal(there.size, jobs())
+    assert.equal(Number(server.sql(`SELECT COUNT(*) FROM ${schema}.gq_jobs`)), jobs())
     const held = `SELECT state, attempt FROM ${schema}.gq_jobs WHERE payload = '600000'`
     assert.equal(server.sql(held), 'ready|0')
+    await assertEachRan(url, submitters, worker)
+  })
+
+  const rounds = Number(process.env.CLUSTER_ROUNDS ?? 0)
+  const skip = rounds === 0 && 'it takes long: npm run test:cluster'
+  test('eight processes submit, and the move is killed three times at random', { skip }, async () => {
+    for (let round = 0; round < rounds; round++) {
+      const [file, url] = [await filled(20_000), server.url()]
+      const { worker, submitters } = await busy(file, 8)
+      for (let k = 0; k < 3; k++) {
+        const next = moverOf(file, url, '0s')
+        await Promise.race([next.ended, setTimeout(Math.random() * 8000)])
+        await kill(next)
+      }
+      const last = moverOf(file, url, '0s')
+      await last.ended
+      assert.equal(last.process.exitCode, 0)
+      await Promise.all(submitters.map(({ ended }) => ended))
+      await kill(worker)
+      assertSame(file, url)
+      await assertEachRan(url, submitters, worker)
+    }
   })
 }

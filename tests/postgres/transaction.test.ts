@@ -43,6 +43,10 @@ function withServer(server: PostgresServer): void {
     assert.equal(duplicate, false)
     await within(app, () => receipt.submitWith(app, 2), 'ROLLBACK')
     const third = await sql.begin((tx) => receipt.submitWith(tx, 3))
+    const prisma = {
+      $queryRawUnsafe: async (text: string, ...values: unknown[]) => (await app.query(text, values)).rows,
+    }
+    await within(app, () => receipt.submitWith(prisma, 5))
     await assert.rejects(
       sql.begin(async (tx) => {
         await receipt.submitWith(tx, 4)
@@ -51,11 +55,11 @@ function withServer(server: PostgresServer): void {
       /no stock/,
     )
     await sql.end()
-    assert.deepEqual(stored('rows'), ['1', '3'])
+    assert.deepEqual(stored('rows'), ['1', '3', '5'])
     queue.work()
     assert.deepEqual([await queue.wait(id), await queue.wait(third.id)], ['for 1', 'for 3'])
     assert.equal((await queue.job(id))?.id, id)
-    assert.equal((await queue.stats()).queues[0]?.counts.succeeded, 2)
+    assert.equal((await queue.stats()).queues[0]?.counts.succeeded, 3)
   })
 
   test('all options are kept as submit keeps them; due ones wait', async () => {

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { GopherQueue, type GopherQueueError } from '../../src/index.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { Db } from '../../src/store/sqlite/db.ts'
+import { close, seal } from '../../src/store/sqlite/seal.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { EngineStore } from '../../src/testing/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
@@ -159,4 +160,27 @@ test('a registration whose COMMIT took place although it failed signs on no seco
   assert.equal((await queue.stats()).workers.length, 1)
   await worker.stop()
   assert.deepEqual((await queue.stats()).workers, [])
+})
+
+test('a worker on a file that was moved says so once, and then each minute how often', async () => {
+  using folder = temporaryFolder()
+  const [path, clock] = [folder.file('jobs.db'), new VirtualClock()]
+  const store = new EngineStore(path, clock)
+  await using queue = new GopherQueue(store, clock)
+  queue.define('t', {}, () => null)
+  const warnings: GopherQueueError[] = []
+  queue.on('warning', (warning) => warnings.push(warning as GopherQueueError))
+  const mover = connect(path, clock)
+  close(mover, seal(mover, 'postgres://app@db.example/app', 'me'))
+  mover.connection.close()
+  const worker = queue.work()
+  for (let s = 0; s < 130; s++) {
+    for (let i = 0; i < 5; i++) await new Promise(setImmediate)
+    store.advance(1000)
+  }
+  assert.deepEqual(
+    warnings.map(({ code, message }) => [code, /(\d+) times by now/.exec(message)?.[1]]),
+    [['MOVED', undefined], ['MOVED', '61'], ['MOVED', '121']], // biome-ignore format: short
+  )
+  await worker.stop()
 })

@@ -7,7 +7,7 @@ import type { Moved } from '../sqlite/moved.ts'
 import { mustExist } from '../sqlite/reader.ts'
 import { close, done, jobsAtWork, markOf, seal, unseal } from '../sqlite/seal.ts'
 import { DatabaseSync } from '../sqlite/sqlite.ts'
-import { asKept, Batch, type Copied, copiedOf, Digest, tables } from './copied.ts'
+import { Batch, type Copied, copiedOf, Digest, linesOf, rowsSql, tables } from './copied.ts'
 import { addressOf } from './place.ts'
 import { Target } from './target.ts'
 
@@ -118,49 +118,32 @@ async function copyAll(from: string, target: Target, tell: MoveOptions['tell']):
 
 /** While the server stores one batch, the next is made. */
 async function copy(file: DatabaseSync, table: Copied, target: Target, tell: MoveOptions['tell']): Promise<Digest> {
-  const { name, columns, key } = table
+  const { name } = table
   const of = Number(file.prepare(`SELECT COUNT(*) AS rows FROM ${name}`).get()!.rows)
   const last = await target.lastKey(table)
-  const isThere = last && isUpTo(table, last)
-  const rows = file.prepare(`SELECT ${columns.map(({ name }) => name).join(', ')} FROM ${name} ORDER BY ${key.join(', ')}`) // biome-ignore format: one line
+  const rows = file.prepare(rowsSql(table, last))
   rows.setReturnArrays(true)
   const digest = new Digest()
   const batch = new Batch()
-  let sent = Promise.resolve()
+  let stored = Promise.resolve()
   const send = async () => {
-    const count = batch.rows
-    const json = batch.take()
-    await sent
-    sent = target.insert(table, json, count)
-    sent.catch(() => undefined) // it is awaited, later
+    const lines = batch.take()
+    await stored
+    stored = target.add(table, lines)
+    stored.catch(() => undefined) // it is awaited, later
     tell({ step: 'copying', table: name, rows: digest.rows, of })
   }
-  for (const found of rows.iterate() as unknown as Iterable<SQLOutputValue[]>) {
-    const row = found.map(asKept)
-    digest.add(columns, row)
+  for (const row of rows.iterate(...(last ?? [])) as unknown as Iterable<SQLOutputValue[]>) {
+    const { sent, hashed } = linesOf(row)
+    digest.add(hashed)
     if (digest.rows % 100 === 0) await new Promise<void>(inNextTurn) // in which the batch before gets through the socket
-    if (isThere?.(row)) continue
-    batch.add(columns, row)
+    if (row[1] === 0) continue
+    batch.add(sent)
     if (batch.isFull) await send()
   }
   if (batch.rows > 0) await send()
-  await sent
+  await stored
   return digest
-}
-
-/** Whether a row stands, in the order of the key, not after that which was copied last. */
-function isUpTo({ columns, key }: Copied, last: (string | number)[]): (row: SQLOutputValue[]) => boolean {
-  const places = key.map((name) => columns.findIndex((column) => column.name === name))
-  return (row) => {
-    for (const [i, place] of places.entries()) {
-      const isNumber = columns[place]!.type === 'bigint'
-      const order = isNumber
-        ? Number(row[place]) - Number(last[i])
-        : Buffer.compare(Buffer.from(String(row[place])), Buffer.from(String(last[i])))
-      if (order !== 0) return order < 0
-    }
-    return true
-  }
 }
 
 /** The last id that each table has given, of rows that are gone, too. */

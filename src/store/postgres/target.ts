@@ -3,7 +3,7 @@ import type pg from 'pg'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { movingKey } from '../sqlite/moved.ts'
 import { ServerClock } from './clock.ts'
-import { type Copied, digestSql, insertSql, tables } from './copied.ts'
+import { type Copied, copySql, digestSql, lastKeySql, tables } from './copied.ts'
 import { isStandby, loadable, loaded } from './driver.ts'
 import { connect } from './open.ts'
 import { type Place, placeOf, withoutPassword } from './place.ts'
@@ -28,17 +28,25 @@ interface Arrived {
 }
 const arrivedKey = 'moved_from'
 
+/** What the driver gives to who writes for COPY. */
+interface Copying {
+  sendCopyFromChunk(bytes: Buffer): void
+  endCopyFrom(): void
+}
+
 /** What is done with the place when a move begins, goes on, or was done. */
 export type Claimed = 'begun' | 'goes on' | 'done'
 
 export class Target {
+  readonly #driver: typeof pg
   readonly #client: pg.Client
   readonly #place: Place
   readonly #url: string
   /** The mark of this run. */
   #mark = ''
 
-  private constructor(client: pg.Client, place: Place, url: string) {
+  private constructor(driver: typeof pg, client: pg.Client, place: Place, url: string) {
+    this.#driver = driver
     this.#client = client
     this.#place = place
     this.#url = url
@@ -49,11 +57,11 @@ export class Target {
     const place = placeOf(url)
     await loadable()
     connect(place, new ServerClock()).connection.close()
-    const { Client } = await loaded()
+    const driver = await loaded()
     for (const [i, connectionString] of place.connectionStrings.entries()) {
-      const client = new Client({ connectionString, keepAlive: true, application_name: 'gopherqueue move' })
+      const client = new driver.Client({ connectionString, keepAlive: true, application_name: 'gopherqueue move' })
       client.on('error', () => undefined) // the statement that it meets says so
-      const target = new Target(client, place, url)
+      const target = new Target(driver, client, place, url)
       if (i === place.connectionStrings.length - 1) await target.#tried(() => client.connect())
       else if (!(await takesWrites(client))) continue
       return target
@@ -79,17 +87,35 @@ export class Target {
     }
   }
 
+  #named(text: string): string {
+    return text.replaceAll('@', `${this.#place.identifier}.`)
+  }
+
   async #ask<Row extends unknown[]>(text: string, ...values: unknown[]): Promise<Row[]> {
-    return (await this.#client.query({ text: text.replaceAll('@', `${this.#place.identifier}.`), values, rowMode: 'array' })).rows as Row[] // biome-ignore format: one line
+    return (await this.#client.query({ text: this.#named(text), values, rowMode: 'array' })).rows as Row[]
   }
 
   /** A transaction under the lock of the queue's writers. */
   #inOne<T>(work: () => Promise<T>): Promise<T> {
+    return this.#within(async () => {
+      await this.#ask(`SELECT set_config('lock_timeout', '${lockTimeout}', true)`)
+      await this.#ask('SELECT pg_advisory_xact_lock($1)', this.#place.lock)
+      return await work()
+    })
+  }
+
+  /** A transaction that goes through many rows: that may take longer than the role's statements usually may. */
+  #slowly<T>(work: () => Promise<T>): Promise<T> {
+    return this.#within(async () => {
+      await this.#ask(`SELECT set_config('statement_timeout', '0', true)`)
+      return await work()
+    })
+  }
+
+  #within<T>(work: () => Promise<T>): Promise<T> {
     return this.#tried(async () => {
       await this.#ask('BEGIN')
       try {
-        await this.#ask(`SELECT set_config('lock_timeout', '${lockTimeout}', true)`)
-        await this.#ask('SELECT pg_advisory_xact_lock($1)', this.#place.lock)
         const value = await work()
         await this.#ask('COMMIT')
         return value
@@ -165,42 +191,39 @@ export class Target {
   }
 
   /** The key of the last row that is there: rows come in its order. */
-  async lastKey({ name, key }: Copied): Promise<(string | number)[] | null> {
-    const columns = key.join(', ')
-    const [row] = await this.#tried(
-      () =>
-      this.#ask<(string | number)[]>(`SELECT ${columns} FROM @${name} ORDER BY ${key.map((column) => `${column} DESC`).join(', ')} LIMIT 1`), // biome-ignore format: one line
-    )
+  async lastKey(table: Copied): Promise<string[] | null> {
+    const [row] = await this.#tried(() => this.#ask<string[]>(lastKeySql(table)))
     return row ?? null
   }
 
-  insert(table: Copied, json: string, rows: number): Promise<void> {
-    return this.#tried(async () => {
-      const text = insertSql(table, this.#place.identifier)
-      const { rowCount } = await this.#client.query({ text, values: [json, this.#mark] })
-      if (rowCount !== rows) throw overtaken()
+  /** Adds rows, as lines of COPY, while this run is the one that may. */
+  add(table: Copied, lines: Buffer): Promise<void> {
+    return this.#slowly(async () => {
+      await this.#mustBeMine()
+      await this.#copy(this.#named(copySql(table)), lines)
+    })
+  }
+
+  /** The driver leaves to others what COPY is to read. */
+  #copy(text: string, lines: Buffer): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const query = new this.#driver.Query({ text }, (error) => (error ? reject(error) : resolve()))
+      const handleCopyInResponse = (connection: Copying) => {
+        connection.sendCopyFromChunk(lines)
+        connection.endCopyFrom()
+      }
+      this.#client.query(Object.assign(query, { handleCopyInResponse }))
     })
   }
 
   async digest(table: Copied): Promise<string> {
-    const [[found]] = (await this.#slowly<[string]>(digestSql(table, this.#place.identifier))) as [[string]]
+    const [[found]] = (await this.#slowly(() => this.#ask<[string]>(digestSql(table)))) as [[string]]
     return found
   }
 
   /** Statistics for who asks this database something else than the queue does. */
   async analyze(): Promise<void> {
-    await this.#slowly(`ANALYZE ${tables.map((name) => `@${name}`).join(', ')}`)
-  }
-
-  /** What goes through whole tables may take longer than the role's statements usually may. */
-  #slowly<Row extends unknown[]>(text: string): Promise<Row[]> {
-    return this.#tried(async () => {
-      await this.#ask('BEGIN')
-      await this.#ask(`SELECT set_config('statement_timeout', '0', true)`)
-      const rows = await this.#ask<Row>(text)
-      await this.#ask('COMMIT')
-      return rows
-    })
+    await this.#slowly(() => this.#ask(`ANALYZE ${tables.map((name) => `@${name}`).join(', ')}`))
   }
 
   /** All of it is there and the same: from this COMMIT on it is a queue, with an epoch of its own. `ids`: the last one given in each table. */

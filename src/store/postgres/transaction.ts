@@ -14,21 +14,23 @@ type Row = Record<string, string | null>
 /** Sends a statement on the app's connection. All that goes there and comes back is text: no driver's types are in the way. */
 export type Send = (text: string, ...values: (string | number | null)[]) => Promise<Row[]>
 
-/** What can be done with a connection of `pg`, or with anything that takes statements as it does; with a transaction of `postgres`. */
+/** What can be done with a connection of `pg`, or with anything that takes statements as it does; with a transaction of `postgres` or of Prisma. */
 export function senderOf(connection: unknown): Send {
-  const { query, unsafe } = Object(connection) as { query?: unknown; unsafe?: unknown }
-  const sends = (method: unknown) => method as (text: string, values: unknown[]) => PromiseLike<unknown>
+  const { query, unsafe, $queryRawUnsafe: prisma } = Object(connection) as Record<string, unknown>
+  const sends = (method: unknown) => method as (text: string, ...values: unknown[]) => PromiseLike<unknown>
   const asText = (value: string | number | null) => (value === null ? null : `${value}`.replaceAll('\0', '\uFFFD'))
   const rowsBy =
     (method: unknown): Send =>
     async (text, ...values) => {
-      const answer = await sends(method).call(connection, text, values.map(asText))
+      const given = values.map(asText)
+      const answer = await sends(method).call(connection, text, ...(method === prisma ? given : [given]))
       return (Array.isArray(answer) ? answer : (answer as { rows: Row[] }).rows) as Row[]
     }
+  if (typeof prisma === 'function') return rowsBy(prisma)
   if (typeof unsafe === 'function') return rowsBy(unsafe)
   if (typeof query === 'function') return rowsBy(query)
   throw invalid(
-    'submitWith takes a Client or PoolClient of pg with an open transaction, the transaction of postgres (in sql.begin), or an object whose query(text, values) sends a statement in a transaction and answers { rows }.',
+    'submitWith takes a Client or PoolClient of pg with an open transaction, the transaction of postgres (in sql.begin) or of Prisma (in $transaction), or an object whose query(text, values) sends a statement in a transaction and answers { rows }.',
   )
 }
 

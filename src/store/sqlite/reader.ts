@@ -8,10 +8,12 @@ import { answerAll } from './answer.ts'
 import { isRefusal, storageError, whileBusy } from './connection.ts'
 import { Db } from './db.ts'
 import { systemDisk, usualReserve } from './disk.ts'
+import { movedError } from './moved.ts'
 import { mustBeCounted, overlay } from './older.ts'
 import type { Reply, Request } from './request.ts'
 import { missingRights, mustBeFile } from './rights.ts'
 import { newestSchema, tooNew, version } from './schema.ts'
+import { markOf } from './seal.ts'
 import { DatabaseSync } from './sqlite.ts'
 import { checkWal } from './wal.ts'
 
@@ -33,10 +35,10 @@ export class Reader implements Store {
 
   /** What can be seen from here of what keeps submissions from being accepted. */
   get health(): StoreHealth {
-    const full = diskIsFull(this.#path)
+    const causes = [diskIsFull(this.#path), movesAway(this.#db)].filter((cause) => cause !== null)
     return {
-      status: full ? 'degraded' : 'ok',
-      causes: full ? [full] : [],
+      status: causes.length > 0 ? 'degraded' : 'ok',
+      causes,
       works: { submit: false, lease: false, complete: false },
     }
   }
@@ -92,6 +94,8 @@ function answer(db: Db, schema: number, request: Request): Reply | null {
   try {
     whileBusy(() => db.begin('read'))
     if (version(db.connection) !== schema) return null
+    const moved = markOf(db)
+    if (moved?.phase === 'done') throw movedError(moved) // what it holds is of then, and would be taken for what is now
     mustBeCounted(schema, request.operation as Operation, request.input)
     return answerAll(db, [request])[0]!
   } catch (error) {
@@ -108,6 +112,13 @@ function diskIsFull(path: string): StoreHealth['causes'][number] | null {
   const [has, keeps] = [free, usualReserve].map((bytes) => `${Math.floor(bytes / 1024 / 1024)} MiB`)
   const message = `The disk has ${has} free; processes that keep ${keeps} for jobs that run, as by default, refuse submissions until there is room.`
   return { code: 'STORAGE_FULL', message, since: systemClock.now() }
+}
+
+/** Until all of it is at the new place, what the file holds is what is so. */
+function movesAway(db: Db): StoreHealth['causes'][number] | null {
+  const moved = markOf(db)
+  if (!moved || moved.phase === 'done') return null
+  return { code: 'MOVED', message: movedError(moved).message, since: Date.parse(moved.since) }
 }
 
 const mostTries = 10
