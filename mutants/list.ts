@@ -102,6 +102,12 @@ export const mutants: Mutant[] = [
     tests: ['tests/postgres/lost.test.ts'],
   },
   {
+    name: 'lost-taken-for-commit',
+    breaks: 'acknowledges a COMMIT on PostgreSQL whose answer was lost without asking whether it took place',
+    edits: [['store/postgres/db.ts', 'if (!this.#isThere(mark)) break', 'this.#isThere(mark)']],
+    tests: ['tests/postgres/lost.test.ts'],
+  },
+  {
     name: 'postgres-upgrade-unnoticed',
     breaks:
       'brings the schema on PostgreSQL forward without a new mark, by which processes of older versions notice it',
