@@ -12,9 +12,9 @@ import { temporaryFolder } from '../support/folder.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
 
 // Processes of two versions on one queue under load. What is newer is a copy of the source with more steps of the schema.
-// CLUSTER_ROUNDS: how many upgrades, one after the other.
+// CLUSTER_UPGRADES: how many upgrades, one after the other.
 
-const rounds = Number(process.env.CLUSTER_ROUNDS ?? 1)
+const rounds = Number(process.env.CLUSTER_UPGRADES ?? 1)
 const root = join(import.meta.dirname, '../..')
 const folder = temporaryFolder()
 after(() => folder[Symbol.dispose]())

@@ -47,12 +47,13 @@ export class PostgresServer implements Disposable {
 
   #copy(primary: PostgresServer): void {
     const { data } = this
+    const isOld = Number(primary.sql('SHOW server_version_num')) < 150_000
     primary.#psql(
       'postgres',
-      `SELECT pg_backup_start('standby', true)`,
+      isOld ? `SELECT pg_start_backup('standby', true, false)` : `SELECT pg_backup_start('standby', true)`,
       `\\! cp -a ${primary.data} ${data}; rm ${data}/postmaster.pid; touch ${data}/standby.signal`,
       `\\o ${data}/backup_label`,
-      'SELECT labelfile FROM pg_backup_stop(false)',
+      `SELECT labelfile FROM ${isOld ? 'pg_stop_backup' : 'pg_backup_stop'}(false)`,
     )
     const from = `host=${primary.folder} user=postgres application_name=standby`
     const settings = `primary_conninfo = '${from}'\nsynchronous_standby_names = ''\n`
