@@ -11,7 +11,7 @@ const releases = [null, '14.23.0-beta.17', '18.4.0-beta.17']
 
 const long = { CLUSTER_ROUNDS: '20', CLUSTER_UPGRADES: '5', CLUSTER_CUTS: '1000' }
 const root = join(import.meta.dirname, '../..')
-const files = ['tests/contract/postgres.test.ts', ...globSync('tests/postgres/*.test.ts', { cwd: root })]
+const files = globSync(['tests/contract/postgres*.test.ts', 'tests/postgres/*.test.ts'], { cwd: root })
 
 /** The folder of a release's programs. */
 function install(folder: string, release: string): string {
