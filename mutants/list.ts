@@ -102,6 +102,19 @@ export const mutants: Mutant[] = [
     tests: ['tests/postgres/lost.test.ts'],
   },
   {
+    name: 'lost-taken-for-commit',
+    breaks: 'acknowledges a COMMIT on PostgreSQL whose answer was lost without asking whether it took place',
+    edits: [['store/postgres/db.ts', 'if (!this.#isThere(mark)) break', 'this.#isThere(mark)']],
+    tests: ['tests/postgres/lost.test.ts'],
+  },
+  {
+    name: 'postgres-upgrade-unnoticed',
+    breaks:
+      'brings the schema on PostgreSQL forward without a new mark, by which processes of older versions notice it',
+    edits: [['store/postgres/schema.ts', 'seq FROM gq_marks ORDER', 'seq FROM gq_marks WHERE false ORDER']],
+    tests: ['tests/postgres/upgrade.test.ts'],
+  },
+  {
     name: 'postgres-waits-for-keys',
     breaks: 'waits, with the lock of all writers, for a transaction of an app that takes a key',
     edits: [['store/sqlite/session.ts', "return !sql.includes('?') ||", 'return true ||']],
@@ -1094,7 +1107,7 @@ export const mutants: Mutant[] = [
   {
     name: 'writes-newer',
     breaks: 'goes on writing when a newer process has brought the schema forward',
-    edits: [['store/sqlite/newer.ts', 'if (found > db.newestSchema)', 'if (found > newestSchema + 1)']],
+    edits: [['store/sqlite/newer.ts', '> db.newestSchema)', '> db.newestSchema + 1)']],
     tests: ['tests/store/newer.test.ts'],
   },
   {

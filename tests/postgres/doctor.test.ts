@@ -5,7 +5,7 @@ import { setTimeout } from 'node:timers/promises'
 import { GopherQueue } from '../../src/index.ts'
 import { examineServer } from '../../src/store/postgres/doctor.ts'
 import { placeOf } from '../../src/store/postgres/place.ts'
-import { PostgresServer, programs, without } from '../support/postgres.ts'
+import { PostgresServer, psql, without } from '../support/postgres.ts'
 
 // doctor on a server: what it says when all is well, and of each thing that is not.
 
@@ -36,10 +36,10 @@ function withServer(server: PostgresServer): void {
   /** A transaction of somebody's, which stays open until `end`. */
   async function somebody(sql: string) {
     const args = ['-h', server.folder, '-U', 'postgres', '-qAtX']
-    const psql = spawn(`${programs}/psql`, args, { ...server.as, stdio: ['pipe', 'pipe', 'inherit'] })
-    psql.stdin.write(`BEGIN ISOLATION LEVEL REPEATABLE READ; ${sql}; SELECT 'begun';\n`)
-    for await (const text of psql.stdout) if (String(text).includes('begun')) break
-    return { [Symbol.dispose]: () => void psql.kill() }
+    const session = spawn(psql!, args, { ...server.as, stdio: ['pipe', 'pipe', 'inherit'] })
+    session.stdin.write(`BEGIN ISOLATION LEVEL REPEATABLE READ; ${sql}; SELECT 'begun';\n`)
+    for await (const text of session.stdout) if (String(text).includes('begun')) break
+    return { [Symbol.dispose]: () => void session.kill() }
   }
 
   test('a sound queue: each finding is ok, and the order of all first leases is proved', async () => {

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { after, test } from 'node:test'
+import pg from 'pg'
 import { GopherQueue } from '../../src/index.ts'
+import { examineServer } from '../../src/store/postgres/doctor.ts'
+import { bringForward } from '../../src/store/postgres/open.ts'
 import { addressOf } from '../../src/store/postgres/place.ts'
 import { PostgresStore } from '../../src/store/postgres/store.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
@@ -42,8 +45,32 @@ function withServer(server: PostgresServer): void {
   test('a schema of a newer version is refused, and left as it is', async () => {
     const url = server.url('newer')
     await (await PostgresStore.open(url)).close()
-    server.sql(`UPDATE newer.gq_meta SET value = '1000' WHERE key = 'schema'`)
+    server.sql(`UPDATE newer.gq_meta SET value = '1000' WHERE key IN ('schema', 'schema_min')`)
     await refused(url, 'SCHEMA_TOO_NEW', /version 1000/)
+  })
+
+  test('a newer schema that says that this version works beside it is used as it is', async () => {
+    const url = server.url('beside')
+    await using queue = await GopherQueue.open(url)
+    const app = new pg.Client({ host: server.folder, user: 'postgres', database: 'postgres' })
+    await app.connect()
+    after(() => app.end())
+    const inside = async () => {
+      await app.query('BEGIN')
+      return queue.submitWith(app, 'work', 1).finally(() => app.query('COMMIT'))
+    }
+    const forward = (key: string) => server.sql(`UPDATE beside.gq_meta SET value = '1000' WHERE key = '${key}'`)
+    forward('schema')
+    await queue.submit('work', 1)
+    await inside()
+    await (await PostgresStore.open(url)).close()
+    assert.deepEqual(await bringForward(url, []), { schema: 'beside', from: 1000, to: 1000, granted: [] })
+    const finding = async () => (await examineServer(url, false)).find(({ name }) => name === 'schema')!
+    assert.deepEqual([(await finding()).verdict, (await finding()).says], ['warn', 'beside, version 1000'])
+    forward('schema_min')
+    await assert.rejects(inside(), { code: 'SCHEMA_TOO_NEW' })
+    assert.equal((await finding()).verdict, 'FAIL')
+    assert.equal(server.sql('SELECT COUNT(*) FROM beside.gq_jobs'), '2')
   })
 
   test('eight open an empty database at once: one makes the tables', async () => {

@@ -3,8 +3,8 @@ import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** What becomes of the next COMMIT that goes over it: it never arrives, its answer does not, or nothing arrives any more while both sides wait. */
-export type Cut = 'before' | 'after' | 'hold' | null
+/** What becomes of the next COMMIT that goes over it: it never arrives, its answer does not, nothing arrives any more while both sides wait, or it arrives and this is called. */
+export type Cut = 'before' | 'after' | 'hold' | (() => void) | null
 
 /** A socket between a queue and its server, which can be cut at a COMMIT. */
 export class CutSocket implements AsyncDisposable {
@@ -47,6 +47,7 @@ export class CutSocket implements AsyncDisposable {
       if (cut === 'after') silent = true
       held ||= cut === 'hold'
       if (!held) server.write(bytes)
+      if (typeof cut === 'function') cut()
     })
     server.on('data', (bytes) => {
       if (silent && bytes.includes('COMMIT\0')) end()

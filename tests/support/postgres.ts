@@ -1,19 +1,20 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { chownSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
-/** Where Debian has PostgreSQL's programs, the newest version's first; null where there is none. */
-export const programs =
-  globSync('/usr/lib/postgresql/*/bin')
-    .sort()
-    .reverse()
-    .find((path) => existsSync(join(path, 'initdb'))) ?? null
+/** Folders with PostgreSQL's programs: of the version that POSTGRES_BIN names, and Debian's, the newest first. */
+const folders = globSync('/usr/lib/postgresql/*/bin').sort().reverse()
+if (process.env.POSTGRES_BIN) folders.unshift(process.env.POSTGRES_BIN)
+
+/** That of another version does as well: what npm has of PostgreSQL is without it. */
+export const psql = folders.map((folder) => join(folder, 'psql')).find(existsSync)
+const programs = folders.find((folder) => existsSync(join(folder, 'initdb')))
 
 /** Why tests with a server are skipped, or false. */
-export const without = programs === null && 'there is no PostgreSQL on this machine: apt-get install postgresql'
+export const without = !(psql && programs) && 'there is no PostgreSQL on this machine: apt-get install postgresql'
 
 /** PostgreSQL refuses root: there it runs as its own user, or as nobody. */
 function user(): { uid?: number; gid?: number } {
@@ -45,9 +46,18 @@ export class PostgresServer implements Disposable {
   }
 
   #copy(primary: PostgresServer): void {
+    const { data } = this
+    const isOld = Number(primary.sql('SHOW server_version_num')) < 150_000
+    primary.#psql(
+      'postgres',
+      isOld ? `SELECT pg_start_backup('standby', true, false)` : `SELECT pg_backup_start('standby', true)`,
+      `\\! cp -a ${primary.data} ${data}; rm ${data}/postmaster.pid; touch ${data}/standby.signal`,
+      `\\o ${data}/backup_label`,
+      `SELECT labelfile FROM ${isOld ? 'pg_stop_backup' : 'pg_backup_stop'}(false)`,
+    )
     const from = `host=${primary.folder} user=postgres application_name=standby`
-    this.#run('pg_basebackup', '-D', this.data, '-R', '-c', 'fast', '--no-sync', '-d', from)
-    writeFileSync(join(this.data, 'postgresql.auto.conf'), `synchronous_standby_names = ''\n`, { flag: 'a' })
+    const settings = `primary_conninfo = '${from}'\nsynchronous_standby_names = ''\n`
+    writeFileSync(join(data, 'postgresql.auto.conf'), settings, { flag: 'a' })
   }
 
   #begin(settings: Record<string, string> = {}): void {
@@ -122,12 +132,18 @@ export class PostgresServer implements Disposable {
 
   /** What a statement answers, as psql prints it. */
   sql(text: string, database = 'postgres'): string {
-    return this.#run('psql', '-h', this.folder, '-U', 'postgres', '-d', database, '-qAtX', '-v', 'ON_ERROR_STOP=1', '-c', text).trim() // biome-ignore format: one line
+    return this.#psql(database, text)
+  }
+
+  /** In one session. */
+  #psql(database: string, ...commands: string[]): string {
+    const options = ['-h', this.folder, '-U', 'postgres', '-d', database, '-qAtX', '-v', 'ON_ERROR_STOP=1']
+    return this.#run(psql!, ...options, ...commands.flatMap((command) => ['-c', command])).trim()
   }
 
   #run(program: string, ...args: string[]): string {
     const stdio = program === 'pg_ctl' ? 'ignore' : 'pipe'
-    const output = execFileSync(join(programs!, program), args, {
+    const output = execFileSync(resolve(programs!, program), args, {
       ...this.as,
       cwd: this.folder,
       stdio,

@@ -13,7 +13,7 @@ import { ServerClock } from './clock.ts'
 import { patience, type ServerConnection, type ServerStatement } from './connection.ts'
 import { lostConnection, ServerError } from './fault.ts'
 import { Numbers } from './numbers.ts'
-import { newestSchema } from './schema.ts'
+import { newestSchema, tooNew } from './schema.ts'
 import { keyLock, type Look, lockTimeout, newest, newestAndBlock, nextBlock, numbered, settings } from './statements.ts'
 
 /** How long to ask what became of a COMMIT whose answer did not come, in ms. */
@@ -32,6 +32,7 @@ export class ServerDb extends Db {
   declare readonly connection: ServerConnection
   override readonly isFile = false
   override readonly newestSchema = newestSchema
+  override readonly tooNew = (found: number): GopherQueueError => tooNew(this.connection.place.schema, found)
   override readonly storesTogether = true
   /** The newest mark that this connection has seen. */
   #mark = -1

@@ -4,7 +4,7 @@ import { Order, orderEvents } from '../sqlite/audit.ts'
 import { brokenOf, type Finding, fail, found, mebibytes, warn } from '../sqlite/finding.ts'
 import { loadable, loaded } from './driver.ts'
 import { type Place, placeOf } from './place.ts'
-import { newestSchema } from './schema.ts'
+import { newestSchema, versions } from './schema.ts'
 import { durable } from './statements.ts'
 
 // How a queue on a server is, and what lies under it: asked of the server's own tables, on a connection of its own.
@@ -153,12 +153,15 @@ async function schemaOf({ ask, place }: Asked): Promise<[Finding, isThere: boole
   const [there] = await ask(`SELECT to_regclass($1) IS NOT NULL AS there`, `${identifier}.gq_meta`)
   const none = `there is no queue in the schema ${schema}`
   if (there!.there !== true) return [found('schema', none, fail('correct the name, or submit a first job')), false]
-  const [row] = await ask(`SELECT value FROM ${identifier}.gq_meta WHERE key = 'schema'`)
-  const version = Number(row?.value ?? 0)
+  const [row] = await ask(`SELECT ${versions(identifier)}`)
+  const [version, oldest] = [Number(row!.version), Number(row!.oldest)]
   const says = `${schema}, version ${version}`
-  if (version > newestSchema) return [found('schema', says, fail('a newer GopherQueue wrote it: use that')), false]
-  const older = 'the first process of this version brings it forward, if its role may'
-  return [found('schema', says, version < newestSchema && warn(older)), version === newestSchema]
+  if (oldest > newestSchema) return [found('schema', says, fail('a newer GopherQueue wrote it: use that')), false]
+  const other =
+    version < newestSchema
+      ? 'the first process of this version brings it forward, if its role may'
+      : 'a newer GopherQueue has brought it forward. This one works on it, and has not looked at the rules between rows: use the newer one for that'
+  return [found('schema', says, version !== newestSchema && warn(other)), version === newestSchema]
 }
 
 async function sizeOf({ ask, place }: Asked): Promise<Finding> {

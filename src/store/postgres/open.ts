@@ -51,7 +51,7 @@ export async function bringForward(url: string, roles: string[]): Promise<Forwar
     const from = migrate(connection)
     for (const role of roles) grant(connection, role)
     connection.close()
-    return { schema: place.schema, from, to: newestSchema, granted: roles }
+    return { schema: place.schema, from, to: Math.max(from, newestSchema), granted: roles }
   })
 }
 

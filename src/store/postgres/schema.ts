@@ -5,8 +5,15 @@ import { sql as first } from './schema/001.ts'
 import { sql as second } from './schema/002.ts'
 import { sql as third } from './schema/003.ts'
 
-/** One entry a version, each run in a transaction of its own. */
-const migrations: string[] = [first, second, third]
+/**
+ * One entry a version, each run in a transaction of its own: its SQL, and the oldest version whose code works beside it.
+ * One that only adds what older code need not know, such as an index or a column with a default, names an older version.
+ */
+const migrations: [sql: string, oldest: number][] = [
+  [first, 1],
+  [second, 2],
+  [third, 3],
+]
 
 export const newestSchema = migrations.length
 
@@ -14,25 +21,30 @@ export const newestSchema = migrations.length
 export function migrate(connection: ServerConnection): number {
   const { schema } = connection.place
   const before = asOwner(connection, null, () => version(connection))
-  for (let found = before; ; found = version(connection)) {
-    if (found > newestSchema) throw tooNew(schema, found)
-    if (found === newestSchema) return before
-    asOwner(connection, found, () => step(connection))
+  for (let now = before; ; now = version(connection)) {
+    if (now.oldest > newestSchema) throw tooNew(schema, now.found)
+    if (now.found >= newestSchema) return before.found
+    asOwner(connection, now.found, () => step(connection))
   }
 }
 
 function step(connection: ServerConnection): void {
   const { schema, identifier, lock } = connection.place
-  connection.exec(`BEGIN; SELECT pg_advisory_xact_lock(${lock})`)
+  // What a transaction of an app's keeps from the tables' locks must not keep all writers waiting until they give up.
+  connection.exec(`BEGIN; SELECT pg_advisory_xact_lock(${lock}); SET LOCAL lock_timeout = '2s'`)
   connection.isTransaction = true
   try {
-    const found = version(connection) // another process may have been first
+    const { found } = version(connection) // another process may have been first
     // Who owns the schema need not have the right to make another.
     if (!isThere(connection, `pg_namespace WHERE nspname = '${schema}'`)) connection.exec(`CREATE SCHEMA ${identifier}`)
-    if (found < newestSchema)
+    const next = migrations[found]
+    // By a new mark, processes of older versions see that they have to look at gq_meta before they write.
+    if (next)
       connection.exec(
-        `SET LOCAL search_path = ${identifier}; ${migrations[found]};
-         INSERT INTO gq_meta (key, value) VALUES ('schema', '${found + 1}') ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
+        `SET LOCAL search_path = ${identifier}; ${next[0]};
+         INSERT INTO gq_meta (key, value) VALUES ('schema', '${found + 1}'), ('schema_min', '${next[1]}')
+           ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+         INSERT INTO gq_marks SELECT n + 1, gen_random_uuid(), seq FROM gq_marks ORDER BY n DESC LIMIT 1`,
       )
     connection.exec('COMMIT')
     connection.isTransaction = false
@@ -48,8 +60,9 @@ function asOwner<T>(connection: ServerConnection, found: number | null, work: ()
   try {
     return work()
   } catch (error) {
-    if (!(error instanceof ServerError) || error.sqlstate !== '42501') throw error
     const { schema } = connection.place
+    if (error instanceof ServerError && error.sqlstate === '55P03') throw new GopherQueueError('STORAGE_UNAVAILABLE', `A transaction that is open on the queue's tables in the schema ${schema} keeps them from being brought to version ${newestSchema} (${error.message}). Nothing was changed: open again when it has ended; gopherqueue doctor names the oldest.`) // biome-ignore format: one message
+    if (!(error instanceof ServerError) || error.sqlstate !== '42501') throw error
     const state = found === null ? `may not read the schema ${schema}` : found === 0 ? `may not make the queue's tables in the schema ${schema}` : `may not bring the schema ${schema} from version ${found} to ${newestSchema}` // biome-ignore format: one line
     throw mustMigrate(`The role of the connection ${state} (${error.message})`)
   }
@@ -94,17 +107,23 @@ export function grant(connection: ServerConnection, role: string): void {
 const isThere = (connection: ServerConnection, what: string): boolean =>
   connection.flight([{ text: `SELECT EXISTS (SELECT 1 FROM ${what})`, values: [] }])[0]!.rows[0]![0] === 1
 
-/** 0 of a schema without a queue. */
-function version(connection: ServerConnection): number {
+/** The schema's version, 0 without a queue, and the oldest version whose code works on it. */
+function version(connection: ServerConnection): { found: number; oldest: number } {
   const { schema, identifier } = connection.place
-  if (!isThere(connection, `pg_tables WHERE schemaname = '${schema}' AND tablename = 'gq_meta'`)) return 0
-  const text = `SELECT value FROM ${identifier}.gq_meta WHERE key = 'schema'`
-  const found = Number(connection.flight([{ text, values: [] }])[0]!.rows[0]?.[0])
-  if (Number.isInteger(found) && found > 0) return found
+  if (!isThere(connection, `pg_tables WHERE schemaname = '${schema}' AND tablename = 'gq_meta'`)) return { found: 0, oldest: 0 } // biome-ignore format: one line
+  const text = `SELECT ${versions(identifier)}`
+  const [found = 0, oldest = 0] = connection.flight([{ text, values: [] }])[0]!.rows[0]!.map(Number)
+  if (Number.isInteger(found) && found > 0) return { found, oldest }
   throw new GopherQueueError(
     'STORAGE_CORRUPT',
     `The schema ${identifier} has a table gq_meta, which does not say of which version. Nothing was changed: restore a backup of the database, or give another ?schema=.`,
   )
+}
+
+/** In SQL, as text: the schema's version, and the oldest version whose code works on it. */
+export const versions = (identifier: string): string => {
+  const value = (key: string) => `(SELECT value FROM ${identifier}.gq_meta WHERE key = '${key}')`
+  return `${value('schema')} AS version, COALESCE(${value('schema_min')}, ${value('schema')}) AS oldest`
 }
 
 export const tooNew = (schema: string, found: number): GopherQueueError =>

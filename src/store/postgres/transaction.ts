@@ -7,7 +7,7 @@ import { digestOf } from '../digest.ts'
 import { columns, common, keyBusy, keyConflict } from '../sqlite/submit.ts'
 import type { Submission, Submitted } from '../store.ts'
 import type { Place } from './place.ts'
-import { newestSchema, tooNew } from './schema.ts'
+import { newestSchema, tooNew, versions } from './schema.ts'
 import { durable, keyLock, time } from './statements.ts'
 
 type Row = Record<string, string | null>
@@ -87,17 +87,17 @@ async function usable(send: Send, { place, epoch }: Own, name: string): Promise<
   const [found] = await send(
     `SELECT current_setting('gopherqueue.transaction', true) AS mark, CAST(${time} AS text) AS now,
             (SELECT value FROM ${schema}.gq_meta WHERE key = 'epoch') AS epoch,
-            (SELECT value FROM ${schema}.gq_meta WHERE key = 'schema') AS version,
+            ${versions(schema)},
             (SELECT CAST(max_depth AS text) FROM ${schema}.gq_queues WHERE name = CAST($1 AS text)) AS "maxDepth",
             (SELECT CAST(ready + scheduled + (SELECT COUNT(*) FROM ${schema}.gq_jobs WHERE blocked = 2 AND queue = name) AS text)
              FROM ${schema}.gq_queues WHERE name = CAST($1 AS text) AND max_depth IS NOT NULL) AS waiting`,
     name,
   )
-  const { now, version, maxDepth, waiting } = found!
+  const { now, version, oldest, maxDepth, waiting } = found!
   if (found!.mark !== mark)
     throw invalid('No transaction is open on the connection: send BEGIN on it first. A pool has no transaction; a client of it has.') // biome-ignore format: one message
   if (found!.epoch !== epoch) throw another('has another queue')
-  if (Number(version) > newestSchema) throw tooNew(place.schema, Number(version))
+  if (Number(oldest) > newestSchema) throw tooNew(place.schema, Number(version))
   return { now: Number(now), maxDepth: maxDepth === null ? null : Number(maxDepth), waiting: Number(waiting) }
 }
 

@@ -1,19 +1,18 @@
-import { GopherQueueError } from '../../model/errors.ts'
 import type { Db } from './db.ts'
 import { movedError, movedFrom, movedKey, movingKey, stillMoving } from './moved.ts'
-import { tooNew } from './schema.ts'
 
-const select = `SELECT key, value FROM gq_meta WHERE key IN ('schema', '${movedKey}', '${movingKey}')`
+const select = `SELECT key, value FROM gq_meta WHERE key IN ('schema', 'schema_min', '${movedKey}', '${movingKey}')`
 
 /**
  * Asked when another process has written: a newer one may have brought the schema forward, and what this one would write
- * there breaks rules that it does not know; or the queue is being moved, and what is written here is not there. Throws
- * SCHEMA_TOO_NEW, MOVED, and STORAGE_UNAVAILABLE at the place that it moves to.
+ * there breaks rules that it does not know, unless the schema says that this version works beside it (`schema_min`); or the
+ * queue is being moved, and what is written here is not there. Throws SCHEMA_TOO_NEW, MOVED, and STORAGE_UNAVAILABLE at the
+ * place that it moves to.
  */
 export function mustBeCurrent(db: Db): void {
   const meta = new Map(db.arrays(select) as [string, string][])
   const found = Number(meta.get('schema'))
-  if (found > db.newestSchema) throw new GopherQueueError('SCHEMA_TOO_NEW', tooNew(found))
+  if (Number(meta.get('schema_min') ?? found) > db.newestSchema) throw db.tooNew(found)
   if (meta.has(movingKey)) throw stillMoving()
   const moved = meta.get(movedKey)
   db.movedTo = moved === undefined ? null : movedFrom(moved)

@@ -1,6 +1,7 @@
 import type { SQLInputValue } from 'node:sqlite'
+import { GopherQueueError } from '../../model/errors.ts'
 import type { Input } from '../operations.ts'
-import { newestSchema } from './schema.ts'
+import { newestSchema, tooNew } from './schema.ts'
 import type { Connection, Statement } from './sqlite.ts'
 
 /** Two kinds of keys: one of a submission for a time, one of a job that has not ended. */
@@ -13,6 +14,7 @@ export class Session {
   readonly isFile: boolean = true
   /** The newest schema that this version knows. */
   readonly newestSchema: number = newestSchema
+  readonly tooNew = (found: number): GopherQueueError => new GopherQueueError('SCHEMA_TOO_NEW', tooNew(found))
   #statements = new Map<string, Statement>()
 
   constructor(connection: Connection) {
