@@ -61,6 +61,8 @@ export type {
   QueuePage,
   QueueStats,
   Schedule,
+  ServerFigures,
+  ServerStats,
   Source,
   Stats,
   StoreHealth,

@@ -1,8 +1,10 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Clock } from '../model/clock.ts'
+import { causesOf } from '../queue/health.ts'
 import type { Stats, Store, Histogram as Tally } from '../store/store.ts'
 import type { Hub, Told } from './hub.ts'
 import { Queues, queuesText } from './labels.ts'
+import { serverText } from './postgres.ts'
 import { Types } from './types.ts'
 import type { Readiness, Watchdog } from './watchdog.ts'
 
@@ -125,6 +127,7 @@ export class Metrics {
     this.#cpuBefore = (user + system) / 1e6
     const texts = [await this.#registry.metrics(), this.#types.text()]
     if (stats) texts.push(queuesText(this.#queues.told(stats.queues, stats.others)))
+    if (stats?.server) texts.push(serverText(stats.server))
     if (!vitals) return texts.join('\n')
     return [
       ...texts,
@@ -151,11 +154,12 @@ export class Metrics {
     return name
   }
 
-  #take({ queues, workers, unhandled, oldestReadyMs, file }: Stats): void {
+  #take({ queues, workers, unhandled, oldestReadyMs, file, server }: Stats): void {
     const alive = workers.filter((worker) => worker.alive)
     this.#oldest.set((oldestReadyMs ?? 0) / 1000)
     this.#unhandled.set(unhandled.length)
     if (unhandled.length > 0) this.#degraded.set({ cause: 'NO_WORKER' }, 1)
+    for (const { code } of causesOf(server)) this.#degraded.set({ cause: code }, 1)
     this.#workers.set(alive.length)
     this.#slots.set(alive.reduce((sum, { slots }) => sum + slots, 0))
     this.#busy.set(alive.reduce((sum, { running }) => sum + running, 0))

@@ -36,6 +36,8 @@ export type {
   Others,
   QueuePage,
   QueueStats,
+  ServerFigures,
+  ServerStats,
   Stats,
   Totals,
   Vitals,
@@ -59,8 +61,8 @@ export interface StoreHealth {
   /** 'degraded' recovers by itself once its causes are gone; 'failed' needs somebody to look at the file. */
   status: 'ok' | 'degraded' | 'failed'
   /**
-   * Each with an error code, or NO_WORKER, OVERDUE_HANDLERS, RESERVE_MISSING, CHECKPOINTS_FAIL, WAL_LARGE, LOCKS_DROPPED;
-   * a sentence for people, and its beginning in Unix ms.
+   * Each with an error code, or NO_WORKER, OVERDUE_HANDLERS, RESERVE_MISSING, CHECKPOINTS_FAIL, WAL_LARGE, LOCKS_DROPPED,
+   * POSTGRES_STANDBY, _WRITER, _SNAPSHOT, _SLOT, _CONNECTIONS, _SIZE, _LOOK; a sentence for people, and its beginning in Unix ms.
    */
   causes: { code: string; message: string; since: Instant }[]
   /** What goes on all the same: submissions, leases, outcomes of attempts. */
