@@ -103,9 +103,10 @@ export class Metrics {
 
   async #text(): Promise<string> {
     await this.#begun
-    const [stats, schedules] = await Promise.all([
+    const [stats, schedules, server] = await Promise.all([
       this.#within((signal) => this.#store.call('stats', null, signal)),
       this.#within((signal) => this.#store.call('schedules', { payloads: false, limit: mostNames }, signal)),
+      this.#store.server?.(),
       this.#within((signal) => this.#types.read(signal)),
     ])
     for (const known of [this.#degraded, this.#late, this.#refusedTick, this.#queueSlots, this.#queueBusy])
@@ -120,14 +121,15 @@ export class Metrics {
     const { readiness, vitals } = this.#watchdog
     for (const operation of Object.keys(readiness) as (keyof Readiness)[])
       this.#works.set({ operation }, Number(readiness[operation].works))
-    for (const { code } of this.#store.health.causes) this.#degraded.set({ cause: code }, 1)
+    for (const { code } of [...this.#store.health.causes, ...causesOf(server ?? null)])
+      this.#degraded.set({ cause: code }, 1)
     this.#memory.set(process.memoryUsage.rss())
     const { user, system } = process.cpuUsage()
     this.#cpu.inc((user + system) / 1e6 - this.#cpuBefore)
     this.#cpuBefore = (user + system) / 1e6
     const texts = [await this.#registry.metrics(), this.#types.text()]
     if (stats) texts.push(queuesText(this.#queues.told(stats.queues, stats.others)))
-    if (stats?.server) texts.push(serverText(stats.server))
+    if (server) texts.push(serverText(server))
     if (!vitals) return texts.join('\n')
     return [
       ...texts,
@@ -154,12 +156,11 @@ export class Metrics {
     return name
   }
 
-  #take({ queues, workers, unhandled, oldestReadyMs, file, server }: Stats): void {
+  #take({ queues, workers, unhandled, oldestReadyMs, file }: Stats): void {
     const alive = workers.filter((worker) => worker.alive)
     this.#oldest.set((oldestReadyMs ?? 0) / 1000)
     this.#unhandled.set(unhandled.length)
     if (unhandled.length > 0) this.#degraded.set({ cause: 'NO_WORKER' }, 1)
-    for (const { code } of causesOf(server)) this.#degraded.set({ cause: code }, 1)
     this.#workers.set(alive.length)
     this.#slots.set(alive.reduce((sum, { slots }) => sum + slots, 0))
     this.#busy.set(alive.reduce((sum, { running }) => sum + running, 0))

@@ -292,5 +292,5 @@ export const schemas = {
   ...{ JobInput, Bulk, ScheduleInput, QueueInput, WorkerInput, LeaseInput },
   ...{ Filter, CauseFilter, NamesAsked, HoursAsked, SchedulesAsked },
   ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, Causes, Fate, Queue, Stats, Schedule },
-  ...{ Health, AuditEntry, Hour, TypeStats, HourCounts, Sample, Problem },
+  ...{ Health, AuditEntry, ServerStats, Hour, TypeStats, HourCounts, Sample, Problem },
 }

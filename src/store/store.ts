@@ -2,6 +2,7 @@ import type { Instant } from '../model/clock.ts'
 import type { ErrorCode } from '../model/errors.ts'
 import type { Fate, Submission, Submitted } from './jobs.ts'
 import type { Input, Operation, Output } from './operations.ts'
+import type { ServerStats } from './stats.ts'
 
 export type {
   Cause,
@@ -95,6 +96,8 @@ export interface Store {
    */
   settleNow?(ms: number): void
   onEvent(listener: (event: StoreEvent) => void): void
+  /** How the server under it is, where there is one: answers also while the engine waits for the lock of the queue. */
+  server?(): Promise<ServerStats>
   /** Most bytes of the JSON of a worker's sources, where a request carries them over a network; undefined where none does. */
   readonly mostSourceBytes?: number
   /** As last heard of; `health` events tell of each change. */

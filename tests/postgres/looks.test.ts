@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { after, test } from 'node:test'
 import pg from 'pg'
-import { GopherQueue, type ServerFigures } from '../../src/index.ts'
+import { GopherQueue, type ServerFigures, type ServerStats } from '../../src/index.ts'
 import { serverText } from '../../src/server/postgres.ts'
 import { serve } from '../../src/server/server.ts'
 import { isMissing } from '../../src/store/postgres/figures.ts'
@@ -199,5 +199,25 @@ function withServer(server: PostgresServer): void {
     await queue.close()
     await served.close()
     server.sql(`SELECT pg_drop_replication_slot('left')`)
+  })
+  test('while somebody keeps the lock and nothing can be written, a server tells who it is', async () => {
+    const url = server.url('kept')
+    const store = await PostgresStore.open(url, { tends: true })
+    const blocker = new pg.Client({ host: server.folder, user: 'postgres', database: 'postgres', application_name: 'migration' }) // biome-ignore format: one line
+    await blocker.connect()
+    await blocker.query('BEGIN')
+    await blocker.query(`SELECT pg_advisory_xact_lock(${placeOf(url).lock})`)
+    const served = await serve(store, { port: 0, logLevel: 'silent' })
+    let isStored = false
+    const body = { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"type":"work"}' }
+    const stored = fetch(`${served.url}/v1/jobs`, body).then(() => {
+      isStored = true
+    })
+    const known = (await (await fetch(`${served.url}/v1/server`)).json()) as { server: ServerStats }
+    assert.equal(known.server.figures!.writer!.name, 'migration')
+    assert.ok(!isStored, 'nothing was')
+    await blocker.end()
+    await stored
+    await served.close()
   })
 }

@@ -3,7 +3,7 @@ import { systemClock } from '../../model/clock.ts'
 import { isQueueError } from '../../model/errors.ts'
 import { threadMissing } from '../sqlite/bundled.ts'
 import { opened, type Started, ThreadStore } from '../sqlite/thread-store.ts'
-import type { Input, Operation, Output, Submission, Submitted } from '../store.ts'
+import type { Input, Operation, Output, ServerStats, Submission, Submitted } from '../store.ts'
 import { loadable } from './driver.ts'
 import { Looks, lookAt } from './looks.ts'
 import { type Place, placeOf } from './place.ts'
@@ -44,8 +44,12 @@ export class PostgresStore extends ThreadStore {
   }
 
   async #withServer(stats: Promise<Output<'stats'>>): Promise<Output<'stats'>> {
-    const [found, server] = await Promise.all([stats, this.#looks.latest()])
+    const [found, server] = await Promise.all([stats, this.server()])
     return { ...found, server }
+  }
+
+  server(): Promise<ServerStats> {
+    return this.#looks.latest()
   }
 
   override async close(): Promise<void> {
