@@ -63,7 +63,7 @@ export interface StoreHealth {
   status: 'ok' | 'degraded' | 'failed'
   /**
    * Each with an error code, or NO_WORKER, OVERDUE_HANDLERS, RESERVE_MISSING, CHECKPOINTS_FAIL, WAL_LARGE, LOCKS_DROPPED,
-   * POSTGRES_STANDBY, _WRITER, _SNAPSHOT, _SLOT, _CONNECTIONS, _SIZE, _LOOK; a sentence for people, and its beginning in Unix ms.
+   * or of a PostgreSQL server (docs/scaling.md); a sentence for people, and its beginning in Unix ms.
    */
   causes: { code: string; message: string; since: Instant }[]
   /** What goes on all the same: submissions, leases, outcomes of attempts. */
