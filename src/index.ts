@@ -62,6 +62,8 @@ export type {
   QueuePage,
   QueueStats,
   Schedule,
+  ServerFigures,
+  ServerStats,
   Source,
   Stats,
   StoreHealth,

@@ -1,9 +1,20 @@
 import type { Clock } from '../model/clock.ts'
 import { isQueueError } from '../model/errors.ts'
-import type { Store, StoreHealth } from '../store/store.ts'
+import { troublesOf } from '../store/postgres/judged.ts'
+import type { ServerStats, Store, StoreHealth } from '../store/store.ts'
 
 /** Most lines that no worker handles that are told one by one. */
 const mostTold = 100
+
+/** What the last look at a PostgreSQL server found wrong. */
+export function causesOf(server: ServerStats | null): { code: string; message: string }[] {
+  if (server?.problem) return [{ code: 'POSTGRES_LOOK', message: server.problem }]
+  if (!server?.figures) return []
+  return troublesOf(server.figures).map(({ name, says, advice }) => ({
+    code: `POSTGRES_${name.toUpperCase()}`,
+    message: `${says}: ${advice}.`,
+  }))
+}
 
 /** The one value of health: what the store says of itself, and what keeps jobs from being worked. */
 export async function healthOf(store: Store, clock: Clock, overdue: number): Promise<StoreHealth> {
@@ -12,7 +23,8 @@ export async function healthOf(store: Store, clock: Clock, overdue: number): Pro
   const since = clock.now()
   const more: StoreHealth['causes'] = []
   try {
-    const { unhandled } = await store.call('stats', null)
+    const { unhandled, server } = await store.call('stats', null)
+    for (const cause of causesOf(server)) more.push({ ...cause, since })
     for (const { queue, type } of unhandled.slice(0, mostTold)) {
       const message = `Jobs of type '${type}' wait in queue '${queue}' and no live worker handles them: start one.`
       more.push({ code: 'NO_WORKER', message, since })

@@ -5,7 +5,7 @@ import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
 import { checkName, type Job, type JobOptions, type JobSpec, jobSpec, limits } from '../model/job.ts'
 import { isTerminal } from '../model/lifecycle.ts'
 import { scopes } from '../model/token.ts'
-import { healthOf } from '../queue/health.ts'
+import { causesOf, healthOf } from '../queue/health.ts'
 import { checkFilter, type QueueOptions, queueSettings } from '../queue/options.ts'
 import { makeSchedule } from '../queue/submission.ts'
 import { typesReport } from '../queue/types.ts'
@@ -184,6 +184,10 @@ function reads(store: Store, clock: Clock, history: History) {
       return { scopes: token && !token.scopes.includes('admin') ? token.scopes : [...scopes] }
     },
     health: async () => healthOf(store, clock, 0),
+    async server() {
+      const server = (await store.server?.()) ?? null
+      return { server, causes: causesOf(server) }
+    },
     audit: async ({ query }) => store.call('auditLog', query),
   } satisfies Partial<Own>
 }

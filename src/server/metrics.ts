@@ -1,8 +1,10 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Clock } from '../model/clock.ts'
+import { causesOf } from '../queue/health.ts'
 import type { Stats, Store, Histogram as Tally } from '../store/store.ts'
 import type { Hub, Told } from './hub.ts'
 import { Queues, queuesText } from './labels.ts'
+import { serverText } from './postgres.ts'
 import { Types } from './types.ts'
 import type { Readiness, Watchdog } from './watchdog.ts'
 
@@ -101,9 +103,10 @@ export class Metrics {
 
   async #text(): Promise<string> {
     await this.#begun
-    const [stats, schedules] = await Promise.all([
+    const [stats, schedules, server] = await Promise.all([
       this.#within((signal) => this.#store.call('stats', null, signal)),
       this.#within((signal) => this.#store.call('schedules', { payloads: false, limit: mostNames }, signal)),
+      this.#store.server?.(),
       this.#within((signal) => this.#types.read(signal)),
     ])
     for (const known of [this.#degraded, this.#late, this.#refusedTick, this.#queueSlots, this.#queueBusy])
@@ -118,13 +121,15 @@ export class Metrics {
     const { readiness, vitals } = this.#watchdog
     for (const operation of Object.keys(readiness) as (keyof Readiness)[])
       this.#works.set({ operation }, Number(readiness[operation].works))
-    for (const { code } of this.#store.health.causes) this.#degraded.set({ cause: code }, 1)
+    for (const { code } of [...this.#store.health.causes, ...causesOf(server ?? null)])
+      this.#degraded.set({ cause: code }, 1)
     this.#memory.set(process.memoryUsage.rss())
     const { user, system } = process.cpuUsage()
     this.#cpu.inc((user + system) / 1e6 - this.#cpuBefore)
     this.#cpuBefore = (user + system) / 1e6
     const texts = [await this.#registry.metrics(), this.#types.text()]
     if (stats) texts.push(queuesText(this.#queues.told(stats.queues, stats.others)))
+    if (server) texts.push(serverText(server))
     if (!vitals) return texts.join('\n')
     return [
       ...texts,

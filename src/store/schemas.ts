@@ -1,6 +1,7 @@
 import { type TSchema, Type } from 'typebox'
 import { priorities } from '../model/job.ts'
 import { type State, states } from '../model/lifecycle.ts'
+import { FileStats, ServerStats } from './storage-schema.ts'
 
 // JSON Schemas of the HTTP API, which the rows of operations are given as an argument, with what makes more. Only a server
 // loads this file: in each process the library would cost 22 MB, and 250 ms at its start.
@@ -237,13 +238,8 @@ const Worker = object(
 const Stats = object({
   ...{ queues: list(Queue), others: Others, workers: list(Worker), unhandled: list(source), oldestReadyMs: maybe(int()) }, // biome-ignore format: long
   waiting: list(object({ ...source.properties, priority: texts(priorities), oldestReadyMs: int(), atLeast: bool() })),
-  file: maybe(
-    object({
-      path: string({ description: 'On the machine of the server' }),
-      ...each(int(), 'bytes', 'freeBytes', 'walBytes'),
-      ...{ shrinks: bool(), reserveBytes: int(), diskFreeBytes: int(), backupAt: maybe(instant) },
-    }),
-  ),
+  file: maybe(FileStats),
+  server: maybe(ServerStats),
 })
 const Schedule = object(
   {
@@ -296,5 +292,5 @@ export const schemas = {
   ...{ JobInput, Bulk, ScheduleInput, QueueInput, WorkerInput, LeaseInput },
   ...{ Filter, CauseFilter, NamesAsked, HoursAsked, SchedulesAsked },
   ...{ Submitted, SubmittedMany, Job, LeasedJob, Attempt, Causes, Fate, Queue, Stats, Schedule },
-  ...{ Health, AuditEntry, Hour, TypeStats, HourCounts, Sample, Problem },
+  ...{ Health, AuditEntry, ServerStats, Hour, TypeStats, HourCounts, Sample, Problem },
 }

@@ -111,6 +111,47 @@ export interface FileStats {
   backupAt: Instant | null
 }
 
+/** A PostgreSQL server, as a look at it found it: there is one in 15 s at most, and while nobody asks there is none. */
+export interface ServerStats {
+  /** When the look ended, in Unix ms. */
+  at: Instant
+  /** Why the look found nothing out, such as a server that lets nobody in; null when it did. */
+  problem: string | null
+  /** What it found out; null when it did not. */
+  figures: ServerFigures | null
+}
+
+/** What a PostgreSQL server says of itself and of a queue's tables. */
+export interface ServerFigures {
+  /** As whom it was asked, as an SQL identifier. */
+  role: string
+  /** Whether this role may see what others do, as members of pg_monitor may. */
+  seesAll: boolean
+  /** synchronous_standby_names: commits wait for these; '' when for none. */
+  waitsFor: string
+  /** Standbys that are connected. `behindBytes`: WAL that it has not on its disk yet, null where it has not said. Null where the role may not see it. */
+  standbys: { name: string; sync: string; behindBytes: number | null }[] | null
+  /** Commits wait for standbys of which too few are there: nothing is acknowledged. Null where the role may not see it. */
+  standbyMissing: boolean | null
+  /** Who has the queue's lock; null: nobody. `ms`: age of its transaction, null where the role may not see that. `waiting`: how many wait. */
+  writer: {
+    pid: number
+    name: string | null
+    address: string | null
+    state: string | null
+    ms: number | null
+    waiting: number
+  } | null
+  /** The three oldest transactions of clients that keep dead rows from vacuum. Null where the role may not see it. */
+  snapshots: { pid: number; name: string; ms: number }[] | null
+  /** Replication slots that nobody uses and that keep WAL (`bytes`) or dead rows. */
+  slots: { name: string; bytes: number | null }[]
+  /** Connections of clients: GopherQueue's, all, and the most that the server takes. */
+  connections: { ours: number; all: number; most: number }
+  /** The queue's tables, with their indexes; the server's estimates of living and dead rows. The largest first. */
+  tables: { name: string; bytes: number; rows: number; dead: number; vacuumedAt: Instant | null }[]
+}
+
 /** What is in the file beside what `stats` lists. */
 export interface Others {
   /** Queues that are not listed: all but the 1,000 with the most jobs that wait, run or are dead. */
@@ -142,8 +183,10 @@ export interface Stats {
    * queues too, at most 2,000. `atLeast`: behind 1,000 jobs that were retried or delayed, one that is older was not looked for.
    */
   waiting: (Source & { priority: Priority; oldestReadyMs: number; atLeast: boolean })[]
-  /** Sizes of the file, in bytes; null for a queue in memory. */
+  /** Sizes of the file, in bytes; null for a queue in memory, and on PostgreSQL. */
   file: FileStats | null
+  /** On PostgreSQL, how the server is; null elsewhere. */
+  server: ServerStats | null
 }
 
 /** Numbers by size: `counts[i]` of them are at most `bounds[i]` and above the bound before; the last count is of the rest. */

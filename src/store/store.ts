@@ -2,6 +2,7 @@ import type { Instant } from '../model/clock.ts'
 import type { ErrorCode } from '../model/errors.ts'
 import type { Fate, Submission, Submitted } from './jobs.ts'
 import type { Input, Operation, Output } from './operations.ts'
+import type { ServerStats } from './stats.ts'
 
 export type {
   Cause,
@@ -36,6 +37,8 @@ export type {
   Others,
   QueuePage,
   QueueStats,
+  ServerFigures,
+  ServerStats,
   Stats,
   Totals,
   Vitals,
@@ -59,8 +62,8 @@ export interface StoreHealth {
   /** 'degraded' recovers by itself once its causes are gone; 'failed' needs somebody to look at the file. */
   status: 'ok' | 'degraded' | 'failed'
   /**
-   * Each with an error code, or NO_WORKER, OVERDUE_HANDLERS, RESERVE_MISSING, CHECKPOINTS_FAIL, WAL_LARGE, LOCKS_DROPPED;
-   * a sentence for people, and its beginning in Unix ms.
+   * Each with an error code, or NO_WORKER, OVERDUE_HANDLERS, RESERVE_MISSING, CHECKPOINTS_FAIL, WAL_LARGE, LOCKS_DROPPED,
+   * or of a PostgreSQL server (docs/scaling.md); a sentence for people, and its beginning in Unix ms.
    */
   causes: { code: string; message: string; since: Instant }[]
   /** What goes on all the same: submissions, leases, outcomes of attempts. */
@@ -93,6 +96,8 @@ export interface Store {
    */
   settleNow?(ms: number): void
   onEvent(listener: (event: StoreEvent) => void): void
+  /** How the server under it is, where there is one: answers also while the engine waits for the lock of the queue. */
+  server?(): Promise<ServerStats>
   /** Most bytes of the JSON of a worker's sources, where a request carries them over a network; undefined where none does. */
   readonly mostSourceBytes?: number
   /** As last heard of; `health` events tell of each change. */

@@ -5,9 +5,10 @@ import { DatabaseSync } from 'node:sqlite'
 import { type Browser, chromium, type Locator, type Page } from 'playwright-core'
 import type { Scope } from '../../src/model/token.ts'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
+import { ownStore } from '../../src/queue/place.ts'
 import { makeToken } from '../../src/server/auth.ts'
 import { type Server, serve } from '../../src/server/server.ts'
-import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import type { Store } from '../../src/store/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -27,7 +28,7 @@ export function buildPage(folder: string): string {
 export class Desk implements AsyncDisposable {
   readonly folder = temporaryFolder()
   readonly page: string
-  store!: SqliteStore
+  store!: Store
   server!: Server
   queue!: GopherQueue
   browser!: Browser
@@ -38,11 +39,12 @@ export class Desk implements AsyncDisposable {
     this.page = buildPage(this.folder.file('page'))
   }
 
-  static async open(): Promise<Desk> {
+  /** `url`: of a queue on PostgreSQL, instead of a file. */
+  static async open(url?: string): Promise<Desk> {
     const desk = new Desk()
-    desk.store = await SqliteStore.open(desk.folder.file('jobs.db'), { tends: true })
+    desk.store = await ownStore(url ?? desk.folder.file('jobs.db'), { tends: true })
     desk.server = await serve(desk.store, { port: 0, logLevel: 'silent', dashboard: desk.page })
-    desk.queue = await GopherQueue.open(desk.folder.file('jobs.db'))
+    desk.queue = await GopherQueue.open(url ?? desk.folder.file('jobs.db'))
     desk.browser = await chromium.launch({ executablePath, args: flags.split(' ') })
     return desk
   }

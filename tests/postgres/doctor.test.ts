@@ -46,7 +46,7 @@ function withServer(server: PostgresServer): void {
     const url = await worked('sound')
     const findings = await all(url, true)
     assert.deepEqual([...findings.values()].filter(({ verdict }) => verdict !== 'ok'), []) // biome-ignore format: one call
-    assert.deepEqual([...findings.keys()], ['server', 'standby', 'writer', 'snapshot', 'connections', 'schema', 'size', 'counters', 'leases', 'order']) // biome-ignore format: one list
+    assert.deepEqual([...findings.keys()], ['server', 'standby', 'writer', 'snapshot', 'connections', 'size', 'schema', 'counters', 'leases', 'order']) // biome-ignore format: one list
     assert.match(findings.get('order')!.says, /none of 20 first leases/)
     assert.equal(findings.get('writer')!.says, 'nobody writes right now')
   })

@@ -58,6 +58,7 @@ const allowed = {
   stats: ['read'],
   history: ['read'],
   vitals: ['read'],
+  server: ['read'],
   access: ['read'],
   health: all,
   audit: [],

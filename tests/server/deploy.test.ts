@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Value } from 'typebox/value'
+import { serverText } from '../../src/server/postgres.ts'
 import { serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
@@ -30,6 +31,9 @@ function unknown(expression: string, known: ReadonlyMap<string, string>): string
   return wrong
 }
 
+const typesOf = (text: string) =>
+  [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]): [string, string] => [name!, type!])
+
 /** Metrics by their type. */
 async function metrics(): Promise<Map<string, string>> {
   using folder = temporaryFolder()
@@ -37,9 +41,10 @@ async function metrics(): Promise<Map<string, string>> {
   const server = await serve(store, { port: 0, logLevel: 'silent' })
   for (;;) {
     const text = await (await fetch(`${server.url}/metrics`)).text()
-    const known = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name!, type!]))
+    const known = new Map(typesOf(text))
     if (!known.has('gopherqueue_commit_operations')) continue // the storage thread has not told them yet
     await server.close()
+    for (const name of typesOf(serverText({ at: 0, problem: null, figures: null }))) known.set(...name) // of a queue on PostgreSQL
     return known
   }
 }

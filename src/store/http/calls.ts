@@ -40,6 +40,12 @@ const own = {
     ...{ at: 'GET /v1/health', scope: 'any', patience: 'brief', summary: 'State of storage and work, with causes' },
     response: (of) => of.Health,
   },
+  server: {
+    ...{ at: 'GET /v1/server', scope: 'read', patience: 'brief' },
+    summary: 'How the PostgreSQL server of the queue is, answered also while nothing can be written; null of a file',
+    response: ({ object, maybe, list, string, ServerStats }) =>
+      object({ server: maybe(ServerStats), causes: list(object({ code: string(), message: string() })) }),
+  },
   audit: {
     ...{ at: 'GET /v1/audit', scope: 'admin', patience: 'brief', summary: 'What operators did, newest first' },
     query: ({ closed, may, int }) =>

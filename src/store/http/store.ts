@@ -58,7 +58,7 @@ export class HttpStore implements Store {
   static async open(url: string, { token }: { token?: string }, clock: Clock): Promise<HttpStore> {
     const store = new HttpStore(new Client(url, token, clock), clock)
     const { status, causes, works } = (await store.#client.call('health')) as StoreHealth
-    const own = causes.filter(({ code }) => code !== 'NO_WORKER') // jobs without workers are looked for when health is asked
+    const own = causes.filter(({ code }) => !/^(NO_WORKER|POSTGRES_.*)$/.test(code)) // these are looked for when health is asked
     store.health = { status: status === 'failed' ? status : own.length > 0 ? 'degraded' : 'ok', causes: own, works }
     follow(store.#client, store.#closing.signal, clock, (event) => store.#leases.hear(event))
     return store

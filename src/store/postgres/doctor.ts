@@ -1,18 +1,14 @@
 import type pg from 'pg'
-import { formatMs } from '../../model/duration.ts'
 import { Order, orderEvents } from '../sqlite/audit.ts'
-import { brokenOf, type Finding, fail, found, mebibytes, warn } from '../sqlite/finding.ts'
-import { loadable, loaded } from './driver.ts'
+import { brokenOf, type Finding, fail, found, warn } from '../sqlite/finding.ts'
+import { loadable } from './driver.ts'
+import { connectedTo, figuresOf } from './figures.ts'
+import { judged } from './judged.ts'
 import { type Place, placeOf } from './place.ts'
 import { newestSchema, versions } from './schema.ts'
 import { durable } from './statements.ts'
 
 // How a queue on a server is, and what lies under it: asked of the server's own tables, on a connection of its own.
-
-/** Longer than the engine keeps it by far, in ms. */
-const longLock = 3000
-/** Dead rows pile up behind a snapshot; after this time (ms) that is seen in what a claim costs. */
-const longSnapshot = 60_000
 
 type Row = Record<string, string | number | boolean | null>
 
@@ -26,25 +22,16 @@ interface Asked {
 export async function examineServer(url: string, order: boolean): Promise<Finding[]> {
   const place = placeOf(url)
   await loadable()
-  const { Client } = await loaded()
   const findings: Finding[] = []
   for (const [i, connectionString] of place.connectionStrings.entries()) {
-    const client = new Client({
-      connectionString,
-      connectionTimeoutMillis: 5000,
-      application_name: 'gopherqueue doctor',
-    })
-    client.on('error', () => undefined) // the statement that it meets says so
     const { host } = new URL(connectionString)
     const name = `${decodeURIComponent(host)}${place.connectionStrings.length > 1 ? ` (host ${i + 1})` : ''}`
     try {
-      await client.connect()
-      findings.push(...(await examineHost(client, place, name, order)))
+      const examine = (client: pg.Client) => examineHost(client, place, name, order)
+      findings.push(...(await connectedTo({ connectionString, application_name: 'gopherqueue doctor' }, examine)))
     } catch (error) {
       const { message, code } = error as Error & { code?: string }
       findings.push(found('server', `${name}: ${message || code}`, fail('it must be there, and let this role in')))
-    } finally {
-      await client.end().catch(() => undefined)
     }
   }
   return findings
@@ -55,11 +42,9 @@ async function examineHost(client: pg.Client, place: Place, name: string, order:
   const asked = { place, ask }
   const [server, isStandby] = await serverOf(asked, name)
   if (isStandby) return [server]
-  const findings = [server, ...(await standbysOf(asked)), ...(await lockOf(asked)), ...(await snapshotsOf(asked)), await connectionsOf(asked)] // biome-ignore format: one list
   const [schema, isThere] = await schemaOf(asked)
-  findings.push(schema)
+  const findings = [server, ...judged(await figuresOf(client, place)), schema]
   if (!isThere) return findings
-  findings.push(await sizeOf(asked))
   await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY') // all that follows sees the same instant
   await client.query(`SET LOCAL search_path = ${place.identifier}`)
   findings.push(await countersOf(asked), await leasesOf(asked))
@@ -80,74 +65,6 @@ async function serverOf({ ask }: Asked, name: string): Promise<[Finding, isStand
   return [found('server', says, !isDurable && fail('it would lose jobs: set all three to on')), standby === true]
 }
 
-async function standbysOf({ ask }: Asked): Promise<Finding[]> {
-  const rows = await ask(
-    `SELECT application_name AS name, sync_state AS state, pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn)::float AS behind
-     FROM pg_stat_replication ORDER BY 1`,
-  )
-  const [{ names } = {}] = await ask(`SELECT current_setting('synchronous_standby_names') AS names`)
-  const each = rows.map(({ name, state, behind }) => `${name} (${state ?? 'of which this role may see no more'}${behind === null ? '' : `, ${mebibytes(Number(behind))} behind`})`) // biome-ignore format: one line
-  const isWaitedFor = rows.some(({ state }) => state === 'sync' || state === 'quorum')
-  if (names !== '' && rows.every(({ state }) => state !== null) && !isWaitedFor)
-    return [found('standby', `commits wait for ${names}, which is not there`, fail('nothing is acknowledged until it is: start it, or change synchronous_standby_names'))] // biome-ignore format: one line
-  if (rows.length === 0) return [found('standby', 'none')]
-  const advice = 'no commit waits for a standby: one that is promoted may lack what was acknowledged last. Set synchronous_standby_names if that matters' // biome-ignore format: one line
-  return [found('standby', each.join(', '), names === '' && warn(advice))]
-}
-
-async function lockOf({ ask, place }: Asked): Promise<Finding[]> {
-  const rows = await ask(
-    `SELECT l.pid, a.application_name AS name, a.state, a.client_addr::text AS address, granted,
-            (EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start) * 1000)::float AS ms
-     FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-     WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND ((l.classid::bigint << 32) | l.objid::bigint) = $1::bigint
-       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-    place.lock,
-  )
-  const holder = rows.find(({ granted }) => granted === true)
-  if (!holder) return [found('writer', 'nobody writes right now')]
-  const { pid, name, state, address, ms } = holder
-  const waiting = rows.length - 1
-  const who = `backend ${pid} (${[name, address ?? 'on this machine', state].filter((part) => part !== null && part !== '').join(', ')})`
-  const says = `${who} has the queue's lock${ms === null ? '' : `, ${formatMs(Math.round(Number(ms)))} into its transaction`}; ${waiting} wait`
-  const advice = `all that write to this queue wait for it; if it does not end: SELECT pg_terminate_backend(${pid})`
-  return [found('writer', says, Number(ms ?? 0) > longLock && warn(advice))]
-}
-
-async function snapshotsOf({ ask }: Asked): Promise<Finding[]> {
-  const [oldest] = await ask(
-    `SELECT pid, application_name AS name, (EXTRACT(EPOCH FROM clock_timestamp() - xact_start) * 1000)::float AS ms
-     FROM pg_stat_activity
-     WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND datname = current_database() AND xact_start IS NOT NULL
-     ORDER BY xact_start LIMIT 1`,
-  )
-  const [slot] = await ask(
-    `SELECT slot_name AS name FROM pg_replication_slots WHERE NOT active AND (xmin IS NOT NULL OR restart_lsn IS NOT NULL) LIMIT 1`,
-  )
-  const findings: Finding[] = []
-  if (slot) findings.push(found('slot', `replication slot ${slot.name} is not used and keeps WAL or dead rows`, warn(`start what it is for, or: SELECT pg_drop_replication_slot('${slot.name}')`))) // biome-ignore format: one line
-  if (!oldest) return [found('snapshot', 'no transaction keeps dead rows'), ...findings]
-  const { pid, name, ms } = oldest
-  const says = `the oldest is backend ${pid} (${name}), ${formatMs(Math.round(Number(ms)))} old`
-  const advice = `vacuum can remove no row that died since, and claims slow down; if it does not end: SELECT pg_terminate_backend(${pid})`
-  return [found('snapshot', says, Number(ms) > longSnapshot && warn(advice)), ...findings]
-}
-
-async function connectionsOf({ ask }: Asked): Promise<Finding> {
-  const [row] = await ask(
-    `SELECT COUNT(*) FILTER (WHERE application_name LIKE 'gopherqueue%')::int AS ours, COUNT(*)::int AS all,
-            current_setting('max_connections')::int AS most
-     FROM pg_stat_activity WHERE backend_type = 'client backend'`,
-  )
-  const { ours, all, most } = row! as Record<string, number>
-  const advice = 'new processes will not get in: use a pooler (docs/scaling.md), or raise max_connections'
-  return found(
-    'connections',
-    `${ours} of GopherQueue, ${all} of at most ${most} in all`,
-    all! > most! * 0.9 && warn(advice),
-  )
-}
-
 async function schemaOf({ ask, place }: Asked): Promise<[Finding, isThere: boolean]> {
   const { schema, identifier } = place
   const [there] = await ask(`SELECT to_regclass($1) IS NOT NULL AS there`, `${identifier}.gq_meta`)
@@ -162,22 +79,6 @@ async function schemaOf({ ask, place }: Asked): Promise<[Finding, isThere: boole
       ? 'the first process of this version brings it forward, if its role may'
       : 'a newer GopherQueue has brought it forward. This one works on it, and has not looked at the rules between rows: use the newer one for that'
   return [found('schema', says, version !== newestSchema && warn(other)), version === newestSchema]
-}
-
-async function sizeOf({ ask, place }: Asked): Promise<Finding> {
-  const [row] = await ask(
-    `SELECT SUM(pg_total_relation_size(relid))::float AS bytes, MAX(n_live_tup) FILTER (WHERE relname = 'gq_jobs')::float AS live,
-            MAX(n_dead_tup) FILTER (WHERE relname = 'gq_jobs')::float AS dead,
-            MAX(last_autovacuum) FILTER (WHERE relname = 'gq_jobs')::text AS vacuumed
-     FROM pg_stat_user_tables WHERE schemaname = $1`,
-    place.schema,
-  )
-  const { bytes, live, dead, vacuumed } = row!
-  const [rows, gone] = [Number(live ?? 0), Number(dead ?? 0)]
-  const says = `${mebibytes(Number(bytes ?? 0))}; gq_jobs has about ${rows} rows and ${gone} dead ones, last vacuumed ${vacuumed ?? 'never'}`
-  const advice =
-    'autovacuum does not keep up: look at snapshot above, and lower autovacuum_vacuum_scale_factor of gq_jobs'
-  return found('size', says, gone > 100_000 && gone > rows && warn(advice))
 }
 
 const states = ['scheduled', 'ready', 'running', 'succeeded', 'dead', 'cancelled']

@@ -3,8 +3,9 @@ import { systemClock } from '../../model/clock.ts'
 import { isQueueError } from '../../model/errors.ts'
 import { threadMissing } from '../sqlite/bundled.ts'
 import { opened, type Started, ThreadStore } from '../sqlite/thread-store.ts'
-import type { Input, Operation, Output, Submission, Submitted } from '../store.ts'
+import type { Input, Operation, Output, ServerStats, Submission, Submitted } from '../store.ts'
 import { loadable } from './driver.ts'
+import { Looks, lookAt } from './looks.ts'
 import { type Place, placeOf } from './place.ts'
 import type { ThreadData } from './postgres-thread.ts'
 import { senderOf, submitOn } from './transaction.ts'
@@ -15,10 +16,12 @@ const busy = { patience: 10_000, wait: 25 }
 /** A queue in a PostgreSQL database. */
 export class PostgresStore extends ThreadStore {
   readonly #place: Place
+  readonly #looks: Looks
 
   private constructor(place: Place, started: Started) {
     super(started)
     this.#place = place
+    this.#looks = new Looks(() => lookAt(place))
   }
 
   /** `postgres://user@host/database?schema=gopherqueue`. Throws INVALID_ARGUMENT, STORAGE_UNAVAILABLE, SCHEMA_TOO_NEW, ENGINE_TOO_OLD. */
@@ -36,7 +39,22 @@ export class PostgresStore extends ThreadStore {
   ): Promise<Output<K>> {
     // biome-ignore format: one line
     const call = () => super.call(operation, input, ...more)
+    if (operation === 'stats') return this.#withServer(call() as Promise<Output<'stats'>>) as Promise<Output<K>>
     return mayMeetKeys(operation, input) ? patiently(call) : call()
+  }
+
+  async #withServer(stats: Promise<Output<'stats'>>): Promise<Output<'stats'>> {
+    const [found, server] = await Promise.all([stats, this.server()])
+    return { ...found, server }
+  }
+
+  server(): Promise<ServerStats> {
+    return this.#looks.latest()
+  }
+
+  override async close(): Promise<void> {
+    await super.close()
+    await this.#looks.ended()
   }
 
   submitOn(connection: unknown): (submission: Submission) => Promise<Submitted> {

@@ -223,6 +223,7 @@ export function stats(db: Db): Stats {
       return { queue, type, priority: priorities[priority]!, oldestReadyMs: Math.max(0, db.now - oldest), atLeast }
     }),
     file: fileStats(db),
+    server: null,
   }
 }
 
