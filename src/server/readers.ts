@@ -13,6 +13,13 @@ const patience = 10_000
 /** Requests that a client may send on one connection before it has read an answer. */
 const mostPipelined = 32
 
+/** Copies, each of which is gone once it is read: views of the whole would keep all of it until the last one is. */
+function piecesOf(text: string | Buffer): Buffer[] {
+  const body = typeof text === 'string' ? Buffer.from(text) : text
+  const count = Math.ceil(body.length / pieceBytes)
+  return Array.from({ length: count }, (_, i) => Buffer.from(body.subarray(i * pieceBytes, (i + 1) * pieceBytes)))
+}
+
 interface Answer {
   response: ServerResponse
   left: number
@@ -75,17 +82,16 @@ export class Readers {
   /** Sends the body of an answer and ends it. */
   send(response: ServerResponse, text: string | Buffer): void {
     if (text.length <= pieceBytes) return void response.end(text)
-    const body = typeof text === 'string' ? Buffer.from(text) : text
-    const answer = { response, left: body.length, at: this.#clock.monotonic() }
+    const pieces = piecesOf(text)
+    const answer = { response, left: pieces.reduce((sum, { length }) => sum + length, 0), at: this.#clock.monotonic() }
     this.#answers.add(answer)
-    this.#bytes += body.length
+    this.#bytes += answer.left
     let stopTimer = (): void => undefined
     const next = () => {
       stopTimer()
       while (answer.left > 0) {
         answer.at = this.#clock.monotonic()
-        const from = body.length - answer.left
-        const piece = body.subarray(from, from + pieceBytes)
+        const piece = pieces.shift()!
         this.#bytes -= piece.length
         answer.left -= piece.length
         if (response.write(piece)) continue
