@@ -95,7 +95,8 @@ export function Chart({ title, unit, minutes, at, lines }: ChartProps) {
         ? span(value * 1000)
         : value.toLocaleString('en', { maximumFractionDigits: 1 })
   }
-  const summary = `${title}: ${lines.map((line) => `${line.name} ${last(line)} ${unit}`).join(', ')} at last`
+  const of = unit === 's' ? '' : ` ${unit}`
+  const summary = `${title}: ${lines.map((line) => `${line.name} ${last(line)}${of}`).join(', ')} at last`
   return (
     <figure>
       <figcaption>

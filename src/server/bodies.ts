@@ -2,8 +2,8 @@ import type { ServerResponse } from 'node:http'
 import type { Clock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
 
-/** Bytes of all bodies that arrive, or whose requests have no answer yet: the largest bulk, and half of one. Each is copied twice on its way to the file. */
-const mostBytes = 96 * 1024 * 1024
+/** Bytes of all bodies that arrive, or whose requests have no answer yet: the largest bulk, and some others. Each is copied twice on its way to the file. */
+const mostBytes = 72 * 1024 * 1024
 /** Bytes that count as progress: one byte a second is none. */
 const pieceBytes = 64 * 1024
 
