@@ -55,7 +55,6 @@ export function Types({ query }: PageProps) {
         {({ since, types, hours: all }) => (
           <>
             <HourChart key={`${hours} ${only}`} hours={all} minutes={(hours + 1) * 60} />
-            <HourTable hours={all} />
             <p class="dim">
               Since <Time at={since} />, in whole hours. p50 and p95 are estimates; all else is exact.
             </p>
@@ -73,6 +72,7 @@ export function Types({ query }: PageProps) {
                   ...[run.p50, run.p95, run.max, wait.p50, wait.p95, wait.max].map(time),
                 ])}
             />
+            <HourTable hours={all} />
           </>
         )}
       </Loaded>

@@ -16,6 +16,7 @@ export interface Body {
   at: number
   /** Ends what it waits for; null while the store has it. */
   giveWay: ((why: GopherQueueError) => void) | null
+  refused: GopherQueueError | null
 }
 
 /** The bodies of all requests: together they have a bound, and beyond it who holds much for long gives way to who does not. */
@@ -35,7 +36,7 @@ export class Bodies {
 
   /** Of a request, until it is answered. */
   of(response: ServerResponse): Body {
-    const body: Body = { bytes: 0, fresh: 0, at: this.#clock.monotonic(), giveWay: null }
+    const body: Body = { bytes: 0, fresh: 0, at: this.#clock.monotonic(), giveWay: null, refused: null }
     this.#all.add(body)
     response.once('close', () => {
       this.#bytes -= body.bytes
@@ -59,9 +60,9 @@ export class Bodies {
       const heaviest = this.#heaviest() ?? body
       const { giveWay } = heaviest
       this.#bytes -= heaviest.bytes
-      Object.assign(heaviest, { bytes: 0, giveWay: null })
-      if (!giveWay) throw overloaded()
-      giveWay(overloaded())
+      Object.assign(heaviest, { bytes: 0, giveWay: null, refused: overloaded() })
+      if (!giveWay) throw heaviest.refused
+      giveWay(heaviest.refused!)
     }
   }
 

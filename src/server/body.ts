@@ -87,11 +87,13 @@ async function read(
     let taken = 0 // in this turn
     // Without the option, an early end would destroy the connection before its answer.
     const pieces = request.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer, undefined>
-    const refused = Promise.withResolvers<never>()
-    refused.promise.catch(() => undefined) // where no piece is waited for
-    bodies.waits(body, refused.reject)
     for (;;) {
-      const { value: piece } = await Promise.race([pieces.next(), refused.promise])
+      // No Promise.race with one promise for all pieces: that would keep each of them until the last.
+      const { value: piece } = await new Promise<IteratorResult<Buffer, undefined>>((resolve, reject) => {
+        if (body.refused) throw body.refused // between two pieces
+        body.giveWay = reject
+        pieces.next().then(resolve, reject)
+      })
       if (!piece) break
       left -= piece.length
       if (left < 0) break
