@@ -183,6 +183,21 @@ const attacks: Record<string, Attack> = {
   },
   'a bulk of 1,000,000 {}': { run: (at) => post(at, '/v1/jobs/bulk', `{"jobs":[${Array(1_000_000).fill('{}').join()}]}`) }, // biome-ignore format: long
   '60 MB of newlines': { run: (at) => post(at, '/v1/jobs/bulk', '\n'.repeat(60_000_000), 'application/x-ndjson') },
+  '60 bodies that stop before their end': {
+    async run({ port }) {
+      const sockets = Array.from({ length: 60 }, () =>
+        connect(port, '127.0.0.1')
+          .on('error', () => undefined)
+          .resume(),
+      )
+      const line = `{"type":"x","payload":"${large.slice(100)}"}\n`
+      for (const socket of sockets)
+        socket.write(`POST /v1/jobs/bulk HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: ${21 * line.length}\r\n\r\n${line.repeat(20)}`) // biome-ignore format: long
+      await setTimeout(10_000)
+      for (const socket of sockets) socket.destroy()
+      return 'sent'
+    },
+  },
   'a payload of 90,000 members': { run: (at) => Promise.all(Array.from({ length: 10 }, () => post(at, '/v1/jobs', `{"type":"x","payload":{${members(90_000)}}}`))) }, // biome-ignore format: long
   'pages of 400 jobs of 1 MiB': {
     prepare: payloads(400),

@@ -62,11 +62,11 @@ export function Chart({ title, unit, minutes, at, lines }: ChartProps) {
       {
         ...size(),
         legend: { show: false },
-        padding: [8, 4, 0, 0],
+        padding: [8, 18, 0, 0], // half of the last time's text
         cursor: { drag: { x: false, y: false } },
         scales: {
           x: { range: () => [now() / 1000 - minutes * 60, now() / 1000] },
-          y: { range: () => [0, Math.max(1, ceilings.current * 1.1)] },
+          y: { range: () => [0, unit === 's' ? ceilings.current * 1.1 || 1 : Math.max(1, ceilings.current * 1.1)] },
         },
         axes: [
           { ...axis, values: minutes > 2 * 1440 ? '{D} {MMM}' : '{HH}:{mm}', space: 60, size: 26 } as uPlot.Axis,
@@ -95,7 +95,8 @@ export function Chart({ title, unit, minutes, at, lines }: ChartProps) {
         ? span(value * 1000)
         : value.toLocaleString('en', { maximumFractionDigits: 1 })
   }
-  const summary = `${title}: ${lines.map((line) => `${line.name} ${last(line)} ${unit}`).join(', ')} at last`
+  const of = unit === 's' ? '' : ` ${unit}`
+  const summary = `${title}: ${lines.map((line) => `${line.name} ${last(line)}${of}`).join(', ')} at last`
   return (
     <figure>
       <figcaption>

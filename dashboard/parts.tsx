@@ -1,6 +1,7 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { CallError, type Data, now } from './api.ts'
+import { useHeld } from './held.tsx'
 
 // The few pieces that all pages are made of.
 
@@ -88,35 +89,42 @@ export function Table({
   /** Rows may be selected: these are, by their keys. */
   selection?: Selection | undefined
 }) {
-  if (rows.length === 0) return <p class="empty">{empty}</p>
+  const section = useRef<HTMLElement>(null)
+  const { shown, bar } = useHeld(rows, (selection?.keys.size ?? 0) > 0, section)
+  if (shown.length === 0) return <p class="empty">{empty}</p>
   const classes = heads.map((head) => ({ '#': 'number', '-': 'wide', '+': 'number wide' })[head[0]!])
   return (
-    <section class="scroll" tabIndex={0} aria-label={label}>
-      <table>
-        <thead>
-          <tr>
-            {selection && <Select all={rows.map(([key]) => key)} of={selection} label="all of this page" cell="th" />}
-            {heads.map((head, i) => (
-              <th key={head} scope="col" class={classes[i]}>
-                {head.replace(/^[#+-]/, '') || <span class="hidden">Actions</span>}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map(([key, ...cells]) => (
-            <tr key={key}>
-              {selection && <Select all={[key]} of={selection} label={`${key}`} cell="td" />}
-              {cells.map((cell, x) => (
-                <td key={heads[x]} class={classes[x]}>
-                  {typeof cell === 'string' ? visible(cell) : cell}
-                </td>
+    <>
+      <section ref={section} class="scroll" tabIndex={0} aria-label={label}>
+        <table>
+          <thead>
+            <tr>
+              {selection && (
+                <Select all={shown.map(([key]) => key)} of={selection} label="all of this page" cell="th" />
+              )}
+              {heads.map((head, i) => (
+                <th key={head} scope="col" class={classes[i]}>
+                  {head.replace(/^[#+-]/, '') || <span class="hidden">Actions</span>}
+                </th>
               ))}
             </tr>
-          ))}
-        </tbody>
-      </table>
-    </section>
+          </thead>
+          <tbody>
+            {shown.map(([key, ...cells]) => (
+              <tr key={key}>
+                {selection && <Select all={[key]} of={selection} label={`${key}`} cell="td" />}
+                {cells.map((cell, x) => (
+                  <td key={heads[x]} class={classes[x]}>
+                    {typeof cell === 'string' ? visible(cell) : cell}
+                  </td>
+                ))}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </section>
+      {bar}
+    </>
   )
 }
 

@@ -114,6 +114,7 @@ export function Jobs({ query, may }: PageProps) {
             <Chosen of={`${query}`} may={may}>
               {(selection) => (
                 <JobTable
+                  key={`${query}`}
                   jobs={jobs}
                   selection={selection}
                   isDue={orderOf(given) === 'due'}

@@ -1,7 +1,7 @@
 import { useRef, useState } from 'preact/hooks'
 import { type Answer, get, now, useData } from '../api.ts'
 import { Chart } from '../chart.tsx'
-import { Loaded, number, Table } from '../parts.tsx'
+import { Loaded, number, span, Table } from '../parts.tsx'
 
 // Charts: of the last hours as this server saw them, of days and weeks as the file keeps them.
 
@@ -106,20 +106,55 @@ function Samples({ minutes }: { minutes: number }) {
 type Hours = Answer<'types'>['hours']
 
 /** What happened in each hour: the last one is not over. */
-export const HourChart = ({ hours, minutes }: { hours: Hours; minutes: number }) => (
-  <div class="charts">
-    <Chart
-      title="Throughput"
-      unit="an hour, the last is not over"
-      minutes={minutes}
-      at={hours.map(({ at }) => at)}
-      lines={[
-        { name: 'submitted', color: 'ready', values: hours.map(({ submitted }) => submitted) },
-        { name: 'succeeded', color: 'succeeded', values: hours.map(({ succeeded }) => succeeded) },
-        { name: 'failed attempts', color: 'dead', values: hours.map(({ failed }) => failed) },
-      ]}
+export const HourChart = ({ hours, minutes }: { hours: Hours; minutes: number }) => {
+  const at = hours.map((hour) => hour.at)
+  const count = (name: string, color: string, of: (typeof counts)[number]) => ({ name, color, values: hours.map((hour) => hour[of]) }) // biome-ignore format: one line
+  const time = (of: 'p50' | 'p95', color: string) => ({ name: of, color, values: hours.map(({ run }) => run[of] && run[of] / 1000) }) // biome-ignore format: one line
+  return (
+    <div class="charts">
+      <Chart
+        title="Throughput"
+        unit="an hour, the last is not over"
+        minutes={minutes}
+        at={at}
+        lines={[
+          count('submitted', 'ready', 'submitted'),
+          count('succeeded', 'succeeded', 'succeeded'),
+          count('failed attempts', 'lost', 'failed'),
+          count('dead', 'dead', 'dead'),
+        ]}
+      />
+      <Chart
+        title="Run time"
+        unit="s"
+        minutes={minutes}
+        at={at}
+        lines={[time('p50', 'running'), time('p95', 'scheduled')]}
+      />
+    </div>
+  )
+}
+
+const instant = new Intl.DateTimeFormat('en-GB', { weekday: 'short', day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' }) // biome-ignore format: one line
+
+/** The charts in numbers, the latest hour first. */
+export const HourTable = ({ hours }: { hours: Hours }) => (
+  <details>
+    <summary>Hour by hour</summary>
+    <Table
+      label="Hour by hour"
+      empty=""
+      heads={['Hour', ...countHeads, '+Run p50', '#Run p95']}
+      rows={hours
+        .toReversed()
+        .map((hour) => [
+          hour.at,
+          instant.format(hour.at),
+          ...counts.map((count) => number(hour[count])),
+          ...[hour.run.p50, hour.run.p95].map((ms) => (ms === null ? '–' : span(ms))),
+        ])}
     />
-  </div>
+  </details>
 )
 
 /** Midnight here, so many days ago. */
@@ -129,6 +164,7 @@ const midnight = (daysAgo: number) => {
 }
 const weekday = new Intl.DateTimeFormat('en-GB', { weekday: 'short', day: 'numeric', month: 'short' })
 const counts = ['submitted', 'succeeded', 'failed', 'retried', 'dead'] as const
+const countHeads = ['#Submitted', '#Succeeded', '#Failed attempts', '+Tried again', '#Dead']
 
 /** By the hours that the file keeps, whoever worked in them: the chart, and the sums of whole days of this browser's time zone. */
 function Days({ days }: { days: number }) {
@@ -141,7 +177,7 @@ function Days({ days }: { days: number }) {
           <Table
             label="By day"
             empty=""
-            heads={['Day', '#Submitted', '#Succeeded', '#Failed attempts', '+Tried again', '#Dead']}
+            heads={['Day', ...countHeads]}
             rows={Array.from({ length: days + 1 }, (_, ago) => {
               const [from, to] = [midnight(ago), midnight(ago - 1)]
               const ofDay = hours.filter(({ at }) => at >= from && at < to)

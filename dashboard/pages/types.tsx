@@ -1,8 +1,8 @@
 import { useState } from 'preact/hooks'
 import { type Answer, get, now, search, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
-import { Loaded, number, span, Table, Time } from '../parts.tsx'
-import { HourChart } from './overtime.tsx'
+import { Loaded, number, span, Table, Time, visible } from '../parts.tsx'
+import { HourChart, HourTable } from './overtime.tsx'
 
 type TypeStats = Answer<'types'>['types'][number]
 
@@ -18,10 +18,13 @@ const orders: Record<string, (type: TypeStats) => number> = {
 const time = (ms: number | null) => (ms === null ? <span class="dim">–</span> : span(ms))
 
 /** What happened to the jobs of each type: the file keeps it for 8 days, whichever process works. */
-export function Types(_: PageProps) {
+export function Types({ query }: PageProps) {
+  const only = query.get('type')
   const [hours, setHours] = useState<number>(24)
   const [order, setOrder] = useState('attempts')
-  const data = useData(`types ${hours}`, () => get<'types'>('types', { since: now() - hours * hour }))
+  const data = useData(`types ${hours} ${only}`, () =>
+    get<'types'>('types', { since: now() - hours * hour, type: only }),
+  )
   return (
     <>
       <fieldset class="ranges">
@@ -31,17 +34,27 @@ export function Types(_: PageProps) {
             {label}
           </button>
         ))}
-        <span class="dim">most</span>
-        {Object.keys(orders).map((name) => (
-          <button key={name} type="button" aria-pressed={order === name} onClick={() => setOrder(name)}>
-            {name}
-          </button>
-        ))}
+        {only === null && (
+          <>
+            <span class="dim">most</span>
+            {Object.keys(orders).map((name) => (
+              <button key={name} type="button" aria-pressed={order === name} onClick={() => setOrder(name)}>
+                {name}
+              </button>
+            ))}
+          </>
+        )}
       </fieldset>
+      {only !== null && (
+        <p>
+          <b>{visible(only)}</b> <a href={`#/jobs${search({ type: only })}`}>Its jobs</a>{' '}
+          <a href="#/types">All types</a>
+        </p>
+      )}
       <Loaded data={data}>
         {({ since, types, hours: all }) => (
           <>
-            <HourChart key={hours} hours={all} minutes={(hours + 1) * 60} />
+            <HourChart key={`${hours} ${only}`} hours={all} minutes={(hours + 1) * 60} />
             <p class="dim">
               Since <Time at={since} />, in whole hours. p50 and p95 are estimates; all else is exact.
             </p>
@@ -53,12 +66,13 @@ export function Types(_: PageProps) {
                 .sort((a, b) => orders[order]!(b) - orders[order]!(a))
                 .map(({ type, submitted, succeeded, failed, retried, dead, run, wait }) => [
                   type,
-                  type === '' ? 'All others' : <a href={`#/jobs${search({ type })}`}>{type}</a>,
+                  type === '' ? 'All others' : <a href={`#/types${search({ type })}`}>{type}</a>,
                   ...[submitted, succeeded, failed, retried].map(number),
                   dead === 0 ? '0' : <a href={`#/jobs${search({ type, state: 'dead' })}`}>{number(dead)}</a>,
                   ...[run.p50, run.p95, run.max, wait.p50, wait.p95, wait.max].map(time),
                 ])}
             />
+            <HourTable hours={all} />
           </>
         )}
       </Loaded>

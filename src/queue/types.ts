@@ -34,8 +34,8 @@ export interface TypesReport {
   since: Instant
   /** All types of which something happened, those with the most attempts first, then by name. */
   types: TypeStats[]
-  /** The same for all of these types together, hour by hour, also those in which nothing happened. */
-  hours: (Counted & { at: Instant })[]
+  /** The same for all of these types together, hour by hour, also those in which nothing happened; `at` is the begin of the hour. */
+  hours: (Counted & { at: Instant; run: Durations })[]
 }
 
 /** Options of `queue.types`. */
@@ -75,7 +75,7 @@ export async function typesReport(store: Store, clock: Clock, options: TypesOpti
   return {
     since,
     types: [...types].map(([name, happened]) => inShort(name, happened)).sort(byAttempts),
-    hours: [...hours].map(([at, happened]) => ({ at, ...countsOf(happened) })),
+    hours: [...hours].map(([at, happened]) => ({ at, ...countsOf(happened), run: durations(happened.runs) })),
   }
 }
 

@@ -3,6 +3,7 @@ import { invalid } from '../model/errors.ts'
 import { exactJson, isExact } from '../model/exact.ts'
 import { limits } from '../model/job.ts'
 import { toJson } from '../model/json.ts'
+import type { Bodies, Body } from './bodies.ts'
 import { largeText, turns } from './large.ts'
 import { Refusal } from './problem.ts'
 
@@ -12,18 +13,25 @@ import { Refusal } from './problem.ts'
 /** Bytes of one job: its payload and what goes with it. A body with more is taken apart as it arrives. */
 export const jobBytes = limits.payloadBytes + 64 * 1024
 
+/** Where a body is counted as it arrives. */
+export interface Counted {
+  bodies: Bodies
+  body: Body
+}
+
 /** The JSON of a body, or the jobs of NDJSON as the body of a bulk; undefined for none. */
-export async function bodyOf(request: IncomingMessage, most: number): Promise<unknown> {
+export async function bodyOf(request: IncomingMessage, most: number, counted: Counted): Promise<unknown> {
   const header = (request.headers['content-type'] ?? '').toLowerCase()
   const type = header.split(';')[0]!.trim()
   if (/;\s*charset(?!="?utf-?8"?\s*(;|$))/.test(header))
     throw invalid('A body is UTF-8: the header Content-Type must name no other charset.')
-  if (type === 'application/x-ndjson') return { jobs: await linesOf(request, Math.min(most, limits.bulkBytes)) }
+  if (type === 'application/x-ndjson')
+    return { jobs: await linesOf(request, Math.min(most, limits.bulkBytes), counted) }
   if (type === '' && !hasBody(request)) return undefined
   if (type !== 'application/json') throw invalid('The header Content-Type must be application/json.')
   let text = ''
   let apart: Apart | undefined
-  await read(request, most, (piece) => {
+  await read(request, most, counted, (piece) => {
     if (apart) return apart.take(piece)
     text += piece
     if (text.length <= jobBytes) return
@@ -66,22 +74,37 @@ const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 
 /** Hands over the text of a body as it arrives, and throws PAYLOAD_TOO_LARGE when it is too much: the connection is closed then. */
-async function read(request: IncomingMessage, most: number, take: (text: string) => void): Promise<void> {
+async function read(
+  request: IncomingMessage,
+  most: number,
+  { bodies, body }: Counted,
+  take: (text: string) => void,
+): Promise<void> {
   const decode = decoding('body')
   let left = most - Number(request.headers['content-length'] ?? 0)
   if (left >= 0) {
     left = most
     let taken = 0 // in this turn
     // Without the option, an early end would destroy the connection before its answer.
-    for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    const pieces = request.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer, undefined>
+    for (;;) {
+      // No Promise.race with one promise for all pieces: that would keep each of them until the last.
+      const { value: piece } = await new Promise<IteratorResult<Buffer, undefined>>((resolve, reject) => {
+        if (body.refused) throw body.refused // between two pieces
+        body.giveWay = reject
+        pieces.next().then(resolve, reject)
+      })
+      if (!piece) break
       left -= piece.length
       if (left < 0) break
+      bodies.take(body, piece.length)
       take(decode(piece))
       taken += piece.length
       if (taken < largeText) continue
       taken = 0
       await turns.next()
     }
+    bodies.waits(body, null)
   }
   if (left < 0) throw tooLarge(`The body has more than ${most} bytes, the most that is taken here. Nothing was stored.`)
   take(decode())
@@ -90,9 +113,9 @@ async function read(request: IncomingMessage, most: number, take: (text: string)
 const tooLarge = (message: string) => new Refusal(413, 'PAYLOAD_TOO_LARGE', message)
 
 /** Jobs, one a line. */
-async function linesOf(request: IncomingMessage, most: number): Promise<unknown[]> {
+async function linesOf(request: IncomingMessage, most: number, counted: Counted): Promise<unknown[]> {
   const jobs = new Items('Line')
-  await read(request, most, (piece) => {
+  await read(request, most, counted, (piece) => {
     // Only what is new is looked through: a long line would be looked through again with each piece.
     let from = 0
     while (jobs.isBetween && isSpace(piece.charCodeAt(from))) from++

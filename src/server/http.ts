@@ -6,6 +6,7 @@ import { Value } from 'typebox/value'
 import { invalid } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import type { Scope } from '../model/token.ts'
+import type { Body } from './bodies.ts'
 import { Refusal } from './problem.ts'
 import type { Readers } from './readers.ts'
 
@@ -22,6 +23,8 @@ export interface Exchange {
   params: unknown
   query: unknown
   body: unknown
+  /** What is counted of the body, where there is one. */
+  held?: Body
 }
 
 export interface Route {

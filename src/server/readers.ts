@@ -6,7 +6,7 @@ import type { Clock } from '../model/clock.ts'
 const mostReads = 2
 /** Bytes that go to the socket at once: each piece that is read is progress. */
 const pieceBytes = 64 * 1024
-/** Bytes of all answers that their clients have not read yet. */
+/** Bytes of all answers that their clients have not read to the end. */
 const mostBytes = 64 * 1024 * 1024
 /** Ms in which a client reads one piece. */
 const patience = 10_000
@@ -15,6 +15,8 @@ const mostPipelined = 32
 
 interface Answer {
   response: ServerResponse
+  /** All of its bytes: one buffer, which is there until its last piece is read. */
+  bytes: number
   left: number
   /** The last piece was taken then, on the monotonic clock. */
   at: number
@@ -34,7 +36,7 @@ export class Readers {
     this.#clock = clock
   }
 
-  /** Bytes of answers that their clients have not read yet. */
+  /** Bytes of answers that their clients have not read to the end. */
   get bytes(): number {
     return this.#bytes
   }
@@ -76,9 +78,9 @@ export class Readers {
   send(response: ServerResponse, text: string | Buffer): void {
     if (text.length <= pieceBytes) return void response.end(text)
     const body = typeof text === 'string' ? Buffer.from(text) : text
-    const answer = { response, left: body.length, at: this.#clock.monotonic() }
+    const answer = { response, bytes: body.length, left: body.length, at: this.#clock.monotonic() }
     this.#answers.add(answer)
-    this.#bytes += body.length
+    this.#bytes += answer.bytes
     let stopTimer = (): void => undefined
     const next = () => {
       stopTimer()
@@ -86,7 +88,6 @@ export class Readers {
         answer.at = this.#clock.monotonic()
         const from = body.length - answer.left
         const piece = body.subarray(from, from + pieceBytes)
-        this.#bytes -= piece.length
         answer.left -= piece.length
         if (response.write(piece)) continue
         stopTimer = this.#clock.timer(patience, () => response.destroy())
@@ -96,7 +97,7 @@ export class Readers {
     }
     response.once('close', () => {
       stopTimer()
-      this.#bytes -= answer.left
+      this.#bytes -= answer.bytes
       this.#answers.delete(answer)
     })
     next()
@@ -109,9 +110,9 @@ export class Readers {
     if (over <= 0) return
     for (const answer of [...this.#answers].sort((a, b) => a.at - b.at)) {
       if (over <= 0) return
-      over -= answer.left
-      this.#bytes -= answer.left
-      answer.left = 0
+      over -= answer.bytes
+      this.#bytes -= answer.bytes
+      Object.assign(answer, { bytes: 0, left: 0 })
       answer.response.destroy()
     }
   }

@@ -4,6 +4,7 @@ import { GopherQueueError, isQueueError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import { api, type Call, type Endpoint } from '../store/http/api.ts'
 import type { Tokens } from './auth.ts'
+import type { Bodies } from './bodies.ts'
 import { bodyOf, jobBytes, keyOf } from './body.ts'
 import type { Drain } from './drain.ts'
 import { guard, securityHeaders, withoutPrefix } from './guard.ts'
@@ -23,6 +24,7 @@ export interface Parts {
   tokens: Tokens
   routes: Routes
   drain: Drain
+  bodies: Bodies
   readers: Readers
   metrics: Metrics
   logger: Log
@@ -60,7 +62,11 @@ export async function answer(parts: Parts, request: IncomingMessage, response: S
     if (!found) throw new GopherQueueError('NOT_FOUND', `There is no ${method} ${url.slice(0, 200)}.`)
     exchange.params = found.params(found.values)
     exchange.query = found.query(query)
-    if (found.body) exchange.body = found.body(await bodyOf(request, found.route.mostBytes ?? jobBytes))
+    if (found.body) {
+      const counted = { bodies: parts.bodies, body: parts.bodies.of(response) }
+      exchange.held = counted.body
+      exchange.body = found.body(await bodyOf(request, found.route.mostBytes ?? jobBytes, counted))
+    }
     await found.route.handle(exchange)
   } catch (error) {
     answerProblem(parts, error, exchange)
@@ -120,14 +126,15 @@ export function addCalls(parts: Parts, handlers: Handlers): void {
 }
 
 function incoming(parts: Parts, exchange: Exchange, scope: Endpoint['scope']): Incoming<Call> {
-  const { drain, clock } = parts
-  const { request, response, id, who, params, query, body } = exchange
+  const { drain, bodies, clock } = parts
+  const { request, response, id, who, params, query, body, held } = exchange
   return {
     ...{ params: params as never, query: query as never, body: body as never },
     ...{ key: keyOf(request), requestId: id, who },
     host: request.socket.remoteAddress ?? '',
     until(ms, end) {
       if (ms > 0) drain.mustHaveRoom()
+      if (held) bodies.waits(held, end)
       const stopTimer = clock.timer(ms, end)
       let stopLook = (): void => undefined
       // A token that is revoked or expires meanwhile gets nothing more: its next request is refused, and says why.

@@ -8,6 +8,7 @@ import { type Clock, systemClock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import type { Store, StoreHealth } from '../store/store.ts'
 import { Tokens } from './auth.ts'
+import { Bodies } from './bodies.ts'
 import { Drain } from './drain.ts'
 import { EventsQuery, eventScopes, events } from './events.ts'
 import { isLoopback, publicUrlOf, refuseConnection } from './guard.ts'
@@ -57,6 +58,8 @@ export interface Server {
   readonly waiting: number
   /** Bytes of answers that their clients have not read yet. */
   readonly unread: number
+  /** Bytes of bodies that arrive, or whose requests have no answer yet. */
+  readonly held: number
   /** Reads the certificate and key again, for connections from now on. Keeps those it has when they cannot be used. */
   reload(): void
   /** Answers what waits, finishes what was begun, and closes the store. */
@@ -85,8 +88,8 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
   )
   const metrics = new Metrics(store, clock, hub, watchdog, version)
   const history = new History(store, clock, hub)
-  const readers = new Readers(clock)
-  const parts: Parts = { host, publicUrl, tokens, routes: new Routes(), drain, readers, metrics, logger, clock }
+  const [bodies, readers] = [new Bodies(clock), new Readers(clock)]
+  const parts: Parts = { host, publicUrl, tokens, routes: new Routes(), drain, bodies, readers, metrics, logger, clock }
   addCalls(parts, makeHandlers(store, clock, hub, history))
   parts.routes.add({
     method: 'GET',
@@ -119,6 +122,9 @@ export async function serve(store: Store, options: ServeOptions = {}): Promise<S
     },
     get unread() {
       return readers.bytes
+    },
+    get held() {
+      return bodies.bytes
     },
     reload: () => tls && readAgain(tls, listeners as TlsServer[], parts),
     async close() {

@@ -276,7 +276,7 @@ const Hour = object({
 })
 const durations = object({ count: int(), ...each(maybe(int()), 'p50', 'p95', 'max') }, { description: 'In ms' })
 const TypeStats = object({ type: string(), ...happened, wait: durations, run: durations }, { title: 'TypeStats' })
-const HourCounts = object({ at: instant, ...happened })
+const HourCounts = object({ at: instant, ...happened, run: durations })
 const Sample = object({
   ...{ at: instant, ...each(int(), 'submitted', 'succeeded', 'failed', 'ready', 'running', 'dead') },
   oldestReadyMs: maybe(int()),

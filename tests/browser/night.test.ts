@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Locator, Page } from 'playwright-core'
+import { durations, hourMs, sumOf, unpacked } from '../../src/model/hours.ts'
 import { fromEnvironment } from '../crash/processes.ts'
 import { badNight, type Scene } from './scene.ts'
 import { confirm, Desk, row, see, skip, texts } from './support.ts'
@@ -9,6 +10,7 @@ import { confirm, Desk, row, see, skip, texts } from './support.ts'
 // SCENE=1 makes the whole scene of 56,000 jobs.
 
 const part = fromEnvironment('SCENE', 0.03)
+const time = (ms: number) => (ms < 1000 ? `${ms} ms` : `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`)
 const numberIn = (text: string) => Number(text.replaceAll(',', ''))
 
 describe('a bad night', { skip }, () => {
@@ -132,6 +134,37 @@ describe('a bad night', { skip }, () => {
       Array.from({ length: 8 }, (_, ago) => expected(ago)),
     )
   })
+
+  for (const type of ['charge', null])
+    test(`what happened by the hour of ${type ?? 'all types'}, in a day and in a week`, async () => {
+      await begin()
+      await click(link('Types'))
+      if (type) await click(link(type))
+      await page.getByText('Hour by hour').click()
+      for (const [days, hours] of [
+        [1, 25],
+        [7, 169],
+      ] as const) {
+        if (days === 7) await click(button('1 week'))
+        if (days === 7) await page.getByText('Hour by hour').click()
+        const rows = page.getByRole('region', { name: 'Hour by hour' }).locator('tbody tr')
+        await rows.nth(hours - 1).waitFor()
+        const shown = (await texts(rows)).map((text) => text.split('\t').slice(1))
+        const since = Math.floor(Date.now() / hourMs) - 24 * days
+        const expected = Array.from({ length: hours }, (_, i) => since + i).map((hour) => {
+          const ofHour = desk.sql(`SELECT submitted, succeeded, failed, retried, dead, runs, run_max FROM gq_hours WHERE hour = ${hour} ${type ? `AND type = '${type}'` : ''}`) // biome-ignore format: long
+          const sum = (i: number) => ofHour.reduce((all, row) => all + Number(row[i]), 0)
+          const runs = ofHour.map((row) => unpacked(row[5] as string)).reduce(sumOf, [])
+          const { p50, p95 } = durations({ counts: runs, max: Math.max(0, ...ofHour.map((row) => Number(row[6]))) })
+          return [...[0, 1, 2, 3, 4].map((i) => sum(i).toLocaleString('en')), ...[p50, p95].map((ms) => (ms === null ? '–' : time(ms)))] // biome-ignore format: long
+        })
+        assert.deepEqual(shown, expected.reverse())
+        const [submitted, succeeded, failed, , dead, p50, p95] = shown[0]!
+        await page.getByRole('img', { name: `Throughput: submitted ${submitted} an hour, the last is not over, succeeded ${succeeded}`, exact: false }).waitFor() // biome-ignore format: long
+        await page.getByRole('img', { name: `failed attempts ${failed} an hour, the last is not over, dead ${dead} ` }).waitFor() // biome-ignore format: long
+        await page.getByRole('img', { name: `Run time: p50 ${p50}, p95 ${p95} at last` }).waitFor()
+      }
+    })
 
   test('what is tried again next', async () => {
     await begin()

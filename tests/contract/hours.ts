@@ -58,6 +58,11 @@ export function hours({ holds, holdsOverTime }: Suite): void {
     assert.equal(long.types[0]?.succeeded, 4)
     const busy = long.hours.filter(({ submitted }) => submitted > 0)
     assert.deepEqual(busy.map(({ at }) => at), [...new Set([first, first + 98_300].map((t) => Math.floor(t / hourMs) * hourMs))]) // biome-ignore format: long
+    assert.equal(
+      long.hours.reduce((sum, { run }) => sum + run.count, 0),
+      4,
+    )
+    assert.equal(Math.max(...long.hours.map(({ run }) => run.max ?? 0)), 90_000)
     at.advance(7 * 24 * hourMs)
     await at.submit()
     assert.equal((await at.store.call('hours', { since: first })).hours.length, 1, 'older ones are gone')

@@ -3,6 +3,8 @@ import { once } from 'node:events'
 import { get as ask, createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { Readers } from '../../src/server/readers.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { raw, serving } from './support.ts'
@@ -86,6 +88,28 @@ test('over all clients what is unread has a bound: who read nothing for longest 
   let bytes = 0
   for await (const piece of response) bytes += piece.length
   assert.equal(bytes, body.length)
+})
+
+test('an answer counts as long as its memory is kept: until its last piece is read', async (t) => {
+  const readers = new Readers(new VirtualClock())
+  const server = createServer((_, response) => readers.send(response, 'x'.repeat(24 * mebibyte))).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => server.close())
+  const { port } = server.address() as AddressInfo
+  for (let i = 0; i < 2; i++) {
+    const socket = connect(port, '127.0.0.1').on('error', () => undefined)
+    t.after(() => socket.destroy())
+    socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+    for (let read = 0; read < 12 * mebibyte; ) read += ((await once(socket, 'data')) as [Buffer])[0].length
+    socket.pause()
+  }
+  setFlagsFromString('--expose-gc')
+  for (let i = 0; i < 3; i++) {
+    await new Promise(setImmediate)
+    runInNewContext('gc')()
+  }
+  const { arrayBuffers } = process.memoryUsage()
+  assert.ok(readers.bytes > 0 && arrayBuffers < readers.bytes + 16 * mebibyte, `${arrayBuffers} of ${readers.bytes}`)
 })
 
 test('who asks for few things does not wait for all pages of many, and pages get their turn too', async () => {

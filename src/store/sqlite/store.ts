@@ -60,6 +60,7 @@ function start(workerData: ThreadData): Thread {
       workerData,
       transferList: [workerData.port],
       name: 'gopherqueue',
+      resourceLimits: { maxYoungGenerationSizeMb: 24 }, // V8 keeps 100 MB for what lives a moment, once it has seen a few megabytes
       execArgv: [], // the app's flags are its own: --input-type, as of `node -e`, would be refused here
     })
   } catch (error) {
