@@ -45,9 +45,10 @@ export class Bodies {
     return body
   }
 
-  /** A body waits from now on: for its next piece, or for something to happen. */
-  waits(body: Body, giveWay: Body['giveWay']): void {
-    Object.assign(body, { giveWay, at: this.#clock.monotonic() })
+  /** Its request waits for something to happen: how many do has a bound of its own, and 72 of 1 MiB must not shut all others out. */
+  leave(body: Body): void {
+    this.#bytes -= body.bytes
+    body.bytes = 0
   }
 
   /** Counts what has arrived. Throws OVERLOADED where all others are in the store already. */

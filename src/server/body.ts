@@ -104,7 +104,7 @@ async function read(
       taken = 0
       await turns.next()
     }
-    bodies.waits(body, null)
+    body.giveWay = null
   }
   if (left < 0) throw tooLarge(`The body has more than ${most} bytes, the most that is taken here. Nothing was stored.`)
   take(decode())

@@ -77,7 +77,7 @@ export class Metrics {
     this.#started.set(clock.now() / 1000 - process.uptime())
     hub.listen(null, (told) => this.#hear(told))
     this.#types = new Types(store, clock, mostNames)
-    this.#begun = this.#types.read().catch(() => undefined) // then the first scrape begins
+    this.#begun = this.#within((signal) => this.#types.read(signal)) // then the first scrape begins
   }
 
   /** The certificate in use ends then (Unix ms); null without TLS. */
@@ -90,7 +90,7 @@ export class Metrics {
     this.#refused.inc({ code })
   }
 
-  readonly #begun: Promise<void>
+  readonly #begun: Promise<unknown>
   #asked: Promise<string> | undefined
 
   /** The text format of Prometheus. Who asks before the last answer was there gets that one. */

@@ -134,7 +134,7 @@ function incoming(parts: Parts, exchange: Exchange, scope: Endpoint['scope']): I
     host: request.socket.remoteAddress ?? '',
     until(ms, end) {
       if (ms > 0) drain.mustHaveRoom()
-      if (held) bodies.waits(held, end)
+      if (held) bodies.leave(held)
       const stopTimer = clock.timer(ms, end)
       let stopLook = (): void => undefined
       // A token that is revoked or expires meanwhile gets nothing more: its next request is refused, and says why.

@@ -3,8 +3,6 @@ import { once } from 'node:events'
 import { get as ask, createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { type TestContext, test } from 'node:test'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { Readers } from '../../src/server/readers.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { raw, serving } from './support.ts'
@@ -103,13 +101,7 @@ test('an answer counts as long as its memory is kept: until its last piece is re
     for (let read = 0; read < 12 * mebibyte; ) read += ((await once(socket, 'data')) as [Buffer])[0].length
     socket.pause()
   }
-  setFlagsFromString('--expose-gc')
-  for (let i = 0; i < 3; i++) {
-    await new Promise(setImmediate)
-    runInNewContext('gc')()
-  }
-  const { arrayBuffers } = process.memoryUsage()
-  assert.ok(readers.bytes > 0 && arrayBuffers < readers.bytes + 16 * mebibyte, `${arrayBuffers} of ${readers.bytes}`)
+  assert.equal(readers.bytes, 2 * 24 * mebibyte)
 })
 
 test('who asks for few things does not wait for all pages of many, and pages get their turn too', async () => {
