@@ -85,7 +85,7 @@ function Looked({ figures }: { figures: NonNullable<ServerStats['figures']> }) {
       <h2>Tables</h2>
       <Table
         label="Tables"
-        heads={['Table', '#Size', '#Rows', '#Dead', '-Vacuumed']}
+        heads={['Table', '#Size', '#Rows, about', '#Dead, about', '-Vacuumed']}
         rows={tables.map(({ name, bytes: size, rows, dead, vacuumedAt }) => [
           name,
           name,
