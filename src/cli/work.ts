@@ -12,7 +12,10 @@ export function workCommand(root: Command): void {
     .command('work')
     .description('run a command for each job of a type, until SIGTERM or SIGINT')
     .argument('<type>', 'the jobs to take')
-    .requiredOption('--exec <command>', 'given to the shell; it is killed with the worker, but on Windows, and but for children in sessions of their own (setsid)')
+    .requiredOption(
+      '--exec <command>',
+      'given to the shell; it is killed with the worker, but on Windows, and but for children in sessions of their own (setsid)',
+    )
     .option('--concurrency <n>', 'commands that run at once', whole, 10)
     .option('--queue <name>', "queue to take jobs from, or all whose names begin so: 'tenant-*', '*'", 'default')
     .option('--grace <duration>', 'how long running commands may go on after the first signal', '30s')
