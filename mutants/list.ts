@@ -736,6 +736,14 @@ export const mutants: Mutant[] = [
     tests: ['tests/store/gaps.test.ts'],
   },
   {
+    name: 'late-look-unwatched',
+    breaks: 'counts looks that are always late as time in which nobody could renew a lease',
+    edits: [
+      ['store/sqlite/gaps.ts', 'Math.max(since, this.#skippedTo, this.#waitedTo)', 'Math.max(from, this.#waitedTo)'],
+    ],
+    tests: ['tests/store/gaps.test.ts'],
+  },
+  {
     name: 'forward-unseen',
     breaks: 'ends an attempt that its worker renews, as the wall clock was set forward while no server was there',
     edits: [['store/sqlite/terms.ts', ' OR started_at + timeout + ', ' AND started_at + timeout + ']],

@@ -69,3 +69,9 @@ test('a short wait for the lock is no gap, and counts once as time in which nobo
   }
   assert.deepEqual([skipped, waited], [[], [900, 300]])
 })
+
+test('looks that are always late, by less than a gap, count as time in which others could renew', () => {
+  const { look, skipped, waited } = rig()
+  for (const ms of [700, 1400, 900]) assert.equal(look(ms), true)
+  assert.deepEqual([skipped, waited], [[], []])
+})

@@ -54,7 +54,7 @@ export class Gaps {
     const from = Math.max(Math.min(since, this.#expectedAt), this.#skippedTo)
     const isRestOfGap = this.#skippedTo > since
     if (now - from <= leastGap && !isRestOfGap) {
-      const ms = now - Math.max(from, this.#waitedTo)
+      const ms = now - Math.max(since, this.#skippedTo, this.#waitedTo) // a late tick alone kept nobody from renewing
       if (ms < leastWait) return
       this.#waitedTo = now
       this.#waited(ms)
