@@ -166,6 +166,7 @@ export class Answers {
       const ready = row.state === 'ready' || isRipe(row)
       if (!ready || !isAmong(sources, row) || exclude.includes(row.id) || overdue.has(row.id)) continue
       if (row.deadline !== null && row.deadline <= last.startedAt!) continue // the next look finds it expired
+      if (row.isNew && elapsed !== ended) continue // admission is such a step, too
       const { paused, maxRunning, perKey, freeAt } = after.queues.get(row.queue) ?? noLimits
       if (freeAt !== null && row.queue !== last.queue) continue // its rate is used up, though it came first
       if (paused || !hasPlace(row, after.jobs.values(), maxRunning, perKey)) continue

@@ -77,7 +77,7 @@ export class File {
          CASE state WHEN 'running' THEN lease_token END AS token,
          lease_expires_at AS expiresAt, renewed_at AS renewedAt, worker_id AS worker, started_at AS startedAt,
          cancel_requested_at IS NOT NULL AS cancel, finished_at AS finishedAt, prune_at AS pruneAt, result, reason,
-         idempotency_key AS key, unique_key AS uniqueKey, concurrency_key AS concurrency, undelivered, postponed, company, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
+         idempotency_key AS key, unique_key AS uniqueKey, concurrency_key AS concurrency, undelivered, postponed, company, blocked = 2 AS isNew, (SELECT COUNT(*) FROM gq_attempts WHERE job_id = id) AS failures
        FROM gq_jobs WHERE payload NOT LIKE '%wild%' ORDER BY id`,
     )
     this.#wild = this.#db.prepare(

@@ -38,6 +38,8 @@ export interface Row {
   concurrency: string | null
   /** Beside how many others it may run, as the file says; null for any number. */
   company: number | null
+  /** 1: inserted with plain SQL, and not admitted yet. */
+  isNew: number
   /** How often it was given to workers that never received it. */
   undelivered: number
   /** How often its handler has put it off in its budget. */
