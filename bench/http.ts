@@ -109,7 +109,7 @@ async function served<T>(use: (url: string) => Promise<T>): Promise<T> {
   const folder = mkdtempSync(join(tmpdir(), 'gopherqueue-http-'))
   const main = join(import.meta.dirname, '../src/main.ts')
   const profile = process.env.PROFILE ? ['--cpu-prof', `--cpu-prof-dir=${process.env.PROFILE}`] : []
-  const args = [...profile, main, '--db', join(folder, 'jobs.db'), 'serve', '--port', '0', '--log-level', 'error']
+  const args = [...profile, main, '--db', join(folder, 'jobs.db'), 'serve', '--port', '0', '--log-level', 'silent']
   const server = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   try {
     return await use((await line(server)).split(' at ')[1]!)

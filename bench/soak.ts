@@ -18,7 +18,7 @@ const { values: flags } = parseArgs({
 })
 const folder = mkdtempSync(join(tmpdir(), 'gopherqueue-soak-'))
 const main = join(import.meta.dirname, '../src/main.ts')
-const args = [main, '--db', join(folder, 'jobs.db'), 'serve', '--port', '0', '--log-level', 'fatal']
+const args = [main, '--db', join(folder, 'jobs.db'), 'serve', '--port', '0', '--log-level', 'silent']
 const collect = `data:text/javascript,process.on('SIGUSR2',()=>{gc();console.log('heap '+process.memoryUsage().heapUsed)})`
 const server = spawn(process.execPath, ['--expose-gc', '--import', collect, ...args], {
   stdio: ['ignore', 'pipe', 'inherit'],
