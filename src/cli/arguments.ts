@@ -86,16 +86,21 @@ function userName(): string {
 
 /** Opens it for a command that only reads: its file is not brought forward, and no lock is waited for. */
 export async function openToLook(command: Command): Promise<GopherQueue> {
-  return serverOf(command).url || isPostgres(databaseOf(command))
-    ? await open(command, 'refuse')
-    : new GopherQueue(readerOf(command))
+  return serverOf(command).url ? open(command, 'refuse') : new GopherQueue(await readerAt(command))
+}
+
+/** Of a file or a database. A schema of an older version is brought forward, as only who may write can read it. */
+async function readerAt(command: Command): Promise<Store> {
+  const db = databaseOf(command)
+  if (!isPostgres(db)) return readerOf(command)
+  const { ServerReader } = await import('../store/postgres/reader.ts') // its driver need not be installed
+  return (await ServerReader.open(db)) ?? storeAt(db, {})
 }
 
 /** The store itself, for what the library does not offer. */
 export async function storeToLook(command: Command): Promise<Store & AsyncDisposable> {
   const { url, token } = serverOf(command)
-  const place = url ?? databaseOf(command)
-  const store = url || isPostgres(place) ? await storeAt(place, { ...(token && { token }) }) : readerOf(command)
+  const store = url ? await storeAt(url, { ...(token && { token }) }) : await readerAt(command)
   return Object.assign(store, { [Symbol.asyncDispose]: () => store.close() })
 }
 
@@ -112,9 +117,8 @@ export function readerOf(command: Command): Reader {
 
 /** What names are completed from: it never waits for anything. */
 export async function nameReader(command: Command): Promise<GopherQueue> {
-  return serverOf(command).url || isPostgres(databaseOf(command))
-    ? open(command, 'refuse')
-    : new GopherQueue(new Reader(fileOf(command)))
+  if (serverOf(command).url) return open(command, 'refuse')
+  return new GopherQueue(isPostgres(databaseOf(command)) ? await readerAt(command) : new Reader(fileOf(command)))
 }
 
 type Act<Given extends unknown[]> = (queue: GopherQueue, ...given: Given) => Promise<unknown>

@@ -9,7 +9,7 @@ import { isTerminal, states } from '../model/lifecycle.ts'
 import { rateText } from '../model/rate.ts'
 import { escaped } from '../model/text.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
-import type { Stats } from '../store/store.ts'
+import type { ServerStats, Stats } from '../store/store.ts'
 import { look, whole } from './arguments.ts'
 import { forPeople, json, paint, print, safe, show, table, toLine, when } from './output.ts'
 import { scheduleTable } from './schedule.ts'
@@ -102,8 +102,9 @@ async function stats(queue: GopherQueue): Promise<void> {
     for (const { code, message } of causes)
       if (forPeople) print(`${safe(`${code}: ${message}`)}\n`)
       else table([], [[code, message]], 'cause')
-    const { bytes, freeBytes, walBytes } = all.file ?? { bytes: 0, freeBytes: 0, walBytes: 0 }
-    table(['FILE BYTES', 'FREE IN IT', 'WAL BYTES'], [[`${bytes}`, `${freeBytes}`, `${walBytes}`]], 'file')
+    const { file, server } = all
+    if (file) table(['FILE BYTES', 'FREE IN IT', 'WAL BYTES'], [[`${file.bytes}`, `${file.freeBytes}`, `${file.walBytes}`]], 'file') // biome-ignore format: one line
+    if (server) serverTable(server)
     queueTable(all.queues)
     if (all.others.queues > 0 && forPeople) print(`\nand ${all.others.queues} more: gopherqueue queue list\n`)
     const workerRows = all.workers.map(({ name, alive, host, pid, running, slots, startedAt, sources }) => [
@@ -115,6 +116,17 @@ async function stats(queue: GopherQueue): Promise<void> {
     const unhandledRows = all.unhandled.map(({ queue: name, type }) => [type, name])
     table(['UNHANDLED TYPE', 'QUEUE'], unhandledRows, 'unhandled')
   })
+}
+
+/** Of a PostgreSQL server; what the role may not see is `unknown`. */
+function serverTable({ figures, problem }: ServerStats): void {
+  if (!figures) return void table(['SERVER'], [[problem!]], 'server')
+  const { tables, connections, standbys, snapshots } = figures
+  const bytes = tables.reduce((sum, one) => sum + one.bytes, 0)
+  const oldest = snapshots && (snapshots[0] ? formatMs(snapshots[0].ms) : 'none')
+  const row = [bytes, `${connections.all}/${connections.most}`, standbys?.length, oldest]
+  const heads = ['TABLE BYTES', 'CONNECTIONS', 'STANDBYS', 'OLDEST SNAPSHOT']
+  table(heads, [row.map((cell) => `${cell ?? 'unknown'}`)], 'server')
 }
 
 /** On a narrow screen without the limits, which `queue` shows. */

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
+import { join } from 'node:path'
 import { after, test } from 'node:test'
 import pg from 'pg'
 import { GopherQueue, type ServerFigures, type ServerStats } from '../../src/index.ts'
@@ -143,6 +145,10 @@ function withServer(server: PostgresServer): void {
     assert.equal(status, 'degraded')
     assert.match(causes.find(({ code }) => code === 'POSTGRES_SLOT')!.message, /forgotten is not used .*pg_drop_replication_slot\('forgotten'\)/) // biome-ignore format: one line
     assert.equal((await queue.stats()).server!.at, found!.at, 'the look before is good for a while')
+    const main = join(import.meta.dirname, '../../src/main.ts')
+    const said = execFileSync(process.execPath, [main, '--db', url, 'stats'], { encoding: 'utf8' })
+    assert.match(said, /^server\t\d+\t\d+\/100\t0\t\S+$/m)
+    assert.doesNotMatch(said, /^file/m)
     await blocker.end()
     server.sql(`SELECT pg_drop_replication_slot('forgotten')`)
   })

@@ -18,7 +18,7 @@ export class ServerError extends Error {
   readonly errcode: number
 
   constructor({ message, sqlstate }: Fault, again = false) {
-    super(message)
+    super(sqlstate === '55P03' ? `another transaction keeps the queue's lock or a row of it; 'gopherqueue doctor' names who has the lock (${message})` : message) // biome-ignore format: one message
     this.sqlstate = sqlstate
     this.errcode = again && lost.test(sqlstate) ? 5 : storage.test(sqlstate) ? 10 : constraint.test(sqlstate) ? 19 : 1
   }

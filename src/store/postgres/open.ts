@@ -2,11 +2,12 @@ import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { storageError } from '../sqlite/connection.ts'
 import { type Processes, systemProcesses } from '../sqlite/processes.ts'
+import { ServerClock } from './clock.ts'
 import { ServerConnection } from './connection.ts'
 import { ServerDb } from './db.ts'
 import { loadable } from './driver.ts'
 import { type Place, placeOf } from './place.ts'
-import { grant, migrate, mustHaveRights, newestSchema } from './schema.ts'
+import { grant, isNewest, migrate, mustHaveRights, newestSchema } from './schema.ts'
 
 /** A process of another machine, though it has this one's name, is never judged by its number here: its leases decide. */
 export const processesHere: Processes = {
@@ -20,6 +21,15 @@ export function connect(place: Place, clock: Clock, processes = processesHere): 
     migrate(connection)
     mustHaveRights(connection)
     return new ServerDb(connection, clock, processes)
+  })
+}
+
+/** To look at the queue alone; null where its schema is of an older version. */
+export function connectToRead(place: Place): ServerDb | null {
+  return connected(place, (connection) => {
+    if (isNewest(connection)) return new ServerDb(connection, new ServerClock(), processesHere)
+    connection.close()
+    return null
   })
 }
 
@@ -60,9 +70,8 @@ function mustLock(connection: ServerConnection): void {
   const text = (sql: string) => ({ text: sql, values: [] })
   try {
     const find = `SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted`
-    const begin = [text('BEGIN'), text(`SET LOCAL lock_timeout = '10s'`)]
-    const lock = text(`SELECT pg_advisory_xact_lock(${connection.place.lock})`)
-    if (Number(connection.flight([...begin, lock, text(find)]).at(-1)!.rows[0]![0]) > 0) return
+    const lock = text('SELECT pg_advisory_xact_lock(pg_backend_pid())') // one that nobody else has: reads wait for no writer
+    if (Number(connection.flight([text('BEGIN'), lock, text(find)]).at(-1)!.rows[0]![0]) > 0) return
   } finally {
     connection.undo([text('ROLLBACK')])
   }

@@ -28,10 +28,19 @@ export function migrate(connection: ServerConnection): number {
   }
 }
 
+/** Whether the schema is of this version, or of a newer one beside which this one works. Throws SCHEMA_TOO_NEW. */
+export function isNewest(connection: ServerConnection): boolean {
+  const { found, oldest } = asOwner(connection, null, () => version(connection))
+  if (oldest > newestSchema) throw tooNew(connection.place.schema, found)
+  return found >= newestSchema
+}
+
 function step(connection: ServerConnection): void {
   const { schema, identifier, lock } = connection.place
   // What a transaction of an app's keeps from the tables' locks must not keep all writers waiting until they give up.
-  connection.exec(`BEGIN; SELECT pg_advisory_xact_lock(${lock}); SET LOCAL lock_timeout = '2s'`)
+  connection.exec(
+    `BEGIN; SET LOCAL lock_timeout = '9s'; SELECT pg_advisory_xact_lock(${lock}); SET LOCAL lock_timeout = '2s'`,
+  )
   connection.isTransaction = true
   try {
     const { found } = version(connection) // another process may have been first
@@ -61,7 +70,7 @@ function asOwner<T>(connection: ServerConnection, found: number | null, work: ()
     return work()
   } catch (error) {
     const { schema } = connection.place
-    if (error instanceof ServerError && error.sqlstate === '55P03') throw new GopherQueueError('STORAGE_UNAVAILABLE', `A transaction that is open on the queue's tables in the schema ${schema} keeps them from being brought to version ${newestSchema} (${error.message}). Nothing was changed: open again when it has ended; gopherqueue doctor names the oldest.`) // biome-ignore format: one message
+    if (error instanceof ServerError && error.sqlstate === '55P03') throw new GopherQueueError('STORAGE_UNAVAILABLE', `A transaction that is open on the queue's tables, or has its lock, in the schema ${schema} keeps them from being brought to version ${newestSchema} (${error.message}). Nothing was changed: open again when it has ended; gopherqueue doctor names the oldest.`) // biome-ignore format: one message
     if (!(error instanceof ServerError) || error.sqlstate !== '42501') throw error
     const state = found === null ? `may not read the schema ${schema}` : found === 0 ? `may not make the queue's tables in the schema ${schema}` : `may not bring the schema ${schema} from version ${found} to ${newestSchema}` // biome-ignore format: one line
     throw mustMigrate(`The role of the connection ${state} (${error.message})`)
