@@ -113,12 +113,16 @@ export function backoffDelay(backoff: StoredBackoff, attempt: number, id: number
 
 /**
  * When a job's attempts would start from `from` on, were each to fail as soon as it starts: Unix ms, the first of them
- * `from` itself, or a running job's next retry. None is at its deadline or later. A `custom` backoff is shown as the default one.
+ * `from` itself, or a running job's next retry. None is at its deadline or later. A `custom` backoff is shown as the default one. Throws INVALID_ARGUMENT.
  */
 export function retryTimes(
   job: { id: number; backoff: StoredBackoff; maxAttempts: number; attemptsLeft: number; state: State; deadline?: Instant | null }, // biome-ignore format: long
   from: Instant,
 ): Instant[] {
+  if (!job?.backoff || !Number.isInteger(from))
+    throw invalid(
+      `retryTimes takes a job of a queue, and whole Unix milliseconds; got ${shown(job)} and ${shown(from)}.`,
+    )
   const { id, backoff, maxAttempts, attemptsLeft, state, deadline } = job
   const times: Instant[] = []
   let tries = maxAttempts - attemptsLeft

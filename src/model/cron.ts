@@ -34,8 +34,12 @@ export function nextTime(cron: string, timezone: string, after: Instant): Instan
   return tickAfter(lineOf(cron, timezone), after)
 }
 
-/** The next ticks of a cron line after an instant (Unix ms): up to `count`, fewer when it ends. Throws INVALID_ARGUMENT. */
+/** The next ticks of a cron line after an instant (Unix ms): up to `count`, at most 10,000, fewer when it ends. Throws INVALID_ARGUMENT. */
 export function nextTimes(cron: string, timezone: string, count: number, after: Instant): Instant[] {
+  if (!Number.isInteger(count) || count < 0 || count > 10_000)
+    throw invalid(`count must be a whole number from 0 to 10000; got ${shown(count)}.`)
+  if (!Number.isInteger(after) || Math.abs(after) > 8_640_000_000_000_000)
+    throw invalid(`after must be whole Unix milliseconds; got ${shown(after)}.`)
   const line = lineOf(cron, timezone)
   const ticks: Instant[] = []
   for (let at: Instant | null = after; ticks.length < count; ticks.push(at)) {

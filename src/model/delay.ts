@@ -25,7 +25,7 @@ export function delayOf(wanted: Duration | Date, name: string, now: Instant): nu
  * milliseconds, an HTTP date a Date. Undefined where there is no header, for what is neither, and for more than 366 days.
  */
 export function retryAfter(header: string | null | undefined): number | Date | undefined {
-  const text = header?.trim() ?? ''
+  const text = String(header ?? '').trim() // some clients hand it out as a number
   if (/^\d{1,8}$/.test(text)) return Number(text) * 1000 <= longestNumber ? Number(text) * 1000 : undefined
   // `Sun, 06 Nov 1994 08:49:37 GMT`, and the two forms that older servers send; the last names no zone and means UTC.
   if (!/^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .*\d\d:\d\d:\d\d/.test(text)) return undefined

@@ -8,8 +8,8 @@ import { type ErrorCode, type GopherQueueError, isQueueError } from './errors.ts
 const missedAfter = 60_000
 /** Of a schedule that makes up for all that it missed. */
 const mostMissed = 1000
-/** A tick that was refused for want of room is tried again so soon at first; later after a tenth of the time that it has waited. */
-const retry = { first: 1000, longest: 60_000 }
+/** A tick that was refused for want of room is tried again so soon; each time that it is refused again, twice as late. */
+const retry = { first: 1000, longest: 10_000 }
 /** Refusals that end by themselves. */
 const refusals: ReadonlySet<ErrorCode> = new Set(['QUEUE_FULL', 'STORAGE_FULL', 'TOO_MANY_QUEUES', 'TOO_MANY_TYPES'])
 
@@ -95,13 +95,20 @@ export interface Standing extends Pick<Ticking, 'owedAt'> {
   left: Instant[]
 }
 
-/** Where it stands after so many ticks of its plan. `refused`: the last of them is tried again. */
-export function standingAfter({ ticks, next }: Plan, tried: number, refused: boolean, now: Instant): Standing {
+/** Where it stands after so many ticks of its plan. `refused`: the last of them is tried again. `before`: the tick that was refused last, and when. */
+export function standingAfter(
+  { ticks, next }: Plan,
+  tried: number,
+  refused: boolean,
+  now: Instant,
+  before: { tick: Instant | null; at: Instant } | null,
+): Standing {
   const taken = refused ? tried - 1 : tried
   const lastAt = ticks[taken - 1] ?? null
   const owed = ticks[taken]
   if (owed === undefined) return { lastAt, nextAt: next, owedAt: null, left: [] }
   if (!refused) return { lastAt, nextAt: owed, owedAt: null, left: ticks.slice(taken) }
-  const wait = Math.min(Math.max(retry.first, Math.floor((now - owed) / 10)), retry.longest)
+  const waited = before?.tick === owed ? now - before.at : 0
+  const wait = Math.min(Math.max(retry.first, 2 * waited), retry.longest)
   return { lastAt, nextAt: Math.min(now + wait, next ?? Number.POSITIVE_INFINITY), owedAt: owed, left: [] }
 }

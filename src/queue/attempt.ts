@@ -19,7 +19,7 @@ import { endSpan, processing } from './trace.ts'
 export interface Surroundings {
   clock: Clock
   customBackoffs: ReadonlyMap<string, CustomBackoff>
-  store: Pick<Store, 'call'>
+  store: Pick<Store, 'call' | 'stalledMs'>
   threads: Threads
   starving: Starving
   /** Runs something in the asynchronous context in which the worker was made: not in that of a job whose end led here. */
@@ -116,12 +116,13 @@ export class Attempt {
     }
   }
 
-  /** Time in which the process stood still was none of the handler's. */
+  /** Time in which the process stood still, or its calls waited for the write lock, was none of the handler's. */
   #endAfter(ms: number): void {
-    const { clock } = this.#around
-    const before = clock.stoodStill?.() ?? 0
+    const { clock, store } = this.#around
+    const totals = () => (clock.stoodStill ? [clock.stoodStill(), store.stalledMs?.() ?? 0] : [0]) // none on a virtual clock
+    const before = totals()
     this.#stopTimer = clock.timer(ms, () => {
-      const lost = (clock.stoodStill?.() ?? 0) - before
+      const lost = Math.max(...totals().map((total, i) => total - before[i]!)) // a stop may be a wait, too
       if (lost > 0) {
         this.#endAfter(lost)
         return

@@ -243,7 +243,7 @@ export function workSettings(options: WorkOptions, defaultName: string) {
   for (const signal of stopOn) oneOf(signal, catchable, 'stopOn')
   const hurried = stopOn.length > 0
   wholeNumber(concurrency, 1, 10_000, 'concurrency')
-  if (queues && !Array.isArray(queues))
+  if (queues !== undefined && !Array.isArray(queues))
     throw invalid("queues must be an array of names and patterns, such as ['mail', 'tenant-*'].")
   if (queues?.length === 0) throw invalid('queues must name at least one queue.')
   return {

@@ -95,6 +95,11 @@ export interface Store {
    * process in this turn of the event loop. Absent where answers come over a network.
    */
   settleNow?(ms: number): void
+  /**
+   * How long calls have waited for the storage so far, in ms, each wait of a second and more in which nobody was answered:
+   * another program had the write lock, or the disk was slow. Absent where a network may be what they wait for.
+   */
+  stalledMs?(): number
   onEvent(listener: (event: StoreEvent) => void): void
   /** How the server under it is, where there is one: answers also while the engine waits for the lock of the queue. */
   server?(): Promise<ServerStats>

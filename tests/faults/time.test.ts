@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 import { GopherQueue, type JobOptions } from '../../src/index.ts'
 import { systemClock } from '../../src/model/clock.ts'
 import { folderFor, lookInto, until } from '../crash/processes.ts'
@@ -138,6 +140,29 @@ test("a handler blocks the app's thread for ever: its lease ends with its timeou
   const [record] = db.prepare(`SELECT outcome FROM gq_attempts WHERE job_id = ?`).all(id)
   assert.equal(record!.outcome, 'timeout')
   db.close()
+})
+
+test('a handler whose calls wait for the write lock does not run out of time meanwhile', async (t) => {
+  const file = join(folderFor(t), 'jobs.db')
+  await using queue = await GopherQueue.open(file)
+  const app = new DatabaseSync(file)
+  const ends: string[] = []
+  for (const type of ['checkpoint', 'heartbeat', 'submit'] as const)
+    queue.define(type, { timeout: '2s', maxAttempts: 1 }, async (_job, context) => {
+      app.exec('BEGIN IMMEDIATE')
+      await Promise.all([
+        type === 'submit' ? queue.submit('other', 1) : context[type](1),
+        setTimeout(3000).then(() => app.exec('COMMIT')),
+      ])
+      context.signal.throwIfAborted()
+    })
+  for (const event of ['succeeded', 'dead'] as const)
+    queue.on(event, ({ type }: { type: string }) => ends.push(`${type} ${event}`))
+  await using _ = { [Symbol.asyncDispose]: async () => app.close() }
+  queue.work({ concurrency: 1 })
+  for (const type of ['checkpoint', 'heartbeat', 'submit']) await queue.submit(type, 1)
+  await until('all have ended', 60, () => ends.length === 3)
+  assert.deepEqual(ends, ['checkpoint succeeded', 'heartbeat succeeded', 'submit succeeded'])
 })
 
 test('a delay of months is kept, at the engine', async () => {

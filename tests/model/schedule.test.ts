@@ -68,13 +68,16 @@ test('a want of room ends by itself, another refusal does not', () => {
 
 test('where a schedule stands after some of its ticks', () => {
   const plan = schedule.planOf({ ...each, missed: 'all' }, at(2))
-  const after = (tried: number, refused: boolean, now = at(2)) => schedule.standingAfter(plan, tried, refused, now)
+  const after = (tried: number, refused: boolean, now = at(2), last: { tick: number; at: number } | null = null) =>
+    schedule.standingAfter(plan, tried, refused, now, last)
   const none = { owedAt: null, left: [] }
   assert.deepEqual(after(3, false), { lastAt: at(2), nextAt: at(3), ...none })
   assert.deepEqual(after(1, false), { lastAt: at(0), nextAt: at(1), owedAt: null, left: [at(1), at(2)] })
   assert.deepEqual(after(0, false), { lastAt: null, nextAt: at(0), owedAt: null, left: [at(0), at(1), at(2)] })
-  // Refused: again after a second, a tenth of its age, and no later than the next tick.
+  // Refused: again after a second, however old it is; then each time after twice as long, and no later than the next tick.
   assert.deepEqual(after(3, true), { lastAt: at(1), nextAt: at(2) + 1000, owedAt: at(2), left: [] })
-  assert.equal(after(1, true).nextAt, at(2) + 12_000)
+  assert.equal(after(1, true).nextAt, at(2) + 1000)
+  assert.equal(after(1, true, at(2), { tick: at(0), at: at(2) - 4000 }).nextAt, at(2) + 8000)
+  assert.equal(after(2, true, at(2), { tick: at(0), at: at(2) - 4000 }).nextAt, at(2) + 1000, 'one before it was taken')
   assert.equal(after(3, true, at(3) - 1).nextAt, at(3))
 })

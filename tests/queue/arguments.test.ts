@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { symlinkSync } from 'node:fs'
 import { test } from 'node:test'
-import { GopherQueue } from '../../src/index.ts'
+import { GopherQueue, nextTimes, retryAfter, retryTimes } from '../../src/index.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
@@ -24,6 +24,29 @@ test('options that are no object are refused by every call that takes some', asy
       async () => worker.stop(wrong),
     ])
       await assert.rejects(call, refused, `${call} with ${wrong}`)
+})
+
+test('functions beside the queue refuse what they cannot use, and never go on for ever', async () => {
+  const wrongs = [
+    undefined,
+    null,
+    Number.NaN,
+    Number.POSITIVE_INFINITY,
+    1e308,
+    2 ** 53,
+    'x',
+    Symbol('s'),
+    {},
+  ] as never[]
+  await using queue = await GopherQueue.open(':memory:')
+  for (const wrong of wrongs) {
+    assert.throws(() => nextTimes('* * * * *', 'UTC', wrong, 0), refused)
+    assert.throws(() => nextTimes('* * * * *', 'UTC', 5, wrong), refused)
+    assert.throws(() => retryTimes(wrong, 0), refused)
+    assert.equal(retryAfter(wrong), undefined)
+    if (wrong !== undefined) assert.throws(() => queue.work({ queues: wrong }), refused)
+  }
+  assert.equal(retryAfter(5 as never), 5000)
 })
 
 test('an argument of the wrong kind is the caller’s fault, not storage’s, and hurts no other call', async () => {

@@ -8,6 +8,7 @@ import { threadMissing } from './bundled.ts'
 import { lockWait } from './connection.ts'
 import { succeeded } from './receipts.ts'
 import type { Request } from './request.ts'
+import { Stalls } from './stalls.ts'
 import {
   type Answer,
   type FromThread,
@@ -32,6 +33,8 @@ interface Caller {
   bytes: number
   /** For a job, or a job's end: no disk answers that. */
   waits: boolean
+  /** A handler may be waiting for the answer: nothing keeps it but the write lock or the disk. */
+  stalls: boolean
 }
 
 /** A storage thread, and the port to it. */
@@ -71,7 +74,10 @@ export abstract class ThreadStore implements Store {
   health: StoreHealth = { status: 'ok', causes: [], works: { submit: true, lease: true, complete: true } }
   #outbox: Request[] = []
   readonly #lists = new Lists()
+  readonly #stalls = new Stalls()
   #lastSeq = 0
+  /** How many callers there are whose wait may be a stall. */
+  #awaited = 0
   #bytes = 0
   #closing: Promise<void> | undefined
   /** It was told to close, and the thread has not ended. */
@@ -101,6 +107,11 @@ export abstract class ThreadStore implements Store {
     }
     for (const seq of message.succeeded) this.#settle({ seq, value: succeeded })
     for (const answer of message.answers) this.#settle(answer)
+    if (message.answers.length + message.succeeded.length > 0) this.#stalls.mark(this.#awaited > 0)
+  }
+
+  stalledMs(): number {
+    return this.#stalls.ms
   }
 
   settleNow(ms: number): void {
@@ -137,8 +148,10 @@ export abstract class ThreadStore implements Store {
       )
     const seq = ++this.#lastSeq
     return new Promise((resolve, reject) => {
-      const waits = operations[operation].kind === 'memory'
-      this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject, bytes, waits })
+      const { kind } = operations[operation]
+      const [waits, stalls] = [kind === 'memory', kind === 'read' || kind === 'write']
+      this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject, bytes, waits, stalls })
+      if (stalls && ++this.#awaited === 1) this.#stalls.mark(true)
       this.#bytes += bytes
       if (this.#callers.size === 1) this.#hold()
       const request: Request = { seq, operation, input }
@@ -227,6 +240,7 @@ export abstract class ThreadStore implements Store {
   #release(seq: number, caller: Caller): void {
     this.#callers.delete(seq)
     this.#bytes -= caller.bytes
+    if (caller.stalls && --this.#awaited === 0) this.#stalls.mark(false)
     if (this.#callers.size === 0) this.#hold()
   }
 

@@ -124,7 +124,8 @@ function fire(db: Db, row: Row, plan: Plan, full: GopherQueueError | null, end: 
     else if (endsByItself(outcome.refused)) refused = true
     else lose(db, name, tick, problem)
   }
-  const { lastAt, nextAt, owedAt, left } = standingAfter(plan, tried, refused, db.now)
+  const last = before && { tick: row.owedAt, at: before.at }
+  const { lastAt, nextAt, owedAt, left } = standingAfter(plan, tried, refused, db.now, last)
   db.run(
     `UPDATE gq_schedules
      SET last_at = COALESCE(?2, last_at), last_job = ?3, next_at = ?4, owed_at = ?5, problem = ?6 WHERE name = ?1`,
