@@ -744,6 +744,18 @@ export const mutants: Mutant[] = [
     tests: ['tests/store/gaps.test.ts'],
   },
   {
+    name: 'lock-wait-runs-out',
+    breaks: "counts the time in which a handler's calls wait for the write lock towards its timeout",
+    edits: [['queue/attempt.ts', 'store.stalledMs?.() ?? 0', '0']],
+    tests: ['tests/faults/time.test.ts'],
+  },
+  {
+    name: 'old-tick-waits',
+    breaks: 'tries a tick that met a full queue the later again the older it is',
+    edits: [['model/schedule.ts', '2 * waited', '(now - owed) / 10']],
+    tests: ['tests/model/schedule.test.ts'],
+  },
+  {
     name: 'forward-unseen',
     breaks: 'ends an attempt that its worker renews, as the wall clock was set forward while no server was there',
     edits: [['store/sqlite/terms.ts', ' OR started_at + timeout + ', ' AND started_at + timeout + ']],
