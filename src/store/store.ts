@@ -97,7 +97,7 @@ export interface Store {
   settleNow?(ms: number): void
   /**
    * How long calls have waited for the storage so far, in ms, each wait of a second and more in which nobody was answered:
-   * another program had the write lock, or the disk was slow. Absent where a network may be what they wait for.
+   * another program had the write lock, the disk was slow, or the server was away.
    */
   stalledMs?(): number
   onEvent(listener: (event: StoreEvent) => void): void

@@ -6,6 +6,8 @@ import { type TestContext, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { GopherQueue, type JobOptions } from '../../src/index.ts'
 import { systemClock } from '../../src/model/clock.ts'
+import { serve } from '../../src/server/server.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
 import { folderFor, lookInto, until } from '../crash/processes.ts'
 import { virtualQueue } from '../queue/support.ts'
 import { App, fileWithHeldJobs, noFaketime, settableClock, untilRunning } from './support.ts'
@@ -142,28 +144,34 @@ test("a handler blocks the app's thread for ever: its lease ends with its timeou
   db.close()
 })
 
-test('a handler whose calls wait for the write lock does not run out of time meanwhile', async (t) => {
-  const file = join(folderFor(t), 'jobs.db')
-  await using queue = await GopherQueue.open(file)
-  const app = new DatabaseSync(file)
-  const ends: string[] = []
-  for (const type of ['checkpoint', 'heartbeat', 'submit'] as const)
-    queue.define(type, { timeout: '2s', maxAttempts: 1 }, async (_job, context) => {
-      app.exec('BEGIN IMMEDIATE')
-      await Promise.all([
-        type === 'submit' ? queue.submit('other', 1) : context[type](1),
-        setTimeout(3000).then(() => app.exec('COMMIT')),
-      ])
-      context.signal.throwIfAborted()
-    })
-  for (const event of ['succeeded', 'dead'] as const)
-    queue.on(event, ({ type }: { type: string }) => ends.push(`${type} ${event}`))
-  await using _ = { [Symbol.asyncDispose]: async () => app.close() }
-  queue.work({ concurrency: 1 })
-  for (const type of ['checkpoint', 'heartbeat', 'submit']) await queue.submit(type, 1)
-  await until('all have ended', 60, () => ends.length === 3)
-  assert.deepEqual(ends, ['checkpoint succeeded', 'heartbeat succeeded', 'submit succeeded'])
-})
+for (const over of ['the file', 'HTTP'])
+  test(`a handler whose calls wait for the write lock does not run out of time meanwhile, over ${over}`, async (t) => {
+    const file = join(folderFor(t), 'jobs.db')
+    await using store = await SqliteStore.open(file)
+    const server = over === 'HTTP' ? await serve(store, { port: 0, logLevel: 'silent' }) : null
+    const queue = await GopherQueue.open(server?.url ?? file)
+    const app = new DatabaseSync(file)
+    const ends: string[] = []
+    const types = ['checkpoint', 'heartbeat', 'submit'] as const
+    for (const type of types)
+      queue.define(type, { timeout: '2s', maxAttempts: 1 }, async (_job, context) => {
+        app.exec('BEGIN IMMEDIATE')
+        await Promise.all([
+          type === 'submit' ? queue.submit('other', 1) : context[type](1),
+          setTimeout(3000).then(() => app.exec('COMMIT')),
+        ])
+        context.signal.throwIfAborted()
+      })
+    for (const event of ['succeeded', 'dead'] as const)
+      queue.on(event, ({ type }: { type: string }) => ends.push(`${type} ${event}`))
+    queue.work({ concurrency: 1 })
+    for (const type of types) await queue.submit(type, 1)
+    await until('all have ended', 60, () => ends.length === 3)
+    assert.deepEqual(ends, ['checkpoint succeeded', 'heartbeat succeeded', 'submit succeeded'])
+    await queue.close()
+    await server?.close()
+    app.close()
+  })
 
 test('a delay of months is kept, at the engine', async () => {
   const { queue, store } = virtualQueue()

@@ -3,6 +3,7 @@ import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
 import type { Job } from '../../model/job.ts'
 import { operations } from '../operations.ts'
+import { Stalls } from '../stalls.ts'
 import type {
   Input,
   Lease,
@@ -38,6 +39,7 @@ export class HttpStore implements Store {
   readonly #listeners: ((event: StoreEvent) => void)[] = []
   readonly #leases: RemoteLeases
   readonly #workers: RemoteWorkers
+  readonly #stalls = new Stalls()
   /** The end of a lease request that was taken back: what is asked after it must not overtake it. */
   #retracted: Promise<unknown> | undefined
   /** A request may have 1 MiB, and 10,000 tokens besides. */
@@ -69,6 +71,17 @@ export class HttpStore implements Store {
   }
 
   async call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>> {
+    const { kind } = operations[operation]
+    if (kind !== 'read' && kind !== 'write') return this.#call(operation, input, signal)
+    this.#stalls.begins()
+    return this.#call(operation, input, signal).finally(() => this.#stalls.ends())
+  }
+
+  stalledMs(): number {
+    return this.#stalls.ms
+  }
+
+  async #call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>> {
     if (this.#closing.signal.aborted)
       throw new GopherQueueError('CLOSED', 'The queue was closed. Nothing was accepted: open it again.')
     signal?.throwIfAborted()

@@ -3,12 +3,12 @@ import { type MessagePort, receiveMessageOnPort, type Worker as Thread } from 'n
 import { inNextTurn, systemClock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError, invalid } from '../../model/errors.ts'
 import { operations } from '../operations.ts'
+import { Stalls } from '../stalls.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission } from '../store.ts'
 import { threadMissing } from './bundled.ts'
 import { lockWait } from './connection.ts'
 import { succeeded } from './receipts.ts'
 import type { Request } from './request.ts'
-import { Stalls } from './stalls.ts'
 import {
   type Answer,
   type FromThread,
@@ -76,8 +76,6 @@ export abstract class ThreadStore implements Store {
   readonly #lists = new Lists()
   readonly #stalls = new Stalls()
   #lastSeq = 0
-  /** How many callers there are whose wait may be a stall. */
-  #awaited = 0
   #bytes = 0
   #closing: Promise<void> | undefined
   /** It was told to close, and the thread has not ended. */
@@ -107,7 +105,7 @@ export abstract class ThreadStore implements Store {
     }
     for (const seq of message.succeeded) this.#settle({ seq, value: succeeded })
     for (const answer of message.answers) this.#settle(answer)
-    if (message.answers.length + message.succeeded.length > 0) this.#stalls.mark(this.#awaited > 0)
+    if (message.answers.length + message.succeeded.length > 0) this.#stalls.heard()
   }
 
   stalledMs(): number {
@@ -151,7 +149,7 @@ export abstract class ThreadStore implements Store {
       const { kind } = operations[operation]
       const [waits, stalls] = [kind === 'memory', kind === 'read' || kind === 'write']
       this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject, bytes, waits, stalls })
-      if (stalls && ++this.#awaited === 1) this.#stalls.mark(true)
+      if (stalls) this.#stalls.begins()
       this.#bytes += bytes
       if (this.#callers.size === 1) this.#hold()
       const request: Request = { seq, operation, input }
@@ -240,7 +238,7 @@ export abstract class ThreadStore implements Store {
   #release(seq: number, caller: Caller): void {
     this.#callers.delete(seq)
     this.#bytes -= caller.bytes
-    if (caller.stalls && --this.#awaited === 0) this.#stalls.mark(false)
+    if (caller.stalls) this.#stalls.ends()
     if (this.#callers.size === 0) this.#hold()
   }
 
