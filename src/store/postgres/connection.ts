@@ -16,6 +16,7 @@ type Done = Exclude<Result, { fault: unknown }>
 /** How long an answer may take beyond the wait for the lock, in ms; then the connection is given up. */
 export const patience = 10_000
 const mostPending = 200
+const quiet = /^\s*(SELECT|UPDATE \S*gq_workers SET seen_at)\b/
 /** How long a server may be gone before those who wait are refused, in ms; and how long to wait between tries. */
 const outage = { borne: 10_000, firstWait: 5, longestWait: 250 }
 
@@ -33,6 +34,8 @@ export class ServerConnection implements Connection {
   #listens = false
   isOpen = false
   isTransaction = false
+  /** The transaction has written, or may have, what others want to know: not when a worker was last seen, which each idle process writes. */
+  hasWritten = false
   /** A statement has failed: until ROLLBACK, or ROLLBACK TO, the transaction takes no other. */
   isAborted = false
 
@@ -102,6 +105,7 @@ export class ServerConnection implements Connection {
 
   /** Nobody reads its result: it is sent with the next one. */
   later(sent: Sent): void {
+    this.hasWritten = true
     if (this.#pending.push(sent) >= mostPending) this.flight([])
   }
 
@@ -111,6 +115,7 @@ export class ServerConnection implements Connection {
     this.#pending = []
     const results = this.#bridge.ask({ on: this.#id, flight: all, patience: wait })
     const done = results.map((result) => this.#one(result))
+    this.hasWritten ||= done.some(({ changes }, i) => changes > 0 && !quiet.test(all[i]!.text))
     this.#lostAt = null
     this.#wait = 0
     return done.slice(all.length - sent.length)

@@ -66,6 +66,7 @@ export class ServerDb extends Db {
     const begin = this.#writing ? 'BEGIN' : 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'
     const lock = this.#writing ? [sql('SELECT pg_advisory_xact_lock($1)', place.lock)] : []
     connection.isTransaction = true
+    connection.hasWritten = false
     const look = this.#writing ? newestAndBlock : newest
     const all = [sql(begin), sql(`SELECT ${settings}`), ...lock, sql(look(place.identifier))]
     const done = connection.flight(all, patience + lockTimeout)
@@ -139,7 +140,7 @@ export class ServerDb extends Db {
 
   protected override end(): void {
     const { connection } = this
-    if (!this.#writing) {
+    if (!this.#writing || !connection.hasWritten) {
       connection.flight([connection.statement('COMMIT')([])])
       connection.isTransaction = false
       return

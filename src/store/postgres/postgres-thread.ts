@@ -8,7 +8,7 @@ import type { Place } from './place.ts'
 // The storage thread of a queue on PostgreSQL: the engine is the one of SQLite's, its connection another.
 
 /** How often to look what other processes have committed, while someone here would want to know, in ms: they tell of it, too. */
-const lookEvery = { told: 200, untold: 50 }
+const lookEvery = { told: 500, untold: 50 }
 
 export interface ThreadData {
   place: Place

@@ -90,6 +90,7 @@ export class Rounds {
     this.#upkeep.began(now)
     const isDue = now >= this.#upkeep.checkAt
     const changed = whileBusy(() => this.#others.haveCommitted(db))
+    if (changed) this.#upkeep.changed()
     const othersChanged = changed || (isDue && this.#waiting.company.isDue(now))
     this.#condition.warn('MOVED', db.movedTo && movedError(db.movedTo))
     if (othersChanged) whileBusy(() => this.#waiting.findReady(db))

@@ -103,6 +103,11 @@ export class Terms {
     }
   }
 
+  /** Some jobs ran at the last look, or since. */
+  get someRun(): boolean {
+    return this.#own.size + this.#others.size > 0
+  }
+
   /** Reads all running jobs; returns whether a lease has to be renewed, is over or may be taken. */
   look(db: Db, monotonic: number): boolean {
     const running = db.all<Lease & { over: Instant }>(

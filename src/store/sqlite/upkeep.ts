@@ -10,8 +10,8 @@ import type { Terms } from './terms.ts'
 import { Ticks } from './ticks.ts'
 import type { Warning } from './warning.ts'
 
-/** Most ms between two looks of the reaper, while this process has workers. */
-const reapEvery = 250
+/** Most ms between two looks of the reaper, while this process has workers; on a server, also while no job runs: each look is ten statements there. */
+const reapEvery = { watching: 250, idle: 10_000 }
 
 /** The part of the upkeep that one transaction does. */
 export interface Share {
@@ -74,14 +74,21 @@ export class Upkeep {
   look(db: Db, present: number[]): boolean {
     db.begin('read')
     try {
-      this.checkAt = this.#clock.monotonic() + Math.min(reapEvery, nextDue(db) - db.now)
+      const next = nextDue(db) - db.now
       const monotonic = this.#clock.monotonic()
       const early = this.#delays.behind(db.now, monotonic) > 0 && this.#delays.due(db.now, monotonic).length > 0
       const due = early || reapIsDue(db, present, this.#terms, monotonic)
+      const every = db.isFile || this.#terms.someRun ? reapEvery.watching : reapEvery.idle
+      this.checkAt = monotonic + Math.min(every, next)
       return due || (this.#condition.mayShrink && sparePages(db, this.#condition.room !== null) > 0)
     } finally {
       db.rollback()
     }
+  }
+
+  /** Others have committed: what is due may have changed. */
+  changed(): void {
+    this.checkAt = Math.min(this.checkAt, this.#lookedAt + reapEvery.watching)
   }
 
   isRetentionBehind(now: number): boolean {
