@@ -226,8 +226,7 @@ export class ServerDb extends Db {
   }
 
   override later(sql: string, ...values: SQLInputValue[]): void {
-    const statement = this.statement(sql) as ServerStatement
-    statement.later(...values)
+    ;(this.statement(sql) as ServerStatement).later(...values)
   }
 
   override insert(sql: string, ...values: SQLInputValue[]): number {
