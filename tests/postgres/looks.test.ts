@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 import pg from 'pg'
 import { GopherQueue, type ServerFigures, type ServerStats } from '../../src/index.ts'
 import { serverText } from '../../src/server/postgres.ts'
@@ -151,6 +152,23 @@ function withServer(server: PostgresServer): void {
     assert.doesNotMatch(said, /^file/m)
     await blocker.end()
     server.sql(`SELECT pg_drop_replication_slot('forgotten')`)
+  })
+
+  test('queues that are idle ask the server for little', async () => {
+    const url = server.url('idle')
+    const queues = [await GopherQueue.open(url), await GopherQueue.open(url)]
+    for (const queue of queues) {
+      queue.define('work', {}, () => null)
+      queue.work()
+    }
+    await queues[0]!.submit('work', 1)
+    const transactions = () => Number(server.sql('SELECT pg_stat_clear_snapshot(), SUM(xact_commit + xact_rollback) FROM pg_stat_database').split('|')[1]) // biome-ignore format: one line
+    await setTimeout(3000) // until the job has run, and the workers have told that they live
+    const [before, begun] = [transactions(), performance.now()]
+    await setTimeout(10_000)
+    const each = ((transactions() - before) * 1000) / (performance.now() - begun) / queues.length
+    assert.ok(each < 5, `${each} transactions a second`) // a look each 250 ms and what the other's signs of life made were 20
+    for (const queue of queues) await queue.close()
   })
 
   test('what a role may not see is said to be so: GRANT pg_monitor mends it', async () => {
