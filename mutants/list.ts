@@ -756,6 +756,14 @@ export const mutants: Mutant[] = [
     tests: ['tests/model/schedule.test.ts'],
   },
   {
+    name: 'forward-twice',
+    breaks: 'takes a living lease of a stopped process when the wall clock is set forward twice',
+    edits: [
+      [terms, 'Math.min(Math.max(0, now - overSince), monotonic - this.#lookedAt)', 'Math.max(0, now - overSince)'],
+    ],
+    tests: ['tests/store/terms.test.ts'],
+  },
+  {
     name: 'forward-unseen',
     breaks: 'ends an attempt that its worker renews, as the wall clock was set forward while no server was there',
     edits: [['store/sqlite/terms.ts', ' OR started_at + timeout + ', ' AND started_at + timeout + ']],

@@ -205,7 +205,7 @@ export class Answers {
       const name = `${spec.queue} ${spec.type} ${key}`
       const first = this.#keys.get(name)
       if (!first && this.#isRestored) continue
-      const valid = first ? this.#isValid(first, now, before, after) : false
+      const valid = !first ? false : removed ? null : this.#isValid(first, now, before, after) // it was there until its removal
       if (isNew) must(valid !== true, 'a key is used once', story)
       else
         must(valid !== false && first!.id === id && first!.payload === payload, 'a duplicate gets the first job', story)

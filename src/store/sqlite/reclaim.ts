@@ -15,7 +15,7 @@ import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
 import { goesOn, lossOf } from './losses.ts'
 import { chunk, stepMs } from './steps.ts'
-import { seenOver, type Terms } from './terms.ts'
+import type { Terms } from './terms.ts'
 import { stillGone, type WorkerOf, workerColumns } from './workers.ts'
 
 // Takes attempts from workers whose process is dead, is silent, or never reported a timeout. Each step is bounded by rows and
@@ -35,7 +35,7 @@ export function findOver(db: Db, terms: Terms, monotonic: number): boolean {
        WHERE id = ?1 AND state = 'running' AND lease_token = ?2 AND lease_expires_at = ?3 AND over_since IS NULL`,
       ...[id, token, expiresAt, db.now],
     )
-    Object.assign(watched, seenOver(db.now, db.now, monotonic)) // after a rollback, the next `Terms.look` corrects it
+    Object.assign(watched, { overSince: db.now, seenOverFrom: monotonic, overBefore: 0 }) // after a rollback, the next `Terms.look` corrects it
     if (db.clock.monotonic() >= end) return true
   }
   return false

@@ -59,6 +59,8 @@ export class Terms {
   readonly #others = new Map<number, Watched>()
   /** Renewed by a transaction that is not committed yet. */
   #renewing: Own[] = []
+  /** When all running jobs were read last. */
+  #lookedAt = Number.NEGATIVE_INFINITY
   /** By how much the wall clock was ahead of the monotonic one at the last renewal. */
   #ahead = Number.POSITIVE_INFINITY
 
@@ -82,7 +84,7 @@ export class Terms {
   }
 
   #watchFrom(lease: Lease, overAt: number, now: Instant, monotonic: number): void {
-    const seen = { unchangedAt: monotonic + lease.life, ...seenOver(lease.overSince, now, monotonic) }
+    const seen = { unchangedAt: monotonic + lease.life, ...this.#seenOver(lease.overSince, now, monotonic) }
     this.#others.set(lease.id, { ...lease, ...seen, overAt })
   }
 
@@ -108,6 +110,12 @@ export class Terms {
     return this.#own.size + this.#others.size > 0
   }
 
+  /** The fields of a lease that is seen to be over from now on. It was found over since the last look, however far the wall clock was set forward since. */
+  #seenOver(overSince: Instant | null, now: Instant, monotonic: number) {
+    const over = overSince === null ? 0 : Math.min(Math.max(0, now - overSince), monotonic - this.#lookedAt)
+    return { overSince, seenOverFrom: monotonic, overBefore: over }
+  }
+
   /** Reads all running jobs; returns whether a lease has to be renewed, is over or may be taken. */
   look(db: Db, monotonic: number): boolean {
     const running = db.all<Lease & { over: Instant }>(
@@ -128,8 +136,10 @@ export class Terms {
       const before = this.#others.get(row.id)
       if (before?.token !== row.token || before.expiresAt !== row.expiresAt)
         this.#watchFrom(row, before?.token === row.token ? before.overAt : monotonic + over - db.now, db.now, monotonic)
-      else if (before.overSince !== row.overSince) Object.assign(before, seenOver(row.overSince, db.now, monotonic))
+      else if (before.overSince !== row.overSince)
+        Object.assign(before, this.#seenOver(row.overSince, db.now, monotonic))
     }
+    this.#lookedAt = monotonic
     for (const { renewAt, overAt } of this.#own.values()) if (renewAt <= monotonic || overAt <= monotonic) return true
     for (const watched of this.#others.values())
       if (isOver(watched, db.now, monotonic) || mayBeTaken(watched, monotonic)) return true
@@ -199,11 +209,6 @@ export class Terms {
 
 const isOver = ({ overSince, expiresAt, unchangedAt }: Watched, now: Instant, monotonic: number): boolean =>
   overSince === null && (expiresAt <= now || unchangedAt <= monotonic)
-
-/** The fields of a lease that is seen to be over from now on. */
-export function seenOver(overSince: Instant | null, now: Instant, monotonic: number) {
-  return { overSince, seenOverFrom: monotonic, overBefore: overSince === null ? 0 : Math.max(0, now - overSince) }
-}
 
 /** Whether half of its life has passed since `over_since`: by the wall clock up to when this process first saw it, then by the monotonic clock. */
 function mayBeTaken({ overSince, seenOverFrom, overBefore, life }: Watched, monotonic: number): boolean {
