@@ -183,3 +183,11 @@ test('an instant in Unix ms as a delay is refused: the job would be gone for 56 
   await refused('/v1/jobs/1/fail', { token: (json.jobs as { token: string }[])[0]!.token, retryAfter: instant })
   assert.equal((await at.ask('GET', '/v1/jobs/1')).json.state, 'running')
 })
+
+test('no such job is 404, whatever is asked of it', async (t) => {
+  const at = await serving(t, quiet)
+  for (const path of ['', '/why', '/attempts', '/wait']) {
+    const { status, json } = await at.ask('GET', `/v1/jobs/99${path}`)
+    assert.deepEqual([status, json.code, json.accepted], [404, 'NOT_FOUND', 'no'], path)
+  }
+})
