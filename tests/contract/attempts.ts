@@ -44,12 +44,12 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
     assert.equal((await at.fail((await at.lease(stranger))[0]!)).runAt, at.now + 10_000)
   })
 
-  holdsOverTime('a wait of years is taken as a text and by a handler that names a Date', async (at) => {
-    await at.worker()
+  holds('a wait of years is taken as a text and by a handler that names a Date', async (at) => {
     const years = 800 * 86_400_000
-    const id = await at.submit({ delay: '800d' })
-    assert.equal((await at.job(id)).runAt, at.now + years)
-    assert.equal((await at.fail(await at.running(), 'temporary', years)).runAt, at.now + years)
+    const { runAt, createdAt } = await at.job(await at.submit({ delay: '800d' }))
+    assert.equal(runAt! - createdAt, years)
+    const job = await at.running()
+    assert.ok((await at.fail(job, 'temporary', years)).runAt! >= job.createdAt + years)
   })
 
   holdsOverTime('what its handler puts off comes back at that instant, as if it had not been tried', async (at) => {
