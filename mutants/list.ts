@@ -932,8 +932,8 @@ export const mutants: Mutant[] = [
     edits: [
       [
         condition,
-        'if (danger) throw new GopherQueueError(danger',
-        'if (danger && !danger) throw new GopherQueueError(danger',
+        'this.#guard.walCut()\n    if (error) throw error',
+        'this.#guard.walCut()\n    if (error && !error) throw error',
       ],
     ],
     tests: ['tests/store/overwritten.test.ts'],

@@ -3,8 +3,11 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
+import { jobSpec } from '../src/model/job.ts'
 import { auditOrder } from '../src/store/sqlite/audit.ts'
+import { Engine } from '../src/store/sqlite/commit.ts'
 import { examine } from '../src/store/sqlite/doctor.ts'
+import { VirtualClock } from '../src/testing/clock.ts'
 import { Bench } from './cli/support.ts'
 import { randomFrom } from './crash/random.ts'
 import { bytesOf, fill, leaveWal } from './support/filled.ts'
@@ -24,9 +27,9 @@ test('a sound file is found so, with each line said, and nothing is changed', as
   assert.deepEqual([code, ok, stderr], [0, true, ''])
   assert.deepEqual(
     findings.map(({ name }: { name: string }) => name),
-    'file filesystem space fsync wal engine schema integrity shapes counters leases keys limits attempts history causes sequence order'.split(' '), // biome-ignore format: a list
+    'file filesystem space fsync wal engine schema integrity shapes counters leases keys limits attempts history causes sequence numbers order'.split(' '), // biome-ignore format: a list
   )
-  assert.match(findings[17].says, /^none of \d{3} first leases/)
+  assert.match(findings[18].says, /^none of \d{3} first leases/)
   assert.deepEqual([bytesOf(bench.file), readdirSync(bench.folder).filter((name) => !/-(wal|shm)$/.test(name))], before)
   const plain = await bench.run('doctor')
   for (const line of plain.stdout.trim().split('\n')) assert.match(line, /^(ok|warn)\t\w+\t.+/)
@@ -143,4 +146,31 @@ test('kills on the own disk: nothing acknowledged is lost, and nothing is left b
   assert.deepEqual([code, verdict], [0, 'ok'])
   assert.match(says, /^10 kills, [1-9]\d+ jobs acknowledged, 0 lost$/)
   assert.deepEqual(readdirSync(bench.folder).filter((name) => !/-(wal|shm)$/.test(name)), before) // biome-ignore format: short
+})
+
+test('a job with the highest of all ids: all say that ids are used up, and what doctor says mends it', (t) => {
+  using folder = temporaryFolder()
+  const path = folder.file('jobs.db')
+  const submission = { specs: jobSpec('work', {}), payloads: ['1'], keys: null }
+  const engine = new Engine(path, new VirtualClock())
+  t.after(() => engine.close())
+  const submit = (to = engine) => to.execute([{ seq: 1, operation: 'submit', input: submission }])[0]
+  assert.ok('value' in submit()!)
+  const db = new DatabaseSync(path)
+  t.after(() => db.close())
+  db.exec(`INSERT INTO gq_jobs (id, type, payload) VALUES (9007199254740991, 'work', '2')`)
+  const [reply, health] = [submit(), engine.health]
+  assert.ok(reply && 'error' in reply)
+  assert.deepEqual([reply.error.code, reply.error.accepted], ['STORAGE_CORRUPT', 'no'])
+  assert.match(reply.error.message, /ids are used up: .* the id 9007199254740991.*gopherqueue doctor/)
+  assert.deepEqual([health.status, health.works.submit], ['failed', false])
+  assert.throws(() => new Engine(path, new VirtualClock()), /ids are used up/)
+  assert.deepEqual(notWell(path), ['FAIL numbers'])
+  const { advice } = examine(path, 0, false).find(({ name }) => name === 'numbers')!
+  db.exec(/run with sqlite3: (.*;) and/.exec(advice!)![1]!)
+  assert.deepEqual(notWell(path), [])
+  const mended = new Engine(path, new VirtualClock())
+  t.after(() => mended.close())
+  assert.ok('value' in submit(mended)!)
+  assert.deepEqual(notWell(path), [])
 })

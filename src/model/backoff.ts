@@ -1,5 +1,5 @@
 import type { Duration, Instant } from './clock.ts'
-import { toMs } from './duration.ts'
+import { longestNumber, toMs } from './duration.ts'
 import { invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
 import { checkNames, optionsOf } from './names.ts'
@@ -57,7 +57,11 @@ const namesOf: Record<Backoff['kind'], readonly string[]> = {
 export function checkedBackoff(backoff: Backoff): StoredBackoff {
   const { kind } = optionsOf('backoff', backoff)
   if (Object.hasOwn(namesOf, kind)) checkNames(`${kind} backoff option`, backoff, namesOf[kind])
-  return storedBackoff(backoff)
+  const stored = storedBackoff(backoff)
+  const delays = 'delays' in stored ? stored.delays : 'delay' in stored ? [stored.delay] : []
+  if (delays.some((delay) => delay > longestNumber))
+    throw invalid('A delay of backoff is at most 366 days: a longer one looks like an instant in Unix ms. A job that is to run at an instant takes runAt.') // biome-ignore format: long
+  return stored
 }
 
 /** Checks a backoff and fills in its defaults. Throws INVALID_ARGUMENT. */

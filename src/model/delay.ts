@@ -1,13 +1,8 @@
 import type { Duration, Instant } from './clock.ts'
-import { toMs } from './duration.ts'
+import { delayMs, longestNumber, toMs } from './duration.ts'
 import { invalid } from './errors.ts'
-import { shown } from './text.ts'
 
 // When a handler wants its job to be tried again: after a while, or at an instant.
-
-const day = 86_400_000
-/** A longer delay as a number is an instant in Unix ms that was meant for a Date: the job would be gone for 56 years. */
-const longestNumber = 366 * day
 
 /** Ms from `now` to what a handler asks for; 0 for an instant that is past. Throws INVALID_ARGUMENT. */
 export function delayOf(wanted: Duration | Date, name: string, now: Instant): number {
@@ -15,9 +10,7 @@ export function delayOf(wanted: Duration | Date, name: string, now: Instant): nu
     if (Number.isNaN(wanted.getTime())) throw invalid(`${name} is an invalid Date.`)
     return toMs(Math.max(0, wanted.getTime() - now), name)
   }
-  if (typeof wanted === 'number' && wanted > longestNumber)
-    throw invalid(`${name} as a number is in milliseconds from now, at most 366 days; got ${shown(wanted)}. Give an instant as a Date.`) // biome-ignore format: long
-  return toMs(wanted, name)
+  return delayMs(wanted, name, 'Give an instant as a Date.')
 }
 
 /**

@@ -17,6 +17,16 @@ export function toMs(duration: Duration | string, name = 'duration'): number {
   return Math.round(ms)
 }
 
+/** A longer delay as a number is an instant in Unix ms: the job would be gone for 56 years. */
+export const longestNumber = 366 * units.d!
+
+/** As `toMs`, of how long from now a job waits. `instead`: where an instant belongs. */
+export function delayMs(delay: Duration | string, name: string, instead: string): number {
+  if (typeof delay === 'number' && delay > longestNumber && Number.isFinite(delay))
+    throw invalid(`${name} as a number is in milliseconds from now, at most 366 days; ${shown(delay)} looks like an instant in Unix ms. ${instead}`) // biome-ignore format: long
+  return toMs(delay, name)
+}
+
 function parse(text: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d|w)$/.exec(text)
   return match ? Number(match[1]) * units[match[2]!]! : Number.NaN

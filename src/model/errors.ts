@@ -150,7 +150,9 @@ export function invalid(message: string): GopherQueueError {
 
 /** An error as one of this package: of any other, nobody knows what it took effect. */
 export function asQueueError(error: unknown): GopherQueueError {
-  return isQueueError(error) ? error : new GopherQueueError('STORAGE_UNAVAILABLE', String(error))
+  return isQueueError(error)
+    ? error
+    : new GopherQueueError('STORAGE_UNAVAILABLE', String(error), { accepted: 'unknown', cause: error })
 }
 
 /** There is no job with this id. */

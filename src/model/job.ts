@@ -1,6 +1,6 @@
 import { type Backoff, checkedBackoff, type StoredBackoff } from './backoff.ts'
 import type { Duration, DurationText, Instant } from './clock.ts'
-import { toMs } from './duration.ts'
+import { delayMs, toMs } from './duration.ts'
 import { invalid } from './errors.ts'
 import type { State } from './lifecycle.ts'
 import { checkNames, inPaths } from './names.ts'
@@ -271,7 +271,7 @@ export function jobSpec(type: string, options: JobOptions): JobSpec {
     timeout: atLeast(1, options.timeout ?? 900_000, 'timeout'),
     onTimeout: oneOf(options.onTimeout ?? 'retry', ['retry', 'dead'], 'onTimeout'),
     visibilityTimeout: atLeast(1000, options.visibilityTimeout ?? 30_000, 'visibilityTimeout'),
-    delay: toMs(options.delay ?? 0, 'delay'),
+    delay: delayMs(options.delay ?? 0, 'delay', 'Give an instant as runAt.'),
     runAt: options.runAt === undefined ? null : instant(options.runAt, 'runAt'),
     deadline: deadline === undefined || typeof deadline === 'string' ? null : instant(deadline, 'deadline'),
     deadlineIn: typeof deadline === 'string' ? toMs(deadline, 'deadline') : null,

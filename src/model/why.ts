@@ -79,7 +79,7 @@ function whyScheduled(job: Job, last: LastAttempt | undefined, isPaused: boolean
   const isPutOff = postponed > 0 && job.startedAt === null // else an attempt has failed since
   const reason = isPutOff ? `as its handler has put it off (${postponed} of at most ${mostPostponed} times; ${attemptsLeft} attempts left)` : retry // biome-ignore format: one line
   if (deadline !== null && deadline <= runAt!)
-    return `Job ${id} waits ${reason}; but its deadline, ${instantText(deadline, now)}, comes before it is due, ${due}: it ends dead (expired).`
+    return `Job ${id} waits ${reason}; but it is due ${due}, and no attempt starts from its deadline, ${instantText(deadline, now)}, on: it ends dead (expired).`
   const then = isPaused ? `queue '${queue}' is paused, so it runs after a resume` : 'it is ready, in its old place'
   return [`Job ${id} waits until ${due}, ${reason}; then ${then}.`, deadlineOf(job, now)].filter(Boolean).join(' ')
 }
@@ -129,7 +129,7 @@ function reasonOf({ reason, maxAttempts, ...job }: Job, last: LastAttempt | unde
     case 'timeout':
       return 'an attempt ran out of time and onTimeout is dead'
     case 'expired':
-      return `its deadline passed before ${job.attempt === 0 ? 'an attempt' : `attempt ${job.attempt + 1}`} started`
+      return `its deadline passed before ${job.postponed > 0 ? 'it was tried again' : job.attempt === 0 ? 'an attempt started' : `attempt ${job.attempt + 1} started`}`
   }
 }
 

@@ -3,7 +3,7 @@ import type { Span } from '@opentelemetry/api'
 import { backoffDelay, type CustomBackoff, parseBackoff } from '../model/backoff.ts'
 import type { Clock, Instant } from '../model/clock.ts'
 import { delayOf } from '../model/delay.ts'
-import { toMs } from '../model/duration.ts'
+import { delayMs } from '../model/duration.ts'
 import { isPermanent, isPostpone, isQueueError, isTemporary, PermanentError } from '../model/errors.ts'
 import { oneOf, priorities } from '../model/job.ts'
 import { fromJson } from '../model/json.ts'
@@ -239,7 +239,9 @@ export class Attempt {
     if (backoff.kind !== 'custom') return null
     const custom = this.#around.customBackoffs.get(backoff.name)
     const { tries, id } = this.leased
-    return custom ? toMs(custom(tries, error), `backoff '${backoff.name}'`) : backoffDelay(backoff, tries, id)
+    return custom
+      ? delayMs(custom(tries, error), `backoff '${backoff.name}'`, 'Give the time until then.')
+      : backoffDelay(backoff, tries, id)
   }
 }
 

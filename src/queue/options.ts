@@ -136,8 +136,8 @@ export interface ScheduleOptions extends Policy {
   /** IANA name of the time zone in which the cron line is read, such as 'Europe/Berlin'. Default 'UTC'. */
   timezone?: string
   /**
-   * What becomes of ticks that passed more than a minute ago because no process worked: 'skip' makes no job of them, 'once' (default) one
-   * job for all of them, 'all' one job each, of the newest 1,000.
+   * What becomes of ticks that passed before a process looked, as none worked or all were busy: 'once' (default) makes one job for all of
+   * them, of the newest; 'skip' does so only where the newest is less than a minute old; 'all' makes one job each, of the newest 1,000.
    */
   missed?: 'skip' | 'once' | 'all'
   /** 'skip': a tick makes no job while the job of an earlier tick has not ended. 'allow': each tick makes one. Default 'allow'. */

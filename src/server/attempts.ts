@@ -1,6 +1,6 @@
 import { parseBackoff } from '../model/backoff.ts'
 import type { Clock, Instant } from '../model/clock.ts'
-import { toMs } from '../model/duration.ts'
+import { delayMs } from '../model/duration.ts'
 import { GopherQueueError } from '../model/errors.ts'
 import { priorities } from '../model/job.ts'
 import { fromJson } from '../model/json.ts'
@@ -150,7 +150,12 @@ const inputs: { [K in ReportKind]: (lease: Lease, told: Told<K>) => Input<K> } =
   fail(lease, { kind = 'temporary', error, retryAfter, goesOn = false }) {
     const { name = 'Error', message = 'The worker gave no reason.', stack = null } = error ?? {}
     return {
-      ...{ lease, kind, goesOn, retryAfter: retryAfter == null ? null : toMs(retryAfter, 'retryAfter') },
+      ...{
+        lease,
+        kind,
+        goesOn,
+        retryAfter: retryAfter == null ? null : delayMs(retryAfter, 'retryAfter', 'Give the time until then.'),
+      },
       error: { name: cut(name), message: cut(message), stack: stack === null ? null : cut(stack) },
     }
   },

@@ -54,7 +54,7 @@ export interface Incoming<K extends Call> {
 type Handler<K extends Call> = (incoming: Incoming<K>) => Promise<Answer<K>>
 export type Handlers = { [K in Call]: Handler<K> }
 /** Calls that are more than their row: what comes in is put into the store's words, and its answer into the API's. */
-type Own = { [K in Exclude<Call, Plain | ReportKind> | 'jobs' | 'many']: Handler<K> }
+type Own = { [K in Exclude<Call, Plain | ReportKind> | 'jobs' | 'many' | 'why']: Handler<K> }
 
 const defaultWait = 30_000
 
@@ -157,6 +157,11 @@ function reads(store: Store, clock: Clock, history: History) {
         attempts: await store.call('attempts', id),
         retries: isTerminal(job.state) ? [] : retryTimes(job, job.runAt ?? clock.now()).slice(0, 20),
       }
+    },
+    async why({ params: { id } }) {
+      const why = await store.call('why', id)
+      if (why === notFound(id).message) throw notFound(id)
+      return { why }
     },
     async wait({ params: { id }, query: { waitMs = defaultWait }, until }) {
       const patience = new AbortController()

@@ -44,6 +44,14 @@ export function attempts({ holds, holdsOverTime }: Suite): void {
     assert.equal((await at.fail((await at.lease(stranger))[0]!)).runAt, at.now + 10_000)
   })
 
+  holds('a wait of years is taken as a text and by a handler that names a Date', async (at) => {
+    const years = 800 * 86_400_000
+    const { runAt, createdAt } = await at.job(await at.submit({ delay: '800d' }))
+    assert.equal(runAt! - createdAt, years)
+    const job = await at.running()
+    assert.ok((await at.fail(job, 'temporary', years)).runAt! >= job.createdAt + years)
+  })
+
   holdsOverTime('what its handler puts off comes back at that instant, as if it had not been tried', async (at) => {
     await at.worker()
     const job = await at.running({ maxAttempts: 1, backoff: constant })

@@ -234,6 +234,16 @@ export function keys({ holds, holdsOverTime }: Suite): void {
     }
   })
 
+  holdsOverTime('a bulk that is sent again is answered as the first time for an hour', async (at) => {
+    await at.worker() // whose upkeep forgets the answer
+    const submission = { specs: jobSpec('work', {}), payloads: ['1'], keys: null, request: 'import' }
+    const { ids } = await at.store.call('submit', submission)
+    at.advance(3_600_000 - 1)
+    assert.deepEqual((await at.store.call('submit', submission)).ids, ids)
+    for (let i = 0; i < 5; i++) at.advance(1000)
+    assert.notDeepEqual((await at.store.call('submit', submission)).ids, ids)
+  })
+
   holdsOverTime('a key outlives its window as long as its job is there', async (at) => {
     await at.worker()
     const options = { idempotencyKey: 'k', idempotencyWindow: '1h' } as const

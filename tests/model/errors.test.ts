@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { GopherQueueError, invalid, PermanentError, TemporaryError } from '../../src/model/errors.ts'
+import { asQueueError, GopherQueueError, invalid, PermanentError, TemporaryError } from '../../src/model/errors.ts'
 
 test('an error carries its code, what became of the submission, and its cause', () => {
   const cause = new Error('disk')
@@ -41,4 +41,10 @@ test('handlers classify by class: permanent, temporary with or without a time', 
   const cause = new Error('503')
   const error = new TemporaryError('later', { retryAfter: '5m', cause })
   assert.deepEqual([error.name, error.retryAfter, error.cause], ['TemporaryError', '5m', cause])
+})
+
+test('of what another error took effect, nobody knows', () => {
+  const cause = new TypeError('boom')
+  const error = asQueueError(cause)
+  assert.deepEqual([error.code, error.accepted, error.cause], ['STORAGE_UNAVAILABLE', 'unknown', cause])
 })

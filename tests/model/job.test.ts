@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Backoff } from '../../src/model/backoff.ts'
 import { checkId, checkKey, checkName, type JobOptions, jobSpec, limits } from '../../src/model/job.ts'
 import { toJson } from '../../src/model/json.ts'
 
@@ -88,6 +89,17 @@ test('each bad option is refused, by name', () => {
         { code: 'INVALID_ARGUMENT', message: /Nothing was changed\.$/ },
         `${option}: ${String(value)}`,
       )
+})
+
+test('an instant given as a delay is refused, and runAt is named: the job would be gone for 56 years', () => {
+  const at = Date.UTC(2026, 8)
+  const kinds = [
+    { kind: 'constant', delay: at },
+    { kind: 'table', delays: ['1s', at] },
+  ] as const
+  for (const options of [{ delay: at }, ...kinds.map((backoff) => ({ backoff: backoff as Backoff }))])
+    assert.throws(() => jobSpec('t', options), { code: 'INVALID_ARGUMENT', message: /looks like an instant.* runAt/ })
+  assert.equal(jobSpec('t', { delay: '400d' }).delay, 400 * 86_400_000)
 })
 
 test('a key that is no text is told apart from one of a wrong length', () => {

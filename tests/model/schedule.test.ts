@@ -81,3 +81,12 @@ test('where a schedule stands after some of its ticks', () => {
   assert.equal(after(2, true, at(2), { tick: at(0), at: at(2) - 4000 }).nextAt, at(2) + 1000, 'one before it was taken')
   assert.equal(after(3, true, at(3) - 1).nextAt, at(3))
 })
+
+test('ticks that passed before a look are missed at any age: one job of the newest, or one each', () => {
+  const ticksOf = (missed: schedule.Ticking['missed']) =>
+    schedule
+      .planOf({ ...each, cron: '*/2 * * * * *', missed }, at(0) + 20_000)
+      .ticks.map((tick) => (tick - at(0)) / 1000)
+  assert.deepEqual([ticksOf('skip'), ticksOf('once')], [[20], [20]])
+  assert.deepEqual(ticksOf('all'), [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20])
+})

@@ -87,7 +87,7 @@ test('wait tells the last error of an expired job as such', async () => {
   const { id } = await queue.submit('t', null, { deadline: '1m' })
   queue.work()
   await retrying
-  assert.match(await queue.why(id), /but its deadline, .* comes before it is due, .*: it ends dead \(expired\)\.$/)
+  assert.match(await queue.why(id), /no attempt starts from its deadline, .*, on: it ends dead \(expired\)\.$/)
   const told = assert.rejects(queue.wait(id), { message: /dead \(expired\); its last attempt: 429\. An operator/ })
   await queue.stats()
   store.advance(60_000)

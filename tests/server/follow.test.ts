@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer, IncomingMessage, ServerResponse } from 'node:http'
+import { type AddressInfo, Socket } from 'node:net'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import { Drain } from '../../src/server/drain.ts'
+import { events } from '../../src/server/events.ts'
 import { Hub } from '../../src/server/hub.ts'
 import { HttpStore } from '../../src/store/http/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
@@ -55,4 +57,31 @@ test('a listener that missed more than is kept hears `missed`, and goes on from 
   await at.ask('POST', '/v1/jobs', { body: { type: 'x' } })
   await read('event: submitted\n')
   await reader.cancel()
+})
+
+test('a stream of events beats every 5 s, and is hung up on when its reader is 1 MiB behind', () => {
+  const [hub, clock, request] = [new Hub(1000), new VirtualClock(), new IncomingMessage(new Socket())]
+  const response = new ServerResponse(request) // of no socket: nobody reads it
+  let text = ''
+  const write = response.write.bind(response)
+  response.write = (chunk: string) => {
+    text += chunk
+    return write(chunk)
+  }
+  const tokens = { check: async () => undefined }
+  const parts = { drain: new Drain(9, clock), clock, tokens } as unknown as Parameters<typeof events>[1]
+  events(hub, parts)({ request, response, query: {} } as Parameters<ReturnType<typeof events>>[0])
+  clock.advance(4999)
+  assert.doesNotMatch(text, /beat/)
+  clock.advance(1)
+  assert.match(text, /: beat\n\n$/)
+  clock.advance(5000)
+  assert.equal(text.split(': beat').length, 3)
+  const tell = (bytes: number) => hub.tell('submitted', { text: 'x'.repeat(bytes) })
+  tell(1024 * 1024 - 1000)
+  tell(1) // it is still within 1 MiB
+  assert.equal(response.destroyed, false)
+  tell(1000)
+  tell(1)
+  assert.equal(response.destroyed, true)
 })

@@ -168,3 +168,26 @@ test('a name that no address can have is refused where it would be new; what an 
   for (const name of ['.', '..']) await assert.rejects(queue.schedule(name, '0 3 * * *', 'x', 1), { code: 'INVALID_ARGUMENT' }) // biome-ignore format: long
   assert.throws(() => queue.work({ name: '.' }), { code: 'INVALID_ARGUMENT' })
 })
+
+test('an instant in Unix ms as a delay is refused: the job would be gone for 56 years', async (t) => {
+  const at = await serving(t, quiet)
+  const instant = Date.UTC(2026, 8)
+  const refused = async (path: string, body: object) => {
+    const { status, json } = await at.ask('POST', path, { body })
+    assert.deepEqual([status, json.code, json.accepted], [400, 'INVALID_ARGUMENT', 'no'], path)
+    assert.match(String(json.detail), /looks like an instant/)
+  }
+  await refused('/v1/jobs', { type: 'x', delay: instant })
+  await at.ask('POST', '/v1/jobs', { body: { type: 'x' } })
+  const { json } = await at.ask('POST', '/v1/leases', { body: { worker: 'w', types: ['x'], waitMs: 0 } })
+  await refused('/v1/jobs/1/fail', { token: (json.jobs as { token: string }[])[0]!.token, retryAfter: instant })
+  assert.equal((await at.ask('GET', '/v1/jobs/1')).json.state, 'running')
+})
+
+test('no such job is 404, whatever is asked of it', async (t) => {
+  const at = await serving(t, quiet)
+  for (const path of ['', '/why', '/attempts', '/wait']) {
+    const { status, json } = await at.ask('GET', `/v1/jobs/99${path}`)
+    assert.deepEqual([status, json.code, json.accepted], [404, 'NOT_FOUND', 'no'], path)
+  }
+})

@@ -138,6 +138,8 @@ test('messages of many attempts, and who ran beside them, have a bound too', asy
   assert.ok(text.length < 4 * 1024 * 1024, `${text.length}`)
   assert.deepEqual([attempts.length, attempts[0]!.attempt, attempts.at(-1)!.attempt], [10_000, 2001, 12_000])
   assert.match(attempts[0]!.error.message, /^\(its texts are left out/)
+  const whole = attempts.filter(({ error }) => error.message.length === 8000)
+  assert.equal(whole.length, Math.floor((1024 * 1024) / 8005), 'texts of 1 MiB: each message and its name')
   assert.deepEqual([attempts.at(-1)!.error.message.length, attempts.at(-1)!.error.stack], [8000, null])
 })
 

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import type { Clock } from '../../src/model/clock.ts'
 import { jobSpec } from '../../src/model/job.ts'
 import { Engine } from '../../src/store/sqlite/commit.ts'
-import { connect } from '../../src/store/sqlite/connection.ts'
+import { connect, lockWait } from '../../src/store/sqlite/connection.ts'
 import { Db } from '../../src/store/sqlite/db.ts'
 import type { Reply } from '../../src/store/sqlite/request.ts'
 import type { Input, Operation } from '../../src/store/store.ts'
@@ -52,4 +52,30 @@ test('a wait for the write lock does not make a process forget what it knows of 
     ask('lease', { worker: registered!.value, sources, slots: 9, exclude: [] })
   }
   engine.close()
+})
+
+test('who waits for the write lock is refused after 10 s, and told who holds it', (t) => {
+  using folder = temporaryFolder()
+  let db!: BusyDb
+  const open = (path: string, clock: Clock) => {
+    db = connect(path, clock, () => new BusyDb(path, clock)) as BusyDb
+    return db
+  }
+  const engine = new Engine(folder.file('jobs.db'), new VirtualClock(), { open })
+  t.after(() => engine.close())
+  let waited = 0
+  t.mock.method(lockWait, 'sleep', (ms: number) => {
+    waited += ms
+    return ms
+  })
+  db.busy = Number.POSITIVE_INFINITY
+  const input = { specs: jobSpec('a', {}), payloads: ['1'], keys: null }
+  const [reply] = engine.execute([{ seq: 1, operation: 'submit', input }])
+  assert.ok(reply && 'error' in reply)
+  assert.deepEqual([reply.error.code, reply.error.accepted], ['STORAGE_UNAVAILABLE', 'no'])
+  assert.match(
+    reply.error.message,
+    /holds the file's write lock for too long\. Nothing was accepted: find who holds it/,
+  )
+  assert.ok(waited > 10_000 && waited <= 10_010, `${waited} ms`)
 })

@@ -131,5 +131,10 @@ test('an error of the file or of a statement says what became of the call, and n
   for (const error of [failed(1), failed(275), new TypeError('as SQLite says')])
     assert.match(told(error, 'no'), /Nothing was accepted\. The same call fails again: .*doctor.* report this/)
   for (const code of [1, 5, 7, 8, 10, 11, 13, 14, 15, 19, 26])
-    for (const accepted of ['no', 'unknown'] as const) assert.doesNotMatch(told(failed(code), accepted), /try again/)
+    for (const accepted of ['no', 'unknown'] as const) {
+      const text = told(failed(code), accepted)
+      assert.doesNotMatch(text, /try again/)
+      assert.equal(/Nothing was (accepted|changed|overwritten)/.test(text), accepted === 'no', text)
+      assert.equal(/It may or may not be stored/.test(text), accepted === 'unknown', text)
+    }
 })

@@ -150,6 +150,10 @@ test('the WAL is cut while a transaction is written: what it stored is not ackno
   const [reply] = rig.engine.execute([{ seq: 1, operation: 'submit', input: submission }])
   assert.ok(reply && 'error' in reply)
   assert.deepEqual([reply.error.code, reply.error.accepted], ['STORAGE_CORRUPT', 'unknown'])
+  assert.match(reply.error.message, /It may or may not be stored/)
+  const [later] = rig.engine.execute([{ seq: 2, operation: 'submit', input: submission }])
+  assert.ok(later && 'error' in later && later.error.accepted === 'no')
+  assert.doesNotMatch(later.error.message, /may or may not/)
 })
 
 test('an idle WAL that is cut is noticed without a write', { skip }, (t) => {

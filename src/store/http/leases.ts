@@ -53,7 +53,9 @@ export class RemoteLeases {
     const { lease, ...told }: { lease: Lease } = 'lease' in input ? input : { lease: input }
     const text = inJson[operation]
     const value = text && { [text]: JSON.parse((told as Record<string, string>)[text]!) }
-    const report = { id: lease.id, token: this.#tokenOf(lease), event: operation, ...told, ...value } as Report
+    const { retryAfter: ms = null } = told as { retryAfter?: number | null }
+    const wait = ms !== null && { retryAfter: `${ms}ms` } // a Date may be far off, and a long delay as a number is taken for an instant
+    const report = { id: lease.id, token: this.#tokenOf(lease), event: operation, ...told, ...value, ...wait } as Report
     const reported = this.#reports.add(report, patience)
     if (operation === 'settled') this.#goOn.delete(report.token)
     if (operations[operation].ends === null) return reported

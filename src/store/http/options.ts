@@ -13,12 +13,12 @@ export function policyOf(spec: JobSpec) {
   }
 }
 
-/** The options of a submission that come to this spec. */
+/** The options of a submission that come to this spec: its delay as a text, for a long one as a number is taken for an instant. */
 export function optionsOf(spec: JobSpec) {
   return {
     type: spec.type,
     ...policyOf(spec),
-    ...(spec.runAt === null ? spec.delay > 0 && { delay: spec.delay } : { runAt: spec.runAt }),
+    ...(spec.runAt === null ? spec.delay > 0 && { delay: `${spec.delay}ms` } : { runAt: spec.runAt }),
     ...(spec.deadline !== null && { deadline: spec.deadline }),
     ...(spec.deadlineIn !== null && { deadline: `${spec.deadlineIn}ms` }),
     idempotencyWindow: spec.idempotencyWindow,

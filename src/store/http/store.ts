@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../model/clock.ts'
-import { GopherQueueError, invalid, isQueueError } from '../../model/errors.ts'
+import { GopherQueueError, invalid, isQueueError, notFound } from '../../model/errors.ts'
 import type { Job } from '../../model/job.ts'
 import { operations } from '../operations.ts'
 import { Stalls } from '../stalls.ts'
@@ -96,7 +96,7 @@ export class HttpStore implements Store {
 
   /** What is more than its row says: names, forms and answers that differ, and what is done here besides. */
   readonly #own: {
-    [K in Exclude<Operation & Call, Plain | ReportKind> | 'auditLog' | 'cancel' | 'many' | 'vitals']: Own<K>
+    [K in Exclude<Operation & Call, Plain | ReportKind> | 'auditLog' | 'cancel' | 'many' | 'vitals' | 'why']: Own<K>
   } = {
     submit: (submission) => this.#submit(submission),
     lease: (request, signal) => this.#lease(request, signal),
@@ -125,6 +125,7 @@ export class HttpStore implements Store {
       const found = await this.#client.call('attempts', { params: { id } }).catch(nullIfNotFound)
       return (found?.attempts ?? []) as Output<'attempts'>
     },
+    why: async (id) => (await this.#client.plain('why', id).catch(nullIfNotFound)) ?? notFound(id).message,
     auditLog: (page) => this.#client.call('audit', { query: withoutNull(page) }),
     vitals: async () => {
       throw invalid('The vitals of a store are known in its own process: ask the server for /metrics and /readyz.')

@@ -1,6 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 
 import { failures, isCounting } from './causes.ts'
+import { lastNumber } from './session.ts'
 
 // What must hold between the rows of a queue's file, asked of its public tables.
 
@@ -93,6 +94,13 @@ const rules: Rule[] = [
     name: 'sequence',
     holds: 'it is ahead of every id and event number',
     broken: `SELECT 'at ' || seq FROM sqlite_sequence WHERE name = 'gq_jobs' AND seq < (${newestNumber})`,
+  },
+  {
+    name: 'numbers',
+    holds: 'ids are left for jobs to come',
+    broken: `SELECT 'at ' || seq FROM sqlite_sequence WHERE name = 'gq_jobs' AND seq > ${lastNumber}`,
+    // Ids that were given before are given by no file again: those of a copy go on there, too.
+    mend: `somebody has inserted a job with an id of their own: stop all processes of this queue, run with sqlite3: DELETE FROM gq_jobs WHERE id > ${lastNumber}; UPDATE sqlite_sequence SET seq = MAX((${newestNumber}), (unixepoch() - ${Date.UTC(2026, 0) / 1000}) * 100000) WHERE name = 'gq_jobs'; and insert the job again without an id`,
   },
 ]
 

@@ -2,7 +2,7 @@ import type { Clock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError } from '../../model/errors.ts'
 import type { StoreHealth } from '../store.ts'
 import { Checkpoints } from './checkpoints.ts'
-import { isStorageFault, storageError } from './connection.ts'
+import { fates, isStorageFault, storageError } from './connection.ts'
 import type { Db } from './db.ts'
 import type { Disk } from './disk.ts'
 import { type Guard, noGuard } from './guard.ts'
@@ -243,20 +243,17 @@ export class Condition {
 
   /** Throws STORAGE_UNAVAILABLE when the file is not where it was opened: what is written now might be lost with it. Looks at the WAL too. */
   mustBeThere(accepted: 'no' | 'unknown'): void {
-    this.walMustBeWhole(accepted)
-    const problem = this.#disk.problem()
-    if (problem)
-      throw new GopherQueueError(
-        'STORAGE_UNAVAILABLE',
-        `${problem}. ${accepted === 'no' ? 'Nothing was accepted' : 'What was asked for may be in the file that was there'}; it goes on by itself when the file is back.`,
-        { accepted },
-      )
+    const error = this.#guard.walCut() ?? away(this.#disk.problem())
+    if (!error) return
+    if (accepted === 'no') throw error
+    this.raise(error) // health and later refusals say it as it is: only what became of this transaction is not known
+    throw new GopherQueueError(error.code, `${error.message} ${fates.unknown}`, { accepted })
   }
 
   /** Throws STORAGE_CORRUPT when the WAL was cut: what is written behind the hole is lost, and a checkpoint would spread it. */
-  walMustBeWhole(accepted: 'no' | 'unknown'): void {
-    const danger = this.#guard.walCut()
-    if (danger) throw new GopherQueueError(danger.code, danger.message, { accepted })
+  walMustBeWhole(): void {
+    const error = this.#guard.walCut()
+    if (error) throw error
   }
 
   /** Why submissions are refused while all else goes on; null when they are taken. */
@@ -283,6 +280,9 @@ export class Condition {
     return new GopherQueueError(code as ErrorCode, message)
   }
 }
+
+const away = (problem: string | null): GopherQueueError | null =>
+  problem ? new GopherQueueError('STORAGE_UNAVAILABLE', `${problem}. Nothing is accepted until the file is back; then it goes on by itself.`) : null // biome-ignore format: one line
 
 const mebibytes = (bytes: number): string => `${Math.floor(bytes / 1024 / 1024)} MiB`
 

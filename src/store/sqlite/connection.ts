@@ -228,24 +228,29 @@ export function storageError(
   const detail = error instanceof Error ? error.message : String(error)
   const primary = codeOf(error)
   const options = { cause: error, accepted }
+  const fate = (no: string, first: string) => (accepted === 'no' ? no : `${fates.unknown} ${first}`)
   if (primary === 13)
     return new GopherQueueError(
       'STORAGE_FULL',
-      `${what}: the disk is full. Nothing was accepted: make room, then do it again.`,
+      `${what}: the disk is full. ${fate('Nothing was accepted: make room, then do it again.', 'Make room first.')}`,
       options,
     )
   if (primary === 11)
     return new GopherQueueError(
       'STORAGE_CORRUPT',
-      `${what}: the file is damaged (${detail}). Nothing was overwritten: keep the file and its -wal, see 'gopherqueue doctor', and restore a backup or salvage with 'gopherqueue recover --into NEW'.`,
+      `${what}: the file is damaged (${detail}). ${fate('Nothing was overwritten: keep', 'First keep')} the file and its -wal, see 'gopherqueue doctor', and restore a backup or salvage with 'gopherqueue recover --into NEW'.`,
       options,
     )
   if (primary === 26)
-    return new GopherQueueError('NOT_A_QUEUE', `${what}: it is not an SQLite database. Nothing was changed.`, options)
+    return new GopherQueueError(
+      'NOT_A_QUEUE',
+      `${what}: it is not an SQLite database. ${fate('Nothing was changed.', 'Bring the file back first.')}`,
+      options,
+    )
   if (primary === 5)
     return new GopherQueueError(
       'STORAGE_UNAVAILABLE',
-      `${what}: another connection, of this process or of another, holds the file's write lock for too long. Nothing was accepted: find who holds it, and do it again when its transaction has ended.`,
+      `${what}: another connection, of this process or of another, holds the file's write lock for too long. ${fate('Nothing was accepted: find who holds it, and do it again when its transaction has ended.', 'First find who holds it.')}`,
       options,
     )
   const rights = isRefusal(error) ? paths.map(missingRights).find((text) => text !== null) : undefined
@@ -257,7 +262,8 @@ export function storageError(
   )
 }
 
-const fates = {
+/** What became of what was asked for. */
+export const fates = {
   no: 'Nothing was accepted.',
   unknown:
     'It may or may not be stored: send a submission again with the idempotency key that it had, and look before you do anything else again.',

@@ -6,8 +6,8 @@ const select = `SELECT key, value FROM gq_meta WHERE key IN ('schema', 'schema_m
 /**
  * Asked when another process has written: a newer one may have brought the schema forward, and what this one would write
  * there breaks rules that it does not know, unless the schema says that this version works beside it (`schema_min`); or the
- * queue is being moved, and what is written here is not there. Throws SCHEMA_TOO_NEW, MOVED, and STORAGE_UNAVAILABLE at the
- * place that it moves to.
+ * queue is being moved, and what is written here is not there; or no ids are left. Throws SCHEMA_TOO_NEW, MOVED,
+ * STORAGE_CORRUPT, and STORAGE_UNAVAILABLE at the place that it moves to.
  */
 export function mustBeCurrent(db: Db): void {
   const meta = new Map(db.arrays(select) as [string, string][])
@@ -17,4 +17,5 @@ export function mustBeCurrent(db: Db): void {
   const moved = meta.get(movedKey)
   db.movedTo = moved === undefined ? null : movedFrom(moved)
   if (db.movedTo && db.movedTo.phase !== 'sealed') throw movedError(db.movedTo)
+  if (db.isFile) db.sequence() // throws before a job with the highest of all ids is admitted: then it can be deleted
 }

@@ -126,7 +126,7 @@ export function remove(db: Db, id: number): null {
 
 /** An event for each job of a page that it fits, as far as a step goes; the others stay as they are. */
 export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
-  if (filter.order === 'due') throw invalid("What acts on many jobs goes by submission: leave order 'due' away. Nothing was changed.") // biome-ignore format: long
+  if (filter.order === 'due') throw invalid("What acts on many jobs goes by submission: leave order 'due' away.") // biome-ignore format: long
   return db.atomic(() => {
     const ends = event === 'retry' || event === 'remove' // what fails and has not ended is none of these
     const meant = ends && filter.cause !== undefined ? { state: 'dead' as const, ...filter } : filter

@@ -65,6 +65,6 @@ export function leaseLost(db: Db, id: number): GopherQueueError {
     )
   return new GopherQueueError(
     'LEASE_LOST',
-    `The lease on job ${id} is over (the job is ${job ? job.state : 'gone'} now). What this attempt reports is not taken: the attempt that owns the job decides.`,
+    `This attempt holds no lease on job ${id} (the job is ${job ? job.state : 'gone'} now): it was taken from it, or the attempt gave the job back. What it reports now changes nothing.`,
   )
 }

@@ -203,7 +203,7 @@ export class Rounds {
       throw error
     }
     try {
-      if (plan.writing) this.#condition.walMustBeWhole('no')
+      if (plan.writing) this.#condition.walMustBeWhole()
       const done = this.#work(db, plan)
       forgetEmptied(db)
       db.commit()

@@ -4,6 +4,9 @@ import type { Input } from '../operations.ts'
 import { newestSchema, tooNew } from './schema.ts'
 import type { Connection, Statement } from './sqlite.ts'
 
+/** A sequence beyond it was brought there by a row with an id of somebody's own: as much is given by no file in a thousand years. */
+export const lastNumber = 2 ** 53 - 2 ** 40
+
 /** Two kinds of keys: one of a submission for a time, one of a job that has not ended. */
 export type KeyKind = 'idempotency' | 'unique'
 
@@ -75,9 +78,16 @@ export class Session {
     this.connection.exec(`PRAGMA wal_autocheckpoint = ${often ? 50 : 1000}`)
   }
 
-  /** The last job id or event number given. */
+  /** The last job id or event number given. Throws STORAGE_CORRUPT where none is left. */
   sequence(): number {
-    return this.get<{ seq: number }>(`SELECT seq FROM sqlite_sequence WHERE name = 'gq_jobs'`)!.seq
+    const last = this.get<{ seq: number }>(
+      `SELECT MIN(seq, ${Number.MAX_SAFE_INTEGER}) AS seq FROM sqlite_sequence WHERE name = 'gq_jobs'`,
+    )!.seq
+    if (last <= lastNumber) return last
+    throw new GopherQueueError(
+      'STORAGE_CORRUPT',
+      `The file's job ids are used up: somebody has inserted a job with the id ${last} with plain SQL, and no later job can have a higher one. Nothing was accepted, and no job starts or ends: run 'gopherqueue doctor', which says what to do.`,
+    )
   }
 
   /** The id that the next job gets, if nothing else takes a number before. */
