@@ -24,7 +24,7 @@ class BusyDb extends Db {
   }
 
   override arrays(sql: string, ...values: SQLInputValue[]): unknown[][] {
-    if (this.connection.isTransaction && sql.includes('SELECT id, priority, company')) this.read++
+    if (this.connection.isTransaction && sql.includes('SELECT id, priority, ')) this.read++
     return super.arrays(sql, ...values)
   }
 }
@@ -48,7 +48,7 @@ test('a wait for the write lock does not make a process forget what it knows of 
     db.busy = busy
     ask('submit', { specs: jobSpec('a', { queue: 'q7' }), payloads: ['1'], keys: null })
     assert.equal(db.busy, 0)
-    assert.ok(db.read <= 2, `${db.read} lines read after ${busy} waits`)
+    assert.ok(db.read >= 1 && db.read <= 2, `${db.read} lines read after ${busy} waits`)
     ask('lease', { worker: registered!.value, sources, slots: 9, exclude: [] })
   }
   engine.close()
