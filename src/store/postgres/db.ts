@@ -69,8 +69,7 @@ export class ServerDb extends Db {
     connection.hasWritten = false
     const look = this.#writing ? newestAndBlock : newest
     const all = [sql(begin), sql(`SELECT ${settings}`), ...lock, sql(look(place.identifier))]
-    const done = connection.flight(all, patience + lockTimeout)
-    const [n, seq, now, isNew, block = null] = done.at(-1)!.rows[0] as Look
+    const [n, seq, now, isNew, block = null] = connection.flight(all, patience + lockTimeout).at(-1)!.rows[0] as Look
     if (this.clock instanceof ServerClock) this.clock.is(now)
     this.#saw(n, isNew)
     this.#numbers.begin(seq, block)
@@ -141,6 +140,7 @@ export class ServerDb extends Db {
   protected override end(): void {
     const { connection } = this
     if (!this.#writing || !connection.hasWritten) {
+      this.committing = false // nothing that anybody asked for hangs on it
       connection.flight([connection.statement('COMMIT')([])])
       connection.isTransaction = false
       return
