@@ -78,7 +78,7 @@ export function screen(now: Look, before: Look | null, selected: number, columns
   )
   for (const { code, message } of health.causes.slice(0, 2)) out.push(fit(safe(`${code}: ${message}`), columns))
   for (const { count, type, cause } of failing) out.push(fit(safe(`${count} failing: ${type}: ${cause}`), columns))
-  const name = wide ? 36 : 17
+  const name = wide ? Math.min(60, columns - 74) : 17
   const id = 14 // in a restored file they have 13 digits
   const rest = Math.max(1, columns - id - name - 23) // of a line of dead jobs
   title(cells([['QUEUE', name], ['STATE', 7], ['READY', 8, true], ['RUN', 5, true], ['LATER', 7, true], ['DEAD', 7, true], ['IN/S', 7, true], ['DONE/S', 7, true], ['FAIL/S', 6, true]])) // biome-ignore format: one row
