@@ -70,7 +70,7 @@ function asOwner<T>(connection: ServerConnection, found: number | null, work: ()
     return work()
   } catch (error) {
     const { schema } = connection.place
-    if (error instanceof ServerError && error.sqlstate === '55P03') throw new GopherQueueError('STORAGE_UNAVAILABLE', `A transaction that is open on the queue's tables, or has its lock, in the schema ${schema} keeps them from being brought to version ${newestSchema} (${error.message}). Nothing was changed: open again when it has ended; gopherqueue doctor names the oldest.`) // biome-ignore format: one message
+    if (error instanceof ServerError && error.sqlstate === '55P03') throw new GopherQueueError('STORAGE_UNAVAILABLE', `A transaction that is open on the queue's tables in the schema ${schema}, or has the queue's lock, keeps them from being brought to version ${newestSchema} (${error.message}). Nothing was changed: open again when it has ended; gopherqueue doctor names the oldest.`) // biome-ignore format: one message
     if (!(error instanceof ServerError) || error.sqlstate !== '42501') throw error
     const state = found === null ? `may not read the schema ${schema}` : found === 0 ? `may not make the queue's tables in the schema ${schema}` : `may not bring the schema ${schema} from version ${found} to ${newestSchema}` // biome-ignore format: one line
     throw mustMigrate(`The role of the connection ${state} (${error.message})`)

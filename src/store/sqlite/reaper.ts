@@ -228,3 +228,13 @@ export function nextDue(db: Db): number {
   )!
   return Math.min(...[at, deadline, room, nextTick(db)].map((instant) => instant ?? Number.POSITIVE_INFINITY))
 }
+
+/** The next instant at which a job, a key or an answer is to be forgotten; infinity when none is. */
+export function nextToForget(db: Db): number {
+  const instants = db.get<Record<string, number | null>>(
+    `SELECT (SELECT MIN(prune_at) FROM gq_jobs WHERE prune_at IS NOT NULL AND blocked < 2 AND finished_at IS NOT NULL) AS job,
+            (SELECT MIN(expires_at) FROM gq_keys WHERE expires_at > 0) AS key,
+            (SELECT MIN(expires_at) FROM gq_requests) AS answer`,
+  )!
+  return Math.min(...Object.values(instants).map((instant) => instant ?? Number.POSITIVE_INFINITY))
+}

@@ -4,7 +4,7 @@ import type { Condition } from './condition.ts'
 import type { Db } from './db.ts'
 import { Delays } from './delays.ts'
 import type { Gaps } from './gaps.ts'
-import { nextDue, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
+import { nextDue, nextToForget, prune, pruneEvery, reap, reapIsDue } from './reaper.ts'
 import { giveBack, sparePages } from './space.ts'
 import type { Terms } from './terms.ts'
 import { Ticks } from './ticks.ts'
@@ -78,8 +78,7 @@ export class Upkeep {
       const monotonic = this.#clock.monotonic()
       const early = this.#delays.behind(db.now, monotonic) > 0 && this.#delays.due(db.now, monotonic).length > 0
       const due = early || reapIsDue(db, present, this.#terms, monotonic)
-      const every = db.isFile || this.#terms.someRun ? reapEvery.watching : reapEvery.idle
-      this.checkAt = monotonic + Math.min(every, next)
+      this.checkAt = monotonic + Math.min(next, db.isFile || this.#terms.someRun ? reapEvery.watching : untilForget(db))
       return due || (this.#condition.mayShrink && sparePages(db, this.#condition.room !== null) > 0)
     } finally {
       db.rollback()
@@ -141,3 +140,7 @@ function clockSetBack(ms: number): Warning | null {
     message: `The wall clock is ${formatMs(ms)} behind where it was, as it was set back, also before this process began. Backoffs and delays that began in this process go on as they were; what else waits for an instant (runAt, deadline, schedules) comes so much later. Set the clock right.`,
   }
 }
+
+/** Ms until something is to be forgotten, in the bounds of the looks. */
+const untilForget = (db: Db): number =>
+  Math.min(reapEvery.idle, Math.max(reapEvery.watching, nextToForget(db) - db.now))
