@@ -8,7 +8,8 @@ server=${GOPHERQUEUE_URL:-http://127.0.0.1:7420}
 name=$(hostname)-$$ # of this process alone: two loops under one name replace each other
 grace=${GRACE:-25}
 folder=$(mktemp -d)
-trap 'trap "" TERM INT; for group in $(jobs -p); do kill -TERM -- "-$group"; done 2>/dev/null; rm -rf "$folder"' EXIT
+# A child that is ended before it has reset its traps would run this one: the folder is the script's, not the child's.
+trap 'if [[ $BASHPID = $$ ]]; then trap "" TERM INT; for group in $(jobs -p); do kill -TERM -- "-$group"; done 2>/dev/null; rm -rf "$folder"; fi' EXIT
 
 # handle JOB: prints a result (JSON) and returns 0; 65 when trying again cannot help; anything else to be repeated. What it
 # says on stderr is the error. With jq at hand: url=$(jq -r .payload.url <<<"$1").

@@ -1,4 +1,4 @@
-import { workerData } from 'node:worker_threads'
+import { receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { isPermanent, isPostpone, isTemporary } from '../model/errors.ts'
 import { unpackError } from '../store/sqlite/wire.ts'
 import type { Store } from '../store/store.ts'
@@ -26,7 +26,7 @@ const call = ((operation, input) => {
   return caller.promise
 }) as Store['call']
 
-port.on('message', (message: ToThread) => {
+function hear(message: ToThread): void {
   if ('file' in message) void answer(message)
   else if ('reason' in message) controller.abort(Object.assign(new Error(), message.reason))
   else {
@@ -35,7 +35,8 @@ port.on('message', (message: ToThread) => {
     if ('failure' in message) caller.reject(unpackError(message.failure))
     else caller.resolve(message.value)
   }
-})
+}
+port.on('message', hear)
 
 const kindOf = (error: unknown) =>
   isPostpone(error) ? 'postpone' : isPermanent(error) ? 'permanent' : isTemporary(error) ? 'temporary' : 'plain'
@@ -50,6 +51,9 @@ async function answer({ file, job, lease, carrier }: Extract<ToThread, { file: s
       const { default: handler } = (await import(file)) as { default: Handler<unknown, unknown> }
       if (typeof handler !== 'function') throw new TypeError(`The default export of ${file} must be a function.`)
       loaded = true
+      // The attempt may have ended while its module was loaded: nothing of it may begin now.
+      for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) hear(next.message)
+      signal.throwIfAborted()
       const made = contextOf({ call }, lease, () => signal)
       flush = made.flush
       return { result: resultOf(await within(carrier, () => handler(job, made.context))) }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { rmSync, writeFileSync } from 'node:fs'
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
@@ -320,6 +320,35 @@ test('a module that cannot be loaded is tried again, and afresh', async () => {
   writeFileSync(path, 'export default () => "mended"')
   store.advance(1000)
   assert.equal(await task.wait(id), 'mended')
+})
+
+test('a handler whose attempt has ended while its module was loaded does not begin', async () => {
+  const { queue, store } = virtualQueue()
+  await using _ = queue
+  using folder = temporaryFolder()
+  const [path, loads, ran] = ['handler.mjs', 'loads', 'ran'].map((name) => folder.file(name)) as [
+    string,
+    string,
+    string,
+  ]
+  writeFileSync(
+    path,
+    `import { existsSync, writeFileSync } from 'node:fs'
+     import { setTimeout } from 'node:timers/promises'
+     while (!existsSync(${JSON.stringify(loads)})) await setTimeout(5)
+     export default () => writeFileSync(${JSON.stringify(ran)}, '')`,
+  )
+  const task = queue.define('slow', { maxAttempts: 1, timeout: '2s' }, pathToFileURL(path))
+  const [started, dead] = [next(queue, 'started'), next(queue, 'dead')]
+  queue.work({ concurrency: 1 })
+  await task.submit(null)
+  await started
+  store.advance(2000)
+  await dead
+  writeFileSync(loads, '')
+  const again = queue.define('fast', {}, file) // has the thread after it
+  assert.ok(await again.wait((await again.submit({ deed: 'tell' })).id))
+  assert.equal(existsSync(ran), false)
 })
 
 test('while two jobs compute, this thread goes on', async () => {

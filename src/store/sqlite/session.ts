@@ -80,9 +80,11 @@ export class Session {
 
   /** The last job id or event number given. Throws STORAGE_CORRUPT where none is left. */
   sequence(): number {
-    const last = this.get<{ seq: number }>(
+    const known = this.get<{ seq: number }>(
       `SELECT MIN(seq, ${Number.MAX_SAFE_INTEGER}) AS seq FROM sqlite_sequence WHERE name = 'gq_jobs'`,
-    )!.seq
+    )
+    if (!known) this.get(`SELECT 1 FROM gq_jobs`) // its table is gone: that says so
+    const last = known?.seq ?? 0
     if (last <= lastNumber) return last
     throw new GopherQueueError(
       'STORAGE_CORRUPT',
