@@ -257,10 +257,13 @@ export function storageError(
   if (rights) return new GopherQueueError('STORAGE_UNAVAILABLE', `${what}: ${rights}`, options)
   return new GopherQueueError(
     'STORAGE_UNAVAILABLE',
-    `${what}: ${detail}. ${fates[accepted]} ${storageFaults.has(primary) ? mend : report}`,
+    `${what}: ${detail}. ${fates[accepted]} ${storageFaults.has(primary) ? mend : isOfSystem(error) ? correct : report}`,
     options,
   )
 }
+
+/** A refusal of the operating system, such as EACCES or ENOTDIR, and none of SQLite's. */
+const isOfSystem = (error: unknown): boolean => error instanceof Error && 'syscall' in error
 
 /** What became of what was asked for. */
 export const fates = {
@@ -270,6 +273,8 @@ export const fates = {
 }
 const mend = `Mend the file, the disk or the memory first: 'gopherqueue doctor' and the system's log say what is wrong.`
 const mendServer = 'It goes on by itself when the server takes writes again: its log says what is wrong.'
+const correct =
+  'Correct the path, or the rights or the disk on which it stands: a process that has it open goes on by itself then.'
 const report = `The same call fails again: run 'gopherqueue doctor', and report this if it finds the file well.`
 
 /** As `storageError`, of a file that was a queue's when it was opened. */
