@@ -764,6 +764,12 @@ export const mutants: Mutant[] = [
     tests: ['tests/store/terms.test.ts'],
   },
   {
+    name: 'ended-begins',
+    breaks: 'begins a handler in a thread whose attempt has ended while its module was loaded',
+    edits: [['queue/handler-thread.ts', '      signal.throwIfAborted()\n', '']],
+    tests: ['tests/queue/threads.test.ts'],
+  },
+  {
     name: 'forward-unseen',
     breaks: 'ends an attempt that its worker renews, as the wall clock was set forward while no server was there',
     edits: [['store/sqlite/terms.ts', ' OR started_at + timeout + ', ' AND started_at + timeout + ']],
