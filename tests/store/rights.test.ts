@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, linkSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import fs, { chmodSync, existsSync, linkSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '../../src/model/clock.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { openToRead } from '../../src/store/sqlite/reader.ts'
+import { missingRights } from '../../src/store/sqlite/rights.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 const nobody = 65_534
@@ -99,4 +101,19 @@ test('a file that is mounted by itself is refused', (t) => {
   } finally {
     spawnSync('umount', [inside])
   }
+})
+
+test('on a read-only filesystem no other user would help, and none is advised', (t) => {
+  t.mock.method(fs, 'accessSync', () => {
+    throw Object.assign(new Error('read-only file system'), { code: 'EROFS' })
+  })
+  syncBuiltinESMExports()
+  t.after(() => {
+    t.mock.restoreAll()
+    syncBuiltinESMExports()
+  })
+  assert.match(
+    missingRights('/data/jobs.db')!,
+    /\/data \(on a read-only filesystem\), .*\. Mount that filesystem so that/,
+  )
 })

@@ -50,8 +50,13 @@ export function missingRights(path: string): string | null {
   const places = [dirname(path), path, `${path}-wal`, `${path}-shm`].flatMap((place) => denied(place) ?? [])
   if (places.length === 0) return null
   const uid = process.getuid?.()
-  return `this user${uid === undefined ? '' : ` (uid ${uid})`} may not read and write ${places.join(', ')}. Run it as their owner, or give this user the right to write the folder and each file of the queue in it. Nothing was changed.`
+  const advice = places.every((place) => place.endsWith(readOnly))
+    ? 'Mount that filesystem so that it can be written, or move the files to one that can'
+    : 'Run it as their owner, or give this user the right to write the folder and each file of the queue in it'
+  return `this user${uid === undefined ? '' : ` (uid ${uid})`} may not read and write ${places.join(', ')}. ${advice}. Nothing was changed.`
 }
+
+const readOnly = '(on a read-only filesystem)'
 
 function denied(place: string): string | null {
   try {
@@ -59,7 +64,7 @@ function denied(place: string): string | null {
     return null
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'EROFS') return `${place} (on a read-only filesystem)`
+    if (code === 'EROFS') return `${place} ${readOnly}`
     return code === 'EACCES' || code === 'EPERM' ? `${place}${ownerOf(place)}` : null
   }
 }
