@@ -78,7 +78,7 @@ export const happen = {
   jump: (world: World) => {
     const ms = world.random.pick([-3_600_000, 3_600_000, -30_000, 30_000])
     world.clock.wall += ms
-    if (ms > 0) world.tenures.jumped()
+    if (ms > 0) world.tenures.jumped(world.clock.elapsed)
     world.log(`the wall clock jumps by ${ms}`)
   },
   hold: ({ random, meanwhile }: World) => {

@@ -89,7 +89,7 @@ export class Meanwhile {
     }
     process.waited += clock.elapsed - begun // its patience passes too, by its own clock
     process.life.stoppedAt = Number.POSITIVE_INFINITY
-    if (ms > 1500) process.afterGap = true
+    if (clock.elapsed - begun > 1500) process.afterGap = true // it may go on sooner than was drawn
   }
 
   /** A process found the lock held, and sleeps before it looks again. Answers with how long that was. */

@@ -264,9 +264,9 @@ export class SimulatedProcess {
     if (done) this.ask('settled', done.lease)
   }
 
-  /** Time has passed. */
-  passed(ms: number, lockIsHeld: boolean, allStand = false): void {
-    if (allStand) this.afterGap = true
+  /** Time has passed. `isGap`: it is part of a time in which all stood, for so long that it is a gap to each. */
+  passed(ms: number, lockIsHeld: boolean, allStand = false, isGap = false): void {
+    if (isGap) this.afterGap = true
     if (this.inCall) this.#inCallFor += ms
     if (allStand || this.inCall || !this.awake) this.#unplanned += ms
     if (allStand || !this.awake || (this.inCall && !this.isWaiting)) this.life.stopped += ms

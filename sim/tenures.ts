@@ -68,6 +68,7 @@ export class Tenures {
   readonly confirmed = new Set<string>()
 
   readonly #restored = new Set<string>()
+  #jumpedAt = Number.NEGATIVE_INFINITY
 
   constructor(lifeOf: (worker: number) => { holder: string; life: Life }, lives: ReadonlyMap<number, Life>) {
     this.#lifeOf = lifeOf
@@ -99,7 +100,7 @@ export class Tenures {
       holder: life,
       atFirst: { ...life },
       watched: new Map([...this.#lives].map(([pid, { watched }]) => [pid, watched])),
-      jumped: !isNew && before!.jumped && byWall,
+      jumped: isNew ? this.#jumpedAt >= elapsed : before!.jumped && byWall,
     })
   }
 
@@ -112,7 +113,9 @@ export class Tenures {
     }
   }
 
-  jumped(): void {
+  /** The wall clock was set forward, also for the lease that is being given. */
+  jumped(elapsed: number): void {
+    this.#jumpedAt = elapsed
     for (const tenure of this.#tenures.values()) tenure.jumped = true
   }
 
