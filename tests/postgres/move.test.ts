@@ -8,6 +8,7 @@ import { setTimeout } from 'node:timers/promises'
 import { GopherQueue } from '../../src/index.ts'
 import { tables } from '../../src/store/postgres/copied.ts'
 import { abortMove, type MoveResult, move, type Progress } from '../../src/store/postgres/move.ts'
+import { ServerReader } from '../../src/store/postgres/reader.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
 
@@ -134,11 +135,13 @@ function withServer(server: PostgresServer): void {
     }
     await assert.rejects(moved(file, url, stop), /stopped/)
     await assert.rejects(moved(other, url), { code: 'INVALID_STATE', message: /another file is being moved/ })
-    await assert.rejects(there.submit('works', 1), {
-      code: 'STORAGE_UNAVAILABLE',
-      message: /being moved to this place/,
-    })
+    const isPart = { code: 'STORAGE_UNAVAILABLE', message: /being moved to this place/ }
+    await assert.rejects(there.submit('works', 1), isPart)
+    const reader = (await ServerReader.open(url))!
+    await assert.rejects(reader.call('jobs', {}), isPart)
     await moved(file, url)
+    assert.ok((await reader.call('jobs', {})).jobs.length > 0)
+    await reader.close()
     assertSame(file, url)
     for (;;)
       try {

@@ -2,6 +2,7 @@ import { invalid } from '../../model/errors.ts'
 import { type Input, type Operation, type Output, operations } from '../operations.ts'
 import { answerAll } from '../sqlite/answer.ts'
 import { storageError } from '../sqlite/connection.ts'
+import { mustBeCurrent } from '../sqlite/newer.ts'
 import type { Reply } from '../sqlite/request.ts'
 import type { ServerStats, Store, StoreHealth } from '../store.ts'
 import type { ServerDb } from './db.ts'
@@ -44,6 +45,7 @@ export class ServerReader implements Store {
   #answer(operation: Operation, input: unknown): Reply {
     try {
       this.#db.begin('read')
+      mustBeCurrent(this.#db) // of a move that has not ended, what is here is not all
       return answerAll(this.#db, [{ seq: 0, operation, input } as Parameters<typeof answerAll>[1][number]])[0]!
     } catch (error) {
       return { seq: 0, error: storageError(error, 'The database cannot be read') }
