@@ -1,6 +1,6 @@
 import { DatabaseSync } from 'node:sqlite'
 import { lockWait } from '../src/store/sqlite/connection.ts'
-import type { SimulatedProcess } from './process.ts'
+import { type SimulatedProcess, sureGap } from './process.ts'
 import type { World } from './world.ts'
 
 /** How deep calls may stand in each other: each is a process that is stopped, slow, or waits for the lock. */
@@ -89,7 +89,7 @@ export class Meanwhile {
     }
     process.waited += clock.elapsed - begun // its patience passes too, by its own clock
     process.life.stoppedAt = Number.POSITIVE_INFINITY
-    if (clock.elapsed - begun > 1500) process.afterGap = true // it may go on sooner than was drawn
+    if (clock.elapsed - begun > sureGap) process.afterGap = true // it may go on sooner than was drawn
   }
 
   /** A process found the lock held, and sleeps before it looks again. Answers with how long that was. */
@@ -110,7 +110,7 @@ export class Meanwhile {
     } finally {
       process.isWaiting = false
       process.waited += clock.elapsed - begun
-      if (process.waited > 1500) process.afterGap = true
+      if (process.waited > sureGap) process.afterGap = true
     }
     return clock.elapsed - begun
   }

@@ -11,6 +11,8 @@ import type { Machine } from './machine.ts'
 const patience = 10_000
 /** A call that takes longer than planned by this much is as if the process had stood still. */
 const leastGap = 1000
+/** More than that and a look's time: a gap to whoever looks next, in ms. */
+export const sureGap = 1500
 /** How long a handler that runs on keeps its job from starting beside it. */
 const overdueFor = 30_000
 
@@ -284,7 +286,7 @@ export class SimulatedProcess {
   }
 
   wake(): void {
-    if (this.#machine.clock.monotonic() - this.life.stoppedAt > 1500) this.afterGap = true
+    if (this.#machine.clock.monotonic() - this.life.stoppedAt > sureGap) this.afterGap = true
     this.asleepUntil = 0
     this.life.stoppedAt = Number.POSITIVE_INFINITY
   }

@@ -6,7 +6,7 @@ import { File } from './file.ts'
 import { happen, happenOnce } from './happen.ts'
 import { type Machine, SimulatedClock } from './machine.ts'
 import { Meanwhile } from './meanwhile.ts'
-import { type Life, SimulatedProcess } from './process.ts'
+import { type Life, SimulatedProcess, sureGap } from './process.ts'
 import { Random } from './random.ts'
 import { RemoteProcess } from './remote.ts'
 import { Tenures } from './tenures.ts'
@@ -16,8 +16,6 @@ import { allLines, anyFlavour, anyWorkers, type Flavour, type Incident, incident
 const mostProcesses = 4
 /** How long a process that goes on does not look, at most; more is as if it had stood still. In ms. */
 const longestUnseen = 500
-/** More than a look's time, and a second: a gap to whoever looks next, in ms. */
-const longestPlanned = 1500
 /** In which everything must have come to an end once all faults are over. */
 const patience = 12 * 3_600_000
 
@@ -173,7 +171,7 @@ export class World {
       this.clock.elapsed += step
       left -= step
       const held = this.meanwhile.lockIsHeld
-      for (const process of this.processes) process.passed(step, held, allStand, ms > longestPlanned)
+      for (const process of this.processes) process.passed(step, held, allStand, ms > sureGap)
       for (const remote of this.remotes) remote.passed(step, held || allStand)
       this.meanwhile.passed()
       for (const process of [...this.processes]) this.#poisoned(process)

@@ -1,6 +1,7 @@
 import { Cron, CronPattern } from 'croner'
 import type { Instant } from './clock.ts'
 import { invalid } from './errors.ts'
+import { latestInstant, wholeNumber } from './job.ts'
 import { shown } from './text.ts'
 
 // Ticks of a cron line in a time zone. croner tells which times of a wall clock the line names; what a change of the clocks
@@ -36,10 +37,8 @@ export function nextTime(cron: string, timezone: string, after: Instant): Instan
 
 /** The next ticks of a cron line after an instant (Unix ms): up to `count`, at most 10,000, fewer when it ends. Throws INVALID_ARGUMENT. */
 export function nextTimes(cron: string, timezone: string, count: number, after: Instant): Instant[] {
-  if (!Number.isInteger(count) || count < 0 || count > 10_000)
-    throw invalid(`count must be a whole number from 0 to 10000; got ${shown(count)}.`)
-  if (!Number.isInteger(after) || Math.abs(after) > 8_640_000_000_000_000)
-    throw invalid(`after must be whole Unix milliseconds; got ${shown(after)}.`)
+  wholeNumber(count, 0, 10_000, 'count')
+  wholeNumber(after, -latestInstant, latestInstant, 'after')
   const line = lineOf(cron, timezone)
   const ticks: Instant[] = []
   for (let at: Instant | null = after; ticks.length < count; ticks.push(at)) {

@@ -222,12 +222,12 @@ export function checkName(kind: 'queue' | 'type' | 'worker' | 'schedule' | 'toke
 }
 
 /** The latest instant of a Date. */
-const latest = 8_640_000_000_000_000
+export const latestInstant = 8_640_000_000_000_000
 
 function instant(value: Instant | Date, name: string): Instant {
   const at = value instanceof Date ? value.getTime() : value
-  if (!Number.isInteger(at) || at < 0 || at > latest)
-    throw invalid(`${name} must be a Date or whole Unix milliseconds, from 0 to ${latest}; got ${shown(value)}.`)
+  if (!Number.isInteger(at) || at < 0 || at > latestInstant)
+    throw invalid(`${name} must be a Date or whole Unix milliseconds, from 0 to ${latestInstant}; got ${shown(value)}.`)
   return at
 }
 

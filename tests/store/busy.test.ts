@@ -29,14 +29,18 @@ class BusyDb extends Db {
   }
 }
 
-test('a wait for the write lock does not make a process forget what it knows of thousands of lines', () => {
-  using folder = temporaryFolder()
+function busyEngine(path: string): { engine: Engine; db: BusyDb } {
   let db!: BusyDb
   const open = (path: string, clock: Clock) => {
     db = connect(path, clock, () => new BusyDb(path, clock)) as BusyDb
     return db
   }
-  const engine = new Engine(folder.file('jobs.db'), new VirtualClock(), { open })
+  return { engine: new Engine(path, new VirtualClock(), { open }), db }
+}
+
+test('a wait for the write lock does not make a process forget what it knows of thousands of lines', () => {
+  using folder = temporaryFolder()
+  const { engine, db } = busyEngine(folder.file('jobs.db'))
   let seq = 0
   const ask = <K extends Operation>(operation: K, input: Input<K>): Reply[] =>
     engine.execute([{ seq: ++seq, operation, input }])
@@ -56,12 +60,7 @@ test('a wait for the write lock does not make a process forget what it knows of 
 
 test('who waits for the write lock is refused after 10 s, and told who holds it', (t) => {
   using folder = temporaryFolder()
-  let db!: BusyDb
-  const open = (path: string, clock: Clock) => {
-    db = connect(path, clock, () => new BusyDb(path, clock)) as BusyDb
-    return db
-  }
-  const engine = new Engine(folder.file('jobs.db'), new VirtualClock(), { open })
+  const { engine, db } = busyEngine(folder.file('jobs.db'))
   t.after(() => engine.close())
   let waited = 0
   t.mock.method(lockWait, 'sleep', (ms: number) => {

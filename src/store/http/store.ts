@@ -3,7 +3,7 @@ import type { Clock } from '../../model/clock.ts'
 import { GopherQueueError, invalid, isQueueError, notFound } from '../../model/errors.ts'
 import type { Job } from '../../model/job.ts'
 import { operations } from '../operations.ts'
-import { Stalls } from '../stalls.ts'
+import { mayStall, Stalls } from '../stalls.ts'
 import type {
   Input,
   Lease,
@@ -71,8 +71,7 @@ export class HttpStore implements Store {
   }
 
   async call<K extends Operation>(operation: K, input: Input<K>, signal?: AbortSignal): Promise<Output<K>> {
-    const { kind } = operations[operation]
-    if (kind !== 'read' && kind !== 'write') return this.#call(operation, input, signal)
+    if (!mayStall(operation)) return this.#call(operation, input, signal)
     this.#stalls.begins()
     return this.#call(operation, input, signal).finally(() => this.#stalls.ends())
   }

@@ -3,7 +3,7 @@ import { type MessagePort, receiveMessageOnPort, type Worker as Thread } from 'n
 import { inNextTurn, systemClock } from '../../model/clock.ts'
 import { type ErrorCode, GopherQueueError, invalid } from '../../model/errors.ts'
 import { operations } from '../operations.ts'
-import { Stalls } from '../stalls.ts'
+import { mayStall, Stalls } from '../stalls.ts'
 import type { Input, Operation, Output, Store, StoreEvent, StoreHealth, Submission } from '../store.ts'
 import { threadMissing } from './bundled.ts'
 import { lockWait } from './connection.ts'
@@ -33,7 +33,6 @@ interface Caller {
   bytes: number
   /** For a job, or a job's end: no disk answers that. */
   waits: boolean
-  /** A handler may be waiting for the answer: nothing keeps it but the write lock or the disk. */
   stalls: boolean
 }
 
@@ -146,8 +145,7 @@ export abstract class ThreadStore implements Store {
       )
     const seq = ++this.#lastSeq
     return new Promise((resolve, reject) => {
-      const { kind } = operations[operation]
-      const [waits, stalls] = [kind === 'memory', kind === 'read' || kind === 'write']
+      const [waits, stalls] = [operations[operation].kind === 'memory', mayStall(operation)]
       this.#callers.set(seq, { resolve: resolve as Caller['resolve'], reject, bytes, waits, stalls })
       if (stalls) this.#stalls.begins()
       this.#bytes += bytes
