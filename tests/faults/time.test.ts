@@ -149,8 +149,10 @@ for (const over of ['the file', 'HTTP'])
     const file = join(folderFor(t), 'jobs.db')
     await using store = await SqliteStore.open(file)
     const server = over === 'HTTP' ? await serve(store, { port: 0, logLevel: 'silent' }) : null
-    const queue = await GopherQueue.open(server?.url ?? file)
+    await using _ = { [Symbol.asyncDispose]: async () => server?.close() }
+    await using queue = await GopherQueue.open(server?.url ?? file)
     const app = new DatabaseSync(file)
+    t.after(() => app.close())
     const ends: string[] = []
     const types = ['checkpoint', 'heartbeat', 'submit'] as const
     for (const type of types)
@@ -168,9 +170,6 @@ for (const over of ['the file', 'HTTP'])
     for (const type of types) await queue.submit(type, 1)
     await until('all have ended', 60, () => ends.length === 3)
     assert.deepEqual(ends, ['checkpoint succeeded', 'heartbeat succeeded', 'submit succeeded'])
-    await queue.close()
-    await server?.close()
-    app.close()
   })
 
 test('a delay of months is kept, at the engine', async () => {
