@@ -34,7 +34,8 @@ export class Reports {
 
   /** Resolves when none is under way. */
   async stored(): Promise<void> {
-    if (this.#underWay > 0) await new Promise<void>((resolve) => (this.#onStored = resolve))
+    // The answer that settles the last one may have brought jobs, whose releases are reports, too.
+    while (this.#underWay > 0) await new Promise<void>((resolve) => (this.#onStored = resolve))
   }
 }
 

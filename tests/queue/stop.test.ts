@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { GopherQueue } from '../../src/index.ts'
+import type { Operation } from '../../src/store/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { aborted, gate, next, virtualQueue } from './support.ts'
 
@@ -130,6 +132,33 @@ test('what a handler still throws or returns while it is given back', async () =
   await worker.stop({ drain: false })
   assert.equal((await queue.job(throws!.id))?.state, 'ready')
   assert.equal(await task.wait(returns!.id), 'made it')
+})
+
+test('a job that arrives with the last outcome goes back before the worker signs off', async () => {
+  const { queue, store } = virtualQueue()
+  await using _ = queue
+  const stopping = gate()
+  const said: string[] = []
+  const call = store.call.bind(store)
+  store.call = (async (operation: Operation, input: never) => {
+    if (operation === 'stopping') setImmediate().then(stopping.open) // when stop waits for the outcome
+    if (operation === 'unregister') said.push('signs off')
+    const answer = await call(operation, input)
+    const bringsBoth = operation === 'succeed' || (operation === 'lease' && (answer as { id: number }[])[0]?.id === 2)
+    if (bringsBoth) await stopping.opened
+    if (operation === 'release') {
+      await setImmediate() // storage takes its time
+      said.push('went back')
+    }
+    return answer
+  }) as typeof store.call
+  queue.on('warning', (warning) => said.push(warning.message))
+  const task = queue.define('t', {}, () => 'ran')
+  await task.submitMany([1, 2])
+  const worker = queue.work({ concurrency: 1 })
+  await next(queue, 'started')
+  await worker.stop()
+  assert.deepEqual(said, ['went back', 'signs off'])
 })
 
 test('close while busy stops the workers first; a second close is the same close', async () => {
