@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises'
 import { GopherQueue } from '../../src/index.ts'
 import type { Operation } from '../../src/store/store.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { aborted, gate, hear, next, virtualQueue } from './support.ts'
+import { aborted, gate, next, virtualQueue } from './support.ts'
 
 /** A queue with one job that runs until `finish.open()`, and one that waits behind it. */
 async function busy() {
@@ -152,7 +152,7 @@ test('a job that arrives with the last outcome goes back before the worker signs
     }
     return answer
   }) as typeof store.call
-  hear(queue, 'warning', ({ message }) => said.push(message))
+  queue.on('warning', (warning) => said.push(String(warning)))
   const task = queue.define('t', {}, () => 'ran')
   await task.submitMany([1, 2])
   const worker = queue.work({ concurrency: 1 })
