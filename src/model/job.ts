@@ -85,7 +85,7 @@ export interface JobOptions extends Policy {
   /**
    * 1 to 256 characters, such as a customer's id: of the jobs of one queue and type with the same key, at most the
    * queue's `maxRunningPerKey` run at once, over all processes; the others wait, in their order, and hold nobody up. One
-   * that waits for its time, a delay or a retry, lets others of the key go first.
+   * that waits for its time, a delay or a retry, lets others of the key go first. Default: none.
    */
   concurrencyKey?: string
 }

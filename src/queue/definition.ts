@@ -38,7 +38,7 @@ export interface ActiveJob<Payload = unknown> {
 
 /** The second argument of a handler: what it can use besides its job. */
 export interface Context {
-  /** Fires when the attempt is over from outside: timeout, cancellation, lost lease, shutdown. `signal.reason` says which. */
+  /** Fires when the attempt is over from outside: timeout, cancellation, lost lease, shutdown. `signal.reason` says which: an error whose name is 'Timeout', else 'AbortError' and in words. */
   readonly signal: AbortSignal
   /** Renews the right to run this job for another `visibilityTimeout` and resolves when that is on disk. Rarely needed: it is renewed by itself. Throws LEASE_LOST when the attempt is over. */
   heartbeat(): Promise<void>

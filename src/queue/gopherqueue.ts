@@ -49,8 +49,9 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   }
 
   /**
-   * Opens the file, creating it if its folder exists. Opening is also the recovery after a crash. Several processes of
-   * one host may have it open; ':memory:' is for tests and loses all with the process. Throws INVALID_ARGUMENT, NOT_A_QUEUE,
+   * Opens the file at `place`, creating it if its folder exists. Opening is also the recovery after a crash. Several processes of
+   * one host may have it open; ':memory:' is for tests and loses all with the process. `place` may also be the URL of a server
+   * (`http://...`; throws also UNAUTHORIZED and FORBIDDEN) or of a PostgreSQL database (`postgres://...`). Throws INVALID_ARGUMENT, NOT_A_QUEUE,
    * TWO_SQLITES, SCHEMA_TOO_NEW, STORAGE_CORRUPT, STORAGE_FULL, STORAGE_UNAVAILABLE, ENGINE_TOO_OLD, UNSUPPORTED_FILESYSTEM, MOVED.
    */
   static async open(place: string, options: OpenOptions = {}): Promise<GopherQueue> {
@@ -82,8 +83,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
   }
 
   /**
-   * Stores a job; resolves when it is on disk. Throws INVALID_ARGUMENT, INVALID_PAYLOAD, PAYLOAD_TOO_LARGE,
-   * IDEMPOTENCY_CONFLICT, QUEUE_FULL, OVERLOADED, STORAGE_FULL.
+   * Stores a job; resolves when it is on disk. The payload is JSON, at most 1 MiB. Throws INVALID_ARGUMENT, INVALID_PAYLOAD,
+   * PAYLOAD_TOO_LARGE, IDEMPOTENCY_CONFLICT, QUEUE_FULL, TOO_MANY_QUEUES, TOO_MANY_TYPES, OVERLOADED, STORAGE_FULL.
    */
   async submit(type: string, payload: unknown, options?: JobOptions): Promise<SubmitResult> {
     return (await this.submitMany(type, [payload], options))[0]!
@@ -188,7 +189,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /**
    * Resolves with the job's result when it has succeeded, in whichever process. Throws JOB_FAILED when it ended dead or
-   * cancelled (`details` has state, reason and last error), WAIT_TIMEOUT, NOT_FOUND, INVALID_ARGUMENT.
+   * cancelled (`details` is `{ state, reason, error }`, with the last attempt's error or null), WAIT_TIMEOUT, NOT_FOUND, INVALID_ARGUMENT.
    */
   async wait<Result = unknown>(id: number, options?: WaitOptions): Promise<Result> {
     const wait = () => waitForEnd(this.#store, this.#clock, checkId(id), options) as Promise<Result>
@@ -249,7 +250,7 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
     await this.#store.call('setQueue', { queue: checkName('queue', queue), paused: false })
   }
 
-  /** Sets a queue's limits, which are kept in the file. Throws INVALID_ARGUMENT. */
+  /** Sets a queue's limits and how long its ended jobs stay, all of it kept in the file; needs no job or definition first. Throws INVALID_ARGUMENT, TOO_MANY_QUEUES. */
   async configure(queue: string, options: QueueOptions): Promise<void> {
     await this.#store.call('setQueue', queueSettings(queue, options))
   }

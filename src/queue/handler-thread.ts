@@ -49,7 +49,10 @@ async function answer({ file, job, lease, carrier }: Extract<ToThread, { file: s
   const run = async (): Promise<FromThread> => {
     try {
       const { default: handler } = (await import(file)) as { default: Handler<unknown, unknown> }
-      if (typeof handler !== 'function') throw new TypeError(`The default export of ${file} must be a function.`)
+      if (typeof handler !== 'function')
+        throw new TypeError(
+          `The default export of ${file} must be a function; of a CommonJS module that is module.exports, in TypeScript 'export = handler'.`,
+        )
       loaded = true
       // The attempt may have ended while its module was loaded: nothing of it may begin now.
       for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) hear(next.message)

@@ -26,7 +26,8 @@ export interface JobType<Input = unknown, Output = Input, Result = unknown> {
 /**
  * Names a type of job in a module that both the programs that submit and those that work import, so that they agree on its
  * policy and on the types of its payload and result: `define(type)` in one, `define(type, handler)` in the other. `payload`
- * is a schema of any Standard Schema validator. Throws INVALID_ARGUMENT.
+ * is a schema of any Standard Schema validator. The result's type is a second type argument: `jobType<typeof schema, Result>('mail', { payload: schema })`;
+ * without it the task of a program that only submits has `unknown`. Throws INVALID_ARGUMENT.
  */
 export function jobType<Schema extends StandardSchemaV1, Result = unknown>(
   type: string,

@@ -14,8 +14,9 @@ import { queuesOf } from './sources.ts'
 /** What `GopherQueue.open` takes. */
 export interface OpenOptions {
   /**
-   * Bytes of the disk that are kept free for jobs that run: with less, submissions are refused with STORAGE_FULL. While
-   * this process works, a quarter of it is set aside as a file beside the database. Default 64 MiB; 0 keeps nothing.
+   * Bytes of the disk that are kept free for jobs that run: with less, submissions are refused with STORAGE_FULL. A
+   * process that works sets a quarter of it aside as a file beside the database (`jobs.db-reserve`), which stays there after
+   * its end. Default 64 MiB; 0 keeps nothing.
    */
   diskReserve?: number
   /** A token of the server, as `gopherqueue token create` prints it; only for a URL whose server asks for one. Default: none. */
@@ -109,7 +110,7 @@ export interface WorkOptions {
    */
   stopOn?: NodeJS.Signals[]
   /**
-   * How long `stop` waits for running handlers unless it is told otherwise. Default 30 s; with `stopOn` 6 s, so that all is over
+   * How long `stop` waits for running handlers unless it is told otherwise, in ms or as '30s'. Default 30 s; with `stopOn` 6 s, so that all is over
    * within the 10 s after which Docker kills.
    */
   grace?: Duration
@@ -119,7 +120,10 @@ export interface WorkOptions {
 export interface StopOptions {
   /** True: wait for running handlers, as long as `grace`. False: fire their signals at once. Default true. */
   drain?: boolean
-  /** How long to wait for them before their signals fire and their jobs go back, uncharged. Default: the worker's `grace`, 30 s. */
+  /**
+   * How long to wait for them, in ms or as '30s', before their signals fire; jobs of those that go on for 10 s more, or 2 s with `stopOn`, are
+   * given back all the same, uncharged. Default: the worker's `grace`, which is 30 s, or 6 s with `stopOn`.
+   */
   grace?: Duration
 }
 

@@ -24,13 +24,16 @@ export function resultsOf({ ids, duplicates, states, replayed }: Submitted): Sub
   return results
 }
 
-/** A defined type of job: submits payloads that fit it. */
+/**
+ * A defined type of job: submits payloads that fit it. Its calls also throw CLOSED, STORAGE_UNAVAILABLE and STORAGE_CORRUPT; all are
+ * `GopherQueueError`s, whose `accepted` says whether the job was stored.
+ */
 export interface Task<Payload, Result = unknown> {
   /** Name of the type, as defined. */
   readonly type: string
   /**
-   * Stores a job; resolves when it is on disk. Options overrule the type's policy for this job. Throws INVALID_ARGUMENT,
-   * INVALID_PAYLOAD, PAYLOAD_TOO_LARGE, IDEMPOTENCY_CONFLICT, QUEUE_FULL, OVERLOADED, STORAGE_FULL.
+   * Stores a job; resolves when it is on disk. The payload is JSON, at most 1 MiB. Options overrule the type's policy for this job. Throws
+   * INVALID_ARGUMENT, INVALID_PAYLOAD, PAYLOAD_TOO_LARGE, IDEMPOTENCY_CONFLICT, QUEUE_FULL, TOO_MANY_QUEUES, TOO_MANY_TYPES, OVERLOADED, STORAGE_FULL.
    */
   submit(payload: Payload, options?: JobOptions): Promise<SubmitResult>
   /**
@@ -51,13 +54,13 @@ export interface Task<Payload, Result = unknown> {
   submitWith(connection: PostgresConnection, payload: Payload, options?: JobOptions): Promise<SubmitResult>
   /**
    * Submits a job at each tick of a cron line (five fields, or six with seconds first), once however many processes work.
-   * Call it at each start; the schedule lives in the file until `queue.removeSchedule(name)`. Throws INVALID_ARGUMENT,
-   * INVALID_PAYLOAD, PAYLOAD_TOO_LARGE.
+   * Call it at each start; the schedule lives in the file until `queue.removeSchedule(name)`. Ticks are taken while a process works.
+   * Throws INVALID_ARGUMENT, INVALID_PAYLOAD, PAYLOAD_TOO_LARGE.
    */
   schedule(name: string, cron: string, payload: Payload, options?: ScheduleOptions): Promise<void>
   /**
    * Resolves with the job's result, as JSON gives it back, when it has succeeded, in whichever process. Throws JOB_FAILED
-   * when it ended dead or cancelled, WAIT_TIMEOUT, NOT_FOUND, INVALID_ARGUMENT.
+   * when it ended dead or cancelled (`details` is `{ state, reason, error }`), WAIT_TIMEOUT, NOT_FOUND, INVALID_ARGUMENT.
    */
   wait(id: number, options?: WaitOptions): Promise<Result>
 }
