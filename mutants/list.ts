@@ -1247,4 +1247,16 @@ export const mutants: Mutant[] = [
     edits: [['queue/context.ts', 'if (!underWay) flush()', 'flush()']],
     tests: ['tests/queue/outcomes.test.ts'],
   },
+  {
+    name: 'listed-by-the-clock',
+    breaks: 'starts a job beside its handler in a process whose server stood still meanwhile',
+    edits: [
+      [
+        'store/sqlite/losses.ts',
+        'row.remote === 0 || db.counts(one)',
+        'row.remote === 0 || db.now - one.since < overdueFor',
+      ],
+    ],
+    tests: ['tests/store/delivery.test.ts'],
+  },
 ]

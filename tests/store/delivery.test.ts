@@ -71,6 +71,13 @@ class Rig {
     return (reply?.value ?? []) as LeasedJob[]
   }
 
+  /** The engine looks this much later than it had announced. */
+  standStill(ms: number): void {
+    this.#engine.expect(20)
+    this.pass(ms)
+    this.#engine.expect(Number.POSITIVE_INFINITY)
+  }
+
   pass(ms: number): void {
     this.clock.advance(ms)
     this.late.push(...this.#engine.tick())
@@ -292,6 +299,23 @@ test('the wall clock was set forward, and no server saw it: an attempt whose wor
     rig.pass(2500)
   }
   assert.equal(rig.row().state, 'dead')
+})
+
+test('a handler that goes on keeps its job from its process as long as another does, however long the server stood still', (t) => {
+  const rig = new Rig(t)
+  const worker = rig.worker()
+  const timedOut = (job: LeasedJob): unknown =>
+    rig.ask('fail', { lease: leaseOf(job), kind: 'timeout', error: { name: 'E', message: 'm', stack: '' }, retryAfter: null, goesOn: true }) // biome-ignore format: one call
+  rig.submit(2, { backoff: { kind: 'constant', delay: 0 } })
+  const [first, second] = rig.lease(worker) as [LeasedJob, LeasedJob]
+  timedOut(first)
+  rig.standStill(60_000) // the first handler could not be told in that time
+  timedOut(second) // lists its handler beside the first one's
+  assert.deepEqual(rig.lease(worker), [])
+  rig.pass(29_000)
+  assert.deepEqual(rig.lease(worker), [])
+  rig.pass(2000)
+  assert.deepEqual(rig.lease(worker).map(({ id }) => id), [1, 2]) // biome-ignore format: one line
 })
 
 // By an hour, and by less than its timeout: then only the lease that was renewed beyond its end tells.

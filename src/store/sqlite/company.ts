@@ -89,6 +89,11 @@ export class Company {
     return this.#goOn.get(`${one.id} ${one.token}`) ?? this.#keep(one, monotonic + left)
   }
 
+  /** Whether its job is still kept from starting beside it. */
+  counts(one: Overdue, now: number, monotonic: number): boolean {
+    return this.#until(one, now, monotonic) > monotonic
+  }
+
   #keep({ id, token }: { id: number; token: number }, until: number): number {
     this.#goOn.set(`${id} ${token}`, until)
     const [oldest] = this.#goOn.keys()

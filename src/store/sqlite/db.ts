@@ -48,6 +48,8 @@ export class Db extends Session {
   appStandsStill = false
   /** When an attempt is over with its lease, as this process has seen it begin, by the wall clock as it is now; null if it has not. */
   overAt: (lease: { id: number; token: number }) => Instant | null = () => null
+  /** Whether a handler that goes on, as this process has seen that begin, still keeps its job from starting beside it. */
+  counts: (one: { id: number; token: number; since: Instant }) => boolean = () => true
   /** Leases that this transaction took from their holders. */
   lost: { id: number; token: number }[] = []
   /** Leases whose handlers go on after them, as this transaction has listed them. */

@@ -76,14 +76,12 @@ export function goesOn(db: Db, worker: number | null, ...leases: { id: number; t
   if (!row) return
   const list = JSON.parse(row.overdue) as Overdue[]
   // A remote worker may never say that a handler has ended: then it is listed only as long as it counts.
-  const kept = list.filter(({ since }) => row.remote === 0 || isRecent(since, db.now))
+  const kept = list.filter((one) => row.remote === 0 || db.counts(one))
   const more = leases.map(({ id, token }): Overdue => ({ id, token, since: db.now }))
   const overdue = JSON.stringify([...kept, ...more].slice(-mostOverdue))
   db.run(`UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`, worker, overdue)
   db.goOn.push(...leases)
 }
-
-const isRecent = (since: number, now: number): boolean => Math.abs(now - since) < overdueFor
 
 /** That handler has ended, or its worker reports on it: its job may run there again. */
 export function settled(db: Db, { id, token }: { id: number; token: number }): null {

@@ -234,6 +234,7 @@ export class Rounds {
     // Before jobs are leased: a job that another process took must not start here beside its handler that still runs.
     const takenElsewhere = writing && everywhere ? this.#crew.takenElsewhere(db, this.#waiting.workers()) : []
     if (takenElsewhere.length > 0) this.#waiting.company.goOn(takenElsewhere, at)
+    db.counts = (one) => this.#waiting.company.counts(one, db.now, at)
     db.overAt = (lease) => {
       const left = this.#crew.terms.left(lease, at)
       return left === null ? null : db.now + Math.ceil(left)
