@@ -30,7 +30,7 @@ interface Run {
 /** Runs test files of the copy, to the end or to the first failure. */
 async function runTests(files: string[], until: 'end' | 'failure'): Promise<Run> {
   const start = performance.now()
-  const args = ['--test', '--test-reporter=tap', '--test-timeout=30000', ...files]
+  const args = ['--test', '--test-reporter=tap', '--test-timeout=120000', ...files]
   const tests = spawn(process.execPath, args, { cwd: copy, env: environment, detached: true, stdio: 'pipe' })
   const run: Run = { failed: [], skipped: 0, seconds: 0, output: '' }
   for await (const line of createInterface({ input: tests.stdout })) {
