@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer'
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { systemClock } from '../model/clock.ts'
+import { inNextTurn, systemClock } from '../model/clock.ts'
 import { PermanentError, TemporaryError } from '../model/errors.ts'
 import { limits } from '../model/job.ts'
 import type { ActiveJob } from '../queue/definition.ts'
@@ -11,6 +11,8 @@ import { platform } from '../store/sqlite/platform.ts'
 
 const dataError = 65 // EX_DATAERR of sysexits.h
 const killAfter = 5000
+/** How long after its exit a command's output counts, in ms, while something that it has left behind holds it open. */
+const moment = 1000
 const tailBytes = limits.stackBytes - 64 // with what stands before it, as much as the history keeps
 
 /**
@@ -31,8 +33,8 @@ function start(command: string, variables: Record<string, string>) {
 }
 
 /**
- * Runs a shell command for a job in a process group of its own, and returns when all of it is over; stdout is the result.
- * When `signal` fires the group gets SIGTERM, and after 5 s SIGKILL. It dies with the worker, but on Windows, and what leaves the group.
+ * Runs a shell command for a job in a process group of its own, and returns when it is over; stdout is the result. What it leaves
+ * behind goes on. When `signal` fires before, the group gets SIGTERM, and after 5 s SIGKILL. It dies with the worker, but on Windows, and what leaves the group.
  */
 export async function runCommand(command: string, job: ActiveJob, signal: AbortSignal): Promise<unknown> {
   signal.throwIfAborted()
@@ -66,10 +68,17 @@ export async function runCommand(command: string, job: ActiveJob, signal: AbortS
     })
   }
   signal.addEventListener('abort', terminate)
-  const [code, killer] = await once(child, 'close').finally(() => {
+  const { promise, resolve, reject } = Promise.withResolvers<[number | null, NodeJS.Signals | null]>()
+  child.once('error', reject).once('close', (...how) => resolve(how))
+  child.once('exit', (...how) => {
+    if (!signal.aborted) stopTimer = systemClock.timer(moment, () => inNextTurn(() => signal.aborted || resolve(how)))
+  })
+  const [code, killer] = await promise.finally(() => {
     signal.removeEventListener('abort', terminate)
     stopTimer?.()
     if (signal.aborted) kill('SIGKILL') // those of the group that closed their output and stayed
+    // Read on, since a closed pipe would end who writes; but it is no reason for this process to stay.
+    for (const held of [child.stdout, child.stderr] as Socket[]) held.removeAllListeners('data').resume().unref()
   })
 
   if (code === 0 && outputBytes > limits.resultBytes)

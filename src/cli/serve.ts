@@ -69,7 +69,7 @@ async function serveFile({ tlsCert, tlsKey, ...flags }: Flags, command: Command)
   const out = flags.logLevel === 'silent' ? process.stdout : process.stderr
   out.write(`serving ${withoutPassword(place)} at ${server.url}${known}\n\n`)
   await asked
-  const stop = systemClock.timer(grace, () => hurry(`Not done after ${grace / 1000} s`))
+  systemClock.timer(grace, () => hurry(`Not done after ${grace / 1000} s`))
   await server.close()
-  stop()
+  process.stdout.write('', () => process.exit()) // once the log is out: a timer or a socket that stays would hold the process
 }

@@ -28,6 +28,7 @@ The command gets the payload as JSON on stdin, and GOPHERQUEUE_JOB_ID, GOPHERQUE
   exit 0         success; stdout is the result: JSON if it is that, else a string
   exit 65        permanent failure: the job is dead
   anything else  temporary failure, to be repeated; the end of stderr is the error
+What a command leaves in the background goes on, and is not waited for: output counts until 1 s after the exit.
 On timeout, cancellation or shutdown its process group gets SIGTERM, and SIGKILL after 5 s.
 A first signal takes no more jobs and lets commands end; a second one stops them, and their jobs go back uncharged.
 Each finished attempt is a line on stderr, or under --json an object on stdout.`

@@ -109,7 +109,7 @@ export class Attempts {
   async poll(
     { epoch }: Numbered,
     request: LeaseRequest,
-    until: (end: () => void) => () => boolean,
+    until: (end: () => void) => () => void,
   ): Promise<{ jobs: LeasedJob[]; replaced: boolean }> {
     const ask = (own: LeaseRequest, signal?: AbortSignal) => this.#store.call('lease', own, signal, undefined, epoch)
     let replaced = true
@@ -125,7 +125,7 @@ export class Attempts {
       waiting?.finally(() => done.abort()).catch(() => undefined)
     })
     try {
-      waiting = ask(request)
+      waiting = replaced ? ask(request) : Promise.resolve([]) // its client may be gone already
       const jobs = await waiting
       answered = true
       for (const { id, queue, type, token, startedAt } of jobs)

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Clock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
+import { whenClosed } from './closed.ts'
 
 /** Bytes of all bodies that arrive, or whose requests have no answer yet: the largest bulk, and some others. Each is copied twice on its way to the file. */
 const mostBytes = 72 * 1024 * 1024
@@ -38,8 +39,8 @@ export class Bodies {
   of(response: ServerResponse): Body {
     const body: Body = { bytes: 0, fresh: 0, at: this.#clock.monotonic(), giveWay: null, refused: null }
     this.#all.add(body)
-    response.once('close', () => {
-      this.#bytes -= body.bytes
+    whenClosed(response, () => {
+      this.leave(body)
       this.#all.delete(body)
     })
     return body
@@ -53,6 +54,7 @@ export class Bodies {
 
   /** Counts what has arrived. Throws OVERLOADED where all others are in the store already. */
   take(body: Body, bytes: number): void {
+    if (!this.#all.has(body)) return // its client has gone: nothing would take them off again
     body.bytes += bytes
     body.fresh += bytes
     this.#bytes += bytes

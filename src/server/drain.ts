@@ -1,6 +1,7 @@
 import type { Server } from 'node:http'
 import type { Clock } from '../model/clock.ts'
 import { GopherQueueError } from '../model/errors.ts'
+import { whenClosed } from './closed.ts'
 
 const stopping = 'The server is stopping. Nothing was stored: send it again when it, or its successor, is there.'
 /** Longer than a transaction waits for its turn at the file. */
@@ -26,7 +27,7 @@ export class Drain {
     this.#listeners.push(listener)
     listener.on('request', (_request, response) => {
       this.#begun++
-      response.once('close', () => --this.#begun === 0 && this.#drained?.())
+      whenClosed(response, () => --this.#begun === 0 && this.#drained?.())
     })
   }
 
@@ -35,8 +36,9 @@ export class Drain {
     if (this.#closing) throw new GopherQueueError('STORAGE_UNAVAILABLE', stopping)
   }
 
-  /** Throws OVERLOADED when one more may not wait. */
+  /** Throws OVERLOADED when one more may not wait, and STORAGE_UNAVAILABLE once what waits was ended. */
   mustHaveRoom(): void {
+    this.mustBeOpen()
     if (this.ends.size >= this.#mostWaiting)
       throw new GopherQueueError(
         'OVERLOADED',

@@ -1,5 +1,6 @@
 import { Type } from 'typebox'
 import { invalid } from '../model/errors.ts'
+import { whenClosed } from './closed.ts'
 import type { Exchange } from './http.ts'
 import type { Hub, Told } from './hub.ts'
 import type { Parts } from './requests.ts'
@@ -57,7 +58,16 @@ export function events(hub: Hub, { drain, clock, tokens }: Pick<Parts, 'drain' |
     raw.write(': welcome\n\n')
     const { complete, stop } = hub.listen(last === undefined ? null : Number(last), write)
     if (!complete) raw.write('event: missed\ndata: {}\n\n')
-    const end = () => raw.end()
+    const leave = () => {
+      stop()
+      stopBeat()
+      drain.ends.delete(end)
+    }
+    // Nothing may be written from then on, also while its client reads what it has: that would end this process.
+    const end = () => {
+      leave()
+      raw.end()
+    }
     const beat = () => {
       raw.write(': beat\n\n')
       stopBeat = clock.timer(beatEvery, beat)
@@ -65,10 +75,6 @@ export function events(hub: Hub, { drain, clock, tokens }: Pick<Parts, 'drain' |
     }
     let stopBeat = clock.timer(beatEvery, beat)
     drain.ends.add(end)
-    raw.once('close', () => {
-      stop()
-      stopBeat()
-      drain.ends.delete(end)
-    })
+    whenClosed(raw, leave)
   }
 }

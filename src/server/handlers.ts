@@ -46,10 +46,10 @@ export interface Incoming<K extends Call> {
   /** For the audit log. */
   who: string
   /**
-   * Calls `end` after some time, when the client goes away, or when the server stops. Answers with what takes that back
-   * and says whether the client is still there.
+   * Calls `end` after some time, when the client goes away, or when the server stops: at once where it has gone. Answers with what
+   * takes that back.
    */
-  until(ms: number, end: () => void): () => boolean
+  until(ms: number, end: () => void): () => void
 }
 type Handler<K extends Call> = (incoming: Incoming<K>) => Promise<Answer<K>>
 export type Handlers = { [K in Call]: Handler<K> }

@@ -215,34 +215,36 @@ interface Shape {
   maxItems?: number
   pattern?: string
   anyOf?: Shape[]
+  additionalProperties?: unknown
 }
 type Shaped = (value: unknown) => unknown
 
-/** What makes of a value what its schema names, in that order: nothing else of a row goes out. */
+/**
+ * What makes of a value what its schema names, in that order, and what more the schema says that there may be: nothing else of a
+ * row goes out. A value of another kind than a schema describes, such as null, stays as it is.
+ */
 export function shaping(schema: TSchema): Shaped {
-  const { properties, items, anyOf } = schema as Shape
+  const { properties, items, anyOf, additionalProperties = false } = schema as Shape
   if (anyOf) {
-    const [only, ...others] = anyOf.filter((one) => one.properties ?? one.items)
-    return only && others.length === 0 ? unlessNull(shaping(only as TSchema)) : (value) => value
+    const [only, ...others] = anyOf.filter(({ type }) => !isPlain.test(type ?? ''))
+    return only && others.length === 0 ? shaping(only as TSchema) : (value) => value
   }
   if (items) {
     const each = shaping(items as TSchema)
-    return (value) => (value as unknown[]).map(each)
+    return (value) => (Array.isArray(value) ? value.map(each) : value)
   }
   if (!properties) return (value) => value
   const members = Object.entries(properties).map(([key, one]) => [key, shaping(one as TSchema)] as const)
   return (value) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
     const given = value as Record<string, unknown>
-    const shaped: Record<string, unknown> = {}
+    const shaped: Record<string, unknown> = additionalProperties === false ? {} : { ...given }
     for (const [key, shape] of members) if (given[key] !== undefined) shaped[key] = shape(given[key])
     return shaped
   }
 }
 
-const unlessNull =
-  (shape: Shaped): Shaped =>
-  (value) =>
-    value === null ? null : shape(value)
+const isPlain = /^(string|number|integer|boolean|null)$/
 
 /** Answers with a small value as JSON. */
 export function sendJson(response: ServerResponse, status: number, value: unknown, type = 'application/json'): void {

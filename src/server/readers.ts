@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Clock } from '../model/clock.ts'
+import { isClosed, whenClosed } from './closed.ts'
 
 /** Reads that are answered at once; more wait. Each may be some megabytes, and what arrives together is copied in one turn. */
 const mostReads = 2
@@ -48,7 +49,7 @@ export class Readers {
     this.#turns.set(socket, turns)
     if (++turns.waiting > mostPipelined) socket.destroy()
     turns.last = new Promise<void>((resolve) =>
-      response.once('close', () => {
+      whenClosed(response, () => {
         if (--turns.waiting === 0) this.#turns.delete(socket)
         resolve()
       }),
@@ -76,7 +77,7 @@ export class Readers {
 
   /** Sends the body of an answer and ends it. */
   send(response: ServerResponse, text: string | Buffer): void {
-    if (text.length <= pieceBytes) return void response.end(text)
+    if (text.length <= pieceBytes || isClosed(response)) return void response.end(text)
     const body = typeof text === 'string' ? Buffer.from(text) : text
     const answer = { response, bytes: body.length, left: body.length, at: this.#clock.monotonic() }
     this.#answers.add(answer)
@@ -95,7 +96,7 @@ export class Readers {
       }
       response.end()
     }
-    response.once('close', () => {
+    whenClosed(response, () => {
       stopTimer()
       this.#bytes -= answer.bytes
       this.#answers.delete(answer)

@@ -6,6 +6,7 @@ import { api, type Call, type Endpoint } from '../store/http/api.ts'
 import type { Tokens } from './auth.ts'
 import type { Bodies } from './bodies.ts'
 import { bodyOf, jobBytes, keyOf } from './body.ts'
+import { whenClosed } from './closed.ts'
 import type { Drain } from './drain.ts'
 import { guard, securityHeaders, withoutPrefix } from './guard.ts'
 import type { Handlers, Incoming } from './handlers.ts'
@@ -83,7 +84,7 @@ function logRequest({ logger, clock }: Parts, { id: reqId, request, response }: 
   const { method, url, socket } = request
   const begun = clock.monotonic()
   logger.debug('incoming request', { reqId, req: { method, url, remoteAddress: socket.remoteAddress } })
-  response.once('close', () => {
+  whenClosed(response, () => {
     const responseTime = clock.monotonic() - begun
     logger.debug('request completed', { reqId, res: { statusCode: response.statusCode }, responseTime })
   })
@@ -135,22 +136,19 @@ function incoming(parts: Parts, exchange: Exchange, scope: Endpoint['scope']): I
     until(ms, end) {
       if (ms > 0) drain.mustHaveRoom()
       if (held) bodies.leave(held)
-      const stopTimer = clock.timer(ms, end)
+      let over = false
       let stopLook = (): void => undefined
       // A token that is revoked or expires meanwhile gets nothing more: its next request is refused, and says why.
       const look = () => {
-        stopLook = clock.timer(1000, () => guard(request, scope, parts).then(look, () => response.destroy()))
+        if (!over) stopLook = clock.timer(1000, () => guard(request, scope, parts).then(look, () => response.destroy()))
       }
       if (ms > 1000) look()
-      const gone = () => response.writableFinished || end()
-      response.once('close', gone)
       drain.ends.add(end)
+      const stops = [clock.timer(ms, end), whenClosed(response, end), () => drain.ends.delete(end)]
       return () => {
-        stopTimer()
+        over = true
         stopLook()
-        response.off('close', gone)
-        drain.ends.delete(end)
-        return !response.destroyed
+        for (const stop of stops) stop()
       }
     },
   }

@@ -122,6 +122,26 @@ describe('work', { concurrency: 3 }, () => {
     assert.deepEqual(bench.processes(), [`${worker.child.pid}`])
   })
 
+  test('what a command leaves behind holds up neither its job nor its worker, and goes on', async (t) => {
+    const bench = new Bench(t)
+    const queue = await bench.open()
+    const left = 'while ! test -e go$GOPHERQUEUE_JOB_ID; do sleep 0.02; done; echo more; echo > went-on'
+    const worker = bench.start('work', 'job', '--exec', `{ ${left}; } & echo ok`)
+    const ids: number[] = []
+    for (let n = 0; n < 2; n++) {
+      const { id } = await queue.submit('job', n, { timeout: '30s', onTimeout: 'dead' })
+      assert.equal(await queue.wait(id), 'ok')
+      ids.push(id)
+    }
+    bench.write(`go${ids[0]}`)
+    await bench.appears('went-on') // nobody closed what it writes to
+    worker.child.kill('SIGTERM')
+    assert.equal((await worker.ended).code, 0)
+    assert.notDeepEqual(bench.processes(), [])
+    bench.write(`go${ids[1]}`)
+    while (bench.processes().length > 0) await pause(10)
+  })
+
   test('a worker whose log nobody reads any more goes on', async (t) => {
     const bench = new Bench(t)
     const queue = await bench.open()

@@ -85,3 +85,28 @@ test('a stream of events beats every 5 s, and is hung up on when its reader is 1
   tell(1)
   assert.equal(response.destroyed, true)
 })
+
+test('a stream that was ended is written nothing more, however slowly its client reads', async () => {
+  for (const why of ['the token was revoked', 'the server stops']) {
+    const [hub, clock, request] = [new Hub(1000), new VirtualClock(), new IncomingMessage(new Socket())]
+    const response = new ServerResponse(request) // of no socket: nobody reads it
+    const errors: unknown[] = []
+    response.on('error', (error) => errors.push(error)) // where nobody listens, it ends the process
+    const drain = new Drain(9, clock)
+    const check = why === 'the server stops' ? async () => undefined : () => Promise.reject(new Error('revoked'))
+    const parts = { drain, clock, tokens: { check } } as unknown as Parameters<typeof events>[1]
+    events(hub, parts)({ request, response, query: {} } as Parameters<ReturnType<typeof events>>[0])
+    if (why === 'the server stops') for (const end of drain.ends) end()
+    else clock.advance(5000)
+    await setImmediate()
+    assert.equal(response.writableEnded, true, why)
+    hub.tell('submitted', { id: 1 })
+    clock.advance(60_000)
+    await setImmediate()
+    assert.deepEqual(
+      [errors, hub.listeners, drain.ends.size, clock.untilTimer],
+      [[], 0, 0, Number.POSITIVE_INFINITY],
+      why,
+    )
+  }
+})

@@ -12,8 +12,23 @@ import { Child, folderFor, lookInto, start, until } from '../crash/processes.ts'
 
 // The end of `gopherqueue serve`, as service managers bring it about.
 
-async function served(t: TestContext, file: string, port = '0'): Promise<{ server: Child; url: string }> {
-  const server = new Child(process.execPath, [main, '--db', file, 'serve', '--port', port, '--log-level', 'warn'])
+async function served(
+  t: TestContext,
+  file: string,
+  port = '0',
+  node: string[] = [],
+): Promise<{ server: Child; url: string }> {
+  const server = new Child(process.execPath, [
+    ...node,
+    main,
+    '--db',
+    file,
+    'serve',
+    '--port',
+    port,
+    '--log-level',
+    'warn',
+  ])
   t.after(() => server.kill())
   const url = await until('it serves', 20, () => / at (http:\S+)/.exec(server.complaints)?.[1])
   return { server, url }
@@ -93,6 +108,14 @@ test('a second SIGTERM ends it at once, also while the file is held by another p
   assert.equal(await server.ended, 1)
   assert.match(server.complaints, /Asked twice to stop.*acknowledged is on disk/)
   await cut // its client is not left waiting
+})
+
+test('what would hold the process for ever does not hold up its end', async (t) => {
+  const holding = ['--import', 'data:text/javascript,setInterval(() => {}, 1e6)']
+  const file = join(folderFor(t), 'jobs.db')
+  const { server } = await served(t, file, '0', holding)
+  process.kill(server.pid, 'SIGTERM')
+  assert.equal(await server.ended, 0, server.complaints)
 })
 
 test('a second SIGTERM within a second of the first is the same one: what was begun is finished', async (t) => {
