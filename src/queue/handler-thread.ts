@@ -6,7 +6,7 @@ import { contextOf } from './context.ts'
 import { handlerIn } from './definition.ts'
 import { inWords } from './evidence.ts'
 import { fieldsOf } from './fields.ts'
-import { resultOf } from './result.ts'
+import { awaitable, resultOf } from './result.ts'
 import { type FromThread, handlerThread, type ThreadData, type ToThread } from './threads.ts'
 import { within } from './trace.ts'
 
@@ -55,7 +55,7 @@ async function answer({ file, job, lease, carrier }: Extract<ToThread, { file: s
       signal.throwIfAborted()
       const made = contextOf({ call }, lease, () => signal)
       flush = made.flush
-      return { result: resultOf(await within(carrier, () => handler(job, made.context))) }
+      return { result: resultOf(await within(carrier, () => awaitable(handler(job, made.context)))) }
     } catch (error) {
       return { thrown: { error: inWords(error), fields: fieldsOf(error), kind: kindOf(error) }, loaded }
     }

@@ -7,6 +7,7 @@ import { type Definition, type Handler, handlerIn } from '../queue/definition.ts
 import { GopherQueue } from '../queue/gopherqueue.ts'
 import type { StopOptions, WaitOptions, WorkOptions } from '../queue/options.ts'
 import { checkTimers } from '../queue/place.ts'
+import { awaitable } from '../queue/result.ts'
 import type { Worker } from '../queue/worker.ts'
 import { connect } from '../store/sqlite/connection.ts'
 import { Db } from '../store/sqlite/db.ts'
@@ -211,7 +212,7 @@ export class TestQueue extends GopherQueue {
       const run: Run = { job, clock: this.clock, waits: 0 }
       this.#runs.add(run)
       try {
-        return await runs.run(run, async () => handler(job, context))
+        return await runs.run(run, async () => awaitable(handler(job, context)))
       } finally {
         this.#runs.delete(run)
       }

@@ -97,6 +97,8 @@ test('errors keep name, message, stack and meaning on their way', async () => {
   assert.deepEqual([odd.error.name, odd.error.message], ['undefined', '{ status: 503 }'])
   const [told] = [next(queue, 'warning'), await outcome(task, 'bigint')]
   assert.match(String(await told), /result was not kept: .*bigint 1/)
+  const [throws] = [next(queue, 'warning'), await outcome(task, 'revoked')]
+  assert.match(String(await throws), /result was not kept: to look at it throws: .*revoked/)
 })
 
 test('what a handler posts on parentPort, and does to it, is its own affair', async () => {
