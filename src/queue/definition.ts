@@ -126,9 +126,9 @@ function isModule(url: URL): boolean {
   }
 }
 
-/** The handler that is a module's default export. Throws TypeError, and what the module throws. */
-export async function handlerIn(file: string): Promise<Handler<unknown, unknown>> {
-  const { default: given } = (await import(file)) as { default?: { __esModule?: true; default?: unknown } | null }
+/** The handler that is a module's default export. Throws TypeError. */
+export function handlerOf(module: unknown, file: string): Handler<unknown, unknown> {
+  const { default: given } = module as { default?: { __esModule?: true; default?: unknown } | null }
   // Of what TypeScript compiles to CommonJS, import() gives all exports as the default.
   const handler = given?.__esModule ? given.default : given
   if (typeof handler !== 'function') throw new TypeError(`The default export of ${file} must be a function.`)

@@ -3,7 +3,7 @@ import { isPermanent, isPostpone, isTemporary } from '../model/errors.ts'
 import { unpackError } from '../store/sqlite/wire.ts'
 import type { Store } from '../store/store.ts'
 import { contextOf } from './context.ts'
-import { handlerIn } from './definition.ts'
+import { handlerOf } from './definition.ts'
 import { inWords } from './evidence.ts'
 import { fieldsOf } from './fields.ts'
 import { awaitable, resultOf } from './result.ts'
@@ -48,7 +48,7 @@ async function answer({ file, job, lease, carrier }: Extract<ToThread, { file: s
   let flush = (): void => undefined
   const run = async (): Promise<FromThread> => {
     try {
-      const handler = await handlerIn(file)
+      const handler = handlerOf(await import(file), file)
       loaded = true
       // The attempt may have ended while its module was loaded: nothing of it may begin now.
       for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) hear(next.message)

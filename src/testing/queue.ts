@@ -3,7 +3,7 @@ import { type Duration, type Instant, systemClock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
 import { checkNames } from '../model/names.ts'
-import { type Definition, type Handler, handlerIn } from '../queue/definition.ts'
+import { type Definition, type Handler, handlerOf } from '../queue/definition.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 import type { StopOptions, WaitOptions, WorkOptions } from '../queue/options.ts'
 import { checkTimers } from '../queue/place.ts'
@@ -224,7 +224,7 @@ export class TestQueue extends GopherQueue {
 const inThisThread =
   (file: URL): Handler<unknown, unknown> =>
   async (job, context) =>
-    (await handlerIn(file.href))(job, context)
+    handlerOf(await import(file.href), file.href)(job, context)
 
 /**
  * A queue for tests: in memory, on a virtual clock, empty. The app takes it in place of the one that `GopherQueue.open`
