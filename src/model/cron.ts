@@ -6,9 +6,9 @@ import { shown } from './text.ts'
 
 // Ticks of a cron line in a time zone. croner tells which times of a wall clock the line names; what a change of the clocks
 // does to them is decided here, for lines with one time a day and with many alike:
-// - times that are left out come once, at the end of the gap;
-// - times that come twice count the first time;
-// - a line of every hour goes on at its pace: nothing of it is left out, and nothing repeated.
+// - times of set hours that are left out come once, at the end of the gap;
+// - those that come twice count the first time;
+// - a line of every hour runs at all times that there are: none of a gap is made up for, and those that come twice do.
 
 const second = 1000
 const week = 7 * 86_400_000

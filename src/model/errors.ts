@@ -33,7 +33,7 @@ export type ErrorCode =
   | 'LEASE_LOST' // the lease token is stale: another attempt owns the job
   | 'WORKER_UNKNOWN' // the worker's id is not known here, or it was signed off: it registers again
   | 'JOB_FAILED' // wait(): the job ended dead or cancelled
-  | 'WAIT_TIMEOUT' // wait(): the job had not ended in time; it goes on
+  | 'WAIT_TIMEOUT' // wait(): the job had not ended in time, or storage did not say; it goes on
   | 'CLOSED' // the queue was closed
   | 'UNAUTHORIZED' // a server asks for a token, or does not know this one
   | 'FORBIDDEN' // the token does not allow this
@@ -158,4 +158,13 @@ export function asQueueError(error: unknown): GopherQueueError {
 /** There is no job with this id. */
 export function notFound(id: number): GopherQueueError {
   return new GopherQueueError('NOT_FOUND', `There is no job ${id}: it never was, or it was removed or pruned.`)
+}
+
+/** The job was there while somebody waited for its end: only what has ended is deleted. */
+export function endedAndGone(id: number): GopherQueueError {
+  return new GopherQueueError(
+    'NOT_FOUND',
+    `Job ${id} has ended, and is deleted already: how it ended is not known here. Keep such jobs longer (keepSucceeded, keepCancelled, keepDead).`,
+    { accepted: 'yes' },
+  )
 }

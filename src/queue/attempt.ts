@@ -11,7 +11,7 @@ import type { Lease, LeasedJob, Store } from '../store/store.ts'
 import { contextOf } from './context.ts'
 import { type ActiveJob, type Definition, validated } from './definition.ts'
 import { cut, describe, inWords } from './evidence.ts'
-import { type Outcome, type Result, resultOf } from './result.ts'
+import { awaitable, type Outcome, type Result, resultOf } from './result.ts'
 import type { Slot, Starving } from './starving.ts'
 import { goesBack, type Threads } from './threads.ts'
 import { endSpan, processing } from './trace.ts'
@@ -165,7 +165,9 @@ export class Attempt {
     })
     this.#flush = flush
     const run = () =>
-      handler instanceof URL ? threads.run(handler, this.job, this.lease, context.signal) : handler!(this.job, context)
+      handler instanceof URL
+        ? threads.run(handler, this.job, this.lease, context.signal)
+        : awaitable(handler!(this.job, context))
     if (!schema) return run()
     return validated(schema, this.job.payload, type, '').then(
       (payload) => {
@@ -252,4 +254,4 @@ function ownDelay(error: unknown, now: Instant): number | null {
 }
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>
-  typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+  typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'

@@ -126,6 +126,15 @@ function isModule(url: URL): boolean {
   }
 }
 
+/** The handler that is a module's default export. Throws TypeError. */
+export function handlerOf(module: unknown, file: string): Handler<unknown, unknown> {
+  const { default: given } = module as { default?: { __esModule?: true; default?: unknown } | null }
+  // Of what TypeScript compiles to CommonJS, import() gives all exports as the default.
+  const handler = given?.__esModule ? given.default : given
+  if (typeof handler !== 'function') throw new TypeError(`The default export of ${file} must be a function.`)
+  return handler as Handler<unknown, unknown>
+}
+
 /** Issues that an error message names; all of them are in its `details`. */
 const mostNamed = 10
 

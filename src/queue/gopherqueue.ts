@@ -189,7 +189,8 @@ export class GopherQueue extends EventEmitter<QueueEvents> {
 
   /**
    * Resolves with the job's result when it has succeeded, in whichever process. Throws JOB_FAILED when it ended dead or
-   * cancelled (`details` is `{ state, reason, error }`, with the last attempt's error or null), WAIT_TIMEOUT, NOT_FOUND, INVALID_ARGUMENT.
+   * cancelled (`details` is `{ state, reason, error }`, with the last attempt's error or null), WAIT_TIMEOUT, NOT_FOUND (also when the job has ended and is not
+   * kept: `keepSucceeded`), INVALID_ARGUMENT.
    */
   async wait<Result = unknown>(id: number, options?: WaitOptions): Promise<Result> {
     const wait = () => waitForEnd(this.#store, this.#clock, checkId(id), options) as Promise<Result>

@@ -3,10 +3,10 @@ import { isPermanent, isPostpone, isTemporary } from '../model/errors.ts'
 import { unpackError } from '../store/sqlite/wire.ts'
 import type { Store } from '../store/store.ts'
 import { contextOf } from './context.ts'
-import type { Handler } from './definition.ts'
+import { handlerOf } from './definition.ts'
 import { inWords } from './evidence.ts'
 import { fieldsOf } from './fields.ts'
-import { resultOf } from './result.ts'
+import { awaitable, resultOf } from './result.ts'
 import { type FromThread, handlerThread, type ThreadData, type ToThread } from './threads.ts'
 import { within } from './trace.ts'
 
@@ -48,18 +48,14 @@ async function answer({ file, job, lease, carrier }: Extract<ToThread, { file: s
   let flush = (): void => undefined
   const run = async (): Promise<FromThread> => {
     try {
-      const { default: handler } = (await import(file)) as { default: Handler<unknown, unknown> }
-      if (typeof handler !== 'function')
-        throw new TypeError(
-          `The default export of ${file} must be a function; of a CommonJS module that is module.exports, in TypeScript 'export = handler'.`,
-        )
+      const handler = handlerOf(await import(file), file)
       loaded = true
       // The attempt may have ended while its module was loaded: nothing of it may begin now.
       for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) hear(next.message)
       signal.throwIfAborted()
       const made = contextOf({ call }, lease, () => signal)
       flush = made.flush
-      return { result: resultOf(await within(carrier, () => handler(job, made.context))) }
+      return { result: resultOf(await within(carrier, () => awaitable(handler(job, made.context)))) }
     } catch (error) {
       return { thrown: { error: inWords(error), fields: fieldsOf(error), kind: kindOf(error) }, loaded }
     }

@@ -42,6 +42,8 @@ export function jobType<Payload = unknown, Result = unknown>(
   type: string,
   options?: JobTypeOptions & { payload?: undefined },
 ): JobType<Storable<Payload>, Stored<Payload>, Result>
+/** A type of job whose schema the compiler does not know. Its error is told where neither of the others fits: it names the cause. */
+export function jobType(type: string, options: JobType['options']): JobType
 export function jobType(type: string, options: JobType['options'] = {}): JobType {
   const own = { ...optionsOf('job option', options) }
   makeDefinition(type, own, undefined) // what is wrong is said here, and not in each program
@@ -93,7 +95,29 @@ export interface Define {
     options?: DefinitionOptions & { payload?: undefined },
     handler?: GivenHandler<Stored<Payload>, Result>,
   ): Task<Storable<Payload>, Stored<Result>>
+  /** A type whose schema the compiler does not know. Where no way to call `define` fits, its error is told, as that of the last: it names the cause. */
+  <Result, Subject extends string | JobType, Schema extends StandardSchemaV1 | undefined>(
+    type: Subject,
+    given: GivenHandler<OutputOf<Subject, Schema>, Wanted<Subject, Result>> | OptionsOf<Subject, Schema>,
+  ): Task<unknown, Stored<Result>>
+  /** The same with options and a handler. */
+  <Result, Subject extends string | JobType, Schema extends StandardSchemaV1 | undefined>(
+    type: Subject,
+    options: OptionsOf<Subject, Schema>,
+    handler: GivenHandler<OutputOf<Subject, Schema>, Wanted<Subject, Result>>,
+  ): Task<unknown, Stored<Result>>
 }
+
+type OutputOf<Subject, Schema> =
+  Subject extends JobType<unknown, infer Output>
+    ? Output
+    : Schema extends StandardSchemaV1
+      ? StandardSchemaV1.InferOutput<Schema>
+      : unknown
+/** The result that a handler gives; where its job type promises another, that one. */
+type Wanted<Subject, Result> =
+  Subject extends JobType<unknown, unknown, infer Promised> ? (Result extends Promised ? Result : Promised) : Result
+type OptionsOf<Subject, Schema> = Subject extends string ? DefinitionOptions & { payload?: Schema } : HandlerOptions
 
 /** What may follow the name or the job type in `define`. */
 export type Given = Handler<never, unknown> | URL | (DefinitionOptions & { payload?: StandardSchemaV1 | undefined })

@@ -81,11 +81,11 @@ export interface QueueOptions {
    * starts from before it was taken away and set again. Default: no limit.
    */
   rate?: { max: number; per: Duration } | null
-  /** How long succeeded jobs stay in the file after their end, in ms or as '7d'; counts for those that end from now on. Default 24 h; null keeps them for ever. */
+  /** How long succeeded jobs stay in the file after their end, in ms or as '7d'; counts for those that end from now on. Less than 1 s is 1 s, as a `wait` in another process reads the result there: one that looks later is told NOT_FOUND. Default 24 h; null keeps them for ever. */
   keepSucceeded?: Duration | null
-  /** How long cancelled jobs stay in the file after their end, in ms or as '7d'. Default 7 days; null keeps them for ever. */
+  /** How long cancelled jobs stay in the file after their end, in ms or as '7d', at least 1 s. Default 7 days; null keeps them for ever. */
   keepCancelled?: Duration | null
-  /** How long dead jobs stay in the file after their end, in ms or as '30d'. Default: for ever (null). */
+  /** How long dead jobs stay in the file after their end, in ms or as '30d', at least 1 s. Default: for ever (null). */
   keepDead?: Duration | null
 }
 
@@ -129,7 +129,7 @@ export interface StopOptions {
 
 /** What `wait` takes: how long to wait for the end of a job. */
 export interface WaitOptions {
-  /** Longest wait, in ms or as '30s'; then `wait` throws WAIT_TIMEOUT, and the job goes on. Default: no limit. */
+  /** Longest wait for the end, in ms or as '30s'; then `wait` looks once more, for 1 s at most, and throws WAIT_TIMEOUT where the job goes on or storage does not answer. Default: no limit. */
   timeout?: Duration
   /** When it is aborted, `wait` throws its reason, and the job goes on. Default: none. */
   signal?: AbortSignal

@@ -1,7 +1,8 @@
+import { isQueueError } from '../model/errors.ts'
 import type { JobError } from '../model/job.ts'
 import { toJson } from '../model/json.ts'
 import type { Failure } from '../store/store.ts'
-import { cut } from './evidence.ts'
+import { cut, inWords } from './evidence.ts'
 
 /** What is stored of a handler's result. */
 export interface Result {
@@ -20,6 +21,16 @@ export class NoResult {
   }
 }
 
+/** What a handler returned, for an `await`, which reads its `then`: where that throws, the attempt would fail though the work was done. */
+export function awaitable(returned: unknown): unknown {
+  try {
+    void (returned as { then?: unknown } | null | undefined)?.then
+    return returned
+  } catch (error) {
+    return new NoResult(throwing(error))
+  }
+}
+
 /**
  * The JSON of what a handler returned. Of what is no JSON, or too large, null and a warning: the work was done, and to
  * run it again would do it twice and return the same.
@@ -29,9 +40,11 @@ export function resultOf(returned: unknown): Result {
     if (!(returned instanceof NoResult)) return { result: toJson('result', returned), warning: null }
     return without(returned.warning)
   } catch (error) {
-    return without((error as Error).message)
+    return without(isQueueError(error) ? error.message : throwing(error))
   }
 }
+
+const throwing = (error: unknown): string => `to look at it throws: ${inWords(error).message}`
 
 const without = (why: string): Result => ({
   result: 'null',

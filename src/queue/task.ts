@@ -60,7 +60,8 @@ export interface Task<Payload, Result = unknown> {
   schedule(name: string, cron: string, payload: Payload, options?: ScheduleOptions): Promise<void>
   /**
    * Resolves with the job's result, as JSON gives it back, when it has succeeded, in whichever process. Throws JOB_FAILED
-   * when it ended dead or cancelled (`details` is `{ state, reason, error }`), WAIT_TIMEOUT, NOT_FOUND, INVALID_ARGUMENT.
+   * when it ended dead or cancelled (`details` is `{ state, reason, error }`), WAIT_TIMEOUT, NOT_FOUND (also when the job has
+   * ended and is not kept: `keepSucceeded`), INVALID_ARGUMENT.
    */
   wait(id: number, options?: WaitOptions): Promise<Result>
 }

@@ -10,7 +10,7 @@ export interface Counted {
   submitted: number
   /** Jobs that ended well. */
   succeeded: number
-  /** Attempts that failed: a throw, a timeout, a lost lease. */
+  /** Attempts that failed: a throw, a timeout, a lost lease; also those that history calls 'cancelled', as their job was to stop. */
   failed: number
   /** Of these, those after which their job is tried again. */
   retried: number

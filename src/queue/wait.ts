@@ -1,7 +1,8 @@
 import type { Clock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
-import { GopherQueueError, invalid } from '../model/errors.ts'
-import type { JobError } from '../model/job.ts'
+import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
+import type { Job, JobError } from '../model/job.ts'
+import { isTerminal } from '../model/lifecycle.ts'
 import { checkNames } from '../model/names.ts'
 import { shown } from '../model/text.ts'
 import type { JobFilter, JobPage, Store } from '../store/store.ts'
@@ -9,6 +10,23 @@ import type { WaitOptions } from './options.ts'
 
 /** What an error says, for the middle of a sentence; an AggregateError often says nothing. */
 const saidBy = ({ name, message }: JobError): string => message.replace(/[\s.]+$/, '') || name
+
+/** How long the look at the end of a wait may take, in ms: storage that is away keeps nobody whose time is over. */
+const lookWithin = 1000
+
+/** The job, if it has ended: a timeout may be shorter than the way of an answer. Throws NOT_FOUND, WAIT_TIMEOUT. */
+async function lastLook(store: Store, clock: Clock, id: number): Promise<Job> {
+  const { promise, resolve } = Promise.withResolvers<undefined>()
+  const cancelTimer = clock.timer(lookWithin, () => resolve(undefined))
+  const job = await Promise.race([store.call('job', id).catch(() => undefined), promise])
+  cancelTimer()
+  if (job && isTerminal(job.state)) return job
+  if (job === null) throw notFound(id)
+  const message = job
+    ? `Job ${id} had not ended in time. It goes on; wait again to see.`
+    : `Whether job ${id} has ended is not known: storage did not answer in time. Wait again to see.`
+  throw new GopherQueueError('WAIT_TIMEOUT', message, { accepted: 'yes' })
+}
 
 /** The result of a job that succeeds; throws JOB_FAILED, WAIT_TIMEOUT, NOT_FOUND, or what the signal was aborted with. */
 export async function waitForEnd(store: Store, clock: Clock, id: number, options: WaitOptions = {}): Promise<unknown> {
@@ -18,14 +36,18 @@ export async function waitForEnd(store: Store, clock: Clock, id: number, options
   signal?.throwIfAborted()
   const patience = new AbortController()
   const leave = () => patience.abort(signal?.reason)
+  let isLate = false
   const giveUp = () => {
-    const message = `Job ${id} had not ended in time. It goes on; wait again to see.`
-    patience.abort(new GopherQueueError('WAIT_TIMEOUT', message, { accepted: 'yes' }))
+    isLate = true
+    patience.abort()
   }
   const cancelTimer = timeout === undefined ? undefined : clock.timer(toMs(timeout, 'timeout'), giveUp)
   signal?.addEventListener('abort', leave)
   try {
-    const job = await store.call('wait', id, patience.signal)
+    const job = await store.call('wait', id, patience.signal).catch((error) => {
+      if (!isLate) throw error
+      return lastLook(store, clock, id)
+    })
     if (job.state === 'succeeded') return job.result
     const error = (await store.call('attempts', id)).at(-1)?.error ?? null
     const { state, reason } = job

@@ -11,7 +11,7 @@ export interface Totals {
   submitted: number
   /** Jobs that ended well. */
   succeeded: number
-  /** Attempts that failed: a throw, a timeout, a lost lease. */
+  /** Attempts that failed: a throw, a timeout, a lost lease; also those that history calls 'cancelled', as their job was to stop. */
   failed: number
   /** Jobs that died. */
   dead: number

@@ -3,10 +3,11 @@ import { type Duration, type Instant, systemClock } from '../model/clock.ts'
 import { toMs } from '../model/duration.ts'
 import { invalid } from '../model/errors.ts'
 import { checkNames } from '../model/names.ts'
-import type { Definition, Handler } from '../queue/definition.ts'
+import { type Definition, type Handler, handlerOf } from '../queue/definition.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 import type { StopOptions, WaitOptions, WorkOptions } from '../queue/options.ts'
 import { checkTimers } from '../queue/place.ts'
+import { awaitable } from '../queue/result.ts'
 import type { Worker } from '../queue/worker.ts'
 import { connect } from '../store/sqlite/connection.ts'
 import { Db } from '../store/sqlite/db.ts'
@@ -211,7 +212,7 @@ export class TestQueue extends GopherQueue {
       const run: Run = { job, clock: this.clock, waits: 0 }
       this.#runs.add(run)
       try {
-        return await runs.run(run, async () => handler(job, context))
+        return await runs.run(run, async () => awaitable(handler(job, context)))
       } finally {
         this.#runs.delete(run)
       }
@@ -223,7 +224,7 @@ export class TestQueue extends GopherQueue {
 const inThisThread =
   (file: URL): Handler<unknown, unknown> =>
   async (job, context) =>
-    ((await import(file.href)) as { default: Handler<unknown, unknown> }).default(job, context)
+    handlerOf(await import(file.href), file.href)(job, context)
 
 /**
  * A queue for tests: in memory, on a virtual clock, empty. The app takes it in place of the one that `GopherQueue.open`

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import type { Job } from '../../src/model/job.ts'
 import { states } from '../../src/model/lifecycle.ts'
+import { waitForEnd } from '../../src/queue/wait.ts'
 import type { Input, JobPage, Source } from '../../src/store/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
 import { type Subject, stranger } from '../support/subject.ts'
 import type { Suite } from './contract.ts'
 
@@ -75,6 +77,26 @@ export function reads({ holds, holdsOverTime }: Suite): void {
     await at.succeed(job, { sum: 3 })
     assert.deepEqual((await at.store.call('wait', job.id)).result, { sum: 3 })
   })
+
+  holds(
+    'a wait whose time is over before any answer: what has ended is told, what is not there is not found',
+    async (at) => {
+      const [done, failed] = [await at.running(), await at.running()]
+      await at.succeed(done, 'done')
+      await at.fail(failed, 'permanent')
+      const late = (id: number) => {
+        const clock = new VirtualClock()
+        const waiting = waitForEnd(at.store, clock, id, { timeout: 0 })
+        clock.advance(0)
+        return waiting
+      }
+      assert.equal(await late(done.id), 'done')
+      await assert.rejects(late(failed.id), { code: 'JOB_FAILED' })
+      await assert.rejects(late(failed.id + 1000), { code: 'NOT_FOUND' })
+      const id = await at.submit({ type: 'other' })
+      await assert.rejects(late(id), { code: 'WAIT_TIMEOUT', message: /had not ended/, accepted: 'yes' })
+    },
+  )
 
   holds('wait for a job that is not there, or that was removed meanwhile', async (at) => {
     await assert.rejects(at.store.call('wait', 42), { code: 'NOT_FOUND' })

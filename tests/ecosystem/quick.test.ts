@@ -39,6 +39,10 @@ export async function main(): Promise<void> {
   await double.submit(21, { color: 'red' })
 }
 `
+const tsc = (compiler: string): string => {
+  const here = join(project, 'node_modules', compiler)
+  return join(existsSync(here) ? here : join(root, 'node_modules', compiler), 'bin/tsc')
+}
 /** TypeScript 7 has no node10 any more. */
 const compilers = { typescript54: ['node10', 'node16', 'nodenext', 'bundler'], typescript59: ['node10', 'node16', 'nodenext', 'bundler'], typescript: ['node16', 'nodenext', 'bundler'] } // biome-ignore format: one line
 for (const [compiler, resolutions] of Object.entries(compilers))
@@ -51,11 +55,37 @@ for (const [compiler, resolutions] of Object.entries(compilers))
       const module = { node10: 'commonjs', bundler: 'esnext' }[moduleResolution] ?? moduleResolution
       const options = { target: 'es2022', lib: ['es2022'], types: ['node'], module, moduleResolution, strict: true, skipLibCheck: false, noEmit: true } // biome-ignore format: one line
       writeFileSync(join(at, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files }))
-      const here = join(project, 'node_modules', compiler)
-      const tsc = join(existsSync(here) ? here : join(root, 'node_modules', compiler), 'bin/tsc')
-      const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', at], { encoding: 'utf8' })
+      const { status, stdout } = spawnSync(process.execPath, [tsc(compiler), '-p', at], { encoding: 'utf8' })
       assert.deepEqual([status, stdout], [0, ''])
     })
+
+/** Calls that do not compile, and the cause that the compiler has to name. */
+const wrong: [call: string, cause: RegExp][] = [
+  [`queue.define('a', { payload: schema, timout: '30s' }, () => 1)`, /'timout' does not exist in type/],
+  [`queue.define('b', { payload: schema, timout: '30s' })`, /'timout' does not exist in type/],
+  [
+    `queue.define('c', { payload: schema }, () => ({ f: () => 1 }))`,
+    /'JSON does not keep this of the result': \(\) => 1/,
+  ],
+  [`queue.define('d', () => ({ f: () => 1 }))`, /'JSON does not keep this of the result': \(\) => 1/],
+  [`queue.define('e', ({ payload }: ActiveJob<{ at: Date }>) => payload.at.getTime())`, /'unknown' is not assignable to type '{ at: Date; }'/], // biome-ignore format: one line
+  [`queue.define(jobType<{ a: number }, number>('f'), () => 'text')`, /'string' is not assignable to type 'number \| Promise<number>'/], // biome-ignore format: one line
+  [`queue.define(jobType('g', { payload: schema }), { timeout: '1s' }, () => 1)`, /'timeout' does not exist in type 'HandlerOptions'/], // biome-ignore format: one line
+  [`jobType('h', { payload: schema, timout: '1s' })`, /'timout' does not exist in type/],
+]
+for (const compiler of ['typescript59', 'typescript'])
+  test(`${compiler} names the cause of a call of define or jobType that does not compile`, () => {
+    const at = join(project, `${compiler}-wrong.mts`)
+    const head = `import { type ActiveJob, type GopherQueue, jobType } from 'gopherqueue'; import type { StandardSchemaV1 } from '@standard-schema/spec'; declare const queue: GopherQueue; declare const schema: StandardSchemaV1<{ to: string }>` // biome-ignore format: one line
+    writeFileSync(at, [head, ...wrong.map(([call]) => call)].join('\n'))
+    const args = ['--strict', '--noEmit', '--pretty', 'false', '--target', 'es2022', '--module', 'nodenext', '--types', 'node', at] // biome-ignore format: one line
+    const { stdout } = spawnSync(process.execPath, [tsc(compiler), ...args], { cwd: project, encoding: 'utf8' })
+    const told = stdout.split(/^(?=\S)/m)
+    for (const [i, [call, cause]] of wrong.entries()) {
+      const error = told.filter((one) => one.includes(`wrong.mts(${i + 2},`)).join('')
+      assert.match(error, cause, call)
+    }
+  })
 
 const refused =
   /^GopherQueueError STORAGE_UNAVAILABLE The storage thread could not start .*--packages=external for esbuild.* -e gopherqueue for ncc;/

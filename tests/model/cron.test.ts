@@ -24,6 +24,7 @@ const gaps: [zone: string, after: string, cron: string, expected: string[]][] = 
   ['America/New_York', '2030-03-10T06:00', '0,30 2 * * *', ['03-10T07:00', '03-11T06:00']],
   ['America/Sao_Paulo', '2018-11-04T02:00', '0,30 0 * * *', ['11-04T03:00', '11-05T02:00']], // midnight is left out
   ['Australia/Lord_Howe', '2030-10-05T15:00', '0,15 2 * * *', ['10-05T15:30', '10-06T15:00']], // half an hour is
+  ['Australia/Lord_Howe', '2030-10-05T14:00', '0 * * * *', ['10-05T14:30', '10-05T16:00', '10-05T17:00']],
   ['Australia/Lord_Howe', '2030-10-05T15:00', '15,45 2 * * *', ['10-05T15:30', '10-05T15:45', '10-06T15:15']],
 ]
 for (const [zone, after, cron, expected] of gaps)

@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { runInNewContext } from 'node:vm'
+import { z } from 'zod'
 import {
   type DefinitionOptions,
   GopherQueue,
@@ -14,6 +15,7 @@ import {
   retryAfter,
   TemporaryError,
 } from '../../src/index.ts'
+import { testQueue } from '../../src/testing/index.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { gate, hear, next, virtualQueue } from './support.ts'
 
@@ -220,6 +222,35 @@ test('a result that is too large or no JSON: the work was done, so the job succe
     assert.match(job.warning ?? '', message)
   }
   assert.equal((await once(() => 1)).warning, null)
+})
+
+test('a result that throws when it is looked at is not kept, and its job succeeds', async () => {
+  const throwing = (traps: (keyof ProxyHandler<object>)[], thrown: unknown) => {
+    const refuse = boom(thrown)
+    return new Proxy({}, Object.fromEntries(traps.map((trap) => [trap, refuse])))
+  }
+  const { proxy: revoked, revoke } = Proxy.revocable({}, {})
+  revoke()
+  const results = {
+    revoked,
+    member: { deep: [revoked] },
+    getter: Object.defineProperty({}, 'then', { get: boom(new Error('no such file')) }),
+    has: throwing(['has', 'ownKeys'], new Error('no')),
+    prototype: throwing(['getPrototypeOf'], null),
+    all: throwing(['get', 'has', 'ownKeys', 'getPrototypeOf'], revoked),
+    json: { toJSON: boom(revoked) },
+  }
+  for (const [name, result] of Object.entries(results)) {
+    for (const options of [{}, { payload: z.null() } as DefinitionOptions]) {
+      const job = await once(() => result, options)
+      assert.deepEqual([job.state, job.result, job.attempt], ['succeeded', null, 1], name)
+      assert.match(job.warning ?? '', /^The job succeeded, and its result was not kept: .*throws/, name)
+    }
+    await using queue = testQueue()
+    const { id } = await queue.define(name, () => result as never).submit(null)
+    await queue.drain()
+    assert.match((await queue.job(id))?.warning ?? '', /result was not kept/, name)
+  }
 })
 
 test('who waits gets null, and events and why tell the warning', async () => {

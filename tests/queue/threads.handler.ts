@@ -42,6 +42,11 @@ const deeds: Record<string, (job: ActiveJob, context: Context) => unknown> = {
     throw Object.assign(new Error(), { name: undefined, message: { status: 503 }, code: () => 'no copy' })
   },
   bigint: () => 1n,
+  revoked: () => {
+    const { proxy, revoke } = Proxy.revocable({}, {})
+    revoke()
+    return proxy
+  },
   axios: () => {
     const config: { self?: object } = {}
     config.self = config

@@ -97,6 +97,8 @@ test('errors keep name, message, stack and meaning on their way', async () => {
   assert.deepEqual([odd.error.name, odd.error.message], ['undefined', '{ status: 503 }'])
   const [told] = [next(queue, 'warning'), await outcome(task, 'bigint')]
   assert.match(String(await told), /result was not kept: .*bigint 1/)
+  const [throws] = [next(queue, 'warning'), await outcome(task, 'revoked')]
+  assert.match(String(await throws), /result was not kept: to look at it throws: .*revoked/)
 })
 
 test('what a handler posts on parentPort, and does to it, is its own affair', async () => {
@@ -397,6 +399,37 @@ test('a test queue runs the module on its own clock, without threads', async () 
   const told = await task.submit({ deed: 'tell' })
   await queue.drain()
   assert.equal((await task.wait(told.id)).threadId, 0)
+})
+
+test('a module of CommonJS exports its handler whole or as TypeScript compiles it, in a thread and in a test queue', async () => {
+  const { queue } = virtualQueue()
+  await using _ = queue
+  await using inTests = testQueue()
+  using folder = temporaryFolder()
+  queue.define('any', () => null)
+  queue.work()
+  const compiled = `"use strict"; Object.defineProperty(exports, "__esModule", { value: true }); exports.default =`
+  for (const [name, source, expected] of [
+    ['whole.cjs', 'module.exports = () => "done"', 'done'],
+    ['compiled.cjs', `${compiled} () => "done"`, 'done'],
+    ['again.mjs', 'export { default } from "./compiled.cjs"', 'done'],
+    ['other.cjs', `${compiled} "no function"`, null],
+    ['none.cjs', 'exports.handler = () => "done"', null],
+    ['null.cjs', 'module.exports = null', null],
+  ] as const) {
+    const path = folder.file(name)
+    writeFileSync(path, source)
+    for (const one of [queue, inTests]) {
+      const task = one.define(name, { maxAttempts: 1 }, pathToFileURL(path))
+      const { id } = await task.submit(null)
+      if (one === inTests) await inTests.drain()
+      if (expected) assert.equal(await task.wait(id), expected, name)
+      else
+        await assert.rejects(task.wait(id), {
+          message: `Job ${id} ended dead (exhausted): The default export of ${pathToFileURL(path)} must be a function. An operator can retry it.`,
+        })
+    }
+  }
 })
 
 test('a handler that is neither function nor URL is refused', async () => {

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { getEventListeners } from 'node:events'
+import { nextTick } from 'node:process'
 import { test } from 'node:test'
 import { GopherQueue, PermanentError } from '../../src/index.ts'
+import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { VirtualClock } from '../../src/testing/clock.ts'
 import { next, virtualQueue } from './support.ts'
 
 test('wait gives the result, also of a job that ended long ago', async () => {
@@ -104,6 +107,19 @@ test('wait gives up after its timeout, and the job goes on', async () => {
   await late
   assert.equal((await queue.job(id))?.state, 'ready')
   await assert.rejects(queue.wait(id, { timeout: 'soon' as '1s' }), { code: 'INVALID_ARGUMENT' })
+})
+
+test('a wait whose time is over looks once more, for a second at most', async () => {
+  await using store = await SqliteStore.open(':memory:')
+  const clock = new VirtualClock()
+  await using queue = new GopherQueue(store, clock)
+  const { id } = await queue.submit('t', null)
+  const unknown = assert.rejects(queue.wait(id, { timeout: '1s' }), { code: 'WAIT_TIMEOUT', message: /is not known/ })
+  for (let seconds = 0; seconds < 2; seconds++) {
+    clock.advance(1000)
+    await new Promise<void>(nextTick) // before any answer of the storage thread is heard
+  }
+  await unknown
 })
 
 test('wait gives up when its signal fires, with its reason; one that fired before is not waited for', async () => {

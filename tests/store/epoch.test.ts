@@ -139,6 +139,8 @@ test('an engine whose file was replaced: handlers hear it, workers register agai
   ask('submit', { specs: jobSpec('a', {}), payloads: ['1'], keys: null })
   const [job] = ask('lease', { worker, sources, slots: 1, exclude: [] }) as LeasedJob[]
   engine.execute([{ seq: 101, operation: 'lease', input: { worker, sources, slots: 1, exclude: [] } }])
+  const { ids } = ask('submit', { specs: jobSpec('away', {}), payloads: ['1'], keys: null }) as { ids: number[] }
+  engine.execute([{ seq: 103, operation: 'wait', input: ids[0]! }])
   const { id, token } = job!
   // The other file has the same numbers: a worker and a running job of this id and token.
   const twin = new Engine(other, clock)
@@ -158,7 +160,9 @@ test('an engine whose file was replaced: handlers hear it, workers register agai
     replies.push(...engine.tick())
   }
   const told = replies.map((reply) => [reply.seq, 'error' in reply && reply.error.code]).sort()
-  assert.deepEqual(told, [[101, 'WORKER_UNKNOWN'], [102, 'LEASE_LOST']]) // biome-ignore format: short
+  assert.deepEqual(told, [[101, 'WORKER_UNKNOWN'], [102, 'LEASE_LOST'], [103, 'NOT_FOUND']]) // biome-ignore format: short
+  const [gone] = replies.filter(({ seq }) => seq === 103) as { error: GopherQueueError }[]
+  assert.match(gone!.error.message, /^There is no job/, 'that it has ended is not known')
   assert.deepEqual(engine.events.filter(({ event }) => event === 'leaseLost'), [{ event: 'leaseLost', id, token }]) // biome-ignore format: short
 })
 

@@ -1,4 +1,4 @@
-import { notFound } from '../../model/errors.ts'
+import { endedAndGone, notFound } from '../../model/errors.ts'
 import type { Db } from './db.ts'
 import { endedAmong, job } from './queries.ts'
 import type { Reply } from './request.ts'
@@ -29,6 +29,11 @@ export class Callers {
     for (const [id, seqs] of this.#waits) if (seqs.delete(seq) && seqs.size === 0) this.#waits.delete(id)
   }
 
+  /** The file was replaced: a job that is not in the new one need not have ended. */
+  forgetSeen(): void {
+    for (const id of this.#waits.keys()) this.#unchecked.add(id)
+  }
+
   /** Forgets all requests, and returns their seqs. */
   giveUp(): number[] {
     const seqs = [...this.#waits.values()].flatMap((waits) => [...waits])
@@ -45,8 +50,9 @@ export class Callers {
     // The file decides, not `db.ended`: a job may be retried in the transaction in which it ended.
     return endedAmong(db, toCheck).map((id) => {
       const found = job(db, id)
+      const error = this.#unchecked.has(id) ? notFound(id) : endedAndGone(id)
       const seqs = [...this.#waits.get(id)!]
-      return { id, replies: seqs.map((seq) => (found ? { seq, value: found } : { seq, error: notFound(id) })) }
+      return { id, replies: seqs.map((seq) => (found ? { seq, value: found } : { seq, error })) }
     })
   }
 

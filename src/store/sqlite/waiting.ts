@@ -128,6 +128,7 @@ export class Waiting {
   /** The file was replaced: the workers of all requests are known to the file of `epoch` only, and the new one refuses them. */
   areOf(epoch: string): void {
     this.forgetLines()
+    this.#callers.forgetSeen()
     for (const request of this.#pending.values()) {
       request.epoch ??= epoch
       this.#untried.add(request.input.worker)
