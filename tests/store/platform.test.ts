@@ -4,8 +4,10 @@ import { once } from 'node:events'
 import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { test } from 'node:test'
+import type { Db } from '../../src/store/sqlite/db.ts'
 import { linux, type Platform, platform, portable } from '../../src/store/sqlite/platform.ts'
-import { processesOf } from '../../src/store/sqlite/processes.ts'
+import { type Identity, processesOf, systemProcesses } from '../../src/store/sqlite/processes.ts'
+import { isWorking } from '../../src/store/sqlite/workers.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 // What is done where there is no Linux: asked here, since no other system is at hand.
@@ -73,3 +75,13 @@ for (const name of ['darwin', 'win32'])
     assert.equal(status, 0, stdout)
     assert.match(stdout, /pass [1-9]/, stdout)
   })
+
+test('a process that is there and has said nothing for a minute does not work; this one does, whatever it wrote last', () => {
+  const { me } = systemProcesses
+  const other = { ...me, pid: process.ppid }
+  const works = (row: Identity, alive: boolean | null, silentFor: number) =>
+    isWorking({ now: 100_000, processes: { me, isAlive: () => alive } } as unknown as Db, { ...row, seen_at: 100_000 - silentFor }) // biome-ignore format: one call
+  assert.deepEqual([works(other, true, 59_000), works(other, true, 61_000)], [true, false])
+  assert.deepEqual([works(other, null, 59_000), works(other, false, 0)], [true, false])
+  assert.equal(works(me, true, 61_000), true)
+})

@@ -2,7 +2,7 @@ import { released } from '../../model/decide.ts'
 import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
 import { goesOn } from './losses.ts'
-import { type Identity, instanceOf } from './processes.ts'
+import { type Identity, instanceOf, isSame } from './processes.ts'
 import { stepMs } from './steps.ts'
 
 /** A row of gq_workers. */
@@ -27,8 +27,12 @@ export interface WorkerRow extends Identity {
   ended_at: number | null
 }
 
-export const isWorking = (db: Db, row: Identity & Pick<WorkerRow, 'seen_at'>): boolean =>
-  db.processes.isAlive(row) ?? Math.abs(db.now - row.seen_at) < 60_000 // a later one is of a clock that was set back
+/** A process that is there and has said nothing for a minute is stopped or frozen: nobody is to wait for its workers. */
+export function isWorking(db: Db, row: Identity & Pick<WorkerRow, 'seen_at'>): boolean {
+  if (isSame(row, db.processes.me)) return true
+  if (db.processes.isAlive(row) === false) return false
+  return Math.abs(db.now - row.seen_at) < 60_000 // a later one is of a clock that was set back
+}
 
 /** A worker's row without what may be large: 20,000 workers have 640 MB of sources. */
 export type WorkerOf = Pick<WorkerRow, 'id' | 'name' | 'instance' | 'started_at' | 'seen_at'> & Identity
