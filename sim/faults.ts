@@ -14,15 +14,16 @@ export class SimulatedDisk implements Disk {
   gone = false
   /** Transactions that still find room although the disk is full. */
   room = 0
-  /** How often somebody has found it full: it may have room again before the call that did is over. */
-  foundFull = 0
+  /** How often somebody has found it full, or the file gone: it may be well again before the call that did is over. */
+  foundFaulty = 0
   #setAside = false
 
   free(): number {
-    if (this.full) this.foundFull++
+    if (this.full) this.foundFaulty++
     return this.full ? 0 : 2 ** 30
   }
   problem(): string | null {
+    if (this.gone) this.foundFaulty++
     return this.gone ? 'the file is gone' : null
   }
   setAside(): boolean {

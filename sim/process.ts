@@ -363,7 +363,7 @@ export class SimulatedProcess {
     const { clock } = this.#machine
     const wasSound = this.#wasSound
     this.faults.struck = false
-    const { foundFull } = this.#machine.disk
+    const { foundFaulty } = this.#machine.disk
     Object.assign(this, { inCall: true, sealed: false, interrupted: false, waited: 0 })
     this.#lockedAt = []
     this.#lockedAfterGap = false
@@ -386,10 +386,10 @@ export class SimulatedProcess {
     this.#expect(kind)
     this.#wasSound = !this.faults.dead && this.status === 'ok' && !this.faults.struck
     const faulty = !wasSound || !this.#wasSound
-    const { full, gone, foundFull: foundSince } = this.#machine.disk
-    const wasFull = full || foundSince > foundFull
+    const { full, gone, foundFaulty: foundSince } = this.#machine.disk
+    const isDisk = full || gone || foundSince > foundFaulty
     must(
-      !faulty || !wasSound || this.faults.struck || wasFull || gone || this.#machine.isNewer,
+      !faulty || !wasSound || this.faults.struck || isDisk || this.#machine.isNewer,
       'only a fault degrades a store',
       () => this.pid,
     )
