@@ -28,7 +28,7 @@ export type {
 } from './queue/definition.ts'
 export type { QueueEvents } from './queue/events.ts'
 export { GopherQueue } from './queue/gopherqueue.ts'
-export { type Define, type JobType, jobType } from './queue/jobtype.ts'
+export { type Define, type JobType, jobType, type OptionsOf, type OutputOf, type Wanted } from './queue/jobtype.ts'
 export type { JobsFilter, ManyOptions } from './queue/many.ts'
 export type {
   AppConnection,

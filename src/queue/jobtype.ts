@@ -108,16 +108,20 @@ export interface Define {
   ): Task<unknown, Stored<Result>>
 }
 
-type OutputOf<Subject, Schema> =
+/** What a handler gets: the output of its job type, or of its schema. */
+export type OutputOf<Subject, Schema> =
   Subject extends JobType<unknown, infer Output>
     ? Output
     : Schema extends StandardSchemaV1
       ? StandardSchemaV1.InferOutput<Schema>
       : unknown
 /** The result that a handler gives; where its job type promises another, that one. */
-type Wanted<Subject, Result> =
+export type Wanted<Subject, Result> =
   Subject extends JobType<unknown, unknown, infer Promised> ? (Result extends Promised ? Result : Promised) : Result
-type OptionsOf<Subject, Schema> = Subject extends string ? DefinitionOptions & { payload?: Schema } : HandlerOptions
+/** What `define` takes besides a handler: of a job type, whose policy is its own, no policy. */
+export type OptionsOf<Subject, Schema> = Subject extends string
+  ? DefinitionOptions & { payload?: Schema }
+  : HandlerOptions
 
 /** What may follow the name or the job type in `define`. */
 export type Given = Handler<never, unknown> | URL | (DefinitionOptions & { payload?: StandardSchemaV1 | undefined })
