@@ -21,7 +21,7 @@ export function queueCommand(root: Command): void {
     .option('--max-running <n>', 'most jobs that run at once, over all processes', limit)
     .option('--max-running-per-key <n>', 'most jobs of a type and concurrency key that run at once: a number', whole)
     .option('--rate <max/per>', 'most starts in any such interval, over all processes, such as 100/1m', rate)
-    .option('--keep-succeeded <duration>', 'how long succeeded jobs stay, such as 7d, at least 1s; none: for ever')
+    .option('--keep-succeeded <duration>', 'how long succeeded jobs stay, such as 7d; none: for ever')
     .option('--keep-cancelled <duration>', 'the same of cancelled jobs')
     .option('--keep-dead <duration>', 'the same of dead jobs')
     .option('--create', 'also a queue that had no job yet')

@@ -81,11 +81,11 @@ export interface QueueOptions {
    * starts from before it was taken away and set again. Default: no limit.
    */
   rate?: { max: number; per: Duration } | null
-  /** How long succeeded jobs stay in the file after their end, in ms or as '7d'; counts for those that end from now on. Less than 1 s is 1 s, as a `wait` in another process reads the result there: one that looks later is told NOT_FOUND. Default 24 h; null keeps them for ever. */
+  /** How long succeeded jobs stay in the file after their end, in ms or as '7d'; counts for those that end from now on. A `wait` in another process reads the result there: one that looks later is told NOT_FOUND. Default 24 h; null keeps them for ever. */
   keepSucceeded?: Duration | null
-  /** How long cancelled jobs stay in the file after their end, in ms or as '7d', at least 1 s. Default 7 days; null keeps them for ever. */
+  /** How long cancelled jobs stay in the file after their end, in ms or as '7d'. Default 7 days; null keeps them for ever. */
   keepCancelled?: Duration | null
-  /** How long dead jobs stay in the file after their end, in ms or as '30d', at least 1 s. Default: for ever (null). */
+  /** How long dead jobs stay in the file after their end, in ms or as '30d'. Default: for ever (null). */
   keepDead?: Duration | null
 }
 

@@ -166,10 +166,6 @@ export function deleteJob(db: Db, job: Pick<Found, 'id' | 'queue' | 'type' | 'st
   db.moved(job.queue, job.type, job.state, null)
 }
 
-/** Shortest time for which ended jobs are kept, in ms: those that wait in other processes read there how a job ended. */
-const leastKept = 1000
-const kept = (ms: number | null) => (ms === null ? null : Math.max(ms, leastKept))
-
 /** Pauses, resumes, limits a queue, or sets how long it keeps ended jobs (for jobs that end from now on). */
 export function setQueue(db: Db, settings: QueueSettings): null {
   const row = db.queue(settings.queue)
@@ -177,7 +173,7 @@ export function setQueue(db: Db, settings: QueueSettings): null {
   const { paused = row.paused === 1, maxDepth = row.max_depth, maxRunning = row.max_running } = settings
   const { maxRunningPerKey = row.max_running_per_key, rate = rateOf(row) } = settings
   const { keepSucceeded = row.keep_succeeded, keepCancelled = row.keep_cancelled, keepDead = row.keep_dead } = settings
-  const keeps = { keep_succeeded: kept(keepSucceeded), keep_cancelled: kept(keepCancelled), keep_dead: kept(keepDead) }
+  const keeps = { keep_succeeded: keepSucceeded, keep_cancelled: keepCancelled, keep_dead: keepDead }
   db.run(
     `INSERT INTO gq_queues (name, paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead, changed,
                             rate_max, rate_per)
