@@ -352,6 +352,16 @@ export function company({ holdsOverTime }: Suite): void {
     assert.equal((await at.lease(stays))[0]!.id, job.id)
   })
 
+  holdsOverTime('of several handlers that go on in a worker one ends: it may have that job again', async (at) => {
+    const worker = await at.worker(3)
+    const leases = [await at.running({}, worker), await at.running({}, worker), await at.running({}, worker)]
+    const error = { name: 'Timeout', message: '', stack: null }
+    for (const lease of leases)
+      await at.store.call('fail', { lease, kind: 'timeout', error, retryAfter: 0, goesOn: true })
+    await at.store.call('settled', leases[1]!)
+    assert.deepEqual(ids(await at.lease(worker)), [leases[1]!.id])
+  })
+
   holdsOverTime('once its handler has ended, the worker may have the job again', async (at) => {
     const here = await far(at)
     const job = await at.running({ visibilityTimeout: '3s' }, here)

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { after, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 import pg from 'pg'
 import { GopherQueue } from '../../src/index.ts'
 import { examineServer } from '../../src/store/postgres/doctor.ts'
 import { bringForward } from '../../src/store/postgres/open.ts'
 import { addressOf } from '../../src/store/postgres/place.ts'
+import { settings } from '../../src/store/postgres/statements.ts'
 import { PostgresStore } from '../../src/store/postgres/store.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
 
@@ -40,6 +43,35 @@ function withServer(server: PostgresServer): void {
       while (server.sql(`SHOW ${setting}`) === 'off');
     }
     assert.equal(server.sql(`SELECT COUNT(*) FROM pg_namespace WHERE nspname = 'weak'`), '0')
+  })
+
+  test('each transaction commits durably and reads its texts as written, whatever its session was left with', () => {
+    const names = ['synchronous_commit', 'standard_conforming_strings']
+    const left = names.map((name) => `SET ${name} = off`).join(';')
+    const shown = server.sql(`${left}; BEGIN; SELECT ${settings}; ${names.map((name) => `SHOW ${name}`).join(';')}`)
+    assert.match(shown, /on\s+on$/)
+  })
+
+  test('a job of plain SQL that says it was tried is admitted, and keeps nobody from submitting', async () => {
+    await using queue = await GopherQueue.open(server.url('tried'))
+    server.sql(`INSERT INTO tried.gq_jobs (type, payload, attempt) VALUES ('work', '1', 5)`)
+    await queue.submit('work', 1)
+    assert.equal((await queue.stats()).queues[0]!.counts.ready, 2)
+  })
+
+  test('an outcome waits while a column or a right is gone', async () => {
+    await using queue = await GopherQueue.open(server.url('renamed'))
+    const { promise: done, resolve: finish } = Promise.withResolvers<string>()
+    queue.define('work', {}, () => done)
+    const { id } = await queue.submit('work', 1)
+    const started = once(queue, 'started')
+    queue.work()
+    await started
+    server.sql('ALTER TABLE renamed.gq_jobs RENAME COLUMN result TO was_result')
+    finish('made')
+    for (let look = 0; look < 1000 && (await queue.health()).status === 'ok'; look++) await setTimeout(10)
+    server.sql('ALTER TABLE renamed.gq_jobs RENAME COLUMN was_result TO result')
+    assert.equal(await queue.wait(id), 'made')
   })
 
   test('a schema of a newer version is refused, and left as it is', async () => {

@@ -39,3 +39,24 @@ test('several queues behind a pooler with fewer sessions submit, work, and store
   assert.equal(new Set(ran).size, ran.length)
   assert.ok(Number(server.sql(`SELECT COUNT(*) FROM pg_stat_activity WHERE usename = 'postgres' AND backend_type = 'client backend'`)) <= 5) // biome-ignore format: one line
 })
+
+test('a process that listens through a pooler leaves no session there whose commits do not wait', {
+  skip: without,
+}, async () => {
+  using server = new PostgresServer()
+  using pooler = await Pooler.start(server)
+  await using queue = await GopherQueue.open(pooler.url('listening'))
+  queue.define('work', {}, () => 'done')
+  queue.work()
+  assert.equal(await queue.wait((await queue.submit('work', 1)).id), 'done')
+  const app = new pg.Client(pooler.url('listening').replace(/\?.*/, ''))
+  await app.connect()
+  try {
+    for (let i = 0; i < 20; i++) {
+      const { rows } = await app.query('SHOW synchronous_commit') // of whichever session is next
+      assert.deepEqual(rows, [{ synchronous_commit: 'on' }])
+    }
+  } finally {
+    await app.end()
+  }
+})

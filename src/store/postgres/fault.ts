@@ -6,8 +6,8 @@ export interface Fault {
 }
 
 const lost = /^(08|57P0[123]|25P03)/
-/** Resources, the operator, the system, corruption, the lock, an aborted transaction, a standby, tables that are gone. */
-const storage = /^(08|25006|25P0[23]|40|53|55P03|57|58|XX|42P01|3F000|3D000|28)/
+/** Resources, the operator, the system, corruption, the lock, an aborted transaction, a standby, tables, columns or rights that are gone. */
+const storage = /^(08|25006|25P0[23]|40|53|55P03|57|58|XX|42P01|42501|42703|3F000|3D000|28)/
 const constraint = /^2[23]/
 
 /** An error of PostgreSQL, or of the way to it. `errcode`: what the engine knows it by, SQLite's code for the like. */

@@ -39,7 +39,6 @@ export class Listener {
     })
     const begin = async () => {
       await client.connect()
-      await client.query(`SET synchronous_commit = off`) // of NOTIFY alone: nothing else is written here
       await client.query(`LISTEN ${this.#channel}`)
       this.#client = client
       this.#heard() // what was told meanwhile
@@ -64,7 +63,8 @@ export class Listener {
       this.#telling = false
       if (this.#again) this.tell()
     }
-    const sent = this.#client?.query(`NOTIFY ${this.#channel}`)
+    // Set for NOTIFY alone, which writes nothing: for the session it would stay with a pooler's, and be another client's.
+    const sent = this.#client?.query(`BEGIN; SET LOCAL synchronous_commit = off; NOTIFY ${this.#channel}; COMMIT`)
     if (sent) sent.then(told, told)
     else told()
   }

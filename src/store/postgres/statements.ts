@@ -10,7 +10,10 @@ const idleTimeout = 2000
 /** With these values of synchronous_commit, a commit is on the disks of all that a failover may promote. */
 export const durable: ReadonlySet<string | null> = new Set(['on', 'remote_apply'])
 
-/** Transaction-local: a pooler may give each transaction another session. The planner must not go by statistics that are not there yet. */
+/**
+ * Transaction-local: a pooler may give each transaction another session. The planner must not go by statistics that are not
+ * there yet; and whatever a session was left with, each commit is durable.
+ */
 export const settings = Object.entries({
   lock_timeout: lockTimeout,
   idle_in_transaction_session_timeout: idleTimeout,
@@ -21,9 +24,12 @@ export const settings = Object.entries({
     enable_hashjoin: 'off',
     enable_mergejoin: 'off',
   },
-  ...{ plan_cache_mode: 'force_generic_plan', jit: 'off' },
+  ...{ plan_cache_mode: 'force_generic_plan', jit: 'off', standard_conforming_strings: 'on' },
 })
   .map(([name, value]) => `set_config('${name}', '${value}', true)`)
+  .concat(
+    `set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)`,
+  )
   .join(', ')
 
 /** The newest mark's number and its last job id or event number, the time, whether jobs wait for admission, a block of numbers. */

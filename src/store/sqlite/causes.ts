@@ -52,7 +52,7 @@ function lastCause(db: Db, id: number, reason: DeadReason | null): string {
 }
 
 /** Attempts of the present budget that were charged and have not succeeded: above 0, a job that has not ended fails. */
-export const failures = `attempt - budget_from - (state = 'running')`
+export const failures = `attempt - budget_from - CASE state WHEN 'running' THEN 1 ELSE 0 END`
 
 /** Counts a job as its row and its history say, whatever it was counted under. */
 export function countAnew(db: Db, id: number): void {

@@ -104,7 +104,7 @@ export class Company {
   ask(db: Db, worker: number, { instance, restricted, overdue }: Asker, exclude: readonly number[]): Heeded {
     const excluded = new Set(exclude)
     const monotonic = db.begunAt
-    for (const one of (overdue?.split(' ') ?? []).flatMap((list) => JSON.parse(list) as Overdue[])) {
+    for (const one of (overdue?.split('|') ?? []).flatMap((list) => JSON.parse(list) as Overdue[])) {
       const until = this.#until(one, db.now, monotonic)
       if (until <= monotonic) continue
       excluded.add(one.id)

@@ -56,7 +56,7 @@ export function askerOf(db: Db, { input: { worker }, epoch }: Request<'lease'>):
     `SELECT lost_answers, asked, instance, stopping_at IS NOT NULL OR loss_id IS NOT NULL OR seen_at > ?2 AS isBack,
             (SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id = ?1) AS running,
             EXISTS (SELECT 1 FROM gq_jobs WHERE company IS NOT NULL AND finished_at IS NULL) AS restricted,
-            (SELECT string_agg(overdue, ' ') FROM gq_workers o
+            (SELECT string_agg(overdue, '|') FROM gq_workers o
              WHERE o.instance = w.instance AND overdue <> '[]') AS overdue
      FROM gq_workers w WHERE id = ?1 AND ended_at IS NULL`,
     ...[worker, db.now],
