@@ -152,10 +152,10 @@ function Select({ all, of, label, cell: Cell }: { all: Row[0][]; of: Selection; 
   )
 }
 
-export const Facts = ({ facts }: { facts: [string, ComponentChildren][] }) => (
+export const Facts = ({ facts }: { facts: [string, ComponentChildren, hint?: string][] }) => (
   <dl class="facts">
-    {facts.map(([name, value]) => (
-      <div key={name}>
+    {facts.map(([name, value, hint]) => (
+      <div key={name} title={hint}>
         <dt>{name}</dt>
         <dd>{value}</dd>
       </div>
