@@ -7,6 +7,7 @@ import { confirm, Desk, press, row, skip } from './support.ts'
 // What could mislead an operator: names that rewrite what is read, errors that cannot be read, and what a cut leaves open.
 
 const mark = '\u202e'
+const dead = `SELECT COUNT(*) FROM gq_jobs WHERE state = 'dead'`
 
 /** Presses a button of which a question is asked. */
 const act = async (page: Page, label: string | RegExp, name: string | RegExp) => {
@@ -93,4 +94,58 @@ describe('dashboard: faults and odd names', { skip }, () => {
         assert.ok(width >= 200 && height < 150, `${hash}: ${width} x ${height} px`)
       }
     })
+
+  test('a cut in the midst of many: how many were done, what is not known, and what to do; then the rest', async () => {
+    const page = await desk.show('#/dead', { complains: false })
+    let calls = 0
+    let cut: 'before' | 'within' | 'proxy' = 'before'
+    await page.route(/v1\/jobs\/many/, async (route) => {
+      if (++calls === 1) await route.continue()
+      else if (cut === 'before') await route.abort()
+      else if (cut === 'proxy') await route.fulfill({ status: 502, body: '<html>Bad Gateway</html>' })
+      else await route.fulfill({ status: 200, contentType: 'application/json', body: '{"chan' })
+    })
+    const notice = page.locator('td .notice')
+    for (cut of ['before', 'within', 'proxy'] as const) {
+      calls = 0
+      const [[before]] = desk.sql(dead) as [[number]]
+      await act(page, new RegExp(`^Retry all ${before} `), /^Retry all/)
+      await notice.getByText(cut === 'proxy' ? 'HTTP 502 Bad Gateway' : 'NETWORK').waitFor()
+      const [[after]] = desk.sql(dead) as [[number]]
+      assert.ok(after < before)
+      const says = `Whether this was done is not known. ${before - after} of ${before} were done before; press again for the rest.` // biome-ignore format: long
+      const said = `${await notice.textContent()}`
+      assert.ok(said.endsWith(says), `${said}, and not ${says}`)
+      assert.doesNotMatch(said, /goes on/)
+    }
+    await page.unroute(/v1\/jobs\/many/)
+    await act(page, /^Retry all/, /^Retry all/)
+    await page.getByText('No dead letters').waitFor()
+    assert.deepEqual(desk.sql(dead), [[0]])
+  })
+
+  test('a cut while selected jobs are cancelled: one is not known, the others are still selected', async () => {
+    const page = await desk.show('#/jobs?type=%E2%80%AErtl-type', { complains: false })
+    await page.getByRole('checkbox', { name: 'Select all of this page' }).check()
+    let calls = 0
+    await page.route(/\/cancel$/, (route) => (++calls === 3 ? route.abort() : route.continue()))
+    await act(page, 'Cancel: 50 jobs', 'Cancel')
+    await page.getByText('2 jobs cancelled or asked to stop. Of 1 job it is not known. 47 jobs not tried; press again for the rest.').waitFor() // biome-ignore format: long
+    await page.getByText('48 jobs selected').waitFor()
+  })
+
+  test('an address without a page says so, and leads back', async () => {
+    const page = await desk.show('#/')
+    await page.getByTitle('Queues that are paused do not count.').getByText('Oldest ready job').waitFor()
+    for (const hash of ['#/nosuch', '#/job/abc', '#/job', '#/queues/5', '#/constructor', '#/Jobs?type=a', '#nosuch']) {
+      await page.goto(`${desk.server.url}/${hash}`)
+      await page.getByRole('heading', { name: 'No such page' }).waitFor()
+      await page.getByText(`There is no page at ${hash}.`).waitFor()
+      await page.getByRole('link', { name: 'overview', exact: true }).click()
+      await page.getByRole('heading', { name: 'Overview' }).waitFor()
+    }
+    await page.goto(`${desk.server.url}/#/job/${id}`)
+    await page.getByRole('heading', { name: `Job ${id}` }).waitFor()
+    assert.deepEqual(desk.complaints, [])
+  })
 })
