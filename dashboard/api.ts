@@ -10,12 +10,19 @@ export type Job = Answer<'job'>
 /** What a call failed with; `code` is the server's, or NETWORK. */
 export class CallError extends Error {
   readonly code: string
+  /** It was to change something, and nobody knows whether it did. */
+  readonly isUnknown: boolean
 
-  constructor(code: string, message: string) {
+  constructor(code: string, message: string, isUnknown = false) {
     super(message)
     this.code = code
+    this.isUnknown = isUnknown
   }
 }
+
+const unknown = 'Whether this was done is not known.'
+const unreachable = (isChange: boolean) =>
+  new CallError('NETWORK', `The server cannot be reached. ${isChange ? `See whether it runs. ${unknown}` : 'The page goes on trying; see whether it runs.'}`, isChange) // biome-ignore format: long
 
 const key = 'gopherqueue-token' // kept for this tab alone, and never in an address
 
@@ -34,17 +41,20 @@ let ahead = 0
 export const now = (): number => Date.now() + ahead
 
 async function request(path: string, options: RequestInit = {}): Promise<Response> {
+  const isChange = options.method !== undefined
   const held = token.get()
   const headers = { ...options.headers, ...(held !== null && { authorization: `Bearer ${held}` }) }
   const response = await fetch(path, { ...options, headers }).catch((error: Error) => {
     if (options.signal?.aborted) throw error
-    throw new CallError('NETWORK', 'The server cannot be reached. The page goes on trying; see whether it runs.')
+    throw unreachable(isChange)
   })
   const difference = Date.parse(response.headers.get('date') ?? '') - Date.now()
   ahead = Math.abs(difference) > 2000 ? difference : 0
   if (response.ok) return response
-  const { code = `HTTP ${response.status}`, detail = response.statusText } = await response.json().catch(() => ({}))
-  throw new CallError(code, detail)
+  const isLost = isChange && response.status >= 500 // by a proxy, unless the body says more
+  const lost = { code: `HTTP ${response.status}`, detail: `${response.statusText} ${isLost ? unknown : ''}`, accepted: isLost ? 'unknown' : 'no' } // biome-ignore format: long
+  const { code, detail, accepted } = { ...lost, ...(await response.json().catch(() => ({}))) }
+  throw new CallError(code, detail, accepted === 'unknown')
 }
 
 export type Query = Record<string, string | number | null | undefined>
@@ -72,7 +82,10 @@ export function get<K extends Call>(path: string, query: Query = {}, signal?: Ab
 
 export async function send<K extends Call>(method: string, path: string, body?: unknown): Promise<Answer<K>> {
   const json = body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }
-  const answer = await (await request(`v1/${path}`, { method, ...json })).json()
+  const response = await request(`v1/${path}`, { method, ...json })
+  const answer = await response.json().catch(() => {
+    throw unreachable(true) // cut off within its answer
+  })
   changed()
   return answer
 }

@@ -60,6 +60,8 @@ export function Chosen({
       setChosen(new Set([...refused.map(([id]) => id), ...all.slice(tried)]))
       setDone({ what, count: tried - refused.length, refused, left: all.length - tried })
     }
+  const unknown = done?.refused.filter(([, { isUnknown }]) => isUnknown).length ?? 0
+  const refused = (done?.refused.length ?? 0) - unknown
   return (
     <>
       {children({ keys: chosen, select: setChosen })}
@@ -85,8 +87,9 @@ export function Chosen({
         )}
         {done && (
           <div role="status">
-            {jobs(done.count)} {done.what}.{done.refused.length > 0 && ` ${jobs(done.refused.length)} refused:`}
-            {done.left > 0 && ` ${jobs(done.left)} not tried.`}
+            {jobs(done.count)} {done.what}.{refused > 0 && ` ${jobs(refused)} refused:`}
+            {unknown > 0 && ` Of ${jobs(unknown)} it is not known.`}
+            {done.left > 0 && ` ${jobs(done.left)} not tried; press again for the rest.`}
             <ul>
               {done.refused.map(([id, { code, message }]) => (
                 <li key={id}>

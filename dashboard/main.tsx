@@ -31,6 +31,12 @@ const pages: Record<string, [string, (props: PageProps) => preact.JSX.Element]> 
   storage: ['Storage', Storage],
 }
 
+const Nowhere = (_: PageProps) => (
+  <p>
+    There is no page at <code>{location.hash}</code>. Go to the <a href="#/">overview</a>.
+  </p>
+)
+
 function useHash(): string {
   const [hash, setHash] = useState(location.hash)
   useEffect(() => {
@@ -68,8 +74,9 @@ function App() {
   }, [])
   const access = useData('access', () => get<'access'>('access'))
   const health = useData('health', () => get<'health'>('health'))
-  const [, name = '', id, search = ''] = /^#\/([a-z]*)(?:\/(\d+))?(?:\?(.*))?$/.exec(hash) ?? []
-  const [title, Page] = pages[name] ?? pages['']!
+  const [, path = '', search = ''] = /^#?\/?(.*?)(?:\?(.*))?$/.exec(hash) ?? []
+  const id = /^job\/(\d+)$/.exec(path)?.[1]
+  const [title, Page] = Object.hasOwn(pages, path) ? pages[path]! : (['No such page', Nowhere] as const)
   const heading = useRef<HTMLHeadingElement>(null)
   const shown = id ? `Job ${id}` : title
   useEffect(() => {
@@ -104,8 +111,8 @@ function App() {
         <Theme />
       </header>
       <nav aria-label="Pages">
-        {Object.entries(pages).map(([path, [label]]) => (
-          <a key={path} href={`#/${path}`} aria-current={path === name ? 'page' : undefined}>
+        {Object.entries(pages).map(([to, [label]]) => (
+          <a key={to} href={`#/${to}`} aria-current={to === path ? 'page' : undefined}>
             {label}
           </a>
         ))}
@@ -117,7 +124,7 @@ function App() {
         {id ? (
           <JobPage key={id} id={Number(id)} may={may} />
         ) : (
-          <Page key={name} query={new URLSearchParams(search)} may={may} />
+          <Page key={path} query={new URLSearchParams(search)} may={may} />
         )}
       </main>
     </>

@@ -1,4 +1,4 @@
-import type { ComponentChildren } from 'preact'
+import { type ComponentChildren, options, type VNode } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { CallError, type Data, now } from './api.ts'
 import { useHeld } from './held.tsx'
@@ -115,7 +115,7 @@ export function Table({
                 {selection && <Select all={[key]} of={selection} label={`${key}`} cell="td" />}
                 {cells.map((cell, x) => (
                   <td key={heads[x]} class={classes[x]}>
-                    {typeof cell === 'string' ? visible(cell) : cell}
+                    {cell}
                   </td>
                 ))}
               </tr>
@@ -152,10 +152,10 @@ function Select({ all, of, label, cell: Cell }: { all: Row[0][]; of: Selection; 
   )
 }
 
-export const Facts = ({ facts }: { facts: [string, ComponentChildren][] }) => (
+export const Facts = ({ facts }: { facts: [string, ComponentChildren, hint?: string][] }) => (
   <dl class="facts">
-    {facts.map(([name, value]) => (
-      <div key={name}>
+    {facts.map(([name, value, hint]) => (
+      <div key={name} title={hint}>
         <dt>{name}</dt>
         <dd>{value}</dd>
       </div>
@@ -163,14 +163,22 @@ export const Facts = ({ facts }: { facts: [string, ComponentChildren][] }) => (
   </dl>
 )
 
-/** Marks that turn the direction of what follows, or show nothing, by their numbers: a name must not look like another. */
-export const visible = (text: string): string =>
-  text.replace(/[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, (mark) => `\\u${mark.charCodeAt(0).toString(16)}`)
+/** Marks that turn the direction of what follows, or show nothing, by their numbers. */
+const visible = (text: string): string =>
+  text.replace(/[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, '0')}`) // biome-ignore format: long
+
+/** Of every text of the page and every name of a part of it: a type's name must not look like another, or rewrite a question. */
+options.vnode = (vnode: VNode<Record<string, unknown>> | { type: null; props: unknown }) => {
+  if (vnode.type === null) vnode.props = typeof vnode.props === 'string' ? visible(vnode.props) : vnode.props
+  else if (typeof vnode.type === 'string')
+    for (const name of ['aria-label', 'title'])
+      if (typeof vnode.props[name] === 'string') vnode.props[name] = visible(vnode.props[name])
+}
 
 /** What is shown as it is: text, and never markup. */
 export const Text = ({ label, children }: { label: string; children: string }) => (
   <section class="text" tabIndex={0} aria-label={label}>
-    <pre>{visible(children)}</pre>
+    <pre>{children}</pre>
   </section>
 )
 

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import { type Answer, get, search, send, useData } from '../api.ts'
+import { type Answer, CallError, get, search, send, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
 import { Act, Loaded, number, Table, Time } from '../parts.tsx'
 
@@ -15,7 +15,11 @@ async function all(
   let left = most
   for (let cursor: number | null = newest + 1; cursor !== null && left > 0; ) {
     const filter = { state: 'dead', queue, type, cause, limit: Math.min(left, 250), cursor }
-    const answer: Answer<'many'> = await send<'many'>('POST', 'jobs/many', { event, filter })
+    const answer: Answer<'many'> = await send<'many'>('POST', 'jobs/many', { event, filter }).catch((error) => {
+      if (!(error instanceof CallError)) throw error
+      const done = `${number(most - left)} of ${number(most)} were done${error.isUnknown ? ' before' : ''}`
+      throw new CallError(error.code, `${error.message} ${done}; press again for the rest.`, error.isUnknown)
+    })
     left -= answer.changed
     cursor = answer.next
     tell(`${number(most - left)} of ${number(most)}…`)

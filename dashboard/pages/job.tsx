@@ -151,7 +151,7 @@ function Beside({ others, jobs }: NonNullable<Attempt['beside']>) {
       {jobs.map(({ id, type }, i) => (
         <>
           {i > 0 && ', '}
-          <a href={`#/jobs/${id}`}>
+          <a href={`#/job/${id}`}>
             {type} {id}
           </a>
         </>

@@ -2,7 +2,7 @@ import { useEffect, useRef } from 'preact/hooks'
 import { get, type Job, now, search, useData } from '../api.ts'
 import { Chosen } from '../chosen.tsx'
 import type { PageProps } from '../main.tsx'
-import { Loaded, type Selection, State, Table, Time, visible } from '../parts.tsx'
+import { Loaded, type Selection, State, Table, Time } from '../parts.tsx'
 import { useSearch } from '../search.tsx'
 
 const states = ['scheduled', 'ready', 'running', 'succeeded', 'dead', 'cancelled']
@@ -75,7 +75,9 @@ export function Jobs({ query, may }: PageProps) {
           <select name="queue" onChange={apply}>
             <option value="">any</option>
             {[...queues].map((queue) => (
-              <option key={queue}>{queue}</option>
+              <option key={queue} value={queue}>
+                {queue}
+              </option>
             ))}
           </select>
         </label>
@@ -102,7 +104,7 @@ export function Jobs({ query, may }: PageProps) {
         .filter(([name]) => !inBoxes.includes(name))
         .map(([name, value]) => (
           <p key={name}>
-            {words[name] ?? name} {value !== 'true' && <code>{visible(value)}</code>}{' '}
+            {words[name] ?? name} {value !== 'true' && <code>{value}</code>}{' '}
             <button type="button" onClick={() => to({ [name]: '' })}>
               Take away<span class="hidden"> {words[name] ?? name}</span>
             </button>

@@ -92,7 +92,11 @@ function Numbers({ stats: { queues, others, workers, oldestReadyMs } }: { stats:
         ['Scheduled', link('scheduled')],
         ['Dead', link('dead', 'dead')],
         ['Succeeded, kept', link('succeeded')],
-        ['Oldest ready job', oldestReadyMs === null ? 'none' : span(oldestReadyMs)],
+        [
+          'Oldest ready job',
+          oldestReadyMs === null ? 'none' : span(oldestReadyMs),
+          'For how long it is ready, not since its submission. Queues that are paused do not count.',
+        ],
         ['Workers', <a href="#/workers">{number(alive.length)}</a>],
         ['Slots in use', `${total(({ running }) => running)} of ${total(({ slots }) => slots)}`],
       ]}

@@ -1,7 +1,7 @@
 import { useEffect, useRef } from 'preact/hooks'
 import { type Answer, get, search, send, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
-import { Act, Loaded, State, span, Table, Time, visible } from '../parts.tsx'
+import { Act, Loaded, State, span, Table, Time } from '../parts.tsx'
 import { useSearch } from '../search.tsx'
 
 /** Without payloads, which are not shown. */
@@ -40,7 +40,7 @@ export function Schedules({ query, may }: PageProps) {
               ({ name, paused, inCode, cron, timezone, ticks, lastAt, lastJob, type, queue, problem }) => [
                 name,
                 <>
-                  <a href={`#/schedules${search({ name })}`}>{visible(name)}</a>
+                  <a href={`#/schedules${search({ name })}`}>{name}</a>
                   {problem && (
                     <span class="error ink failed">
                       {problem.code}: {problem.message} <Time at={problem.at} />
@@ -116,7 +116,7 @@ function Ticks({ schedule: { name, queue, type } }: { schedule: Answer<'schedule
   useEffect(() => heading.current?.scrollIntoView({ block: 'nearest' }), [])
   return (
     <>
-      <h2 ref={heading}>Ticks of {visible(name)}</h2>
+      <h2 ref={heading}>Ticks of {name}</h2>
       <Loaded data={found}>
         {({ jobs, next }) => (
           <>

@@ -1,5 +1,5 @@
 import { type Answer, get, useData } from '../api.ts'
-import { bytes, Facts, Loaded, number, span, Table, Text, Time, visible } from '../parts.tsx'
+import { bytes, Facts, Loaded, number, span, Table, Text, Time } from '../parts.tsx'
 
 /** Of a queue on PostgreSQL: asked for alone, since the rest of the page waits when nothing can be written. */
 export function Server() {
@@ -19,7 +19,7 @@ function Known({ at, figures, causes }: ServerStats & Pick<Asked, 'causes'>) {
       </p>
       {causes.map(({ code, message }) => (
         <p class="notice" role="alert" key={message}>
-          <b>{code}</b> {visible(message)}
+          <b>{code}</b> {message}
         </p>
       ))}
       {figures && <Looked figures={figures} />}

@@ -1,6 +1,6 @@
 import { type Answer, get, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
-import { bytes, Facts, Loaded, State, Text, visible } from '../parts.tsx'
+import { bytes, Facts, Loaded, State, Text } from '../parts.tsx'
 import { Server } from './server.tsx'
 
 export function Storage(_: PageProps) {
@@ -39,7 +39,7 @@ export function Storage(_: PageProps) {
             ) : (
               <>
                 <p>
-                  <code>{visible(file.path)}</code> <span class="dim">on the server's machine</span>
+                  <code>{file.path}</code> <span class="dim">on the server's machine</span>
                 </p>
                 <Facts
                   facts={[

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks'
 import { type Answer, get, now, search, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
-import { Loaded, number, span, Table, Time, visible } from '../parts.tsx'
+import { Loaded, number, span, Table, Time } from '../parts.tsx'
 import { HourChart, HourTable } from './overtime.tsx'
 
 type TypeStats = Answer<'types'>['types'][number]
@@ -47,8 +47,7 @@ export function Types({ query }: PageProps) {
       </fieldset>
       {only !== null && (
         <p>
-          <b>{visible(only)}</b> <a href={`#/jobs${search({ type: only })}`}>Its jobs</a>{' '}
-          <a href="#/types">All types</a>
+          <b>{only}</b> <a href={`#/jobs${search({ type: only })}`}>Its jobs</a> <a href="#/types">All types</a>
         </p>
       )}
       <Loaded data={data}>
