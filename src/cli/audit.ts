@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { wholeNumber } from '../model/job.ts'
 import type { AuditEntry, AuditPage, Store } from '../store/store.ts'
 import { past, storeToLook, whole } from './arguments.ts'
 import { forPeople, json, print, table, toLine, when } from './output.ts'
@@ -15,6 +16,7 @@ export function auditCommand(root: Command): void {
 }
 
 async function audit({ limit, since, who }: Asked, command: Command): Promise<void> {
+  wholeNumber(limit, 1, Number.MAX_SAFE_INTEGER, 'limit')
   await using store = await storeToLook(command)
   const found: AuditEntry[] = []
   for await (const entry of entries(store)) {

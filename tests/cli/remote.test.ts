@@ -191,6 +191,8 @@ test('audit shows what operators did, of a server and of a file, by who and sinc
     const lines = (await go('audit', '--json')).stdout.trimEnd().split('\n')
     assert.deepEqual(lines.map((line) => JSON.parse(line).details.after.paused), [false, true]) // biome-ignore format: short
     assert.equal((await go('audit', '--who', 'token:nobody')).stdout, '')
+    const none = await go('audit', '--limit', '0')
+    assert.deepEqual([none.code, /INVALID_ARGUMENT: limit must be/.test(none.stderr)], [2, true], none.stderr)
     assert.equal((await go('audit', '--since', '2100-01-01')).stdout, '')
   }
   assert.equal((await bench.run('audit', '--db', 'missing.db')).code, 1)
