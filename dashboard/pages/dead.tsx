@@ -5,7 +5,7 @@ import { Act, Loaded, number, Table, Time } from '../parts.tsx'
 
 export type Cause = Answer<'deadLetters'>['causes'][number]
 
-/** As many as were counted when the button was shown, none that died since; some hundred a call, so that nobody waits long. */
+/** As many as were counted when the button was shown, none that died since: in steps of some milliseconds, as `retryAll` has them. */
 async function all(
   event: 'retry' | 'remove',
   { queue, type, cause, newest }: Cause,
@@ -14,7 +14,7 @@ async function all(
 ) {
   let left = most
   for (let cursor: number | null = newest + 1; cursor !== null && left > 0; ) {
-    const filter = { state: 'dead', queue, type, cause, limit: Math.min(left, 250), cursor }
+    const filter = { state: 'dead', queue, type, cause, limit: Math.min(left, 1000), cursor }
     const answer: Answer<'many'> = await send<'many'>('POST', 'jobs/many', { event, filter }).catch((error) => {
       if (!(error instanceof CallError)) throw error
       const done = `${number(most - left)} of ${number(most)} were done${error.isUnknown ? ' before' : ''}`

@@ -1,7 +1,9 @@
 import { hostname, userInfo } from 'node:os'
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { systemClock } from '../model/clock.ts'
+import { toMs } from '../model/duration.ts'
 import { GopherQueueError, invalid } from '../model/errors.ts'
+import { states } from '../model/lifecycle.ts'
 import { GopherQueue } from '../queue/gopherqueue.ts'
 import { isPostgres } from '../queue/options.ts'
 import { storeAt } from '../queue/place.ts'
@@ -136,6 +138,18 @@ function onQueue<Given extends unknown[]>(opened: (command: Command) => Promise<
   }
 }
 
+/** The options that say which jobs are meant, to whoever lists or changes them. */
+export const filtered = (command: Command): Command =>
+  command
+    .addOption(new Option('--state <state>', 'jobs in this state').choices(states))
+    .option('--queue <name>', 'jobs of this queue')
+    .option('--type <type>', 'jobs of this type')
+    .option('--text <text>', 'jobs with this in their payload or a key')
+    .option('--cause <cause>', 'jobs that are dead of this cause, or fail of it now, as `dead` and `failing` name it')
+    .option('--failing', 'jobs that fail now, their last attempt having failed')
+    .option('--since <when>', 'submitted then or later: a duration back, such as 7d, or a date', past)
+    .option('--until <when>', 'submitted before', past)
+
 // What commander calls on values. Durations and what is built of them are left to the library's own check.
 
 export function whole(text: string): number {
@@ -145,16 +159,26 @@ export function whole(text: string): number {
 
 export const ids = (text: string, before: number[] = []): number[] => [...before, whole(text)]
 
-export function instant(text: string): number {
+export const instant = (text: string): number => instantOr('', text)
+
+function instantOr(others: string, text: string): number {
   const at = /^\d{9,15}$/.test(text) ? Number(text) : Date.parse(text)
   const day = /^\d{4}-\d\d-\d\d/.exec(text)?.[0]
   // Date.parse takes 30 February as 2 March.
   const isNone = Number.isNaN(at) || (day !== undefined && !new Date(`${day}T00:00Z`).toISOString().startsWith(day))
-  if (isNone) throw new InvalidArgumentError('Give a date such as 2030-01-31T09:00Z, or Unix milliseconds.')
+  if (isNone) throw new InvalidArgumentError(`Give ${others}a date such as 2030-01-31T09:00Z, or Unix milliseconds.`)
   return at
 }
 
-export const deadline = (text: string): number | string => (/^[\d.]+[a-z]+$/.test(text) ? text : instant(text))
+const isDuration = (text: string) => /^[\d.]+[a-z]+$/.test(text)
+
+/** A duration back from now, or a date. */
+export const past = (text: string): number =>
+  isDuration(text)
+    ? Math.max(0, systemClock.now() - toMs(text, 'A duration back'))
+    : instantOr('a duration back, such as 7d, ', text)
+
+export const deadline = (text: string): number | string => (isDuration(text) ? text : instant(text))
 
 export function parsed(text: string): unknown {
   try {

@@ -1,8 +1,7 @@
 import type { Command } from 'commander'
-import { systemClock } from '../model/clock.ts'
-import { toMs } from '../model/duration.ts'
+import { wholeNumber } from '../model/job.ts'
 import type { AuditEntry, AuditPage, Store } from '../store/store.ts'
-import { deadline, storeToLook, whole } from './arguments.ts'
+import { past, storeToLook, whole } from './arguments.ts'
 import { forPeople, json, print, table, toLine, when } from './output.ts'
 
 /** What operators did. */
@@ -11,18 +10,18 @@ export function auditCommand(root: Command): void {
     .command('audit')
     .description('show what operators did, newest first: who, when, to what, and what was there before')
     .option('--limit <n>', 'most entries shown', whole, 100)
-    .option('--since <when>', 'a duration back, such as 7d, or a date', deadline)
+    .option('--since <when>', 'a duration back, such as 7d, or a date', past, 0)
     .option('--who <who>', 'of this one alone, such as token:shop-web')
     .action(audit)
 }
 
-async function audit({ limit, ...asked }: Asked, command: Command): Promise<void> {
-  const since = typeof asked.since === 'string' ? systemClock.now() - toMs(asked.since, '--since') : (asked.since ?? 0)
+async function audit({ limit, since, who }: Asked, command: Command): Promise<void> {
+  wholeNumber(limit, 1, Number.MAX_SAFE_INTEGER, 'limit')
   await using store = await storeToLook(command)
   const found: AuditEntry[] = []
   for await (const entry of entries(store)) {
     if (entry.at < since || found.length >= limit) break
-    if (asked.who === undefined || asked.who === entry.who) found.push(entry)
+    if (who === undefined || who === entry.who) found.push(entry)
   }
   if (json) return void found.map((entry) => print(toLine(entry)))
   const rows = found.map(({ at, who, action, target, details }) => [when(at), who, action, target, JSON.stringify(details)]) // biome-ignore format: one line
@@ -30,7 +29,7 @@ async function audit({ limit, ...asked }: Asked, command: Command): Promise<void
   if (found.length >= limit && forPeople) print('\nMore: --limit')
 }
 
-type Asked = { limit: number; since?: number | string; who?: string }
+type Asked = { limit: number; since: number; who?: string }
 
 /** All of the log, page by page. */
 async function* entries(store: Store): AsyncGenerator<AuditEntry> {

@@ -1,5 +1,5 @@
 import { styleText } from 'node:util'
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import { retryTimes } from '../model/backoff.ts'
 import { systemClock } from '../model/clock.ts'
 import { formatMs } from '../model/duration.ts'
@@ -10,23 +10,14 @@ import { rateText } from '../model/rate.ts'
 import { escaped } from '../model/text.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import type { ServerStats, Stats } from '../store/store.ts'
-import { look, whole } from './arguments.ts'
+import { filtered, look, whole } from './arguments.ts'
 import { forPeople, json, paint, print, safe, show, table, toLine, when } from './output.ts'
 import { scheduleTable } from './schedule.ts'
 
 /** Reading jobs, and all that there is at a glance. */
 export function inspectCommands(root: Command): void {
-  root
-    .command('jobs')
+  filtered(root.command('jobs'))
     .description('list jobs, newest first; the id of the last one is the --cursor of the next page')
-    .addOption(new Option('--state <state>', 'only jobs in this state').choices(states))
-    .option('--queue <name>', 'only jobs of this queue')
-    .option('--type <type>', 'only jobs of this type')
-    .option(
-      '--cause <cause>',
-      'only jobs that are dead of this cause, or fail of it now, as `dead` and `failing` name it',
-    )
-    .option('--failing', 'only jobs that fail now, their last attempt having failed')
     .option('--limit <n>', 'most jobs shown, 1 to 1000', whole, 100)
     .option('--cursor <id>', 'go on after this job', whole)
     .option('--oldest', 'oldest first')

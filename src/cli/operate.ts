@@ -1,13 +1,13 @@
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import { wrongName } from '../model/admission.ts'
 import { GopherQueueError, invalid, notFound } from '../model/errors.ts'
 import type { Job } from '../model/job.ts'
-import { isWaiting, next, states } from '../model/lifecycle.ts'
+import { isWaiting, next } from '../model/lifecycle.ts'
 import { near } from '../model/names.ts'
 import type { GopherQueue } from '../queue/gopherqueue.ts'
 import type { JobsFilter, ManyOptions } from '../queue/many.ts'
 import type { QueuePage, QueueStats } from '../store/store.ts'
-import { action, ids, instant, look, whole } from './arguments.ts'
+import { action, filtered, ids, look, whole } from './arguments.ts'
 import { forPeople, print, report, show, table } from './output.ts'
 
 /** What an operator can do to jobs: to one by its id, and to all of a filter. */
@@ -47,18 +47,9 @@ type Chosen = JobsFilter & ManyOptions & { all?: boolean; dryRun?: boolean }
 /** What operators do to jobs and queues. */
 export function operateCommands(root: Command): void {
   for (const [name, deed] of Object.entries(deeds))
-    root
-      .command(name)
+    filtered(root.command(name))
       .description(`${deed.what}: those named, or all of a filter; exit status 1 if one that is named was refused`)
       .argument('[id...]', 'job ids', ids)
-      .addOption(new Option('--state <state>', 'jobs in this state').choices(states))
-      .option('--queue <name>', 'jobs of this queue')
-      .option('--type <type>', 'jobs of this type')
-      .option('--text <text>', 'jobs with this in their payload or a key')
-      .option('--cause <cause>', 'jobs that are dead of this cause, or fail of it now, as `dead` and `failing` name it')
-      .option('--failing', 'jobs that fail now, their last attempt having failed')
-      .option('--since <instant>', 'submitted then or later', instant)
-      .option('--until <instant>', 'submitted before', instant)
       .option('--limit <n>', 'of a filter, the newest n that it fits: to try some first', whole)
       .option('--all', 'all jobs that it fits')
       .option('--dry-run', 'change nothing: say how many would be changed, and show some')
@@ -100,7 +91,10 @@ async function act(
   if (!isFiltered) return eachOf(queue, deed, wanted, dryRun)
   const jobs = (count: number) => `${count} ${count === 1 ? 'job' : 'jobs'}`
   if (!dryRun) {
-    const changed = await deed.all(queue, filter, { ...(limit !== undefined && { limit }), onProgress: tellProgress })
+    const changed = await deed.all(queue, filter, {
+      ...(limit !== undefined && { limit }),
+      onProgress: stoppable(jobs),
+    })
     tellProgress(null)
     return show({ changed, dryRun }, () => print(`${jobs(changed)} changed`))
   }
@@ -112,6 +106,18 @@ async function act(
     table(['ID', 'STATE', 'WOULD BE', 'TYPE', 'QUEUE'], sample.map(({ id, state, to, type, queue: line }) => [`${id}`, state, to, type, line]), 'job') // biome-ignore format: long
     if (forPeople && changed > sample.length) print(`and ${changed - sample.length} more`)
   })
+}
+
+/** Ctrl-C ends it after a step, as only then it is known how many were changed; a second one ends the process. */
+function stoppable(jobs: (count: number) => string): (changed: number) => void {
+  let isAsked = false
+  process.once('SIGINT', () => {
+    isAsked = true
+  })
+  return (changed) => {
+    tellProgress(isAsked ? null : changed)
+    if (isAsked) throw Object.assign(new Error(`${jobs(changed)} changed, then stopped.`), { code: 'INTERRUPTED' })
+  }
 }
 
 /** Of many, so that nobody thinks it hangs; null: they are done. */

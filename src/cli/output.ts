@@ -77,6 +77,8 @@ export function paint(state: string): string {
 const least = 8
 /** Cells no wider than this are states, numbers and times, of which a part would say something else. */
 const whole = 12
+/** A number or a time, of any width. */
+const figure = /^(-|none|(in )?\d+(ms|[dhms])?( \d+[hms])?( ago)?)$/
 
 /** People get titles and are spared what the screen has no room for; programs get rows, each beginning with `kind` if given. */
 export function table(titles: string[], rows: string[][], kind?: string): void {
@@ -87,7 +89,8 @@ export function table(titles: string[], rows: string[][], kind?: string): void {
   const cells = shown.map((row) => row.map((cell) => safe(cell.slice(0, screen + 1)))) // more is never seen
   const widths = cells[0]!.map((_, x) => Math.max(...cells.map((row) => width(row[x]!))))
   const right = widths.map((_, x) => rows.every((row) => /^\d+$/.test(row[x]!)))
-  const cut = fitted(widths, titles, screen)
+  const figures = widths.map((_, x) => rows.every((row) => figure.test(row[x]!)))
+  const cut = fitted(widths, titles, screen, figures)
   for (const row of cells) {
     const there = row.flatMap((cell, x) => (cut[x] === 0 ? [] : [{ title: titles[x] ?? 'STATE', text: fit(cell, cut[x]!, right[x]) }])) // biome-ignore format: long
     const line = there.map(({ title, text }) => (title === 'STATE' ? paint(text) : text)).join('  ')
@@ -96,11 +99,13 @@ export function table(titles: string[], rows: string[][], kind?: string): void {
   if (kind) print('')
 }
 
-/** The columns' widths on a screen, 0 for one that is left out. Ids and states are cut where nothing else is left to cut. */
-export function fitted(widths: number[], titles: string[], screen: number): number[] {
+/** The columns' widths on a screen, 0 for one that is left out: the last ones, where those that may be cut are so narrow already. */
+export function fitted(widths: number[], titles: string[], screen: number, figures: boolean[] = []): number[] {
   const cut = [...widths]
   const excess = () => cut.reduce((sum, columns) => sum + (columns > 0 ? columns + 2 : 0), -2) - screen
-  const soft = cut.flatMap((columns, x) => (columns > whole && !/^(ID|STATE)$/.test(titles[x] ?? '') ? [x] : []))
+  const soft = cut.flatMap((columns, x) =>
+    columns > whole && !figures[x] && !/^(ID|STATE)$/.test(titles[x] ?? '') ? [x] : [],
+  )
   const widest = () => soft.reduce((best, x) => (cut[x]! > cut[best]! ? x : best), soft[0]!)
   while (excess() > 0 && soft.length > 0) {
     const last = soft.at(-1)!
@@ -108,6 +113,7 @@ export function fitted(widths: number[], titles: string[], screen: number): numb
     if (cut[x]! > least) cut[x]!--
     else cut[soft.pop()!] = soft.length === 0 ? least : 0
   }
-  for (let over = excess(); over > 0 && Math.max(...cut) > 1; over--) cut[cut.indexOf(Math.max(...cut))]!--
+  for (let x = cut.length - 1; x > 0 && excess() > 0; x--) cut[x] = 0
+  cut[0] = Math.max(1, cut[0]! - Math.max(0, excess()))
   return cut
 }

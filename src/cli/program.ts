@@ -21,7 +21,7 @@ import { topCommand } from './top.ts'
 import { typesCommand } from './types.ts'
 import { workCommand } from './work.ts'
 
-/** Runs the command line. The exit code is left in process.exitCode: 0 ok, 1 failed, 2 usage. */
+/** Runs the command line. The exit code is left in process.exitCode: 0 ok, 1 failed, 2 usage, 130 interrupted. */
 export async function main(): Promise<void> {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     process.exitCode = 1
@@ -37,7 +37,9 @@ export async function main(): Promise<void> {
     if (error instanceof CommanderError && error.exitCode === 0) return // help or the version was asked for
     const failures = errorsOf(error).map((one) => (one instanceof CommanderError ? usage(one) : one))
     failures.forEach(report)
-    process.exitCode = failures.every((one) => isQueueError(one) && one.code === 'INVALID_ARGUMENT') ? 2 : 1
+    const isInterrupted = failures.some((one) => (one as { code?: string }).code === 'INTERRUPTED')
+    const isUsage = failures.every((one) => isQueueError(one) && one.code === 'INVALID_ARGUMENT')
+    process.exitCode = isInterrupted ? 130 : isUsage ? 2 : 1
   }
 }
 
@@ -70,7 +72,10 @@ function program(): Command {
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({ outputError: () => undefined, writeErr: () => undefined }) // `main` reports in its own form
     .exitOverride()
-    .addHelpText('after', '\nA terminal gets tables, a pipe tab-separated rows. Exit status: 0 ok, 1 failed, 2 usage.')
+    .addHelpText(
+      'after',
+      '\nA terminal gets tables, a pipe tab-separated rows. Exit status: 0 ok, 1 failed, 2 usage, 130 interrupted.',
+    )
   const groups = [
     submitCommand,
     workCommand,

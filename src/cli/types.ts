@@ -21,15 +21,23 @@ async function types(queue: GopherQueue, { since, type }: { since: string; type?
   const report = await queue.types({ since: Math.max(0, from), ...(type !== undefined && { type }) })
   show(report, () => {
     const rows = report.types.map(({ type: name, submitted, succeeded, failed, retried, dead, wait, run }) => [
-      name === '' ? '(others)' : name,
-      ...[submitted, succeeded, failed, retried, dead].map(String),
-      ...[...times(run), ...times(wait)],
+      [name === '' ? '(others)' : name],
+      [submitted, succeeded, failed, retried, dead].map(String),
+      [...times(run), ...times(wait)],
     ])
-    const heads = ['SUBMITTED', 'SUCCEEDED', 'FAILED', 'RETRIED', 'DEAD']
-    table(['TYPE', ...heads, 'RUN P50', 'P95', 'MAX', 'WAIT P50', 'P95', 'MAX'], rows)
+    const heads = [['TYPE'], ['SUBMITTED', 'SUCCEEDED', 'FAILED', 'RETRIED', 'DEAD'], ['RUN P50', 'P95', 'MAX', 'WAIT P50', 'P95', 'MAX']] // biome-ignore format: long
+    const parts = forPeople && (process.stdout.columns || 80) < wideEnough ? [[0, 1], [0, 2]] : [[0, 1, 2]] // biome-ignore format: short
+    for (const [i, part] of parts.entries()) {
+      if (i > 0) print('')
+      const of = (row: string[][]) => part.flatMap((x) => row[x]!)
+      table(of(heads), rows.map(of)) // biome-ignore format: short
+    }
     if (forPeople) print(`\nSince ${when(report.since, true)}. p50 and p95 are estimates; all else is exact.`)
   })
 }
+
+/** For all in one table, with names of some length. */
+const wideEnough = 120
 
 const times = ({ p50, p95, max }: Durations): string[] =>
   [p50, p95, max].map((ms) => (ms === null ? '-' : formatMs(ms)))

@@ -10,9 +10,10 @@ const longest = 100 * 365 * 86_400_000
 /** Turns a duration into whole milliseconds. Throws INVALID_ARGUMENT when it is not one, is negative, or is over 100 years. */
 export function toMs(duration: Duration | string, name = 'duration'): number {
   const ms = typeof duration === 'number' ? duration : typeof duration === 'string' ? parse(duration) : Number.NaN
+  const form = typeof duration === 'string' ? 'a number with its unit' : 'milliseconds or a string' // a command line has no numbers
   if (!Number.isFinite(ms) || ms < 0 || ms > longest)
     throw invalid(
-      `${name} must be milliseconds or a string such as '500ms', '30s', '5m', '1.5h', '7d', from 0 to 100 years; got ${shown(duration)}.`,
+      `${name} must be ${form} such as '500ms', '30s', '5m', '1.5h', '7d', from 0 to 100 years; got ${shown(duration)}.`,
     )
   return Math.round(ms)
 }

@@ -116,14 +116,19 @@ export function addCalls(parts: Parts, handlers: Handlers): void {
       const { limit = Number.POSITIVE_INFINITY } = exchange.query as { limit?: number }
       const size = lists.has(call) && limit > few ? 'many' : 'few'
       const answer = await (isRead ? parts.readers.read(size, ask) : ask())
-      const { id: reqId, who, params } = exchange
-      if (scope === 'admin' && method !== 'GET')
-        parts.logger.info('audit', { reqId, who, action: call, target: Object.values(params as object)[0] })
+      if (scope === 'admin' && method !== 'GET') logDeed(parts, call, exchange, answer)
       const text = textOf(answer === null ? null : shape(answer))
       send(exchange.response, status, 'application/json; charset=utf-8', text, parts.readers)
     }
     parts.routes.add({ method, path, scope, params, query, body, mostBytes, handle })
   }
+}
+
+/** Of an event for many jobs, what each step changed: most steps of a narrow filter change none, and would drown the rest. */
+function logDeed({ logger }: Parts, action: Call, { id: reqId, who, params, body }: Exchange, answer: unknown): void {
+  const done = action === 'many' ? { ...(body as object), changed: (answer as { changed: number }).changed } : null
+  if (done?.changed === 0) return
+  logger.info('audit', { reqId, who, action, target: Object.values(params as object)[0], ...done })
 }
 
 function incoming(parts: Parts, exchange: Exchange, scope: Endpoint['scope']): Incoming<Call> {

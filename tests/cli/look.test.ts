@@ -3,13 +3,14 @@ import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, cpSync, existsSync, readdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { GopherQueue } from '../../src/index.ts'
 import { systemClock } from '../../src/model/clock.ts'
 import { connect } from '../../src/store/sqlite/connection.ts'
 import { close, done, seal } from '../../src/store/sqlite/seal.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { Bench } from './support.ts'
+import { Bench, runAll } from './support.ts'
 
 // Commands that only read, run by a user who may not write: another one where these tests run as root, who may all.
 
@@ -40,6 +41,34 @@ function lock(file: string): void {
   for (const suffix of ['', '-wal', '-shm']) if (existsSync(file + suffix)) chmodSync(file + suffix, 0o444)
   chmodSync(dirname(file), 0o555)
 }
+
+test('jobs are listed by the filters with which they are changed; a duration back is an instant as well', async (t) => {
+  const bench = new Bench(t)
+  const queue = await bench.open()
+  for (const text of ['tomato', 'leek', 'tomato']) await queue.submit('soup', { text })
+  using sql = new DatabaseSync(bench.file)
+  sql.exec(`UPDATE gq_jobs SET created_at = created_at - 3600000 * (3 - id)`) // 2 h, 1 h and 0 h ago
+  const found = (filter: string[]) => {
+    const [listed, changed] = runAll(bench.file, [
+      ['jobs', ...filter],
+      ['cancel', '--dry-run', ...filter],
+    ])
+    assert.deepEqual([listed!.err, changed!.err], ['', ''])
+    const ids = (text: string, row: RegExp) => [...text.matchAll(row)].map(([, id]) => Number(id))
+    const all = ids(listed!.out, /^(\d+)\t/gm)
+    assert.deepEqual(all, ids(changed!.out, /^job\t(\d+)/gm))
+    return all
+  }
+  assert.deepEqual(found(['--text', 'tomato']), [3, 1])
+  assert.deepEqual(found(['--since', '90m']), [3, 2])
+  assert.deepEqual(found(['--until', '30m', '--since', new Date(Date.now() - 5_400_000).toISOString()]), [2])
+  assert.deepEqual(found(['--until', '30m', '--text', 'tomato', '--since', '36500d']), [1])
+  for (const args of [
+    ['jobs', '--since', 'soon'],
+    ['retry', '--until', '3 days'],
+  ])
+    assert.match(runAll(bench.file, [args])[0]!.err, /INVALID_ARGUMENT.*such as 7d/)
+})
 
 function readsAll(file: string, ids: number[]): void {
   const jobs = gopherqueue(file, '--json', 'jobs', '--oldest')

@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
 import { serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import type { Store } from '../../src/store/store.ts'
 import { Bench, type Ended } from './support.ts'
 
 /** The command line on a server in this process. What GOPHERQUEUE_DB names in its folder must never be made. */
@@ -45,6 +46,23 @@ test('submit, look, cancel, retry, remove, pause and resume on a server', async 
   const missing = await run('job', '1')
   assert.deepEqual([missing.code, missing.stdout], [1, ''])
   assert.match(missing.stderr, /^gopherqueue: NOT_FOUND: There is no job 1/)
+})
+
+test('Ctrl-C ends an event for many jobs after a step, and says how many were changed', async (t) => {
+  const store = await SqliteStore.open(':memory:')
+  const call = store.call.bind(store)
+  let steps = 0
+  const endless: Store['call'] = (operation, ...rest) => {
+    if (operation !== 'many') return call(operation, ...rest)
+    if (++steps === 3) running.child.kill('SIGINT')
+    return Promise.resolve({ changed: 2, next: 5 } as never)
+  }
+  t.mock.method(store, 'call', endless)
+  const server = await serve(store, { port: 0, logLevel: 'silent' })
+  t.after(() => server.close())
+  const running = new Bench(t).start('cancel', '--all', '--url', server.url)
+  const { code, stdout, stderr } = await running.ended
+  assert.deepEqual([code, stdout, stderr], [130, '', `gopherqueue: INTERRUPTED: ${2 * steps} jobs changed, then stopped.\n`]) // biome-ignore format: long
 })
 
 test('stats tell each cause once, and no longer when it is over', async (t) => {
@@ -173,6 +191,8 @@ test('audit shows what operators did, of a server and of a file, by who and sinc
     const lines = (await go('audit', '--json')).stdout.trimEnd().split('\n')
     assert.deepEqual(lines.map((line) => JSON.parse(line).details.after.paused), [false, true]) // biome-ignore format: short
     assert.equal((await go('audit', '--who', 'token:nobody')).stdout, '')
+    const none = await go('audit', '--limit', '0')
+    assert.deepEqual([none.code, /INVALID_ARGUMENT: limit must be/.test(none.stderr)], [2, true], none.stderr)
     assert.equal((await go('audit', '--since', '2100-01-01')).stdout, '')
   }
   assert.equal((await bench.run('audit', '--db', 'missing.db')).code, 1)

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { fitted } from '../../src/cli/output.ts'
 import { Bench, main } from './support.ts'
@@ -88,9 +89,40 @@ test(
     await worker.stop()
     // As ids are in a restored file.
     assert.deepEqual(fitted([13, 16, 40, 60, 8, 5, 10, 99], ['ID', 'STATE', 'TYPE', 'QUEUE', 'PRIORITY', 'TRIES', 'WHEN', 'PAYLOAD'], 80), [13, 16, 8, 8, 8, 5, 10, 0]) // biome-ignore format: long
-    assert.deepEqual(fitted([13, 16, 40], ['ID', 'STATE', 'TYPE'], 20), [5, 5, 6]) // nothing else is left to cut
+    assert.deepEqual(fitted([13, 16, 40], ['ID', 'STATE', 'TYPE'], 20), [13, 0, 0]) // a part of an id would be another
+    assert.deepEqual(fitted([13, 16], ['ID', 'STATE'], 5), [5, 0]) // nothing else is left to cut
+    assert.deepEqual(fitted([20, 13, 14, 20], ['TYPE', 'BYTES', 'SINCE', 'CAUSE'], 50, [false, true, true, false]), [8, 13, 14, 9]) // biome-ignore format: long
   },
 )
+
+test('no number, no time and no head of `types` is cut, at 80 columns in two tables', needsScript, async (t) => {
+  const bench = new Bench(t)
+  const queue = await bench.open()
+  const mail = 'email.newsletter.customer.weekly.digest.send'
+  queue.define(mail, {}, () => undefined)
+  const { id } = await queue.submit(mail, 1)
+  const worker = queue.work()
+  await queue.wait(id)
+  await worker.stop()
+  using sql = new DatabaseSync(bench.file)
+  const figures = 'submitted = 2000000, succeeded = 1999999, failed = 1234567, retried = 1000001, dead = 234567'
+  sql.exec(`UPDATE gq_hours SET ${figures}`)
+  const counts = /^email\S* +2000000 +1999999 +1234567 +1000001 +234567/
+  for (const columns of [80, 160]) {
+    const lines = terminal(bench, columns, 'types')
+    const shown = lines.join('\n')
+    assert.equal(lines.filter((line) => counts.test(line)).length, 1, shown)
+    assert.match(shown, /^TYPE +SUBMITTED +SUCCEEDED +FAILED +RETRIED +DEAD/)
+    assert.match(shown, /RUN P50 +P95 +MAX +WAIT P50 +P95 +MAX$/m)
+    assert.match(shown, /^email.*( +\d+(ms|s)){6}$/m)
+    assert.ok(
+      lines.slice(0, -1).every((line) => [...line].length <= columns && !/\d…/.test(line)),
+      shown,
+    )
+  }
+  const narrow = terminal(bench, 40, 'types').slice(0, 2)
+  assert.match(narrow.join('\n'), /FAILED\nemail\S* +2000000 +1999999 +1234567$/)
+})
 
 test('colours only on a terminal that wants them', needsScript, async (t) => {
   const bench = new Bench(t)

@@ -178,7 +178,7 @@ test('a filter or a limit of a queue that cannot be is INVALID_ARGUMENT', async 
     [{ per: '1m' }, /rate\.max/],
     [{ max: 1, per: 0 }, /rate\.per, in ms, must be a whole number from 1 to 86400000; got 0/],
     [{ max: 1, per: '25h' }, /rate\.per/],
-    [{ max: 1, per: 'minute' }, /rate\.per must be milliseconds or a string/],
+    [{ max: 1, per: 'minute' }, /rate\.per must be a number with its unit such as '500ms'/],
     [{ max: 1, duration: 1000 }, /no rate option 'duration'\. Did you mean 'per'\?/],
     [100, /rate option/],
     ['', /rate option/],

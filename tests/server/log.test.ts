@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { GopherQueueError } from '../../src/model/errors.ts'
+import { GopherQueue } from '../../src/queue/gopherqueue.ts'
 import { Log } from '../../src/server/log.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { Bench } from '../cli/support.ts'
@@ -63,4 +64,18 @@ test('each line on stdout of a server is of the log: a level in words, a time in
     assert.equal(new Date(String(time)).toISOString(), time)
     assert.equal(typeof msg, 'string')
   }
+})
+
+test('of an event for many jobs the log says which, of what filter, and how many each step changed; a step that changed none has no line', async (t) => {
+  const at = await serving(t)
+  await using queue = await GopherQueue.open(at.server.url)
+  for (const type of ['mail', 'other', 'other']) await queue.submit(type, null)
+  const { id } = await queue.submit('mail', null)
+  await queue.cancel(id)
+  assert.equal(await queue.retryAll({ type: 'mail' }, { limit: 1 }), 1)
+  assert.equal(await queue.cancelAll({ type: 'none' }), 0)
+  assert.equal((await at.ask('POST', '/v1/jobs/many', { body: { event: 'cancel', filter: { type: 'mail', limit: 1 } } })).status, 200) // biome-ignore format: long
+  const lines = at.log.map((line) => JSON.parse(line)).filter(({ msg, action }) => msg === 'audit' && action === 'many') // biome-ignore format: long
+  const what = lines.map(({ event, filter, changed }) => [event, filter.type, filter.limit, changed])
+  assert.deepEqual(what, [['retry', 'mail', 1, 1], ['cancel', 'mail', 1, 1]]) // biome-ignore format: short
 })

@@ -1,5 +1,5 @@
 import type { Instant } from '../../model/clock.ts'
-import type { Input, Operation, QueueSettings, ScheduleSettings } from '../store.ts'
+import type { Input, Operation, Output, QueueSettings, ScheduleSettings } from '../store.ts'
 import type { Db } from './db.ts'
 import { hasQueue } from './epoch.ts'
 import { rateOf } from './rate.ts'
@@ -47,8 +47,9 @@ const nameOf = (input: unknown): string => (typeof input === 'string' ? input : 
 function detailsOf(operation: Operation, input: unknown, before: unknown, answer: unknown): Record<string, unknown> {
   if (operation === 'many') {
     const { event, filter } = input as Input<'many'>
-    const { order: _, limit: __, cursor: ___, ...asked } = filter
-    return { event, filter: asked, changed: (answer as { changed: number }).changed }
+    const { order: _, limit, cursor: __, ...asked } = filter
+    const { changed, next } = answer as Output<'many'>
+    return { event, filter: asked, ...upTo(0, limit), changed, ...(next !== null && { next }) }
   }
   if (operation === 'setSchedule') {
     const { name: _, payload: __, ...after } = input as ScheduleSettings
@@ -61,6 +62,11 @@ function detailsOf(operation: Operation, input: unknown, before: unknown, answer
   const { name: _, queue: __, hash: ___, ...after } = input as Record<string, unknown>
   return before === null ? { after } : { before, after }
 }
+
+/** The most jobs that were to be changed, where a step asks for fewer than a step may have: what is left of them. */
+const upTo = (before: number, limit?: number) =>
+  limit === undefined || limit >= mostJobs ? {} : { limit: before + limit }
+const mostJobs = 1000
 
 /** Writes down what an operator did, in the transaction that did it. The steps of one event for many jobs are one entry. */
 export function record(
@@ -81,17 +87,20 @@ export function record(
   db.run(`DELETE FROM gq_audit WHERE id <= ?1`, id - mostEntries)
 }
 
-/** Adds a further step to the newest entry, if that is of the steps before. */
+/** Adds a further step to the newest entry, if it goes on where that one's last step ended. */
 function wentOn(db: Db, who: string, { filter }: Input<'many'>, details: Record<string, unknown>): boolean {
   if (filter.cursor === undefined || filter.cursor === null) return false
   const last = db.get<{ id: number; details: string }>(
     `SELECT id, details FROM gq_audit WHERE id = (SELECT MAX(id) FROM gq_audit) AND who = ?1 AND action = 'many'`,
     who,
   )
-  const known = last && (JSON.parse(last.details) as { changed: number })
-  if (!known || JSON.stringify({ ...known, changed: details.changed }) !== JSON.stringify(details)) return false
-  const all = { ...details, changed: known.changed + (details.changed as number) }
-  db.run(`UPDATE gq_audit SET at = ?2, details = ?3 WHERE id = ?1`, last.id, db.now, JSON.stringify(all))
+  const known = last && (JSON.parse(last.details) as { event: string; filter: unknown; changed: number; next?: number })
+  if (known?.next !== filter.cursor) return false
+  const isSame = JSON.stringify([known.event, known.filter]) === JSON.stringify([details.event, details.filter])
+  if (!isSame) return false
+  const { limit: _, ...step } = details
+  const all = { ...step, ...upTo(known.changed, filter.limit), changed: known.changed + (details.changed as number) }
+  db.run(`UPDATE gq_audit SET details = ?2 WHERE id = ?1`, last!.id, JSON.stringify(all))
   return true
 }
 
