@@ -74,6 +74,11 @@ function withServer(server: PostgresServer): void {
     assert.equal(await queue.wait(id), 'made')
   })
 
+  test('a database whose encoding does not have every character is refused', async () => {
+    server.sql(`CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'`)
+    await refused(server.url('q').replace('/postgres?', '/latin?'), 'STORAGE_UNAVAILABLE', /encoding LATIN1/)
+  })
+
   test('a schema of a newer version is refused, and left as it is', async () => {
     const url = server.url('newer')
     await (await PostgresStore.open(url)).close()

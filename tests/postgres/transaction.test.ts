@@ -30,6 +30,14 @@ function withServer(server: PostgresServer): void {
   const stored = (schema: string) =>
     server.sql(`SELECT payload FROM ${schema}.gq_jobs ORDER BY id`).split('\n').filter(Boolean)
 
+  test('several submissions at once on one connection take turns', async () => {
+    await using queue = await GopherQueue.open(server.url('turns'))
+    await using app = await client()
+    const made = await within(app, () => Promise.all([1, 2, 3, 4].map((n) => queue.submitWith(app, 'work', n))))
+    assert.equal(new Set(made.map(({ id }) => id)).size, 4)
+    assert.deepEqual(stored('turns'), ['1', '2', '3', '4'])
+  })
+
   test('a job is committed or rolled back with the rows of the app, by pg and by postgres', async () => {
     await using queue = await GopherQueue.open(server.url('rows'))
     await using app = await client()

@@ -154,9 +154,9 @@ export class ServerConnection implements Connection {
 
 function mustBeDurable(connection: ServerConnection): void {
   const text = `SELECT current_setting('server_version_num'), pg_is_in_recovery(), current_setting('synchronous_commit'),
-                       current_setting('fsync'), current_setting('full_page_writes')`
+                       current_setting('fsync'), current_setting('full_page_writes'), current_setting('server_encoding')`
   const row = connection.flight([{ text, values: [] }])[0]!.rows[0]!
-  const [version, recovers, commit, fsync, pages] = row
+  const [version, recovers, commit, fsync, pages, encoding] = row
   if (Number(version) < 140_000)
     throw new GopherQueueError(
       'ENGINE_TOO_OLD',
@@ -164,6 +164,8 @@ function mustBeDurable(connection: ServerConnection): void {
     )
   if (recovers === 1)
     throw new GopherQueueError('STORAGE_UNAVAILABLE', 'The server is a standby, which takes no writes. Nothing was changed: give the address of the primary.') // biome-ignore format: one message
+  if (encoding !== 'UTF8' && encoding !== 'SQL_ASCII')
+    throw new GopherQueueError('STORAGE_UNAVAILABLE', `The database has the encoding ${encoding}, which cannot hold each name and payload. Nothing was changed: make one with ENCODING 'UTF8'.`) // biome-ignore format: one message
   if (durable.has(String(commit)) && fsync === 'on' && pages === 'on') return
   throw new GopherQueueError(
     'STORAGE_UNAVAILABLE',

@@ -62,9 +62,21 @@ export class PostgresStore extends ThreadStore {
     return async (submission) => {
       const epoch = await this.call('epoch', null)
       this.mustTakeSubmissions()
-      return submitOn(send, { place: this.#place, epoch }, submission)
+      return inTurn(connection as object, () => submitOn(send, { place: this.#place, epoch }, submission))
     }
   }
+}
+
+const turns = new WeakMap<object, Promise<unknown>>()
+
+/** A submission is several statements: two at once on one connection would read each other's. */
+function inTurn<T>(connection: object, submit: () => Promise<T>): Promise<T> {
+  const turn = (turns.get(connection) ?? Promise.resolve()).then(submit)
+  turns.set(
+    connection,
+    turn.catch(() => undefined),
+  ) // who called hears of it
+  return turn
 }
 
 function mayMeetKeys(operation: Operation, input: unknown): boolean {
