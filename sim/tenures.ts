@@ -90,6 +90,9 @@ export class Tenures {
     // Where nobody who had seen it begin renewed it, the wall clock ended its timeout: what set that forward still counts.
     const left = isNew ? 0 : before!.started + row.timeout + grace - elapsed
     const byWall = row.expiresAt! - now < Math.min(row.visibility, left)
+    // A renewal tells of it only where it reaches further than a slow COMMIT of the lease explains.
+    const over = (isNew ? now : before!.startedWall) + row.timeout
+    const isNear = row.expiresAt! > over && row.expiresAt! <= over + 2 * grace
     this.#tenures.set(row.id, {
       name: nameOf(row),
       started: isNew ? elapsed : before!.started,
@@ -100,7 +103,7 @@ export class Tenures {
       holder: life,
       atFirst: { ...life },
       watched: new Map([...this.#lives].map(([pid, { watched }]) => [pid, watched])),
-      jumped: isNew ? this.#jumpedAt >= elapsed : before!.jumped && byWall,
+      jumped: isNew ? this.#jumpedAt >= elapsed : before!.jumped && (byWall || isNear),
     })
   }
 
