@@ -30,6 +30,17 @@ function withServer(server: PostgresServer): void {
   const stored = (schema: string) =>
     server.sql(`SELECT payload FROM ${schema}.gq_jobs ORDER BY id`).split('\n').filter(Boolean)
 
+  test('a key with a NUL is refused, as another would be stored', async () => {
+    await using queue = await GopherQueue.open(server.url('nul'))
+    await using app = await client()
+    for (const option of ['idempotencyKey', 'uniqueKey', 'concurrencyKey']) {
+      const [refused, key] = [{ code: 'INVALID_ARGUMENT', message: /NUL/ }, { [option]: 'a\0b' }]
+      await assert.rejects(queue.submit('work', 1, key), refused)
+      await within(app, () => assert.rejects(queue.submitWith(app, 'work', 1, key), refused))
+    }
+    assert.deepEqual(stored('nul'), [])
+  })
+
   test('several submissions at once on one connection take turns', async () => {
     await using queue = await GopherQueue.open(server.url('turns'))
     await using app = await client()

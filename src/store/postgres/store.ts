@@ -1,6 +1,6 @@
 import { MessageChannel, Worker as Thread } from 'node:worker_threads'
 import { systemClock } from '../../model/clock.ts'
-import { isQueueError } from '../../model/errors.ts'
+import { invalid, isQueueError } from '../../model/errors.ts'
 import { threadMissing } from '../sqlite/bundled.ts'
 import { opened, type Started, ThreadStore } from '../sqlite/thread-store.ts'
 import type { Input, Operation, Output, ServerStats, Submission, Submitted } from '../store.ts'
@@ -39,6 +39,7 @@ export class PostgresStore extends ThreadStore {
   ): Promise<Output<K>> {
     // biome-ignore format: one line
     const call = () => super.call(operation, input, ...more)
+    if (operation === 'submit' && hasNul(input as Submission)) return Promise.reject(nulInKey())
     if (operation === 'stats') return this.#withServer(call() as Promise<Output<'stats'>>) as Promise<Output<K>>
     return mayMeetKeys(operation, input) ? patiently(call) : call()
   }
@@ -60,6 +61,7 @@ export class PostgresStore extends ThreadStore {
   submitOn(connection: unknown): (submission: Submission) => Promise<Submitted> {
     const send = senderOf(connection)
     return async (submission) => {
+      if (hasNul(submission)) throw nulInKey()
       const epoch = await this.call('epoch', null)
       this.mustTakeSubmissions()
       return inTurn(connection as object, () => submitOn(send, { place: this.#place, epoch }, submission))
@@ -78,6 +80,14 @@ function inTurn<T>(connection: object, submit: () => Promise<T>): Promise<T> {
   ) // who called hears of it
   return turn
 }
+
+const hasNul = ({ keys, specs }: Submission): boolean =>
+  [...(keys ?? []), ...[specs].flat().flatMap(({ uniqueKey, concurrencyKey }) => [uniqueKey, concurrencyKey])].some(
+    (key) => key?.includes('\0'),
+  )
+
+const nulInKey = () =>
+  invalid('A key has a NUL, which PostgreSQL does not keep: another key would be stored, and two could become one.')
 
 function mayMeetKeys(operation: Operation, input: unknown): boolean {
   if (operation !== 'submit') return operation === 'retry'
