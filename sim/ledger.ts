@@ -22,7 +22,8 @@ export class Ledger {
       if (what === 'release' && happening.once && lease && cancelled) this.ends.set(lease, what) // else it is as if never taken
       const charged = (what === 'fail' && !isPutOff) || (what === 'lost' && happening.charged)
       if (charged && !law) this.#charges.set(row.id, this.charges(row.id) + 1)
-      if (what === 'lost' && happening.company)
+      // Of one that was to be cancelled, nothing says whether it was lost or had run out of time.
+      if (what === 'lost' && happening.company && !cancelled)
         this.#mostBeside.set(row.id, Math.min(this.mostBeside(row.id), Math.floor(happening.company / 2)))
     }
   }

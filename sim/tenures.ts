@@ -37,7 +37,9 @@ interface Tenure {
   /** What its holder has attended to when it was given. */
   attendedAtStart: number
   holder: Life
-  /** The wall clock was set forward since. */
+  /** The wall clock was set forward since it was given. */
+  everJumped: boolean
+  /** So it was, and no renewal tells of it. */
   jumped: boolean
 }
 
@@ -103,7 +105,8 @@ export class Tenures {
       holder: life,
       atFirst: { ...life },
       watched: new Map([...this.#lives].map(([pid, { watched }]) => [pid, watched])),
-      jumped: isNew ? this.#jumpedAt >= elapsed : before!.jumped && (byWall || isNear),
+      jumped: isNew ? this.#jumpedAt >= elapsed : before!.everJumped && (byWall || isNear),
+      everJumped: isNew ? this.#jumpedAt >= elapsed : before!.everJumped,
     })
   }
 
@@ -119,7 +122,7 @@ export class Tenures {
   /** The wall clock was set forward, also for the lease that is being given. */
   jumped(elapsed: number): void {
     this.#jumpedAt = elapsed
-    for (const tenure of this.#tenures.values()) tenure.jumped = true
+    for (const tenure of this.#tenures.values()) tenure.jumped = tenure.everJumped = true
   }
 
   /** A lease was taken; `isLoss`: its job was lost, beside all that its holder then held. */
