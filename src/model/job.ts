@@ -28,6 +28,8 @@ export const limits = {
   bulkJobs: 10_000,
   /** Bytes of all payloads of one submitMany. */
   bulkBytes: 64 * 1024 * 1024,
+  /** Jobs that one step of an event for many jobs changes. */
+  stepJobs: 1000,
   /** Arrays and objects of a payload, result or checkpoint inside each other: SQLite reads no deeper JSON. */
   depth: 1000,
   /** Characters of a queue or type name. */

@@ -1,5 +1,5 @@
 import { GopherQueueError, invalid, isQueueError } from '../model/errors.ts'
-import { wholeNumber } from '../model/job.ts'
+import { limits, wholeNumber } from '../model/job.ts'
 import { checkNames } from '../model/names.ts'
 import type { JobFilter, Schedule, SchedulePage, Store } from '../store/store.ts'
 import { checkFilter } from './options.ts'
@@ -48,7 +48,7 @@ export async function changeAll(
     const page: JobFilter = {
       ...filter,
       order: 'newest',
-      limit: Math.min(1000, most - changed),
+      limit: Math.min(limits.stepJobs, most - changed),
       ...(cursor !== undefined && { cursor }),
     }
     try {

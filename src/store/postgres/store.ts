@@ -74,10 +74,8 @@ const turns = new WeakMap<object, Promise<unknown>>()
 /** A submission is several statements: two at once on one connection would read each other's. */
 function inTurn<T>(connection: object, submit: () => Promise<T>): Promise<T> {
   const turn = (turns.get(connection) ?? Promise.resolve()).then(submit)
-  turns.set(
-    connection,
-    turn.catch(() => undefined),
-  ) // who called hears of it
+  const ended = turn.catch(() => undefined) // who called hears of it
+  turns.set(connection, ended)
   return turn
 }
 

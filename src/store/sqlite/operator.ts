@@ -173,21 +173,21 @@ export function setQueue(db: Db, settings: QueueSettings): null {
   const { paused = row.paused === 1, maxDepth = row.max_depth, maxRunning = row.max_running } = settings
   const { maxRunningPerKey = row.max_running_per_key, rate = rateOf(row) } = settings
   const { keepSucceeded = row.keep_succeeded, keepCancelled = row.keep_cancelled, keepDead = row.keep_dead } = settings
-  const keeps = { keep_succeeded: keepSucceeded, keep_cancelled: keepCancelled, keep_dead: keepDead }
   db.run(
     `INSERT INTO gq_queues (name, paused, max_depth, max_running, max_running_per_key, keep_succeeded, keep_cancelled, keep_dead, changed,
                             rate_max, rate_per)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
      ON CONFLICT (name) DO UPDATE SET paused = ?2, max_depth = ?3, max_running = ?4, max_running_per_key = ?5,
        keep_succeeded = ?6, keep_cancelled = ?7, keep_dead = ?8, changed = ?9, rate_max = ?10, rate_per = ?11`,
-    ...[row.name, Number(paused), maxDepth, maxRunning, maxRunningPerKey, ...Object.values(keeps)],
+    ...[row.name, Number(paused), maxDepth, maxRunning, maxRunningPerKey, keepSucceeded, keepCancelled, keepDead],
     ...[db.nextChange(), rate?.max ?? null, rate?.per ?? null],
   )
   db.resumed.add(row.name)
   mayForget(db, row.name)
   const limited = { max_depth: maxDepth, max_running: maxRunning, max_running_per_key: maxRunningPerKey }
+  const kept = { keep_succeeded: keepSucceeded, keep_cancelled: keepCancelled, keep_dead: keepDead }
   const before = row.max_running_per_key
-  Object.assign(row, { paused: Number(paused), ...limited, ...keeps }) // for the rest of this transaction
+  Object.assign(row, { paused: Number(paused), ...limited, ...kept }) // for the rest of this transaction
   if (settings.rate !== undefined) {
     Object.assign(row, { rate_max: rate?.max ?? null, rate_per: rate?.per ?? null })
     if (!rate) db.run('DELETE FROM gq_starts WHERE queue = ?1', row.name)

@@ -1,4 +1,5 @@
 import type { Instant } from '../../model/clock.ts'
+import { limits } from '../../model/job.ts'
 import type { Input, Operation, Output, QueueSettings, ScheduleSettings } from '../store.ts'
 import type { Db } from './db.ts'
 import { hasQueue } from './epoch.ts'
@@ -65,8 +66,7 @@ function detailsOf(operation: Operation, input: unknown, before: unknown, answer
 
 /** The most jobs that were to be changed, where a step asks for fewer than a step may have: what is left of them. */
 const upTo = (before: number, limit?: number) =>
-  limit === undefined || limit >= mostJobs ? {} : { limit: before + limit }
-const mostJobs = 1000
+  limit === undefined || limit >= limits.stepJobs ? {} : { limit: before + limit }
 
 /** Writes down what an operator did, in the transaction that did it. The steps of one event for many jobs are one entry. */
 export function record(
