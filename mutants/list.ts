@@ -127,6 +127,18 @@ export const mutants: Mutant[] = [
     tests: ['tests/postgres/transaction.test.ts'],
   },
   {
+    name: 'read-before-the-write',
+    breaks: 'answers a read on PostgreSQL with what was there before the transaction wrote',
+    edits: [['store/postgres/ahead.ts', '!changesNothing.test(text)', 'false']],
+    tests: ['tests/postgres/flights.test.ts'],
+  },
+  {
+    name: 'refused-together',
+    breaks: 'refuses all that shares a transaction with a job that the server does not take',
+    edits: [['store/sqlite/commit.ts', '!this.#db.committing && now.length > 1', 'false']],
+    tests: ['tests/postgres/flights.test.ts'],
+  },
+  {
     name: 'half-a-bulk',
     breaks: 'leaves the first half of a bulk that was refused (no savepoint)',
     edits: [[session, "this.run('ROLLBACK TO operation')\n", '\n']],

@@ -3,6 +3,7 @@ import { systemClock } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import { lockWait } from '../sqlite/connection.ts'
 import type { Connection, Statement } from '../sqlite/sqlite.ts'
+import { Ahead } from './ahead.ts'
 import { theBridge } from './bridge.ts'
 import type { Result, Sent } from './client-thread.ts'
 import { translate } from './dialect.ts'
@@ -28,6 +29,7 @@ export class ServerConnection implements Connection {
   readonly #names = new Map<string, string>()
   /** Statements whose results nobody reads: they go with the next one whose result somebody does. */
   #pending: Sent[] = []
+  readonly #ahead = new Ahead()
   /** Since when no answer has come; null while the server answers. */
   #lostAt: number | null = null
   #wait = 0
@@ -49,6 +51,7 @@ export class ServerConnection implements Connection {
     if (this.#lostAt !== null && this.#wait > 0) lockWait.sleep(this.#wait)
     this.#wait = this.#wait === 0 ? outage.firstWait : Math.min(this.#wait * 2, outage.longestWait)
     this.#pending = []
+    this.#ahead.forget()
     this.isTransaction = this.isAborted = false
     this.#one(this.#bridge.ask({ open: this.#id, hosts: this.place.connectionStrings })[0]!)
     this.isOpen = true
@@ -106,25 +109,42 @@ export class ServerConnection implements Connection {
   /** Nobody reads its result: it is sent with the next one. */
   later(sent: Sent): void {
     this.hasWritten = true
+    this.#ahead.sends(sent)
     if (this.#pending.push(sent) >= mostPending) this.flight([])
+  }
+
+  /** A read that is made soon, in this transaction or in the one that begins next. */
+  ahead(sent: Sent): void {
+    this.#ahead.ask(sent)
+  }
+
+  /** Sends a statement and waits, unless its answer came ahead. */
+  one(sent: Sent): Done {
+    if (this.#ahead.isAsked(sent)) this.flight([])
+    return this.#ahead.answerTo(sent) ?? this.flight([sent])[0]!
   }
 
   /** Sends what was left and these together, and waits; answers for these. Throws ServerError of the first that failed. */
   flight(sent: Sent[], wait = patience): Done[] {
-    const all = [...this.#pending, ...sent]
+    const before = this.#pending.length
+    for (const one of sent) this.#ahead.sends(one)
+    const ahead = this.#ahead.take()
+    const all = [...this.#pending, ...sent, ...ahead]
     this.#pending = []
     const results = this.#bridge.ask({ on: this.#id, flight: all, patience: wait })
     const done = results.map((result) => this.#one(result))
+    this.#ahead.answered(ahead, done.slice(before + sent.length))
     this.hasWritten ||= done.some(({ changes }, i) => changes > 0 && !quiet.test(all[i]!.text))
     this.#lostAt = null
     this.#wait = 0
-    return done.slice(all.length - sent.length)
+    return done.slice(before, before + sent.length)
   }
 
   /** Takes back: what was sent before may have failed, and these are what mends that. */
   undo(sent: Sent[]): void {
     const all = [...this.#pending, ...sent]
     this.#pending = []
+    this.#ahead.forget()
     this.isAborted = false
     for (const result of this.#bridge.ask({ on: this.#id, flight: all, patience }).slice(-sent.length))
       this.#one(result)
@@ -193,6 +213,10 @@ export class ServerStatement implements Statement {
     return this.#connection.guarded(this.#with(values.map(asSent))).changes
   }
 
+  ahead(...values: SQLInputValue[]): void {
+    this.#connection.ahead(this.#with(values.map(asSent)))
+  }
+
   /** As `run`, of whose answer nobody asks. */
   later(...values: SQLInputValue[]): void {
     this.#connection.later(this.#with(values.map(asSent)))
@@ -217,7 +241,7 @@ export class ServerStatement implements Statement {
   }
 
   #fly(values: SQLInputValue[]): Done {
-    return this.#connection.flight([this.#with(values.map(asSent))])[0]!
+    return this.#connection.one(this.#with(values.map(asSent)))
   }
 }
 

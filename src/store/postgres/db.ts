@@ -7,14 +7,14 @@ import { attemptOf } from '../sqlite/attempt.ts'
 import { lockWait } from '../sqlite/connection.ts'
 import { Db } from '../sqlite/db.ts'
 import type { Processes } from '../sqlite/processes.ts'
-import type { KeyKind } from '../sqlite/session.ts'
+import type { KeyKind, Read } from '../sqlite/session.ts'
 import { success, valuesOf } from './batch.ts'
 import { ServerClock } from './clock.ts'
 import { patience, type ServerConnection, type ServerStatement } from './connection.ts'
 import { lostConnection, ServerError } from './fault.ts'
 import { Numbers } from './numbers.ts'
 import { newestSchema, tooNew } from './schema.ts'
-import { keyLock, type Look, lockTimeout, newest, newestAndBlock, nextBlock, numbered, settings } from './statements.ts'
+import { begin, keyLock, type Look, lockTimeout, newest, nextBlock, numbered } from './statements.ts'
 
 /** How long to ask what became of a COMMIT whose answer did not come, in ms. */
 const askFor = 15_000
@@ -37,8 +37,6 @@ export class ServerDb extends Db {
   /** The newest mark that this connection has seen. */
   #mark = -1
   readonly #numbers: Numbers
-  /** A savepoint is set. */
-  #saved = false
   /** Counts the times that others were seen to have committed. */
   #version = 0
   #writing = false
@@ -61,14 +59,12 @@ export class ServerDb extends Db {
   }
 
   #begin(): void {
-    const { connection, place } = { connection: this.connection, place: this.connection.place }
-    const sql = (text: string, ...values: string[]) => connection.statement(text)(values)
-    const begin = this.#writing ? 'BEGIN' : 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'
-    const lock = this.#writing ? [sql('SELECT pg_advisory_xact_lock($1)', place.lock)] : []
+    const { connection } = this
+    const { lock, identifier } = connection.place
     connection.isTransaction = true
     connection.hasWritten = false
-    const look = this.#writing ? newestAndBlock : newest
-    const all = [sql(begin), sql(`SELECT ${settings}`), ...lock, sql(look(place.identifier))]
+    const texts = this.#writing ? begin.write(identifier) : begin.read(identifier)
+    const all = texts.map((text) => connection.statement(text)(text.includes('$1') ? [lock] : []))
     const [n, seq, now, isNew, block = null] = connection.flight(all, patience + lockTimeout).at(-1)!.rows[0] as Look
     if (this.clock instanceof ServerClock) this.clock.is(now)
     this.#saw(n, isNew)
@@ -225,6 +221,10 @@ export class ServerDb extends Db {
     return this.connection.isTransaction && !this.connection.isAborted
   }
 
+  override ahead(reads: () => Read[]): void {
+    for (const [sql, ...values] of reads()) (this.statement(sql) as ServerStatement).ahead(...values)
+  }
+
   override later(sql: string, ...values: SQLInputValue[]): void {
     ;(this.statement(sql) as ServerStatement).later(...values)
   }
@@ -242,8 +242,8 @@ export class ServerDb extends Db {
     const statement = this.statement(numbered(sql, values.length + 1)) as ServerStatement
     this.#numbers.reserve(rows)
     const all = [...values, this.#numbers.last + 1]
-    // What fails in a savepoint is refused with all of it; what may store nothing says DO NOTHING.
-    if (this.#saved && !sql.includes('DO NOTHING')) statement.later(...all)
+    // One that the server refuses fails its savepoint or its group, whose requests are then tried alone.
+    if (!sql.includes('DO NOTHING')) statement.later(...all)
     else if (statement.guarded(...all) === 0) return null
     this.#numbers.last += rows
     return this.#numbers.last
@@ -257,14 +257,8 @@ export class ServerDb extends Db {
   }
 
   protected override savepoint(): void {
-    this.#saved = true
     this.#numbers.save()
     this.connection.later(this.connection.statement('SAVEPOINT operation')([]))
-  }
-
-  protected override release(): void {
-    super.release()
-    this.#saved = false
   }
 
   protected override toSavepoint(): void {
@@ -272,7 +266,6 @@ export class ServerDb extends Db {
     const undo = ['ROLLBACK TO operation', 'RELEASE operation'].map((text) => connection.statement(text)([]))
     connection.undo(undo)
     this.#numbers.back()
-    this.#saved = false
   }
 
   override restartWal(): boolean {
@@ -288,7 +281,7 @@ export class ServerDb extends Db {
   }
 
   override rollback(): void {
-    this.names.lines.clear()
+    this.forgetRows()
     if (!this.connection.isTransaction) return
     try {
       this.connection.undo([this.connection.statement('ROLLBACK')([])])

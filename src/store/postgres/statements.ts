@@ -45,12 +45,26 @@ export const newest = (schema: string): string =>
  * A look of who has the lock, and a block of numbers if somebody has taken one since. A sequence that is behind, as
  * replication of rows alone leaves it, is brought forward.
  */
-export const newestAndBlock = (schema: string): string =>
+const newestAndBlock = (schema: string): string =>
   `SELECT n, seq, ${time}, EXISTS (SELECT 1 FROM ${schema}.gq_jobs WHERE blocked = 2),
      CASE WHEN (SELECT last_value FROM ${schema}.gq_blocks) > seq THEN nextval('${schema}.gq_blocks')
        WHEN (SELECT last_value FROM ${schema}.gq_blocks) < seq / ${block} * ${block} THEN setval('${schema}.gq_blocks', (seq / ${block} + 1) * ${block})
      END
    FROM (SELECT n, seq FROM ${schema}.gq_marks ORDER BY n DESC LIMIT 1) AS mark`
+
+/** The flight that begins a transaction; the last statement's row is a Look. Who writes takes the lock of `$1`, for which it waits as long as the settings before it in the same list say. */
+export const begin = {
+  write: (schema: string): string[] => [
+    'BEGIN',
+    `SELECT ${settings}, pg_advisory_xact_lock($1)`,
+    newestAndBlock(schema),
+  ],
+  read: (schema: string): string[] => [
+    'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
+    `SELECT ${settings}`,
+    newest(schema),
+  ],
+}
 
 export const nextBlock = (schema: string): string => `SELECT nextval('${schema}.gq_blocks')`
 

@@ -7,7 +7,7 @@ import { leaveCause } from './causes.ts'
 import type { Db } from './db.ts'
 import { runningJob, write } from './decided.ts'
 import { goesOn, showsLife } from './losses.ts'
-import { leaveUnread } from './places.ts'
+import { leaveUnread, mayWait } from './places.ts'
 import { keepFate, leaseLost, receipt, succeeded } from './receipts.ts'
 
 // The events of one attempt, from its lease to its outcome.
@@ -23,7 +23,8 @@ const selectFailing = `SELECT id, queue, type, cause FROM gq_jobs
 
 /** Ends a running job well. */
 export function succeed(db: Db, { lease, result, warning = null }: Input<'succeed'>): Fate {
-  const { id, queue, token } = lease
+  const { id, queue, type, token } = lease
+  mayWait(db, queue, type) // before the write, after which what came ahead would be read anew
   const values = [id, queue, token, result, db.now, db.queue(queue).keep_succeeded, warning]
   if (db.run(success, ...values) === 0) {
     const failing = db.get<Caused>(selectFailing, id, queue, token)
@@ -52,6 +53,7 @@ export const attemptOf = ({ id, token }: { id: number; token: number }): string 
 /** As many calls of `succeed`, where one statement for all costs less: null for each that has to be made by itself. */
 export function succeedTogether(db: Db, inputs: Input<'succeed'>[]): (Fate | null)[] {
   const keeps = inputs.map(({ lease }) => db.queue(lease.queue).keep_succeeded)
+  for (const { lease } of inputs) mayWait(db, lease.queue, lease.type) // as in `succeed`
   const stored = db.storeSuccesses(inputs, keeps)
   return inputs.map(({ lease }) => (stored.delete(attemptOf(lease)) ? ended(db, lease) : null)) // of one told twice, the first alone
 }

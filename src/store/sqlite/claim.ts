@@ -85,6 +85,7 @@ function take(db: Db, worker: number, taken: number[], ask: number | undefined):
   const token = db.nextSequence()
   const ids = JSON.stringify(taken)
   db.later(leasing, ids, token, worker, db.now, ask ?? null)
+  db.ahead(() => db.hours.reads(db))
   // Not by RETURNING, which goes through a table of its own: 13.3 µs a job instead of 10.8 (groups of 100).
   const rows = db.arrays(
     `SELECT id, queue, type, priority, payload, attempt, attempt - budget_from AS tries, max_attempts AS maxAttempts,

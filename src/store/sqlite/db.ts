@@ -118,6 +118,7 @@ export class Db extends Session {
 
   /** Writes back the counters that changed. */
   writeCounts(): void {
+    this.hours.write(this) // first: what was read ahead for it is out of date after another write
     for (const row of this.#queues.values()) {
       if (row.moves === 0) continue
       // Somebody has written to the file: that must not keep a job from running.
@@ -125,7 +126,6 @@ export class Db extends Session {
       for (const state of states) row.counts[state] = Math.max(0, row.counts[state])
       this.later(upsertCounts, ...valuesOf(row), this.nextChange())
     }
-    this.hours.write(this)
     this.causes.write()
   }
 
@@ -139,8 +139,14 @@ export class Db extends Session {
   }
 
   rollback(): void {
-    this.names.lines.clear()
+    this.forgetRows()
     if (this.connection.isTransaction) this.run('ROLLBACK')
+  }
+
+  /** What was inserted may be gone. */
+  protected forgetRows(): void {
+    this.names.lines.clear()
+    this.hours.forgetRows()
   }
 
   /** Runs `work` so that it happens whole or not at all, whatever becomes of the operations that share its transaction. */

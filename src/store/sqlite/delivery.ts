@@ -7,6 +7,7 @@ import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
 import { reclaimUnreceived } from './reclaim.ts'
 import type { Request } from './request.ts'
+import type { Read } from './session.ts'
 
 // Whether what a worker on the network was given has reached it. Nothing is taken back because a connection closed, as the
 // answer may have arrived: the worker's next request says what it has.
@@ -52,16 +53,19 @@ export interface Asker {
 /** The row of who asks; undefined when it is not known here, or was signed off. */
 export function askerOf(db: Db, { input: { worker }, epoch }: Request<'lease'>): Asker | undefined {
   if (epoch !== undefined && epoch !== db.epoch) return undefined
-  return db.get<Asker>(
-    `SELECT lost_answers, asked, instance, stopping_at IS NOT NULL OR loss_id IS NOT NULL OR seen_at > ?2 AS isBack,
-            (SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id = ?1) AS running,
-            EXISTS (SELECT 1 FROM gq_jobs WHERE company IS NOT NULL AND finished_at IS NULL) AS restricted,
-            (SELECT string_agg(overdue, '|') FROM gq_workers o
-             WHERE o.instance = w.instance AND overdue <> '[]') AS overdue
-     FROM gq_workers w WHERE id = ?1 AND ended_at IS NULL`,
-    ...[worker, db.now],
-  )
+  return db.get<Asker>(...readAsker(db, worker))
 }
+
+/** What `askerOf` reads. */
+export const readAsker = (db: Db, worker: number): Read => [
+  `SELECT lost_answers, asked, instance, stopping_at IS NOT NULL OR loss_id IS NOT NULL OR seen_at > ?2 AS isBack,
+          (SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id = ?1) AS running,
+          EXISTS (SELECT 1 FROM gq_jobs WHERE company IS NOT NULL AND finished_at IS NULL) AS restricted,
+          (SELECT string_agg(overdue, '|') FROM gq_workers o
+           WHERE o.instance = w.instance AND overdue <> '[]') AS overdue
+   FROM gq_workers w WHERE id = ?1 AND ended_at IS NULL`,
+  ...[worker, db.now],
+]
 
 /** Compares the jobs that a worker says it has with those that it was given, and takes back what it never received. */
 export function confirmReceived(db: Db, request: Request<'lease'>): void {

@@ -12,6 +12,7 @@ import {
 } from '../../model/hours.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { Lease, LeasedJob } from '../store.ts'
+import type { Read } from './session.ts'
 
 // The hours of each type, kept in the transactions of the events that they count.
 
@@ -21,6 +22,8 @@ export const mostTypes = 1000
 const others = ''
 /** Leases of which it is known when they began. */
 const mostStarts = 10_000
+/** Types of which `reads` names the rows. */
+const mostRead = 20
 
 /** What this needs of the transaction: it is a part of Db. */
 interface Transaction {
@@ -36,9 +39,17 @@ export class Hours {
   readonly #types = new Map<string, Happened>()
   /** When a lease began, by its token: to read that of each job that succeeds would cost a statement. */
   readonly #starts = new Map<number, Instant>()
+  /** The types that have a row of this hour. */
+  readonly #rows = new Set<string>()
+  #hour = 0
 
   clear(): void {
     if (this.#types.size > 0) this.#types.clear()
+  }
+
+  /** After a rollback, a row that was inserted may be gone. */
+  forgetRows(): void {
+    this.#rows.clear()
   }
 
   of(type: string): Happened {
@@ -80,20 +91,46 @@ export class Hours {
     }
   }
 
+  /** What `write` will read of the types that were counted so far. */
+  reads({ now }: Transaction): Read[] {
+    return [...this.#types.keys()].slice(0, mostRead).map((type) => [selectTimes, Math.floor(now / hourMs), type])
+  }
+
   /** Adds all that was counted to the rows of the present hour. */
   write(db: Transaction): void {
     const hour = Math.floor(db.now / hourMs)
+    if (hour !== this.#hour) this.#rows.clear()
+    this.#hour = hour
     for (const [type, happened] of this.#types) {
       if (isNothing(happened)) continue // taken back: its operation was refused
-      if (add(db, hour, type, happened)) continue
+      if (this.#add(db, type, happened)) continue
       const types = db.get<{ types: number }>(countTypes, hour)!.types
-      if (types >= mostTypes && add(db, hour, others, happened)) continue
+      if (types >= mostTypes && this.#add(db, others, happened)) continue
       db.run(forget, hour - hoursKept / hourMs)
       db.run(insert, hour, types >= mostTypes ? others : type)
-      add(db, hour, types >= mostTypes ? others : type, happened)
+      this.#add(db, types >= mostTypes ? others : type, happened)
     }
   }
+
+  /** Adds to the row of a type; false when it has none. */
+  #add(db: Transaction, type: string, { waits, runs, ...counts }: Happened): boolean {
+    const { submitted, succeeded, failed, retried, dead } = counts
+    const texts: (string | null)[] = [null, null]
+    if (waits.counts.length > 0 || runs.counts.length > 0) {
+      const row = db.arrays(selectTimes, this.#hour, type)[0]
+      if (!row) return false
+      this.#rows.add(type)
+      for (const [i, { counts }] of [waits, runs].entries())
+        if (counts.length > 0) texts[i] = packed(sumOf(unpacked(row[i] as string), counts))
+    }
+    const values = [this.#hour, type, submitted, succeeded, failed, retried, dead, ...texts, waits.max, runs.max]
+    if (this.#rows.has(type)) db.later(update, ...values)
+    else if (db.run(update, ...values) > 0) this.#rows.add(type)
+    return this.#rows.has(type)
+  }
 }
+
+const selectTimes = 'SELECT waits, runs FROM gq_hours WHERE hour = ?1 AND type = ?2'
 
 const insert = `INSERT INTO gq_hours (hour, type, submitted, succeeded, failed, retried, dead, waits, runs, wait_max, run_max)
   VALUES (?1, ?2, 0, 0, 0, 0, 0, '[]', '[]', 0, 0)`
@@ -101,22 +138,6 @@ const update = `UPDATE gq_hours SET submitted = submitted + ?3, succeeded = succ
     retried = retried + ?6, dead = dead + ?7, waits = COALESCE(?8, waits), runs = COALESCE(?9, runs),
     wait_max = MAX(wait_max, ?10), run_max = MAX(run_max, ?11)
   WHERE hour = ?1 AND type = ?2`
-
-/** Adds to the row of a type; false when it has none. */
-function add(db: Transaction, hour: number, type: string, { waits, runs, ...counts }: Happened): boolean {
-  const { submitted, succeeded, failed, retried, dead } = counts
-  const texts: (string | null)[] = [null, null]
-  if (waits.counts.length > 0 || runs.counts.length > 0) {
-    const row = db.arrays('SELECT waits, runs FROM gq_hours WHERE hour = ?1 AND type = ?2', hour, type)[0]
-    if (!row) return false
-    for (const [i, { counts }] of [waits, runs].entries())
-      if (counts.length > 0) texts[i] = packed(sumOf(unpacked(row[i] as string), counts))
-  }
-  const values = [hour, type, submitted, succeeded, failed, retried, dead, ...texts, waits.max, runs.max]
-  if (texts.every((text) => text === null)) return db.run(update, ...values) > 0
-  db.later(update, ...values) // the row was read
-  return true
-}
 
 const isNothing = ({ waits, runs, ...counts }: Happened): boolean =>
   Object.values(counts).every((count) => count === 0) && [...waits.counts, ...runs.counts].every((count) => count === 0)

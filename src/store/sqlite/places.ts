@@ -1,6 +1,7 @@
 import { givesWay, placesOwed } from '../../model/admission.ts'
 import { type Db, line } from './db.ts'
 import { mayForget } from './names.ts'
+import type { Read } from './session.ts'
 
 // Jobs of one concurrency key (queue, type, key). Those that run or may start hold a place; the others are blocked, and not
 // in the index of the claim, which so never meets a job that it must pass over. Each event that makes a job ready, or takes
@@ -51,15 +52,17 @@ export function leaveUnread(db: Db, id: number, queue: string, type: string): vo
   leave(db, { queue, type, concurrency_key: key })
 }
 
+export const readWaiting = (queue: string, type: string): Read => [
+  `SELECT 1 FROM gq_jobs WHERE queue = ?1 AND type = ?2 AND blocked = 1 AND run_at IS NULL AND finished_at IS NULL LIMIT 1`,
+  ...[queue, type],
+]
+
 /** Whether a job of a line waits for a place: looked at once in a transaction, as mostly none does. */
-function mayWait(db: Db, queue: string, type: string): boolean {
+export function mayWait(db: Db, queue: string, type: string): boolean {
   const key = line(queue, type)
   const known = db.waiting.get(key)
   if (known !== undefined) return known
-  const found = db.get(
-    `SELECT 1 FROM gq_jobs WHERE queue = ?1 AND type = ?2 AND blocked = 1 AND run_at IS NULL AND finished_at IS NULL LIMIT 1`,
-    ...[queue, type],
-  )
+  const found = db.get(...readWaiting(queue, type))
   db.waiting.set(key, found !== undefined)
   return found !== undefined
 }

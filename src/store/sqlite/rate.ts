@@ -2,6 +2,7 @@ import { countedAt, type Rate, roomBeside, type Starts } from '../../model/rate.
 import type { LeasedJob } from '../store.ts'
 import { type QueueRow, roomIn } from './counts.ts'
 import type { Db } from './db.ts'
+import type { Read } from './session.ts'
 import { chunk, inSteps, stepMs } from './steps.ts'
 
 // The rates of queues: each lease is counted in its transaction, so that processes together start no more than the rate.
@@ -57,9 +58,12 @@ export function settleRate(db: Db, row: QueueRow): void {
   else db.soonest = Math.min(db.soonest, again)
 }
 
+/** What `freeRates` reads. */
+export const readFreed = ({ now }: Db): Read => [`${ratesDue} LIMIT ${chunk}`, now]
+
 /** Lets workers that wait have the jobs of queues that have room again. */
 export function freeRates(db: Db): void {
-  const due = () => db.all<{ name: string }>(`${ratesDue} LIMIT ${chunk}`, db.now)
+  const due = () => db.all<{ name: string }>(...readFreed(db))
   inSteps(db, db.clock.monotonic() + stepMs, due, ({ name }) => settleRate(db, db.queue(name)))
 }
 

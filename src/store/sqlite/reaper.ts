@@ -11,6 +11,7 @@ import { settle, settlingDue } from './places.ts'
 import { freeRates, ratesDue } from './rate.ts'
 import { keepReceipt } from './receipts.ts'
 import { findOver, reclaimDeadWorkers, reclaimOver, reclaimRanOut } from './reclaim.ts'
+import type { Read } from './session.ts'
 import { chunk, inSteps, stepMs } from './steps.ts'
 import type { Terms } from './terms.ts'
 import { nextTick, schedulesDue } from './ticks.ts'
@@ -28,6 +29,15 @@ const selectWaiting =
   'SELECT id, queue, type, priority, concurrency_key, cause, state, lease_seq AS leaseSeq, run_at AS dueAt FROM gq_jobs'
 const mayExpire = `deadline IS NOT NULL AND state IN ('scheduled', 'ready') AND blocked < 2`
 
+const selectDue = `${selectWaiting} WHERE state = 'scheduled' AND blocked < 2 AND run_at <= ?1 ORDER BY run_at, id LIMIT ${chunk}`
+const selectLate = `${selectWaiting} WHERE deadline <= ?1 AND ${mayExpire} LIMIT ${chunk}`
+
+/** What `makeDueReady` reads, and mostly finds nothing. */
+export const dueReads = ({ now }: Db): Read[] => [
+  [selectDue, now],
+  [selectLate, now],
+]
+
 /**
  * Due jobs become ready, jobs past their deadline die. Also part of each lease, so that the order is right at that instant.
  * True when some are left.
@@ -35,16 +45,12 @@ const mayExpire = `deadline IS NOT NULL AND state IN ('scheduled', 'ready') AND 
 export function makeDueReady(db: Db): boolean {
   const end = db.clock.monotonic() + stepMs
   let number: number | undefined
-  const dueNow = () =>
-    db.all<Waiting>(
-      `${selectWaiting} WHERE state = 'scheduled' AND blocked < 2 AND run_at <= ?1 ORDER BY run_at, id LIMIT ${chunk}`,
-      db.now,
-    )
+  const dueNow = () => db.all<Waiting>(selectDue, db.now)
   const dueLeft = inSteps(db, end, dueNow, (job) => {
     number ??= db.nextSequence()
     write(db, job, due(job), number)
   })
-  const late = () => db.all<Waiting>(`${selectWaiting} WHERE deadline <= ?1 AND ${mayExpire} LIMIT ${chunk}`, db.now)
+  const late = () => db.all<Waiting>(selectLate, db.now)
   const lateLeft = inSteps(db, end, late, (job) => write(db, job, expired(job, db.now)))
   return dueLeft || lateLeft
 }

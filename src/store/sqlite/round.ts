@@ -1,7 +1,7 @@
 import type { Clock } from '../../model/clock.ts'
 import type { Input, StoreEvent } from '../store.ts'
 import { admit } from './admission.ts'
-import { answerAll, writes } from './answer.ts'
+import { answerAll, firstReads, writes } from './answer.ts'
 import { App } from './app.ts'
 import type { Condition } from './condition.ts'
 import { whileBusy } from './connection.ts'
@@ -130,8 +130,7 @@ export class Rounds {
   /** Tells handlers of lost leases. From now on a job does not start here beside a handler of it that goes on. */
   #tell(events: StoreEvent[]): void {
     this.#emit(events)
-    const lost = events.filter((event) => event.event === 'leaseLost')
-    this.#waiting.company.goOn(lost, this.#clock.monotonic())
+    this.#waiting.company.goOn(events.filter((event) => event.event === 'leaseLost'), this.#clock.monotonic()) // biome-ignore format: one call
   }
 
   /** Ms until the next tick, at most `most`; infinity when nothing here waits for one. `deferred`: outcomes to be stored. */
@@ -196,6 +195,7 @@ export class Rounds {
   }
 
   #transact(db: Db, plan: Plan): Done {
+    db.ahead(() => firstReads(plan.requests))
     try {
       db.begin(plan.writing ? 'write' : 'read')
     } catch (error) {

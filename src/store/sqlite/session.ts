@@ -7,6 +7,9 @@ import type { Connection, Statement } from './sqlite.ts'
 /** A sequence beyond it was brought there by a row with an id of somebody's own: as much is given by no file in a thousand years. */
 export const lastNumber = 2 ** 53 - 2 ** 40
 
+/** A statement that reads, and its values. */
+export type Read = [sql: string, ...values: SQLInputValue[]]
+
 /** Two kinds of keys: one of a submission for a time, one of a job that has not ended. */
 export type KeyKind = 'idempotency' | 'unique'
 
@@ -119,6 +122,11 @@ export class Session {
   /** Runs a statement of whose outcome nobody asks: on a server it may go with the next one. By `run`, where the simulator puts its faults. */
   later(sql: string, ...values: SQLInputValue[]): void {
     this.run(sql, ...values)
+  }
+
+  /** Reads that the transaction makes soon, or the one that begins next: on a server they are sent together. */
+  ahead(_reads: () => Read[]): void {
+    // SQLite answers without a round trip.
   }
 
   /** Whether many successes are better stored by one statement. */

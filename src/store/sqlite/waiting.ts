@@ -5,12 +5,12 @@ import { Callers, type Ended } from './callers.ts'
 import { lease, runningBy } from './claim.ts'
 import { Company } from './company.ts'
 import { type Db, line, sourceOf } from './db.ts'
-import { askerOf, confirmReceived, gave, slotsOf, unknownWorker } from './delivery.ts'
+import { askerOf, confirmReceived, gave, readAsker, slotsOf, unknownWorker } from './delivery.ts'
 import { Known, manyLines } from './known.ts'
 import { Lines } from './lines.ts'
 import { mayLease, readyAmong } from './queries.ts'
-import { freeRates } from './rate.ts'
-import { makeDueReady } from './reaper.ts'
+import { freeRates, readFreed } from './rate.ts'
+import { dueReads, makeDueReady } from './reaper.ts'
 import type { Reply, Request } from './request.ts'
 
 /** The jobs that a transaction leased for one request. */
@@ -180,6 +180,8 @@ export class Waiting {
     }
     // Jobs that a worker never received go back before any are leased: it may be another worker's turn.
     for (const worker of this.#untried) confirmReceived(db, this.#pending.get(worker)!)
+    const [first] = this.#pending.keys()
+    db.ahead(() => [...dueReads(db), readFreed(db), readAsker(db, first!)])
     makeDueReady(db) // also what just went back with a backoff of 0
     freeRates(db) // at this instant: a job just submitted to a queue must not start before those that waited for its rate
     for (const key of this.#found) db.readied.add(key)
