@@ -98,13 +98,15 @@ export const mutants: Mutant[] = [
   {
     name: 'commit-taken-for-lost',
     breaks: 'takes a COMMIT on PostgreSQL whose answer was lost for one that did not take place',
-    edits: [['store/postgres/db.ts', 'if (found) return found[1] === n && found[0] === id', 'if (found) return false']],
+    edits: [
+      ['store/postgres/marks.ts', 'if (found) return found[1] === n && found[0] === id', 'if (found) return false'],
+    ],
     tests: ['tests/postgres/lost.test.ts'],
   },
   {
     name: 'lost-taken-for-commit',
     breaks: 'acknowledges a COMMIT on PostgreSQL whose answer was lost without asking whether it took place',
-    edits: [['store/postgres/db.ts', 'if (!this.#isThere(mark)) break', 'this.#isThere(mark)']],
+    edits: [['store/postgres/db.ts', 'if (!isThere(this.connection, mark)) break', 'isThere(this.connection, mark)']],
     tests: ['tests/postgres/lost.test.ts'],
   },
   {
@@ -131,6 +133,15 @@ export const mutants: Mutant[] = [
     breaks: 'answers a read on PostgreSQL with what was there before the transaction wrote',
     edits: [['store/postgres/ahead.ts', '!changesNothing.test(text)', 'false']],
     tests: ['tests/postgres/flights.test.ts'],
+  },
+  {
+    name: 'others-passed-over',
+    breaks: 'passes over a job that another process on PostgreSQL has made ready again',
+    edits: [
+      ['store/postgres/db.ts', 'this.#lows.lower(readied ?? 0)', 'this.#lows.lower(beyondIds)'],
+      ['store/postgres/db.ts', 'import { Lows,', 'import { beyondIds, Lows,'],
+    ],
+    tests: ['tests/postgres/snapshot.test.ts'],
   },
   {
     name: 'refused-together',
@@ -392,7 +403,7 @@ export const mutants: Mutant[] = [
     name: 'no-classes',
     breaks: 'ignores the priority class',
     edits: [
-      ['store/sqlite/lines.ts', 'ORDER BY priority, id LIMIT +?3', 'ORDER BY id LIMIT ?3'],
+      [db, 'ORDER BY priority, id LIMIT +?3', 'ORDER BY id LIMIT ?3'],
       ['store/sqlite/lines.ts', 'priority * idsBelow + id\n', '0 * priority * idsBelow + id\n'],
     ],
     tests: contract,
@@ -400,19 +411,13 @@ export const mutants: Mutant[] = [
   {
     name: 'last-in-first-out',
     breaks: 'takes the youngest job first',
-    edits: [['store/sqlite/lines.ts', 'ORDER BY priority, id LIMIT +?3', 'ORDER BY priority, id DESC LIMIT ?3']],
+    edits: [[db, 'ORDER BY priority, id LIMIT +?3', 'ORDER BY priority, id DESC LIMIT ?3']],
     tests: contract,
   },
   {
     name: 'order-by-time',
     breaks: 'orders by the time at which a job became ready: one that was delayed loses its place',
-    edits: [
-      [
-        'store/sqlite/lines.ts',
-        'ORDER BY priority, id LIMIT +?3',
-        'ORDER BY priority, COALESCE(ready_seq, id) LIMIT ?3',
-      ],
-    ],
+    edits: [[db, 'ORDER BY priority, id LIMIT +?3', 'ORDER BY priority, COALESCE(ready_seq, id) LIMIT ?3']],
     tests: contract,
   },
   {
@@ -450,7 +455,7 @@ export const mutants: Mutant[] = [
   {
     name: 'deadline-ignored',
     breaks: 'starts a job after its deadline',
-    edits: [['store/sqlite/lines.ts', '(deadline IS NULL OR deadline > ?4)', '(deadline IS NULL OR ?4 > 0)']],
+    edits: [[db, '(deadline IS NULL OR deadline > ?4)', '(deadline IS NULL OR ?4 > 0)']],
     tests: contract,
   },
   {

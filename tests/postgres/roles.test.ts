@@ -36,8 +36,8 @@ function withServer(server: PostgresServer): void {
     const url = server.url('least')
     await refused(as('my app', url), /may not make/)
     const made = gopherqueue('migrate', '--db', as('owner', url), '--grant', 'my app')
-    assert.deepEqual([made.status, made.out], [0, 'least: made, version 3\nleast: my app may use it\n'], made.err)
-    assert.equal(gopherqueue('migrate', '--db', as('owner', url)).out, 'least: has version 3 already\n')
+    assert.deepEqual([made.status, made.out], [0, 'least: made, version 4\nleast: my app may use it\n'], made.err)
+    assert.equal(gopherqueue('migrate', '--db', as('owner', url)).out, 'least: has version 4 already\n')
     await refused(as('nobody', url), /may not read/)
     const client = new pg.Client({ host: server.folder, user: 'my app', database: 'postgres' })
     await client.connect()
@@ -76,9 +76,9 @@ function withServer(server: PostgresServer): void {
     gopherqueue('migrate', '--db', as('owner', url), '--grant', 'my app')
     server.sql(`DROP TRIGGER gq_jobs_hold_key ON older.gq_jobs; DROP FUNCTION older.gq_hold_key;
       ALTER TABLE older.gq_jobs ALTER id DROP DEFAULT; DROP SEQUENCE older.gq_blocks; UPDATE older.gq_meta SET value = '2' WHERE key = 'schema'`)
-    await refused(as('my app', url), /from version 2 to 3/)
+    await refused(as('my app', url), /from version 2 to 4/)
     const { out } = gopherqueue('migrate', '--json', '--db', as('owner', url))
-    assert.deepEqual(JSON.parse(out), { schema: 'older', from: 2, to: 3, granted: [] })
+    assert.deepEqual(JSON.parse(out), { schema: 'older', from: 2, to: 4, granted: [] })
     await (await GopherQueue.open(as('my app', url))).close() // by default privileges, as its owner granted them
   })
 

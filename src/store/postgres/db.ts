@@ -1,31 +1,26 @@
 import { randomUUID } from 'node:crypto'
 import type { SQLInputValue } from 'node:sqlite'
 import { type Clock, systemClock } from '../../model/clock.ts'
-import { GopherQueueError } from '../../model/errors.ts'
+import type { GopherQueueError } from '../../model/errors.ts'
 import type { Input } from '../operations.ts'
 import { attemptOf } from '../sqlite/attempt.ts'
 import { lockWait } from '../sqlite/connection.ts'
 import { Db } from '../sqlite/db.ts'
 import type { Processes } from '../sqlite/processes.ts'
 import type { KeyKind, Read } from '../sqlite/session.ts'
+import type { Source } from '../store.ts'
 import { success, valuesOf } from './batch.ts'
 import { ServerClock } from './clock.ts'
 import { patience, type ServerConnection, type ServerStatement } from './connection.ts'
 import { lostConnection, ServerError } from './fault.ts'
+import { Lows, type ReadyRow } from './lows.ts'
+import { isThere, leave, type Mark } from './marks.ts'
 import { Numbers } from './numbers.ts'
 import { newestSchema, tooNew } from './schema.ts'
 import { begin, keyLock, type Look, lockTimeout, newest, nextBlock, numbered } from './statements.ts'
 
 /** How long to ask what became of a COMMIT whose answer did not come, in ms. */
 const askFor = 15_000
-/** Marks that are kept, and how many more make a reason to prune. */
-const marks = { kept: 100_000, step: 1000 }
-
-interface Mark {
-  n: number
-  seq: number
-  id: string
-}
 
 /** The engine's connection to a PostgreSQL server: its transactions, its numbers, and what became of a lost COMMIT. */
 export class ServerDb extends Db {
@@ -37,6 +32,7 @@ export class ServerDb extends Db {
   /** The newest mark that this connection has seen. */
   #mark = -1
   readonly #numbers: Numbers
+  readonly #lows = new Lows()
   /** Counts the times that others were seen to have committed. */
   #version = 0
   #writing = false
@@ -60,14 +56,14 @@ export class ServerDb extends Db {
 
   #begin(): void {
     const { connection } = this
-    const { lock, identifier } = connection.place
     connection.isTransaction = true
     connection.hasWritten = false
-    const texts = this.#writing ? begin.write(identifier) : begin.read(identifier)
-    const all = texts.map((text) => connection.statement(text)(text.includes('$1') ? [lock] : []))
-    const [n, seq, now, isNew, block = null] = connection.flight(all, patience + lockTimeout).at(-1)!.rows[0] as Look
+    const all = begin[this.#writing ? 'write' : 'read'](connection.place, this.#mark)
+    const sent = all.map(([text, ...values]) => connection.statement(text)(values))
+    const [n, seq, now, isNew, readied, block = null] = connection.flight(sent, patience + lockTimeout).at(-1)!.rows[0] as Look // biome-ignore format: one line
     if (this.clock instanceof ServerClock) this.clock.is(now)
-    this.#saw(n, isNew)
+    this.#saw(n, isNew, readied)
+    this.#lows.begin(this.clock.monotonic())
     this.#numbers.begin(seq, block)
   }
 
@@ -77,8 +73,9 @@ export class ServerDb extends Db {
   }
 
   /** An app's transaction that has inserted jobs leaves no mark. */
-  #saw(n: number, isNew: 0 | 1): void {
+  #saw(n: number, isNew: 0 | 1, readied: number | null): void {
     if (n !== this.#mark || isNew === 1) this.#version++
+    if (n !== this.#mark) this.#lows.lower(readied ?? 0)
     this.#mark = n
   }
 
@@ -90,15 +87,17 @@ export class ServerDb extends Db {
 
   #look(): void {
     const { connection } = this
-    const look = connection.statement(newest(connection.place.identifier))([])
-    const [n, seq, , isNew] = this.#quietly(() => connection.flight([look]))[0]!.rows[0] as Look
-    this.#saw(n, isNew)
+    const look = connection.statement(newest(connection.place.identifier))([this.#mark])
+    const [n, seq, , isNew, readied] = this.#quietly(() => connection.flight([look]))[0]!.rows[0] as Look
+    this.#saw(n, isNew, readied)
     this.#numbers.begin(seq, null)
   }
 
   /** Throws when another queue is in the place of the one that was opened. */
   #reopen(): void {
     const { connection } = this
+    this.#lows.forget()
+    this.leasedFrom = 0 // another server may have lost what this one has seen
     connection.open()
     const text = `SELECT value FROM ${connection.place.identifier}.gq_meta WHERE key = 'epoch'`
     const epoch = connection.flight([{ text, values: [] }])[0]!.rows[0]?.[0]
@@ -155,7 +154,7 @@ export class ServerDb extends Db {
   }
 
   #newMark(): Mark {
-    return { n: this.#mark + 1, id: randomUUID(), seq: this.#numbers.last }
+    return { n: this.#mark + 1, id: randomUUID(), seq: this.#numbers.last, readied: this.#lows.readied }
   }
 
   #committed({ n }: Mark): void {
@@ -165,12 +164,9 @@ export class ServerDb extends Db {
   }
 
   /** What the server has warned of, such as that the wait for the standby was cancelled: then it is here, and perhaps nowhere else. */
-  #commit({ n, id, seq }: Mark): string | null {
+  #commit(mark: Mark): string | null {
     const { connection } = this
-    const table = `${connection.place.identifier}.gq_marks`
-    connection.later(connection.statement(`INSERT INTO ${table} VALUES ($1, $2, $3)`)([n, id, seq]))
-    if (n % marks.step === 0)
-      connection.later(connection.statement(`DELETE FROM ${table} WHERE n < $1`)([n - marks.kept]))
+    leave(connection, mark)
     const { command, warned } = connection.flight([connection.statement('COMMIT')([])])[0]!
     connection.isTransaction = false
     if (command !== 'COMMIT') throw new ServerError({ message: `COMMIT was answered ${command}`, sqlstate: '25P02' })
@@ -188,7 +184,7 @@ export class ServerDb extends Db {
       try {
         this.#reopen()
         this.#begin()
-        if (!this.#isThere(mark)) break
+        if (!isThere(this.connection, mark)) break
         const again = this.#newMark()
         if (this.#commit(again) === null) {
           this.#committed(again)
@@ -202,19 +198,6 @@ export class ServerDb extends Db {
     this.rollback()
     this.committing = false // it is known: nothing was committed
     throw new ServerError(lost, true)
-  }
-
-  #isThere({ n, id }: Mark): boolean {
-    const { connection } = this
-    const table = `${connection.place.identifier}.gq_marks`
-    const find = connection.statement(`SELECT id, n FROM ${table} WHERE n <= $1 ORDER BY n DESC LIMIT 1`)([n])
-    const [found] = connection.flight([find])[0]!.rows as [string, number][]
-    if (found) return found[1] === n && found[0] === id
-    throw new GopherQueueError(
-      'STORAGE_UNAVAILABLE',
-      'The connection was lost at COMMIT, and so many others have committed since that it cannot be told whether this took effect: look before you do it again.',
-      { accepted: 'unknown' },
-    )
   }
 
   override get goesOn(): boolean {
@@ -280,8 +263,17 @@ export class ServerDb extends Db {
     // There is no WAL of ours.
   }
 
+  override again(source: Source, id: number): void {
+    this.#lows.again(source, id)
+  }
+
+  override firstReady(source: Source, from: number, most: number): ReadyRow[] {
+    return this.#lows.first(this, source, from, most, this.#numbers.last + 1)
+  }
+
   override rollback(): void {
     this.forgetRows()
+    if (this.#writing) this.#lows.forget() // jobs that it leased are ready again
     if (!this.connection.isTransaction) return
     try {
       this.connection.undo([this.connection.statement('ROLLBACK')([])])

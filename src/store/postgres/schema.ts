@@ -4,6 +4,7 @@ import { ServerError } from './fault.ts'
 import { sql as first } from './schema/001.ts'
 import { sql as second } from './schema/002.ts'
 import { sql as third } from './schema/003.ts'
+import { sql as fourth } from './schema/004.ts'
 
 /**
  * One entry a version, each run in a transaction of its own: its SQL, and the oldest version whose code works beside it.
@@ -13,6 +14,7 @@ const migrations: [sql: string, oldest: number][] = [
   [first, 1],
   [second, 2],
   [third, 3],
+  [fourth, 3],
 ]
 
 export const newestSchema = migrations.length

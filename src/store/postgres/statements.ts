@@ -1,5 +1,6 @@
 import type { KeyKind } from '../sqlite/session.ts'
 import { block } from './numbers.ts'
+import type { Place } from './place.ts'
 
 // What the queue says to the server around the engine's statements.
 
@@ -32,37 +33,44 @@ export const settings = Object.entries({
   )
   .join(', ')
 
-/** The newest mark's number and its last job id or event number, the time, whether jobs wait for admission, a block of numbers. */
-export type Look = [n: number, seq: number, now: number, isNew: 0 | 1, block?: number | null]
+/** The newest mark's number and its last job id or event number, the time, whether jobs wait for admission, the lowest id that was made ready since the mark of `$1`, a block of numbers. */
+export type Look = [n: number, seq: number, now: number, isNew: 0 | 1, readied: number | null, block?: number | null]
 
 /** In SQL: the server's time in Unix ms. */
 export const time = 'CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint)'
 
+/** Most marks that are asked what they have made ready: of more, anything may be. */
+const mostAsked = 1000
+
+const seen = (schema: string): string => `n, seq, ${time}, EXISTS (SELECT 1 FROM ${schema}.gq_jobs WHERE blocked = 2),
+  (SELECT CASE WHEN COUNT(*) < ${mostAsked} THEN MIN(COALESCE(readied, 0)) ELSE 0 END
+   FROM (SELECT readied FROM ${schema}.gq_marks WHERE n > $1 ORDER BY n DESC LIMIT ${mostAsked}) AS others)`
+
 export const newest = (schema: string): string =>
-  `SELECT n, seq, ${time}, EXISTS (SELECT 1 FROM ${schema}.gq_jobs WHERE blocked = 2) FROM ${schema}.gq_marks ORDER BY n DESC LIMIT 1`
+  `SELECT ${seen(schema)} FROM ${schema}.gq_marks ORDER BY n DESC LIMIT 1`
 
 /**
  * A look of who has the lock, and a block of numbers if somebody has taken one since. A sequence that is behind, as
  * replication of rows alone leaves it, is brought forward.
  */
 const newestAndBlock = (schema: string): string =>
-  `SELECT n, seq, ${time}, EXISTS (SELECT 1 FROM ${schema}.gq_jobs WHERE blocked = 2),
+  `SELECT ${seen(schema)},
      CASE WHEN (SELECT last_value FROM ${schema}.gq_blocks) > seq THEN nextval('${schema}.gq_blocks')
        WHEN (SELECT last_value FROM ${schema}.gq_blocks) < seq / ${block} * ${block} THEN setval('${schema}.gq_blocks', (seq / ${block} + 1) * ${block})
      END
    FROM (SELECT n, seq FROM ${schema}.gq_marks ORDER BY n DESC LIMIT 1) AS mark`
 
-/** The flight that begins a transaction; the last statement's row is a Look. Who writes takes the lock of `$1`, for which it waits as long as the settings before it in the same list say. */
+/** The flight that begins a transaction, whose last row is a Look. Who writes takes the lock, for which it waits as long as the settings before it in the same list say. */
 export const begin = {
-  write: (schema: string): string[] => [
-    'BEGIN',
-    `SELECT ${settings}, pg_advisory_xact_lock($1)`,
-    newestAndBlock(schema),
+  write: ({ identifier, lock }: Place, mark: number): [text: string, ...values: (string | number)[]][] => [
+    ['BEGIN'],
+    [`SELECT ${settings}, pg_advisory_xact_lock($1)`, lock],
+    [newestAndBlock(identifier), mark],
   ],
-  read: (schema: string): string[] => [
-    'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
-    `SELECT ${settings}`,
-    newest(schema),
+  read: ({ identifier }: Place, mark: number): [text: string, ...values: (string | number)[]][] => [
+    ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'],
+    [`SELECT ${settings}`],
+    [newest(identifier), mark],
   ],
 }
 

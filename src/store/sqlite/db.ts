@@ -218,6 +218,23 @@ export class Db extends Session {
     return row
   }
 
+  /** The first ready jobs of a line, from class `from` on. */
+  firstReady(
+    { queue, type }: Source,
+    from: number,
+    most: number,
+  ): [id: number, priority: number, company: number | null][] {
+    return this.arrays(
+      // +?3: at `LIMIT ?3` SQLite plans anew each time, and a claim of 10 jobs takes 55 us instead of 16
+      // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
+      `SELECT id, priority, MIN(company, 1000000) AS company FROM gq_jobs
+       WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
+         AND priority >= ?5
+       ORDER BY priority, id LIMIT +?3`,
+      ...[queue, type, most, this.now, from],
+    ) as ReturnType<Db['firstReady']>
+  }
+
   /** The queues that this transaction has read. */
   queuesRead(): QueueRow[] {
     return [...this.#queues.values()]

@@ -64,6 +64,7 @@ export function write(db: Db, job: Written, decision: Decision, number?: number)
   update(db, id, changes)
   if (state !== from) {
     db.moved(queue, type, from, state)
+    if (state === 'ready') db.again(job, id)
     if (state === 'ready') enter(db, job)
     else leave(db, job)
   }

@@ -57,15 +57,20 @@ export function askerOf(db: Db, { input: { worker }, epoch }: Request<'lease'>):
 }
 
 /** What `askerOf` reads. */
-export const readAsker = (db: Db, worker: number): Read => [
+export const readAsker = (db: Db, worker: number): Read =>
+  db.isFile ? [askers.onFile, worker, db.now] : [askers.onServer, worker, db.now, db.leasedFrom]
+
+const selectAsker = (isRunning: string): string =>
   `SELECT lost_answers, asked, instance, stopping_at IS NOT NULL OR loss_id IS NOT NULL OR seen_at > ?2 AS isBack,
-          (SELECT COUNT(*) FROM gq_jobs WHERE state = 'running' AND worker_id = ?1) AS running,
+          (SELECT COUNT(*) FROM gq_jobs WHERE ${isRunning} AND worker_id = ?1) AS running,
           EXISTS (SELECT 1 FROM gq_jobs WHERE company IS NOT NULL AND finished_at IS NULL) AS restricted,
           (SELECT string_agg(overdue, '|') FROM gq_workers o
            WHERE o.instance = w.instance AND overdue <> '[]') AS overdue
-   FROM gq_workers w WHERE id = ?1 AND ended_at IS NULL`,
-  ...[worker, db.now],
-]
+   FROM gq_workers w WHERE id = ?1 AND ended_at IS NULL`
+const askers = {
+  onFile: selectAsker(`state = 'running'`),
+  onServer: selectAsker(`state = 'running' AND lease_token >= ?3`),
+}
 
 /** Compares the jobs that a worker says it has with those that it was given, and takes back what it never received. */
 export function confirmReceived(db: Db, request: Request<'lease'>): void {

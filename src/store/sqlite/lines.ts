@@ -218,15 +218,7 @@ export class Lines {
     const { db, room, limit, excluded, from } = merge
     const { queue, type } = this.sources[i]!
     const most = Math.min(limit, room(queue)) + excluded.size
-    const found = db.arrays(
-      // +?3: at `LIMIT ?3` SQLite plans anew each time, and a claim of 10 jobs takes 55 us instead of 16
-      // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
-      `SELECT id, priority, MIN(company, 1000000) AS company FROM gq_jobs
-       WHERE state = 'ready' AND blocked = 0 AND queue = ?1 AND type = ?2 AND (deadline IS NULL OR deadline > ?4)
-         AND priority >= ?5
-       ORDER BY priority, id LIMIT +?3`,
-      ...[queue, type, most, db.now, from],
-    ) as [id: number, priority: number, company: number | null][]
+    const found = db.firstReady({ queue, type }, from, most)
     const rows = found.map(([id, priority, company]) => ({ id, priority, company }))
     merge.passed ||= from > 0 && hasHigher(merge, queue, type)
     // A job that this worker must not take, or that stands before `from`, is another worker's in the same transaction.

@@ -84,6 +84,7 @@ function give(db: Db, queue: string, type: string, key: string): number | undefi
     ...[queue, type, key, db.sequence()],
   )
   if (given) db.readied.add(line(queue, type))
+  if (given) db.again({ queue, type }, given.id)
   return given?.id
 }
 
@@ -161,6 +162,7 @@ function settleSome(db: Db, queue: string, { type, key }: Key): number {
       ...[queue, type, key, db.nextSequence(), owed],
     )
     db.readied.add(line(queue, type))
+    db.again({ queue, type }, 0)
     return given
   }
   if (owed === 0) return 0

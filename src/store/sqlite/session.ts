@@ -1,6 +1,7 @@
 import type { SQLInputValue } from 'node:sqlite'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { Input } from '../operations.ts'
+import type { Source } from '../store.ts'
 import { newestSchema, tooNew } from './schema.ts'
 import type { Connection, Statement } from './sqlite.ts'
 
@@ -128,6 +129,14 @@ export class Session {
   ahead(_reads: () => Read[]): void {
     // SQLite answers without a round trip.
   }
+
+  /** A job that is stored became ready: on a server, claims begin at the first that may be. */
+  again(_source: Source, _id: number): void {
+    // SQLite's index has no entries of the dead.
+  }
+
+  /** No running job has an older lease: 0 where that is not known. */
+  leasedFrom = 0
 
   /** Whether many successes are better stored by one statement. */
   readonly storesTogether: boolean = false

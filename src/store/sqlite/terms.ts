@@ -121,9 +121,11 @@ export class Terms {
     const running = db.all<Lease & { over: Instant }>(
       `SELECT id, lease_token AS token, lease_expires_at AS expiresAt, over_since AS overSince,
               MIN(visibility_timeout, timeout + ${timeoutGrace}) AS life, ${attemptOver('?1')} AS over
-       FROM gq_jobs WHERE state = 'running'`,
-      db.now,
+       FROM gq_jobs WHERE state = 'running' AND lease_token >= ?2`,
+      ...[db.now, db.leasedFrom],
     )
+    const oldest = running.reduce((least, { token }) => Math.min(least, token), Number.POSITIVE_INFINITY)
+    if (!db.isFile && running.length > 0) db.leasedFrom = oldest // tokens rise with the leases, whoever gives them
     const tokens = new Map(running.map(({ id, token }) => [id, token]))
     for (const [id, { token }] of this.#own) if (tokens.get(id) !== token) this.#own.delete(id)
     for (const id of this.#others.keys()) if (!tokens.has(id) || this.#own.has(id)) this.#others.delete(id)

@@ -44,8 +44,13 @@ const askedUpTo = new WeakMap<Db, number>()
 
 const localWorkers = `SELECT ${workerColumns} FROM gq_workers WHERE ended_at IS NULL AND pid IS NOT NULL`
 
+const holding = (isRunning: string): string =>
+  `${localWorkers} AND id IN (SELECT DISTINCT worker_id FROM gq_jobs WHERE ${isRunning})`
+
 const holders = (db: Db): WorkerOf[] =>
-  db.all(`${localWorkers} AND id IN (SELECT DISTINCT worker_id FROM gq_jobs WHERE state = 'running')`)
+  db.isFile
+    ? db.all(holding(`state = 'running'`))
+    : db.all(holding(`state = 'running' AND lease_token >= ?1`), db.leasedFrom)
 
 /** Asks about each process once, however many workers it has. */
 function goneBy(db: Db): (row: WorkerOf) => boolean {
