@@ -75,7 +75,7 @@ function withServer(server: PostgresServer): void {
     const url = server.url('older')
     gopherqueue('migrate', '--db', as('owner', url), '--grant', 'my app')
     server.sql(`DROP TRIGGER gq_jobs_hold_key ON older.gq_jobs; DROP FUNCTION older.gq_hold_key;
-      ALTER TABLE older.gq_jobs ALTER id DROP DEFAULT; DROP SEQUENCE older.gq_blocks; UPDATE older.gq_meta SET value = '2' WHERE key = 'schema'`)
+      ALTER TABLE older.gq_jobs ALTER id DROP DEFAULT; DROP SEQUENCE older.gq_blocks; ALTER TABLE older.gq_marks DROP COLUMN readied; UPDATE older.gq_meta SET value = '2' WHERE key = 'schema'`)
     await refused(as('my app', url), /from version 2 to 4/)
     const { out } = gopherqueue('migrate', '--json', '--db', as('owner', url))
     assert.deepEqual(JSON.parse(out), { schema: 'older', from: 2, to: 4, granted: [] })
