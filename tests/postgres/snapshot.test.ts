@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import pg from 'pg'
+import { Random } from '../../sim/random.ts'
+import type { GopherQueueError } from '../../src/model/errors.ts'
 import { jobSpec } from '../../src/model/job.ts'
 import type { Sent } from '../../src/store/postgres/client-thread.ts'
 import { connect } from '../../src/store/postgres/open.ts'
 import { placeOf } from '../../src/store/postgres/place.ts'
+import type { LeasedJob } from '../../src/store/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
 import { EngineStore } from '../../src/testing/store.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
@@ -44,7 +47,7 @@ function withServer(server: PostgresServer): void {
         payloads: Array<string>(jobs).fill('1'),
         keys: null,
       })
-    return { clock, store, sent, lease, submit, [Symbol.dispose]: () => store.close() }
+    return { clock, store, worker, sent, lease, submit, [Symbol.dispose]: () => store.close() }
   }
 
   /** Pages that a statement reads. */
@@ -115,4 +118,80 @@ function withServer(server: PostgresServer): void {
     assert.equal(await first(), 0)
     assert.equal(await first(), 6)
   })
+
+  test('two processes and whatever happens to their jobs: none that may start is passed over', async () => {
+    const admin = new pg.Client({ host: server.folder, user: 'postgres', database: 'postgres' })
+    await admin.connect()
+    for (const seed of [3, 4, 7]) await happens(seed, async (sql) => (await admin.query({ text: sql, rowMode: 'array' })).rows.flat()) // biome-ignore format: one line
+    await admin.end()
+  })
+
+  /** After each few steps both ask for jobs; then no job is ready of a queue that has room. */
+  async function happens(seed: number, all: (sql: string) => Promise<string[]>): Promise<void> {
+    const schema = `chance${seed}`
+    const random = new Random(seed)
+    const some = <T>(of: readonly T[]): T => of[random.below(of.length)]!
+    using one = await rig(schema)
+    using other = await rig(schema)
+    const held = new Map<typeof one, LeasedJob[]>([
+      [one, []],
+      [other, []],
+    ])
+    const ask = async (at: typeof one) => {
+      const patience = new AbortController()
+      const jobs = at.store.call('lease', { worker: at.worker, slots: 100, exclude: [], sources }, patience.signal)
+      await at.store.call('stats', null)
+      patience.abort(new Error('none is ready'))
+      held.get(at)!.push(...(await jobs.catch(() => [])))
+    }
+    const submit = (at: typeof one) => {
+      const specs = jobSpec('work', {
+        ...{ priority: some(['critical', 'high', 'normal', 'low'] as const), maxAttempts: 3 },
+        ...(random.below(3) === 0 && { delay: 1 + random.below(3000) }),
+        ...(random.below(3) === 0 && { concurrencyKey: some(['a', 'b']) }),
+      })
+      return at.store.call('submit', { specs, payloads: Array<string>(1 + random.below(3)).fill('1'), keys: null })
+    }
+    const end = (at: typeof one) => {
+      const [lease] = held.get(at)!.splice(random.below(held.get(at)!.length), 1)
+      const how = some(['succeed', 'release', 'temporary', 'permanent', 'postpone'] as const)
+      if (!lease) return null
+      if (how === 'succeed') return at.store.call('succeed', { lease, result: '1' })
+      if (how === 'release') return at.store.call('release', lease)
+      const error = { name: 'Error', message: 'no', stack: null }
+      return at.store.call('fail', {
+        lease,
+        kind: how,
+        error,
+        retryAfter: how === 'permanent' ? null : some([0, 50, 2000]),
+      })
+    }
+    const operate = async (at: typeof one) => {
+      const [id] = await all(`SELECT id FROM ${schema}.gq_jobs ORDER BY id OFFSET ${random.below(60)} LIMIT 1`)
+      if (id && random.below(2) === 0) return at.store.call(some(['retry', 'runNow', 'cancel'] as const), Number(id))
+      return at.store.call('setQueue', {
+        queue: 'default',
+        maxRunning: some([null, 3, 6]),
+        maxRunningPerKey: some([1, 2]),
+      })
+    }
+    for (let step = 0; step < 200; step++) {
+      const at = some([one, other])
+      try {
+        await some([submit, submit, ask, end, end, end, operate])(at)
+      } catch (error) {
+        assert.match((error as GopherQueueError).code, /LEASE_LOST|INVALID_STATE/)
+      }
+      const ms = some([0, 0, 100, 700])
+      for (const { store } of [one, other]) store.advance(ms)
+      if (step % 5 > 0) continue
+      await ask(one)
+      await ask(other)
+      const left = await all(`SELECT j.id FROM ${schema}.gq_jobs j JOIN ${schema}.gq_queues q ON q.name = j.queue
+        WHERE j.state = 'ready' AND j.blocked = 0 AND (q.max_running IS NULL OR q.running < q.max_running)`)
+      assert.deepEqual(left, [], `seed ${seed}, step ${step}`)
+    }
+    const tried = await all(`SELECT id FROM ${schema}.gq_jobs WHERE attempt > 0`)
+    assert.ok(tried.length > 15, `${tried.length} jobs`)
+  }
 }
