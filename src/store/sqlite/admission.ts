@@ -59,6 +59,7 @@ function admitOne(db: Db, job: New): void {
     ...[id, db.sequence()],
   )
   db.moved(queue, type, null, state)
+  db.queue(queue).unadmitted = null // this one is counted now
   const refusal = isWaiting(state) && (strange ?? refusalOf(db, job))
   if (refusal) {
     write(db, job, refused(state, refusal, db.now))
