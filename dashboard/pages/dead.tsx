@@ -1,28 +1,48 @@
 import { useState } from 'preact/hooks'
-import { type Answer, CallError, get, search, send, useData } from '../api.ts'
+import { type Answer, CallError, get, now, search, send, useData } from '../api.ts'
 import type { PageProps } from '../main.tsx'
 import { Act, Loaded, number, Table, Time } from '../parts.tsx'
 
 export type Cause = Answer<'deadLetters'>['causes'][number]
 
-/** As many as were counted when the button was shown, none that died since: in steps of some milliseconds, as `retryAll` has them. */
+/** Most jobs that are tried first. */
+const few = 10
+/** How long to wait before a step whose answer did not come is sent again, in ms: a server starts anew meanwhile. */
+const waits = [1000, 2000, 4000, 8000, 16_000]
+
+/**
+ * As many as were counted when the button was shown, none that died since: in steps of some milliseconds, as `retryAll` has
+ * them. A step of `retry` whose answer is lost is sent again: which jobs it means does not depend on what became of it.
+ */
 async function all(
   event: 'retry' | 'remove',
-  { queue, type, cause, newest }: Cause,
+  { queue, type, cause, newest, lastAt }: Cause,
   most: number,
   tell: (done: string) => void,
 ) {
+  const endedBefore = Math.max(lastAt + 1, now()) // else a job that was retried and died again would be retried twice
+  const goesOn = event === 'retry' && most > few // of a few it would take others than those
   let left = most
+  let lost = 0
   for (let cursor: number | null = newest + 1; cursor !== null && left > 0; ) {
-    const filter = { state: 'dead', queue, type, cause, limit: Math.min(left, 1000), cursor }
-    const answer: Answer<'many'> = await send<'many'>('POST', 'jobs/many', { event, filter }).catch((error) => {
+    const filter = { state: 'dead', queue, type, cause, endedBefore, limit: Math.min(left, 1000), cursor }
+    const done = () => `${number(most - left)} of ${number(most)}`
+    try {
+      const answer: Answer<'many'> = await send<'many'>('POST', 'jobs/many', { event, filter })
+      left -= answer.changed
+      cursor = answer.next
+      lost = 0
+      tell(`${done()}…`)
+    } catch (error) {
       if (!(error instanceof CallError)) throw error
-      const done = `${number(most - left)} of ${number(most)} were done${error.isUnknown ? ' before' : ''}`
-      throw new CallError(error.code, `${error.message} ${done}; press again for the rest.`, error.isUnknown)
-    })
-    left -= answer.changed
-    cursor = answer.next
-    tell(`${number(most - left)} of ${number(most)}…`)
+      if (goesOn && lost < waits.length && (error.isUnknown || error.code === 'STORAGE_UNAVAILABLE')) {
+        tell(`${done()}, no answer: goes on when there is one…`)
+        await new Promise((resolve) => setTimeout(resolve, waits[lost++]))
+        continue
+      }
+      const before = `${done()} were done${error.isUnknown ? ' before' : ''}`
+      throw new CallError(error.code, `${error.message} ${before}; press again for the rest.`, error.isUnknown)
+    }
   }
 }
 
@@ -132,8 +152,6 @@ export function CauseTable({ label, empty, causes, of, actions }: TableProps) {
     />
   )
 }
-
-const few = 10
 
 function Actions({ cause }: { cause: Cause }) {
   const { count, type, queue } = cause

@@ -4,7 +4,7 @@ import type { JobError } from './job.ts'
 // times, sizes and quoted values become '#'; status and exit codes, names of errors and of what a program is made of stay.
 
 /** Grows with each change of the rule: causes that an older one named are named anew. */
-export const ruleVersion = 1
+export const ruleVersion = 2
 
 /** Most causes of one queue, type and kind; the rest is counted under `otherCause`. No error is named so: its cause has a colon. */
 export const mostCauses = 1000
@@ -37,20 +37,37 @@ const nameOf = (name: string): string => firstLine(name).slice(0, most.name)
 /** The first line that says something: messages of some libraries begin with an empty one. */
 const firstLine = (text: string): string => /\S.*/.exec(text)?.[0].slice(0, most.line).trimEnd() ?? ''
 
+const units = 'ms|s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|d|days?|ns|us|µs|B|[kKMGT]i?B|[kKMGT]?bytes?'
+
+/** Of HTTP, as far as any are in use: what else has three digits is a number like all others. */
+const status = String.raw`(?:10[0-3]|20[0-8]|226|30[0-8]|4[0-3]\d|451|49\d|5[0-3]\d|59[89])(?!\w)`
+const statusAfter = (before: string, after = ''): RegExp => new RegExp(`(${before})(${status}${after})`, 'g')
+
 /** Codes, which tell one cause from another, by what stands around them. The first group is no part of the code. */
 const codes = [
-  // status 404, HTTP/1.1 503, exit code 137, errno -104, error code 1062, SQLSTATE 23505
-  /(\b(?:status(?:[ _-]?code)?|(?:exit(?:ed)?|error|response|return|result|with|http|reply|sql|native)[ _-]code|exit status|errno|https?(?:\/\d(?:\.\d)?)?)(?: is| was| of)?[\s:=("'[]{1,3})(-?\d{1,5}(?![\d.]*\d|\w))/gi,
+  // status 404, HTTP/1.1 503, exit code 137, exited with 137, errno -104, error code 1062, SQLSTATE 23505
+  /(\b(?:status(?:[ _-]?code)?|(?:exit(?:ed)?|error|response|return|result|with|http|reply|sql|native)[ _-]code|exit status|exit(?:ed with)?|alert number|errno|https?(?:\/\d(?:\.\d)?)?)(?: is| was| of)?[\s:=("'[]{1,3})(-?\d{1,5}(?![\d.]*\d|\w))/gi,
   /(\bsqlstate[\s:=("'[]{1,3})([0-9A-Z]{5}\b)/gi,
-  /(\bcode\s*[:=]\s*["']?)(\d{1,3}(?![\d.]*\d|\w))/gi,
-  // responded with 503, returned 404 for a name, server error 500
-  /(\b(?:respon(?:ded|se)|returned|got|received|answered|replied|failed|rejected|error|[Gg]ateway|[Uu]navailable|[Ff]orbidden|[Uu]nauthorized)(?: with| by)?:? )([1-5]\d\d)(?=\s*(?:$|[,.:;)\]"'-](?!\d)|[A-Z]|(?:from|for|on|at|by|in|to|with|while|when|after|response|status|error)\b))/g,
-  // 404 Not Found, (503), [429]
-  /(^|[^\w.])([1-5]\d\d(?=[ -](?:Bad|Unauthorized|Payment|Forbidden|Not|Method|Request|Conflict|Gone|Length|Precondition|Payload|Content|URI|Unsupported|Range|Expectation|Misdirected|Unprocessable|Locked|Failed|Too|Upgrade|Unavailable|Internal|Service|Gateway|HTTP|Insufficient|Loop|Network|Moved|Found|See|Temporary|Permanent)\b))/g,
+  /((?:\bcode\s*[:=]|\(code)\s*["']?)(\d{1,3}(?![\d.]*\d|\w))/gi,
+  // responded with 503, returned 404 for a name, server error 500, upstream 502 for
+  statusAfter(
+    String.raw`\b(?:[Rr]espon(?:ded|se)|[Rr]eturned|[Gg]ot|[Rr]eceived|[Aa]nswered|[Rr]eplied|[Ff]ailed|[Rr]ejected|[Ee]rror|[Gg]ateway|[Uu]pstream|[Ss]erver|[Bb]ackend|[Uu]navailable|[Ff]orbidden|[Uu]nauthorized)(?: with| by)?:? `,
+    String.raw`(?=\s*(?:$|[,.:;)\]"'-](?!\d)|[A-Z]|(?:from|for|on|at|by|in|to|with|while|when|after|response|status|error)\b))`,
+  ),
+  // GET /orders/17 404, POST /orders -> 502, order 17: 500
+  statusAfter(String.raw`\b(?:GET|HEAD|POST|PUT|PATCH|DELETE) \S{1,300}(?: -|:)? |(?:->|=>|→) ?`, '(?![.]?[0-9])'),
+  /(\d: )([45]\d\d$)/g,
+  // 404 Not Found, 404 (Not Found), (503), [429]
+  statusAfter(
+    String.raw`^|[^\w.]`,
+    String.raw`(?=[ -]\(?(?:Bad|Unauthorized|Payment|Forbidden|Not|Method|Request|Conflict|Gone|Length|Precondition|Payload|Content|URI|Unsupported|Range|Expectation|Misdirected|Unprocessable|Locked|Failed|Too|Upgrade|Unavailable|Internal|Service|Gateway|HTTP|Insufficient|Loop|Network|Moved|Found|See|Temporary|Permanent)\b)`,
+  ),
   /([([])([45]\d\d)(?=[)\]])/g,
+  // 502 for order 17, error: 503 from stock, but 500 rows, 500 ms and 500 of 700; 404 - {...}
+  statusAfter('^|: |[([]', `(?= (?!(?:of|EUR|USD|GBP|CHF|[a-z]{2,}[^s\\W]s|${units})\\b)[A-Za-z]|-[A-Za-z])`),
+  statusAfter('^', '(?=$|[:,;] | - | ?[{<"])'),
   // Of mail servers: 550 5.1.1 and 421 Try again later; of gRPC: 14 UNAVAILABLE
   /(^|[^\w.])([245]\d\d[ -][245]\.\d{1,3}\.\d{1,3})(?![\d.])/g,
-  /(^|: )([1-5]\d\d)(?=[ -][A-Za-z])/g,
   /(^)(\d{1,2})(?= [A-Z_]{4,}:)/g,
   // P2002, E11000, ORA-00942, where a code may stand
   /(^|[([]|\b(?:[Cc]ode|[Ee]rror)[\s:="']{1,3})([A-Z]{1,5}-?\d{3,5}\b)/g,
@@ -64,10 +81,10 @@ const codes = [
 const parts =
   'argument|attribute|class|column|command|constraint|database|enum|export|extension|field|function|getter|header|import|index|method|module|operator|option|package|parameter|properties|property|reading|relation|role|schema|sequence|setting|setter|table|trigger|type|variable|view'
 const beforeQuote = new RegExp(
-  String.raw`(?:^|[\s(])(?:${parts}|arguments|columns|fields|for key|foreign key)[\s(:]{1,3}$`,
+  String.raw`(?:^|[\s(])(?:${parts}|arguments|columns|fields|for key|foreign key|awaiting)[\s(:]{1,3}$`,
   'i',
 )
-const afterQuote = new RegExp(String.raw`^[\s)]{1,2}(?:${parts})\b`, 'i')
+const afterQuote = new RegExp(String.raw`^[\s)]{1,2}(?:${parts}|must be|is required|is not allowed)\b`, 'i')
 const programName = /^[A-Za-z_$@.][\w$.@/()-]{0,63}$/
 
 /** Digits that stay are written in characters of their own meanwhile, so that no later step takes them. */
@@ -108,8 +125,6 @@ const times = new RegExp(
   String.raw`\b\d{4}-\d\d-\d\d(?:[T ]${time})?|\b(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? )?(?:\d{1,2} ${months}|${months} \d{1,2})\b(?:,? \d{4}\b)?(?:,? ${time})?|\b${time}(?![\w:])`,
   'g',
 )
-const units = 'ms|s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|d|days?|ns|us|µs|B|[kKMGT]i?B|[kKMGT]?bytes?'
-
 /** What of a message is of one job only, and what stands for it; in this order. */
 const variable: [RegExp, string | ((...groups: string[]) => string)][] = [
   [quotes, quoted as (...groups: never[]) => string as () => string],
@@ -117,7 +132,11 @@ const variable: [RegExp, string | ((...groups: string[]) => string)][] = [
   [/[^\s<>"'(),:;=@]{1,64}@[\w.-]*\w/g, '#'],
   [/(\/tmp|\/var\/folders)\/[^\s"'`,;:)]+/g, '$1/#'],
   [/(^|[^\w.])(?:\d{1,3}\.){3}\d{1,3}(?::(\d{1,5}))?(?![\w.]*\d)/g, (_, before, port) => `${before}#${portOf(port)}`],
-  [/(^|[^\w:]):{2}1:(\d{4,5})\b/g, (_, before, port) => `${before}#${portOf(port)}`],
+  // connect ETIMEDOUT 2606:4700::84e5:443; EADDRINUSE: address already in use :::3000
+  [
+    /(\bE[A-Z]{4,} |in use )(?=[\da-f:]*::|(?:[\da-f]{1,4}:){8})[\da-f:]+:(\d{2,5})(?![\w:.])/g,
+    (_, before, port) => `${before}#${portOf(port)}`,
+  ],
   [times, '#'],
   [/(^|[^\w:])(?=[\da-f:]*\d)(?:[\da-f]{0,4}:){2,8}[\da-f]{0,4}(?![\w:])/gi, '$1#'],
   [

@@ -76,7 +76,11 @@ describe('dashboard: faults and odd names', { skip }, () => {
   for (const width of [1440, 390])
     test(`what a button of a table failed with can be read, at ${width} px`, async () => {
       const page = await desk.show('', { width, complains: false })
-      const body = JSON.stringify({ code: 'STORAGE_FULL', detail: 'The disk has no room. Nothing was accepted.' })
+      const body = JSON.stringify({
+        code: 'STORAGE_FULL',
+        accepted: 'no',
+        detail: 'The disk has no room. Nothing was accepted.',
+      })
       await page.route(/v1/, async (route) => {
         if (route.request().method() === 'GET') await route.continue()
         else await route.fulfill({ status: 503, contentType: 'application/problem+json', body })
@@ -95,6 +99,26 @@ describe('dashboard: faults and odd names', { skip }, () => {
       }
     })
 
+  test('Retry all goes on by itself after a cut, and retries no job twice that died again meanwhile', async () => {
+    const page = await desk.show('#/dead', { complains: false })
+    const [[jobs]] = desk.sql(dead) as [[number]]
+    let calls = 0
+    await page.route(/v1\/jobs\/many/, async (route) => {
+      if (++calls === 1) await route.fetch() // it is done, and its answer lost
+      if (calls <= 2) await route.abort()
+      else await route.continue()
+    })
+    const worker = desk.queue.work({ concurrency: 50 })
+    await act(page, new RegExp(`^Retry all ${jobs} `), /^Retry all/)
+    await page.getByText(`0 of ${jobs}, no answer: goes on when there is one…`).waitFor()
+    const tries = `SELECT attempt, COUNT(*) FROM gq_jobs WHERE state = 'dead' GROUP BY attempt`
+    await page.getByRole('button', { name: new RegExp(`^Retry all ${jobs} `) }).waitFor() // each is dead again
+    assert.deepEqual(desk.sql(tries), [[2, jobs]])
+    await worker.stop()
+    assert.equal(await page.locator('td .notice').count(), 0)
+    assert.ok(calls > 2)
+  })
+
   test('a cut in the midst of many: how many were done, what is not known, and what to do; then the rest', async () => {
     const page = await desk.show('#/dead', { complains: false })
     let calls = 0
@@ -109,7 +133,7 @@ describe('dashboard: faults and odd names', { skip }, () => {
     for (cut of ['before', 'within', 'proxy'] as const) {
       calls = 0
       const [[before]] = desk.sql(dead) as [[number]]
-      await act(page, new RegExp(`^Retry all ${before} `), /^Retry all/)
+      await act(page, new RegExp(`^Remove all ${before} `), /^Remove all/)
       await notice.getByText(cut === 'proxy' ? 'HTTP 502 Bad Gateway' : 'NETWORK').waitFor()
       const [[after]] = desk.sql(dead) as [[number]]
       assert.ok(after < before)

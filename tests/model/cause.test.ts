@@ -78,6 +78,82 @@ const table: [cause: string, ...errors: [name: string, message: string][]][] = [
   ['Timeout: The attempt ran longer than its timeout of #.', ['Timeout', 'The attempt ran longer than its timeout of 900000 ms.'], ['Timeout', 'The attempt ran longer than its timeout of 30000 ms.']],
 ] // biome-ignore format: a table
 
+// Of an Error each: codes and numbers where both may stand.
+const positions: [cause: string, ...messages: string[]][] = [
+  ['connect EHOSTUNREACH #:27017', 'connect EHOSTUNREACH 10.0.3.17:27017'],
+  ['listen EADDRINUSE: address already in use #:3000', 'listen EADDRINUSE: address already in use :::3000', 'listen EADDRINUSE: address already in use 0.0.0.0:3000'],
+  ['connect ECONNREFUSED redis:6379', 'connect ECONNREFUSED redis:6379'],
+  ['EACCES: permission denied, mkdir #', "EACCES: permission denied, mkdir '/var/lib/app/17'", "EACCES: permission denied, mkdir '/srv/b'"],
+  ["Hostname/IP does not match certificate's altnames: Host: db.example.com. is not in the cert's altnames: DNS:*.example.net", "Hostname/IP does not match certificate's altnames: Host: db.example.com. is not in the cert's altnames: DNS:*.example.net"],
+  ['certificate has expired', 'certificate has expired'],
+  ['#:error:#:SSL routines:#:sslv3 alert handshake failure:../deps/openssl/openssl/ssl/record/#.c:#:SSL alert number 40', '80C8B1F77F7F0000:error:0A000410:SSL routines:ssl3_read_bytes:sslv3 alert handshake failure:../deps/openssl/openssl/ssl/record/rec_layer_s3.c:1586:SSL alert number 40', '90AAB1F77F7F0000:error:0A000410:SSL routines:ssl3_read_bytes:sslv3 alert handshake failure:../deps/openssl/openssl/ssl/record/rec_layer_s3.c:1590:SSL alert number 40'],
+  ['Connect Timeout Error (attempted addresses: #:443, #:443, timeout: #)', 'Connect Timeout Error (attempted addresses: 104.18.2.1:443, 104.18.3.1:443, timeout: 10000ms)', 'Connect Timeout Error (attempted addresses: 104.18.9.1:443, 104.18.7.1:443, timeout: 5000ms)'],
+  ["Response status code 418: I'm a Teapot", "Response status code 418: I'm a Teapot"],
+  ["Timeout awaiting 'request' for #", "Timeout awaiting 'request' for 5000ms", "Timeout awaiting 'request' for 30000ms"],
+  ["Timeout awaiting 'connect' for #", "Timeout awaiting 'connect' for 5000ms"],
+  ['HTTP error! status: 500', 'HTTP error! status: 500'],
+  ['HTTP error! status: 502', 'HTTP error! status: 502'],
+  ['HTTP/1.1 504 Gateway Timeout', 'HTTP/1.1 504 Gateway Timeout'],
+  ['502 for order #', '502 for order 7', '502 for order 1234', '502 for order a-7'],
+  ['503 for order #', '503 for order 7'],
+  ['payment refused (502 for order #)', 'payment refused (502 for order 7)', 'payment refused (502 for order 8)'],
+  ['upstream 502 for order #', 'upstream 502 for order 7', 'upstream 502 for order 88'],
+  ['got 500 from billing', 'got 500 from billing'],
+  ['got 404 from billing', 'got 404 from billing'],
+  ['error #', 'error 107', 'error 108', 'error 700'],
+  ['error 503', 'error 503'],
+  ['POST /v1/charges 402', 'POST /v1/charges 402'],
+  ['POST /v1/charges/# -> 402', 'POST /v1/charges/17 -> 402', 'POST /v1/charges/99 -> 402'],
+  ['GET https://api.example.com/items/# 404 (Not Found)', 'GET https://api.example.com/items/17 404 (Not Found)', 'GET https://api.example.com/items/404 404 (Not Found)'],
+  ['404 - "{\\#:\\#}"', '404 - "{\\"message\\":\\"no such item 17\\"}"', '404 - "{\\"message\\":\\"no such item 18\\"}"'],
+  ['529 {#:{#}}', '529 {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'],
+  ['429 Rate limit reached for # in organization # on tokens per min (TPM): Limit #, Used #, Requested #. Please try again in #.', '429 Rate limit reached for gpt-4o in organization org-abc123 on tokens per min (TPM): Limit 30000, Used 29500, Requested 1200. Please try again in 1.4s.', '429 Rate limit reached for gpt-4o in organization org-abc123 on tokens per min (TPM): Limit 30000, Used 29990, Requested 310. Please try again in 600ms.'],
+  ['Response Error: 429', 'Response Error: 429'],
+  ['API error (500): internal', 'API error (500): internal'],
+  ['Webhook to https://hooks.example.com/in/# failed: 410 Gone', 'Webhook to https://hooks.example.com/in/ab12 failed: 410 Gone', 'Webhook to https://hooks.example.com/in/cd34 failed: 410 Gone'],
+  ['order #: 502', 'order 17: 502', 'order 18: 502'],
+  ['order not found: #', 'order not found: 404', 'order not found: 503'],
+  ['received # of # rows', 'received 120 of 500 rows', 'received 404 of 503 rows'],
+  ['expected # rows, got #', 'expected 404 rows, got 150', 'expected 503 rows, got 151'],
+  ['# rows lost', '500 rows lost', '404 rows lost'],
+  ['batch of # items failed at item #', 'batch of 500 items failed at item 404', 'batch of 200 items failed at item 17'],
+  ['balance: # EUR', 'balance: 500 EUR', 'balance: 404 EUR'],
+  ['line #: missing column', 'line 404: missing column', 'line 17: missing column'],
+  ['room # is closed', 'room 404 is closed', 'room 12 is closed'],
+  ['failed after # attempts', 'failed after 3 attempts', 'failed after 500 attempts'],
+  ['exited with 137', 'exited with 137'],
+  ['Command failed with signal SIGTERM', 'Command failed with signal SIGTERM'],
+  ['rsync error: some files/attrs were not transferred (code 23) at main.c(#) [sender=#]', 'rsync error: some files/attrs were not transferred (code 23) at main.c(1338) [sender=3.2.7]', 'rsync error: some files/attrs were not transferred (code 23) at main.c(1207) [sender=3.1.3]'],
+  ['fatal: unable to access #: The requested URL returned error: 403', "fatal: unable to access 'https://github.com/acme/x-17.git/': The requested URL returned error: 403", "fatal: unable to access 'https://github.com/acme/y.git/': The requested URL returned error: 403"],
+  ['(conn:#, no: #, SQLState: 40001) Deadlock found when trying to get lock', '(conn:17, no: 1213, SQLState: 40001) Deadlock found when trying to get lock', '(conn:18, no: 1213, SQLState: 40001) Deadlock found when trying to get lock'],
+  ["Data too long for column 'name' at row #", "Data too long for column 'name' at row 1", "Data too long for column 'name' at row 17"],
+  ['Access denied for user #@# (using password: YES)', "Access denied for user 'app'@'10.0.0.5' (using password: YES)", "Access denied for user 'app'@'10.0.0.9' (using password: YES)"],
+  ['no pg_hba.conf entry for host #, user #, database "shop", SSL off', 'no pg_hba.conf entry for host "10.1.2.3", user "app", database "shop", SSL off', 'no pg_hba.conf entry for host "10.1.2.4", user "app", database "shop", SSL off'],
+  ['WRONGTYPE Operation against a key holding the wrong kind of value', 'WRONGTYPE Operation against a key holding the wrong kind of value'],
+  ['index_not_found_exception: [index_not_found_exception] Reason: no such index [#]', 'index_not_found_exception: [index_not_found_exception] Reason: no such index [logs-2026.11.28]', 'index_not_found_exception: [index_not_found_exception] Reason: no such index [logs-2026.11.29]'],
+  ['[HTTP 400] Unable to create record: The # number +# is not a valid phone number.', "[HTTP 400] Unable to create record: The 'To' number +15005550009 is not a valid phone number.", "[HTTP 400] Unable to create record: The 'To' number +4915112345 is not a valid phone number."],
+  ['SMTP 550 5.1.1 <#> unknown', 'SMTP 550 5.1.1 <ann@example.com> unknown', 'SMTP 550 5.1.1 <bob@example.org> unknown'],
+  ['SMTP 550 5.7.1 <#> relaying denied', 'SMTP 550 5.7.1 <ann@example.com> relaying denied'],
+  ['Message failed: 554 5.7.1 Service unavailable; Client host [#] blocked using zen.spamhaus.org', 'Message failed: 554 5.7.1 Service unavailable; Client host [203.0.113.7] blocked using zen.spamhaus.org', 'Message failed: 554 5.7.1 Service unavailable; Client host [203.0.113.8] blocked using zen.spamhaus.org'],
+  ['4 DEADLINE_EXCEEDED: Deadline exceeded after #,LB pick: #,remote_addr=#', '4 DEADLINE_EXCEEDED: Deadline exceeded after 5.001s,LB pick: 0.001s,remote_addr=10.0.0.7:50051', '4 DEADLINE_EXCEEDED: Deadline exceeded after 4.998s,LB pick: 0.002s,remote_addr=10.0.0.8:50051'],
+  ['13 INTERNAL: Received RST_STREAM with code 2 (Internal server error)', '13 INTERNAL: Received RST_STREAM with code 2 (Internal server error)'],
+  ["P1001: Can't reach database server at #", "P1001: Can't reach database server at `db-7.internal`:`5432`", "P1001: Can't reach database server at `db-8.internal`:`5432`"],
+  ['net::ERR_NAME_NOT_RESOLVED at https://#.example.com/', 'net::ERR_NAME_NOT_RESOLVED at https://shop-17.example.com/', 'net::ERR_NAME_NOT_RESOLVED at https://shop-18.example.com/'],
+  ['Waiting for selector # failed: Waiting failed: # exceeded', 'Waiting for selector `#pay-button` failed: Waiting failed: 30000ms exceeded', 'Waiting for selector `#pay-button` failed: Waiting failed: 5000ms exceeded'],
+  ['"email" must be a valid email', '"email" must be a valid email'],
+  ['"name" must be a valid email', '"name" must be a valid email'],
+  ['Signature expired: # is now earlier than # (# - #.)', 'Signature expired: 20261128T120000Z is now earlier than 20261128T121500Z (20261128T122000Z - 5 min.)', 'Signature expired: 20261129T010000Z is now earlier than 20261129T021500Z (20261129T022000Z - 5 min.)'],
+  ['Lock for account # not acquired within #', 'Lock for account 8f14e45fceea167a5a36dedd4bea2543 not acquired within 5000 ms', 'Lock for account c9f0f895fb98ab9159f51fd0297e236d not acquired within 2 s'],
+  ['Segmentation fault at #', 'Segmentation fault at 0x7ffee4b2a9c0', 'Segmentation fault at 0x10'],
+] // biome-ignore format: a table
+
+test('a status is told from an id and a count by where it stands, and by which there are', () => {
+  const causes = new Set([...table.map(([cause]) => cause), ...positions.map(([cause]) => `Error: ${cause}`)])
+  assert.equal(causes.size, table.length + positions.length)
+  for (const [cause, ...messages] of positions)
+    for (const message of messages) assert.equal(causeOf({ name: 'Error', message }, null), `Error: ${cause}`)
+})
+
 test('real messages: what differs from job to job falls together, codes and names stay apart', () => {
   assert.ok(table.length >= 60)
   assert.equal(new Set(table.map(([cause]) => cause)).size, table.length)
@@ -111,6 +187,12 @@ test('a cause is bounded, well formed and made in linear time, whatever the mess
     ' ',
     '\n',
     'x_',
+    'GET a',
+    '-> ',
+    'EAAAA ::',
+    'EAAAA a:',
+    'got 404 ',
+    '404 a',
   ]) {
     const cause = causeOf({ name: unit, message: message(unit) }, null)
     assert.ok(cause.length <= 200 && cause.isWellFormed() && !cause.includes('\n'), unit)

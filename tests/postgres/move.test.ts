@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -124,6 +125,53 @@ function withServer(server: PostgresServer): void {
     await using queue = await GopherQueue.open(file)
     await queue.submit('works', 1)
     assert.equal((await there.job(id))?.state, 'ready')
+  })
+
+  const plain = (columns: string, ...rows: string[]) =>
+    `INSERT INTO gq_jobs (type, payload, ${columns}) VALUES ${rows.map((values) => `('plain', ${values})`).join(', ')}`
+  const long = randomBytes(2200).toString('base64')
+  const unfit: [what: string, made: string, told: RegExp, mended: string | null][] = [
+    ['two unique keys that NUL tells apart', plain('unique_key', `'1', 'a' || char(0)`, `'2', 'a' || char(65533)`), /job 2: as job 1, duplicate key .+gq_jobs_unique/, null], // biome-ignore format: a table
+    ['two unique keys that are not UTF-8', plain('unique_key', `'1', CAST(x'61fe' AS TEXT)`, `'2', CAST(x'61ff' AS TEXT)`), /job 2: as job 1, duplicate key/, null], // biome-ignore format: a table
+    ['a unique key that no index takes', plain('unique_key', `'1', 'short'`, `'2', '${long}'`), /job 2: index row size/, null], // biome-ignore format: a table
+    ['a queue that no index takes', plain('queue', `'1', 'short'`, `'2', '${long}'`), /job 2: index row size/, null], // biome-ignore format: a table
+    ['JSON to its NUL', plain('checkpoint', `'1', '1'`, `'1' || char(0) || '!', '1'`), /job 2: .+ json/, null],
+    ['the history of no job', `INSERT INTO gq_attempts (job_id, attempt, started_at, finished_at, outcome) VALUES (7, 1, 1, 1, 'failed')`, /history of jobs that are gone, 7 /, 'DELETE FROM gq_attempts WHERE job_id NOT IN (SELECT id FROM gq_jobs)'], // biome-ignore format: a table
+  ]
+  for (const [what, made, told, mended] of unfit)
+    test(`what PostgreSQL cannot keep is told before the file is sealed: ${what}`, async () => {
+      const [file, url] = [folder.file(`${++files}.db`), server.url()]
+      await (await GopherQueue.open(file)).close()
+      using db = new DatabaseSync(file, { enableForeignKeyConstraints: false })
+      db.exec(made)
+      await assert.rejects(moved(file, url), { code: 'INVALID_STATE', accepted: 'no', message: told })
+      {
+        await using queue = await GopherQueue.open(file)
+        await queue.submit('plain', 'not sealed')
+        await queue.cancel(2).catch(() => undefined) // some ended dead when they were admitted
+        if (mended) db.exec(mended)
+        else await queue.remove(2)
+      }
+      await moved(file, url)
+      assertSame(file, url)
+    })
+
+  test('idempotency keys that NUL tells apart are told by their jobs; to remove one of these frees its key', async () => {
+    const [file, url] = [await filled(1), server.url()]
+    const submit = async (key: string) => {
+      await using queue = await GopherQueue.open(file)
+      return (await queue.submit('works', 1, { idempotencyKey: key })).id
+    }
+    const [first, second] = [await submit('a\0b'), await submit('a\uFFFDb')]
+    const message = new RegExp(`idempotency key of job (${first}|${second}) .+ as the idempotency key of job (${first}|${second}) `) // biome-ignore format: one line
+    await assert.rejects(moved(file, url), { code: 'INVALID_STATE', message })
+    {
+      await using queue = await GopherQueue.open(file)
+      await queue.cancel(second)
+      await queue.remove(second)
+    }
+    await moved(file, url)
+    assertSame(file, url)
   })
 
   test('a place to which another file moves is refused; who has it open waits for the end', async () => {

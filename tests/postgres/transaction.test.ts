@@ -217,6 +217,8 @@ function withServer(server: PostgresServer): void {
       await assert.rejects(queue.submitWith(app, 'work', 2n), { code: 'INVALID_PAYLOAD' })
     })
     assert.deepEqual(stored('limits'), ['1', '2'])
+    // A step of admission comes to the first of them only.
+    await assert.rejects(queue.submit('work', 3), { code: 'QUEUE_FULL', accepted: 'no' })
   })
 
   test('what is no transaction on the queue, or a weaker one, is refused before anything is written', async () => {

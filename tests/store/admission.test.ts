@@ -101,6 +101,20 @@ test('an operation that names a job admits it first, however many stand before i
   assert.deepEqual({ ...(rig.counted() as object) }, { ready: 1000, scheduled: 0, submitted: 1001 })
 })
 
+test('maxDepth counts those that the step did not come to, of its own queue', () => {
+  using rig = new Rig()
+  const insert = (jobs: number, queue: string) =>
+    rig.file.exec(`INSERT INTO gq_jobs (type, payload, queue)
+      WITH n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${jobs}) SELECT 'work', i, '${queue}' FROM n`)
+  rig.ask('setQueue', { queue: 'default', maxDepth: 1500 })
+  insert(1100, 'other')
+  insert(1499, 'default')
+  const submit = (payload: string) =>
+    rig.reply(rig.send('submit', { specs: jobSpec('work', {}), payloads: [payload], keys: null }))!
+  const full = (reply: Reply) => 'error' in reply && reply.error.code
+  assert.deepEqual([full(submit('1')), full(submit('2'))], [false, 'QUEUE_FULL'])
+})
+
 test('many are admitted in steps, by class and id, and a worker gets them in that order', () => {
   using rig = new Rig()
   rig.file.exec(`INSERT INTO gq_jobs (type, payload, priority)

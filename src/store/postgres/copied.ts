@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import type { SQLOutputValue } from 'node:sqlite'
+import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 
 // Rows of a file on their way into a server: how they are read, sent, and proved to be the same there. Each is a line of COPY,
 // which SQLite writes: to make it of values here takes more than twice as long.
@@ -28,9 +28,10 @@ const typeOf: Record<string, Column['type']> = { INTEGER: 'bigint', TEXT: 'text'
 const isReal = ({ type }: Column) => type === 'double precision'
 const listed = (columns: Column[]): string => columns.map(({ name }) => name).join(', ')
 
-/** What the file says of a table; `rows`: of pragma_table_info. */
-export function copiedOf(name: string, rows: { name: string; type: string; pk: number }[]): Copied {
-  const columns = rows.map((row) => ({ name: row.name, type: typeOf[row.type]!, pk: row.pk }))
+/** What the file says of a table. */
+export function copiedOf(file: DatabaseSync, name: string): Copied {
+  const rows = file.prepare(`SELECT name, type, pk FROM pragma_table_info('${name}')`).all()
+  const columns = rows.map(({ name, type, pk }) => ({ name: `${name}`, type: typeOf[`${type}`]!, pk: Number(pk) }))
   const key = columns.filter(({ pk }) => pk > 0).sort((a, b) => a.pk - b.pk)
   return { name, columns: [...columns.filter((column) => !isReal(column)), ...columns.filter(isReal)], key }
 }

@@ -29,6 +29,18 @@ export async function isStandby(client: pg.Client): Promise<boolean> {
   return rows[0].standby === 'yes'
 }
 
+/** Whether a host is there, and no standby; else its client is closed. */
+export async function takesWrites(client: pg.Client): Promise<boolean> {
+  try {
+    await client.connect()
+    if (!(await isStandby(client))) return true
+  } catch {
+    // Another host may be the primary.
+  }
+  await client.end().catch(() => undefined)
+  return false
+}
+
 async function versionOf(): Promise<string> {
   try {
     const { default: manifest } = await import(`${driver}/package.json`, { with: { type: 'json' } })

@@ -8,6 +8,7 @@ import { mustExist } from '../sqlite/reader.ts'
 import { close, done, jobsAtWork, markOf, seal, unseal } from '../sqlite/seal.ts'
 import { DatabaseSync } from '../sqlite/sqlite.ts'
 import { Batch, type Copied, copiedOf, Digest, linesOf, rowsSql, tables } from './copied.ts'
+import { mustFit } from './fit.ts'
 import { addressOf } from './place.ts'
 import { Target } from './target.ts'
 
@@ -43,7 +44,10 @@ export async function move(from: string, url: string, { grace, who, tell }: Move
   using db = openFile(from)
   const epoch = db.epoch
   let mark = markOf(db)
-  if (!mark) await target.mustBeFree(epoch)
+  if (!mark) {
+    using file = reading(from)
+    await mustFit(file, epoch, target)
+  }
   mark = seal(db, to, who)
   const claimed = mark.phase === 'done' ? 'done' : await target.claim(mark.id, epoch)
   if (claimed === 'done') {
@@ -86,6 +90,13 @@ function openFile(path: string): Db & Disposable {
   return Object.assign(db, { [Symbol.dispose]: () => db.connection.close() })
 }
 
+/** All that is read is of one moment. */
+function reading(path: string): DatabaseSync {
+  const file = new DatabaseSync(path, { readOnly: true, timeout: 10_000 })
+  file.exec('BEGIN')
+  return file
+}
+
 /** Until no job runs, or the time is over. */
 async function idle(db: Db, grace: number, tell: MoveOptions['tell']): Promise<void> {
   const until = systemClock.monotonic() + grace
@@ -97,12 +108,10 @@ async function idle(db: Db, grace: number, tell: MoveOptions['tell']): Promise<v
 
 /** Copies what is not there yet, and proves all of it. */
 async function copyAll(from: string, target: Target, tell: MoveOptions['tell']): Promise<MoveResult['tables']> {
-  using file = new DatabaseSync(from, { readOnly: true, timeout: 10_000 })
-  file.exec('BEGIN')
+  using file = reading(from)
   const proved: MoveResult['tables'] = []
   for (const name of tables) {
-    const info = file.prepare(`SELECT name, type, pk FROM pragma_table_info('${name}')`).all()
-    const table = copiedOf(name, info as unknown as Parameters<typeof copiedOf>[1])
+    const table = copiedOf(file, name)
     const digest = await copy(file, table, target, tell)
     tell({ step: 'verifying', table: name })
     const found = await target.digest(table)

@@ -4,7 +4,7 @@ import { GopherQueueError, isQueueError } from '../../model/errors.ts'
 import { movingKey } from '../sqlite/moved.ts'
 import { ServerClock } from './clock.ts'
 import { type Copied, copySql, digestSql, lastKeySql, tables } from './copied.ts'
-import { isStandby, loadable, loaded } from './driver.ts'
+import { loadable, loaded, takesWrites } from './driver.ts'
 import { connect } from './open.ts'
 import { type Place, placeOf, withoutPassword } from './place.ts'
 import { lockTimeout } from './statements.ts'
@@ -33,6 +33,11 @@ interface Copying {
   sendCopyFromChunk(bytes: Buffer): void
   endCopyFrom(): void
 }
+
+/** `@` is the place. */
+export type Ask = (text: string) => Promise<string[][]>
+/** Adds lines, or none: then it answers what was wrong. */
+export type Add = (table: Copied, lines: string[]) => Promise<pg.DatabaseError | null>
 
 /** What is done with the place when a move begins, goes on, or was done. */
 export type Claimed = 'begun' | 'goes on' | 'done'
@@ -135,9 +140,24 @@ export class Target {
     await this.#ask('INSERT INTO @gq_meta VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = $2', key, value)
   }
 
-  /** Throws INVALID_STATE if the place has a queue already, or gets one from another file. */
-  mustBeFree(from: string): Promise<void> {
-    return this.#inOne(async () => void (await this.#isFree(from)))
+  /** Adds rows, and keeps none. Throws INVALID_STATE if the place has a queue already, or gets one from another file. */
+  tryOut(from: string, work: (add: Add, ask: Ask) => Promise<void>): Promise<void> {
+    return this.#slowly(async () => {
+      await this.#ask(`SELECT set_config('idle_in_transaction_session_timeout', '0', true)`) // it waits while the file is read
+      await this.#ask('SAVEPOINT before')
+      if (!(await this.#isFree(from))) await this.#empty()
+      const add: Add = async (table, lines) => {
+        await this.#ask('SAVEPOINT batch')
+        try {
+          return await this.#copy(this.#named(copySql(table)), Buffer.from(`${lines.join('\n')}\n`)).then(() => null)
+        } catch (error) {
+          await this.#ask('ROLLBACK TO batch')
+          return error as pg.DatabaseError
+        }
+      }
+      await work(add, (text) => this.#ask<string[]>(text))
+      await this.#ask('ROLLBACK TO before')
+    })
   }
 
   async #isFree(from: string): Promise<boolean> {
@@ -278,15 +298,3 @@ const overtaken = (): GopherQueueError =>
     'INVALID_STATE',
     `Another 'gopherqueue move' has taken this one over, or ended it. This one has stopped: what it has copied stays, and the other goes on.`,
   )
-
-/** Whether a host is there, and no standby; else its client is closed. */
-async function takesWrites(client: pg.Client): Promise<boolean> {
-  try {
-    await client.connect()
-    if (!(await isStandby(client))) return true
-  } catch {
-    // Another host may be the primary.
-  }
-  await client.end().catch(() => undefined)
-  return false
-}

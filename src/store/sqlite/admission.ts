@@ -60,6 +60,7 @@ function admitOne(db: Db, job: New): void {
   )
   db.moved(queue, type, null, state)
   db.again(job, id)
+  db.queue(queue).unadmitted = null // this one is counted now
   const refusal = isWaiting(state) && (strange ?? refusalOf(db, job))
   if (refusal) {
     write(db, job, refused(state, refusal, db.now))

@@ -3,21 +3,18 @@ import { type Input, type Operation, type Output, operations } from '../operatio
 import { checkpoint, fail, heartbeat, release, succeed, succeedTogether } from './attempt.ts'
 import { deadLetters, failing } from './caused.ts'
 import { isStorageFault, storageError } from './connection.ts'
-import { selectCounts } from './counts.ts'
-import { type Db, line, sourceOf } from './db.ts'
+import type { Db } from './db.ts'
 import { mustBeOf } from './delivery.ts'
 import { attempts } from './history.ts'
 import { hours } from './hours.ts'
 import { queues } from './listed.ts'
 import { settled } from './losses.ts'
 import { cancel, endLease, many, remove, retry, runNow, setQueue } from './operator.ts'
-import { readWaiting } from './places.ts'
 import { job, jobs, queueNames, stats } from './queries.ts'
 import { found, record } from './record.ts'
 import { register } from './registration.ts'
 import type { Reply, Request } from './request.ts'
 import { pauseSchedule, removeSchedule, runSchedule, schedules, setSchedule } from './schedules.ts'
-import type { Read } from './session.ts'
 import { alikeFrom, submit } from './submit.ts'
 import { auditLog, createToken, revokeToken, tokens, tokenUsed } from './tokens.ts'
 import { why } from './why.ts'
@@ -60,26 +57,6 @@ const named = (...kinds: string[]) => Object.entries(operations).filter(([, { ki
 export const writes: Readonly<Record<string, unknown>> = Object.fromEntries(named('write', 'outcome'))
 /** What a running handler reports is never refused for want of storage: it is held and tried again. */
 export const outcomes = new Set(named('outcome').map(([name]) => name))
-
-/** Most queues, and most lines, of which `firstReads` names what is read. */
-const mostNamed = 50
-
-/** What submissions and successes read first of all. */
-export function firstReads(requests: Request[]): Read[] {
-  const queues = new Set<string>()
-  const lines = new Set<string>()
-  for (const { operation, input } of requests) {
-    const { lease, specs } = Object(input) as Partial<Input<'succeed'> & Input<'submit'>>
-    if (specs && !Array.isArray(specs)) queues.add(specs.queue)
-    if (lease) queues.add(lease.queue)
-    if (lease && operation === 'succeed') lines.add(line(lease.queue, lease.type))
-    if (queues.size >= mostNamed || lines.size >= mostNamed) break
-  }
-  return [
-    ...[...queues].map((name): Read => [selectCounts, name]),
-    ...[...lines].map(sourceOf).map(({ queue, type }) => readWaiting(queue, type)),
-  ]
-}
 
 /** Runs requests on an open transaction, each for itself: one that is refused leaves the others as they are. */
 export function answerAll(db: Db, requests: Request[]): Reply[] {

@@ -22,6 +22,8 @@ export interface QueueRow {
   counts: Record<State, number>
   /** Since the file was made. */
   totals: Totals
+  /** Jobs of plain SQL that wait and are not admitted yet, once this transaction has counted them. */
+  unadmitted: number | null
   /** Jobs counted in or out by this transaction; 0: nothing to write back. */
   moves: number
   /** It has no row, and nobody has made it yet. */
@@ -58,7 +60,7 @@ export function countsOf(name: string, found: unknown[] | undefined): QueueRow {
   return {
     name,
     ...limits,
-    ...{ rate_max, rate_per, rate_free_at, startsLeft: null },
+    ...{ rate_max, rate_per, rate_free_at, startsLeft: null, unadmitted: null },
     counts: { scheduled, ready, running, succeeded, dead, cancelled },
     totals: { submitted, succeeded: ended[0], failed: ended[1], dead: ended[2], cancelled: ended[3] },
     ...{ moves: 0, isNew: found === undefined, types: null, touched: false },

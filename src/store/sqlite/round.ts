@@ -1,12 +1,13 @@
 import type { Clock } from '../../model/clock.ts'
 import type { Input, StoreEvent } from '../store.ts'
 import { admit } from './admission.ts'
-import { answerAll, firstReads, writes } from './answer.ts'
+import { answerAll, writes } from './answer.ts'
 import { App } from './app.ts'
 import type { Condition } from './condition.ts'
 import { whileBusy } from './connection.ts'
 import { Crew } from './crew.ts'
 import type { Db } from './db.ts'
+import { firstReads } from './foreseen.ts'
 import { Gaps } from './gaps.ts'
 import { movedError } from './moved.ts'
 import { forgetEmptied } from './names.ts'
@@ -22,7 +23,6 @@ import { releaseSome } from './workers.ts'
 
 /** How often an engine without workers tests storage that has failed, in ms. */
 const checkEvery = 250
-
 const none: ReadonlySet<number> = new Set()
 
 /** Runs the transactions of an engine, and keeps what memory knows of them: who waits, who works, when to tick next. */

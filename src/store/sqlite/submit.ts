@@ -5,6 +5,7 @@ import type { JobSpec } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import { digestOf, digestOfAll } from '../digest.ts'
 import type { Submission, Submitted } from '../store.ts'
+import type { QueueRow } from './counts.ts'
 import type { Db } from './db.ts'
 import { keepAnswer, keptAnswer } from './kept.ts'
 import { movedError } from './moved.ts'
@@ -122,9 +123,20 @@ export function common(
   return [queue, type, priority, state, maxAttempts, backoff, timeout, onTimeout, visibilityTimeout, runAt, deadline, now, key, trace ?? null, concurrencyKey] // biome-ignore format: one line
 }
 
+/** With those of the first 10,000 that wait for admission: to look at so many takes 3 ms of a file, and 9 ms of a server. */
+function waitingIn(db: Db, row: QueueRow): number {
+  row.unadmitted ??= db.get<{ jobs: number }>(
+    `SELECT COUNT(*) AS jobs
+     FROM (SELECT queue, state FROM gq_jobs WHERE blocked = 2 ORDER BY priority, id LIMIT 10000) AS next
+     WHERE queue = ?1 AND state IN ('ready', 'scheduled')`,
+    row.name,
+  )!.jobs
+  return row.counts.ready + row.counts.scheduled + row.unadmitted
+}
+
 function mustHaveRoomFor(db: Db, { queue, type }: JobSpec, more: number): void {
   const row = db.queue(queue)
-  mustHaveRoom(queue, row.max_depth, row.counts.ready + row.counts.scheduled, more)
+  if (row.max_depth !== null) mustHaveRoom(queue, row.max_depth, waitingIn(db, row), more)
   makeLine(db, row, type)
 }
 
