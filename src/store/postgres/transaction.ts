@@ -89,7 +89,8 @@ async function usable(send: Send, { place, epoch }: Own, name: string): Promise<
             (SELECT value FROM ${schema}.gq_meta WHERE key = 'epoch') AS epoch,
             ${versions(schema)},
             (SELECT CAST(max_depth AS text) FROM ${schema}.gq_queues WHERE name = CAST($1 AS text)) AS "maxDepth",
-            (SELECT CAST(ready + scheduled + (SELECT COUNT(*) FROM ${schema}.gq_jobs WHERE blocked = 2 AND queue = name) AS text)
+            (SELECT CAST(ready + scheduled + (SELECT COUNT(*) FROM (SELECT 1 FROM ${schema}.gq_jobs
+               WHERE blocked = 2 AND state IN ('ready', 'scheduled') AND queue = name LIMIT max_depth) AS new) AS text)
              FROM ${schema}.gq_queues WHERE name = CAST($1 AS text) AND max_depth IS NOT NULL) AS waiting`,
     name,
   )

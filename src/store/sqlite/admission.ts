@@ -33,7 +33,8 @@ export const someAreNew = 'EXISTS (SELECT 1 FROM gq_jobs WHERE blocked = 2)'
 /** Admits what others have inserted, in the order in which it will run, as far as a step goes. True when some is left. */
 export function admit(db: Db): boolean {
   const end = db.clock.monotonic() + stepMs
-  const some = () => db.all<New>(`${selectNew} ORDER BY priority, id LIMIT ${chunk}`)
+  const most = db.isFile ? chunk : 4 * chunk // each look is a round trip
+  const some = () => db.all<New>(`${selectNew} ORDER BY priority, id LIMIT ${most}`)
   return inSteps(db, end, some, (job) => admitOne(db, job))
 }
 
@@ -52,7 +53,7 @@ const withinBounds = `attempt = CASE WHEN attempt > 1000000 THEN 0 ELSE attempt 
 function admitOne(db: Db, job: New): void {
   const { id, queue, type, state, run_at: runAt, deadline } = job
   const strange = notUtf8(db, job)
-  db.run(
+  db.later(
     `UPDATE gq_jobs
      SET blocked = 0, cause = NULL, ${withinBounds}, ready_seq = CASE WHEN state = 'ready' AND lease_seq IS NULL THEN MAX(id, ?2) ELSE ready_seq END
      WHERE id = ?1`,
