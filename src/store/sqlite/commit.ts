@@ -187,9 +187,11 @@ export class Engine {
         this.#condition.warn('UPKEEP_FAILS', upkeepFails(error as Error))
         return now.length > 0 ? [...replies, ...this.#attempt(now, plain, ways)] : replies
       }
-      // One of the requests, which the server refuses as late as at COMMIT: nobody else pays for it.
-      if (!isStorageFault(error) && !isQueueError(error) && !this.#db.committing && now.length > 1)
-        return [...replies, ...now.flatMap((request) => this.#attempt([request], plain))]
+      // One of the requests, which the server refuses as late as at COMMIT: nobody else pays for it. In halves, as there may be 10,000.
+      if (!isStorageFault(error) && !isQueueError(error) && !this.#db.committing && now.length > 1) {
+        const half = Math.ceil(now.length / 2)
+        return [...replies, ...[now.slice(0, half), now.slice(half)].flatMap((some) => this.#attempt(some, plain))]
+      }
       const failure = errorInUse(error, 'no')
       if (failure.code === 'STORAGE_FULL') {
         this.#condition.raise(failure) // submissions are refused from here on
