@@ -188,6 +188,22 @@ export function limits({ holds, holdsOverTime }: Suite): void {
     },
   )
 
+  holds(
+    'a limit per key that falls between two outcomes: what gave way to it has the place that is free then',
+    async (at) => {
+      await at.store.call('setQueue', { queue: 'default', maxRunningPerKey: 2 })
+      await at.submit()
+      await at.submitMany({ concurrencyKey: 'a' }, [1, 2])
+      const [keyless, first] = await at.lease(stranger, { slots: 2 })
+      await Promise.all([
+        at.succeed(keyless!),
+        at.store.call('setQueue', { queue: 'default', maxRunningPerKey: 1 }),
+        at.succeed(first!),
+      ])
+      assert.deepEqual(ids(await at.lease(stranger)), [3])
+    },
+  )
+
   holdsOverTime('a retry that is due takes its old place in its key', async (at) => {
     for (let i = 0; i < 3; i++) await at.submit({ concurrencyKey: 'a' })
     const [one] = await at.lease(stranger)

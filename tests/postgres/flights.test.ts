@@ -105,4 +105,17 @@ function withServer(server: PostgresServer): void {
     assert.equal(server.sql('SELECT string_agg(queue, NULL ORDER BY id) FROM refused.gq_jobs').trim(), 'ac')
     await store.close()
   })
+
+  test('one that the server refuses among hundreds: it is found in few transactions', async () => {
+    const store = await PostgresStore.open(server.url('halves'))
+    server.sql(`ALTER TABLE halves.gq_jobs ADD CHECK (payload <> '99')`)
+    const transactions = () => Number(server.sql('SELECT MAX(n) FROM halves.gq_marks'))
+    const before = transactions()
+    const submit = (n: number) => store.call('submit', { specs: jobSpec('work', {}), payloads: [`${n}`], keys: null })
+    const said = await Promise.allSettled(Array.from({ length: 300 }, (_, n) => submit(n)))
+    assert.deepEqual(said.flatMap(({ status }, n) => (status === 'rejected' ? [n] : [])), [99]) // biome-ignore format: one call
+    assert.ok(transactions() - before <= 30, `${transactions() - before} transactions`)
+    assert.equal(server.sql('SELECT COUNT(*) FROM halves.gq_jobs'), '299')
+    await store.close()
+  })
 }

@@ -225,7 +225,7 @@ export class ServerDb extends Db {
     const statement = this.statement(numbered(sql, values.length + 1)) as ServerStatement
     this.#numbers.reserve(rows)
     const all = [...values, this.#numbers.last + 1]
-    // One that the server refuses fails its savepoint or its group, whose requests are then tried in halves.
+    // One that the server refuses fails its savepoint or its group, whose requests are then tried again by halves.
     if (!sql.includes('DO NOTHING')) statement.later(...all)
     else if (statement.guarded(...all) === 0) return null
     this.#numbers.last += rows

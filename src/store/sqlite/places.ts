@@ -166,6 +166,7 @@ function settleSome(db: Db, queue: string, { type, key }: Key): number {
     return given
   }
   if (owed === 0) return 0
+  db.waiting.set(line(queue, type), true) // or the key's last running job, if it ends in this transaction, would give its place to none of these
   return db.run(
     `UPDATE gq_jobs SET blocked = 1
      WHERE id IN (
