@@ -15,9 +15,10 @@ const isThere = process.env.TESTS_BUNDLED === folder
 /** The program of the command line. */
 export const main = join(isThere ? folder : join(root, 'src'), 'main.ts')
 
-/** From now on, this process starts the threads of the bundle. */
-export function useBundled(): void {
-  if (!isThere) return
+/** Flags of a process that runs a program of the tests: its storage threads, as those of this process, are of the bundle. */
+export const preload = isThere ? ['--import', import.meta.url] : []
+
+if (isThere) {
   const bundled = new Map(threads.map((name) => [join(root, `src/${name}.ts`), join(folder, `${basename(name)}.ts`)]))
   workers.Worker = class extends workers.Worker {
     constructor(file: string | URL, options?: WorkerOptions) {

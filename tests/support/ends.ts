@@ -1,9 +1,7 @@
 import { after } from 'node:test'
-import { useBundled } from './bundled.ts'
+import './bundled.ts'
 
 // Loaded into each test file's process by tests/run.ts.
-
-useBundled()
 
 // A test that fails may leave a queue or a server open, which would keep
 // its process alive and `node --test` waiting for ever: its own timeout ends tests, not processes.
