@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { test } from 'node:test'
+import { main } from './support/bundled.ts'
 import { temporaryFolder } from './support/folder.ts'
 import { freePort } from './support/port.ts'
 
@@ -32,8 +33,7 @@ test('the commands of docs/http.md are answered as it says', {
 }, async () => {
   using folder = temporaryFolder()
   const port = await freePort()
-  const main = JSON.stringify(join(root, 'src/main.ts'))
-  writeFileSync(folder.file('gopherqueue'), `#!/bin/sh\nexec ${process.execPath} ${main} "$@" --port ${port}\n`)
+  writeFileSync(folder.file('gopherqueue'), `#!/bin/sh\nexec ${process.execPath} '${main}' "$@" --port ${port}\n`)
   chmodSync(folder.file('gopherqueue'), 0o755)
   const steps = stepsOf(page)
   const script = steps.map(({ command }) => `${command}\necho; echo '${mark}'\n`).join('')

@@ -5,6 +5,7 @@ import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { noMount } from './faults/support.ts'
+import { main } from './support/bundled.ts'
 import { temporaryFolder } from './support/folder.ts'
 
 // What docs/failures.md and docs/token-leaked.md say to type, typed.
@@ -39,8 +40,7 @@ const pattern = (answer: string): RegExp =>
 
 /** Types the steps in a folder, one after the other; whatever they left running ends with it. */
 async function typed(t: TestContext, folder: string, steps: Step[]): Promise<string[]> {
-  const main = JSON.stringify(join(root, 'src/main.ts'))
-  writeFileSync(join(folder, 'gopherqueue'), `#!/bin/sh\nexec '${process.execPath}' ${main} "$@"\n`)
+  writeFileSync(join(folder, 'gopherqueue'), `#!/bin/sh\nexec '${process.execPath}' '${main}' "$@"\n`)
   chmodSync(join(folder, 'gopherqueue'), 0o755)
   const script = steps.map(({ command }) => `${command}\necho '${mark}'\n`).join('')
   const { GOPHERQUEUE_URL: _, ...env } = process.env

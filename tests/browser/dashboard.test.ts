@@ -3,11 +3,10 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
-import axe from 'axe-core'
 import type { Page } from 'playwright-core'
 import { type Backoff, PermanentError, TemporaryError } from '../../src/index.ts'
 import { lookInto } from '../crash/processes.ts'
-import { confirm, Desk, press, row, see, skip, texts, until } from './support.ts'
+import { confirm, Desk, press, row, see, skip, texts, until, violations } from './support.ts'
 
 // The page as an operator uses it: a real browser, server, file and worker. Whatever it waits for is something to be seen.
 
@@ -322,9 +321,7 @@ describe('dashboard', { skip }, () => {
         for (const hash of hashes) {
           await page.goto(`${desk.server.url}/${hash}`)
           await page.locator('main :is(table, dl, .empty)').first().waitFor()
-          await page.evaluate(axe.source)
-          const found = (await page.evaluate(`axe.run().then(({ violations }) =>
-            violations.map(({ id, nodes }) => id + ': ' + nodes[0].html))`)) as string[]
+          const found = await violations(page)
           if (await page.evaluate('document.documentElement.scrollWidth > innerWidth')) found.push('it sticks out')
           assert.deepEqual(found, [], `${hash} at ${width} px, ${theme}`)
         }

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import axe from 'axe-core'
 import type { Page } from 'playwright-core'
-import { confirm, Desk, press, row, see, skip, until } from './support.ts'
+import { confirm, Desk, press, row, see, skip, until, violations } from './support.ts'
 
 // Lists of jobs: filters, a search that takes long, and what is done to rows that were selected.
 
@@ -107,8 +106,7 @@ describe('jobs of the dashboard', { skip }, () => {
     await box(page, 'all of this page').focus()
     await page.keyboard.press('Space')
     await see(page, '3 jobs selected')
-    await page.evaluate(axe.source)
-    assert.deepEqual(await page.evaluate('axe.run().then(({ violations }) => violations.map(({ id }) => id))'), [])
+    assert.deepEqual(await violations(page), [])
     await page.getByRole('button', { name: 'Run now: 3 jobs' }).focus()
     await page.keyboard.press('Enter')
     await page.getByRole('dialog', { name: 'Run now: 3 jobs' }).waitFor()

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import axe from 'axe-core'
 import pg from 'pg'
 import { PostgresServer, without } from '../support/postgres.ts'
-import { Desk, row, see, skip } from './support.ts'
+import { Desk, row, see, skip, violations } from './support.ts'
 
 // The page of storage of a queue on PostgreSQL: as whoever sees all, and as a role that does not.
 
@@ -52,9 +51,7 @@ describe('storage on PostgreSQL', { skip: skip || without }, () => {
         for (const width of [390, 1440]) {
           const page = await desk.show('#/storage', { width, theme })
           await row(page, 'gq_jobs').waitFor()
-          await page.evaluate(axe.source)
-          const found = (await page.evaluate(`axe.run().then(({ violations }) =>
-            violations.map(({ id, nodes }) => id + ': ' + nodes[0].html))`)) as string[]
+          const found = await violations(page)
           if (await page.evaluate('document.documentElement.scrollWidth > innerWidth')) found.push('it sticks out')
           assert.deepEqual(found, [], `${width} px, ${theme}`)
           if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${desks.indexOf(desk)}-${width}-${theme}.png`, fullPage: true }) // biome-ignore format: one line

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import axe from 'axe-core'
 import { type Browser, chromium, type Locator, type Page } from 'playwright-core'
 import type { Scope } from '../../src/model/token.ts'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
@@ -106,4 +107,13 @@ export async function until(page: Page, expression: string): Promise<void> {
 export async function texts(found: Locator): Promise<string[]> {
   await found.first().waitFor()
   return found.allInnerTexts()
+}
+
+/** What axe finds wrong with a page, by one rule or by all. What passes is 100 times as much: it is not described. */
+export async function violations(page: Page, rule?: string): Promise<string[]> {
+  const options = JSON.stringify({ resultTypes: ['violations'], ...(rule && { runOnly: rule }) })
+  if (!(await page.evaluate('Boolean(window.axe)'))) await page.evaluate(axe.source)
+  return page.evaluate(
+    `axe.run(${options}).then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes[0].html))`,
+  )
 }

@@ -5,7 +5,8 @@ import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
 import { screen } from '../../src/cli/top.ts'
 import { PermanentError, TemporaryError } from '../../src/index.ts'
-import { Bench, main } from './support.ts'
+import { main } from '../support/bundled.ts'
+import { Bench } from './support.ts'
 
 const refused = 'PermanentError: the receipt printer of the shop answered with status 503 and a page about maintenance'
 

@@ -6,7 +6,8 @@ import { type TestContext, test } from 'node:test'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
 import { serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
-import { Bench, main } from './support.ts'
+import { main } from '../support/bundled.ts'
+import { Bench } from './support.ts'
 
 const odd = '$(touch pwned) `touch pwned`;x'
 const shells = { bash: 'bash', zsh: 'zsh', fish: 'fish' } as const

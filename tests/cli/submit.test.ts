@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { Bench, main } from './support.ts'
+import { main } from '../support/bundled.ts'
+import { Bench } from './support.ts'
 
 test('a submitted job has every option it was given', async (t) => {
   const bench = new Bench(t)

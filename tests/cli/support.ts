@@ -5,11 +5,9 @@ import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync, watch, writ
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { GopherQueue } from '../../src/queue/gopherqueue.ts'
 import { removeAtEnd } from '../crash/processes.ts'
-
-export const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+import { main } from '../support/bundled.ts'
 
 export interface Ended {
   code: number | null

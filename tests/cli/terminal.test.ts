@@ -3,7 +3,8 @@ import { spawnSync } from 'node:child_process'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { fitted } from '../../src/cli/output.ts'
-import { Bench, main } from './support.ts'
+import { main } from '../support/bundled.ts'
+import { Bench } from './support.ts'
 
 const script = 'script'
 const needsScript = {

@@ -7,6 +7,7 @@ import { DatabaseSync } from 'node:sqlite'
 import type { TestContext } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { preload } from '../support/bundled.ts'
 
 /** A number from the environment: the sizes of a long run. */
 export function fromEnvironment(name: string, usual: number): number {
@@ -103,7 +104,7 @@ export class Child {
 /** Starts a child program of this folder with its configuration. It does not outlive the test. */
 export function start(t: TestContext, program: string, config: object, through: string[] = []): Child {
   const path = fileURLToPath(new URL(program, import.meta.url))
-  const [command = '', ...args] = [...through, process.execPath, path, JSON.stringify(config)]
+  const [command = '', ...args] = [...through, process.execPath, ...preload, path, JSON.stringify(config)]
   const child = new Child(command, args)
   t.after(() => child.kill())
   return child

@@ -29,7 +29,7 @@ for (const release of releases) {
   using folder = temporaryFolder()
   const chosen = release === null ? {} : { POSTGRES_BIN: install(folder.file(''), release) }
   console.log(`PostgreSQL ${release ?? "of Debian's"}`)
-  const args = ['--import', './tests/support/ends.ts', '--test', '--test-concurrency=2', ...files]
+  const args = ['tests/run.ts', ...files]
   const { status } = spawnSync(process.execPath, args, { cwd: root, env: { ...long, ...process.env, ...chosen }, stdio: 'inherit' }) // biome-ignore format: one call
   if (status !== 0) process.exitCode = 1
 }

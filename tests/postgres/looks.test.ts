@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import pg from 'pg'
@@ -15,6 +14,7 @@ import { Looks, lookAt } from '../../src/store/postgres/looks.ts'
 import { placeOf } from '../../src/store/postgres/place.ts'
 import { PostgresStore } from '../../src/store/postgres/store.ts'
 import { VirtualClock } from '../../src/testing/clock.ts'
+import { main } from '../support/bundled.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
 
 // How a server is, as a process that has a queue on it finds out: seldom, one look at a time, and never a number that it may not see.
@@ -146,7 +146,6 @@ function withServer(server: PostgresServer): void {
     assert.equal(status, 'degraded')
     assert.match(causes.find(({ code }) => code === 'POSTGRES_SLOT')!.message, /forgotten is not used .*pg_drop_replication_slot\('forgotten'\)/) // biome-ignore format: one line
     assert.equal((await queue.stats()).server!.at, found!.at, 'the look before is good for a while')
-    const main = join(import.meta.dirname, '../../src/main.ts')
     const said = execFileSync(process.execPath, [main, '--db', url, 'stats'], { encoding: 'utf8' })
     assert.match(said, /^server\t\d+\t\d+\/100\t0\t\S+$/m)
     assert.doesNotMatch(said, /^file/m)

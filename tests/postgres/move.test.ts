@@ -10,6 +10,7 @@ import { GopherQueue } from '../../src/index.ts'
 import { tables } from '../../src/store/postgres/copied.ts'
 import { abortMove, type MoveResult, move, type Progress } from '../../src/store/postgres/move.ts'
 import { ServerReader } from '../../src/store/postgres/reader.ts'
+import { main } from '../support/bundled.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
 
@@ -266,8 +267,6 @@ function withServer(server: PostgresServer): void {
     if ('code' in first) assert.equal(first.code, 'INVALID_STATE')
     assertSame(file, url)
   })
-
-  const main = join(import.meta.dirname, '../../src/main.ts')
 
   function run(...args: string[]): { process: ChildProcess; lines: string[]; ended: Promise<unknown> } {
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })

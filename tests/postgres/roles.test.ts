@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { join } from 'node:path'
 import { after, test } from 'node:test'
 import pg from 'pg'
 import { GopherQueue } from '../../src/index.ts'
+import { main } from '../support/bundled.ts'
 import { PostgresServer, without } from '../support/postgres.ts'
 
 // An owner makes the tables; who uses the queue may read and write its rows, and no more.
@@ -19,7 +19,6 @@ function withServer(server: PostgresServer): void {
   const as = (role: string, url: string) => url.replace('//postgres@', `//${encodeURIComponent(role)}@`)
 
   function gopherqueue(...args: string[]): { status: number | null; out: string; err: string } {
-    const main = join(import.meta.dirname, '../../src/main.ts')
     const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' })
     return { status, out: stdout, err: stderr }
   }

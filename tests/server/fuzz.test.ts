@@ -8,13 +8,13 @@ import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { api, type Call, type Endpoint, Problem } from '../../src/store/http/api.ts'
 import { Child, fromEnvironment, until } from '../crash/processes.ts'
+import { main } from '../support/bundled.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 // FUZZ_REQUESTS=100000 node --test tests/server/fuzz.test.ts
 const requests = fromEnvironment('FUZZ_REQUESTS', 2000)
 
 const folder = temporaryFolder()
-const main = new URL('../../src/main.ts', import.meta.url).pathname
 const agent = new Agent({ keepAlive: true, maxSockets: 50 })
 let server: Child
 let url: URL

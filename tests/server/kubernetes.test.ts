@@ -12,6 +12,7 @@ import { workSettings } from '../../src/queue/options.ts'
 import { makeToken } from '../../src/server/auth.ts'
 import { serve } from '../../src/server/server.ts'
 import { SqliteStore } from '../../src/store/sqlite/store.ts'
+import { main } from '../support/bundled.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
 // The manifests of docs/deploy.md: they parse, their parts name each other, and their port, paths and times are the code's.
@@ -140,7 +141,7 @@ async function ask(port: string, path: string): Promise<number | undefined> {
 }
 
 test('its probes ask the port and the paths that a server has, without a token', async () => {
-  const help = execFileSync(process.execPath, [join(root, 'src/main.ts'), 'serve', '--help'], { encoding: 'utf8' })
+  const help = execFileSync(process.execPath, [main, 'serve', '--help'], { encoding: 'utf8' })
   const port = Number(/--port <n> .*\(default: (\d+)\)/.exec(help)![1])
   assert.deepEqual(server.ports, [{ name: 'http', containerPort: port }])
   assert.deepEqual(service.spec.ports, [{ name: 'http', port, targetPort: 'http' }])

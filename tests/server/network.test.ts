@@ -5,12 +5,12 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { GopherQueue, GopherQueueError } from '../../src/index.ts'
 import { Child, drained, folderFor, fromEnvironment, until } from '../crash/processes.ts'
 import { randomFrom } from '../crash/random.ts'
+import { main } from '../support/bundled.ts'
 import { FaultProxy } from './proxy.ts'
 
 // NETWORK_SECONDS=300 NETWORK_SEED=1 node --test --test-timeout=600000 tests/server/network.test.ts
 const seconds = fromEnvironment('NETWORK_SECONDS', 10)
 const seed = fromEnvironment('NETWORK_SEED', Math.floor(Math.random() * 2 ** 31))
-const main = new URL('../../src/main.ts', import.meta.url).pathname
 
 const policy = { visibilityTimeout: '1s', maxAttempts: 100 } as const
 

@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { GopherQueue } from '../../src/index.ts'
-import { main } from '../cli/support.ts'
 import { Child, folderFor, lookInto, start, until } from '../crash/processes.ts'
+import { main } from '../support/bundled.ts'
 
 // The end of `gopherqueue serve`, as service managers bring it about.
 

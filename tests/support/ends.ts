@@ -1,13 +1,7 @@
-import { enableCompileCache, getCompileCacheDir } from 'node:module'
-import { join } from 'node:path'
 import { after } from 'node:test'
+import './bundled.ts'
 
-// Loaded into each test file's process by `npm test`.
-
-// Hundreds of tests start the command line: to strip the types of its sources each time takes 0.7 s of CPU, from this
-// cache 0.2 s. Node knows an entry by the content of its source.
-enableCompileCache(join(import.meta.dirname, '../../node_modules/.cache/node'))
-process.env.NODE_COMPILE_CACHE = getCompileCacheDir()
+// Loaded into each test file's process by tests/run.ts.
 
 // A test that fails may leave a queue or a server open, which would keep
 // its process alive and `node --test` waiting for ever: its own timeout ends tests, not processes.

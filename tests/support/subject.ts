@@ -211,11 +211,13 @@ export class Subject implements AsyncDisposable {
     const { queues } = await this.store.call('stats', null)
     const used = queues.filter(({ counts }) => Object.values(counts).some((count) => count !== 0))
     const counts = Object.fromEntries(used.map(({ queue, counts }) => [queue, counts]))
-    for (const queue of Object.keys(counts))
+    for (const queue of Object.keys(counts)) {
+      const { jobs } = await this.store.call('jobs', { queue, limit: 1000 })
       for (const state of states) {
-        const { jobs } = await this.store.call('jobs', { queue, state, limit: 1000 })
-        assert.equal(counts[queue]![state], jobs.length, `counter of ${state} in queue ${queue}`)
+        const found = jobs.filter((job) => job.state === state)
+        assert.equal(counts[queue]![state], found.length, `counter of ${state} in queue ${queue}`)
       }
+    }
     return counts
   }
 
