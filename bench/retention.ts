@@ -68,7 +68,7 @@ function steps(path: string, jobs: number): string {
   }
   const before = statSync(path).size
   const start = performance.now()
-  const pruning = phase(({ queues }) => queues[0]!.counts.dead === 0)
+  const pruning = phase(({ queues }) => (queues[0]?.counts.dead ?? 0) === 0)
   const rate = jobs / ((performance.now() - start) / 1000)
   const giving = phase(({ file }) => file!.freeBytes <= Math.max(2 ** 22, file!.bytes / 4))
   engine.close()
@@ -89,7 +89,7 @@ async function latency(path: string): Promise<string> {
   }
   const { queues, file } = await queue.stats()
   await queue.close()
-  return `${show(times)}, ${queues[0]!.counts.dead} old jobs left, ${megabytes(file!.freeBytes)} of ${megabytes(file!.bytes)} free`
+  return `${show(times)}, ${queues[0]?.counts.dead ?? 0} old jobs left, ${megabytes(file!.freeBytes)} of ${megabytes(file!.bytes)} free`
 }
 
 /** A queue that finishes 10,000 jobs a second (or as many as it can), each of which is to go after `keep` ms. */

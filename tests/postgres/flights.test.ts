@@ -91,6 +91,38 @@ function withServer(server: PostgresServer): void {
     store.close()
   })
 
+  test('admission and retention of hundreds of jobs are few flights', async () => {
+    const clock = new VirtualClock()
+    const db = connect(placeOf(server.url('hundreds')), clock)
+    const store = new EngineStore('postgres', clock, () => db)
+    await store.call('register', { name: 'here', sources: [], slots: 1 })
+    server.sql(`INSERT INTO hundreds.gq_jobs (type, payload) SELECT 'work', '1' FROM generate_series(1, 300)`)
+    let flights = 0
+    const fly = db.connection.flight.bind(db.connection)
+    db.connection.flight = (...of) => {
+      flights++
+      return fly(...of)
+    }
+    const until = async (left: number, where: string) => {
+      flights = 0
+      for (
+        let look = 0;
+        look < 20 && Number(server.sql(`SELECT COUNT(*) FROM hundreds.gq_jobs WHERE ${where}`)) > left;
+        look++
+      )
+        store.advance(1000)
+      assert.equal(Number(server.sql(`SELECT COUNT(*) FROM hundreds.gq_jobs WHERE ${where}`)), left)
+      return flights
+    }
+    const admitting = await until(0, 'blocked = 2')
+    assert.ok(admitting < 100, `${admitting} flights to admit`)
+    server.sql(`UPDATE hundreds.gq_jobs SET state = 'succeeded', result = '1', finished_at = 1, prune_at = 1;
+      UPDATE hundreds.gq_queues SET ready = 0, succeeded = 300`)
+    const pruning = await until(0, 'true')
+    assert.ok(pruning < 100, `${pruning} flights to delete`)
+    store.close()
+  })
+
   test('a job that the server refuses fails nobody else of its group', async () => {
     const store = await PostgresStore.open(server.url('refused'))
     server.sql(`ALTER TABLE refused.gq_jobs ADD CHECK (payload <> '"no"')`)

@@ -7,7 +7,7 @@ import { countAnew } from './causes.ts'
 import type { Db } from './db.ts'
 import { type Changing, write } from './decided.ts'
 import { enter, type Placed } from './places.ts'
-import { chunk, inSteps, stepMs } from './steps.ts'
+import { chunk, inSteps, stepEnd } from './steps.ts'
 import { takeKey } from './submit.ts'
 
 // A job that somebody inserted with plain SQL counts, has its place and holds its keys from its admission on: the first step
@@ -32,7 +32,7 @@ export const someAreNew = 'EXISTS (SELECT 1 FROM gq_jobs WHERE blocked = 2)'
 
 /** Admits what others have inserted, in the order in which it will run, as far as a step goes. True when some is left. */
 export function admit(db: Db): boolean {
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   const most = db.isFile ? chunk : 4 * chunk // each look is a round trip
   const some = () => db.all<New>(`${selectNew} ORDER BY priority, id LIMIT ${most}`)
   return inSteps(db, end, some, (job) => admitOne(db, job))

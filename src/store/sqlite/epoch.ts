@@ -6,7 +6,7 @@ import { markAnew } from './belongs.ts'
 import { storageError, whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
-import { stepMs } from './steps.ts'
+import { stepEnd } from './steps.ts'
 
 // Each file has a name of its own, its epoch: tokens and worker ids count from one in every file, and those of one file
 // must fit nothing in a file that was restored in its place.
@@ -87,7 +87,7 @@ function step(db: Db): boolean {
     `${selectRunning} WHERE j.state = 'running' AND j.lease_token <= ?1 LIMIT ${stepRows}`,
     copied.seq,
   )
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   let returned = 0
   while (returned < jobs.length && (returned === 0 || db.clock.monotonic() < end)) {
     const job = jobs[returned++]!

@@ -21,7 +21,7 @@ export function keptAnswer<Answer>(
 
 /** The first answer under a name stays. */
 export function keepAnswer(db: Db, kind: Kind, name: string, answer: unknown, digest: string | null = null): void {
-  db.run(
+  db.later(
     `INSERT INTO gq_requests (request, answer, digest, expires_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING`,
     ...[`${kind} ${name}`, JSON.stringify(answer), digest, db.now + answersKept],
   )

@@ -10,9 +10,9 @@ import { goesOn } from './losses.ts'
 import { makeQueue, mayForget } from './names.ts'
 import { settle, unsettle } from './places.ts'
 import { rateOf, settleRate } from './rate.ts'
-import { keepReceipt } from './receipts.ts'
+import { type EndedJob, keepReceipt, lastToken, reportsEnd } from './receipts.ts'
 import { pick } from './search.ts'
-import { stepMs } from './steps.ts'
+import { stepEnd } from './steps.ts'
 import { keyBusy, uniqueHolder } from './submit.ts'
 
 // What people ask for: each event refuses with NOT_FOUND or INVALID_STATE and then changes nothing.
@@ -131,7 +131,7 @@ export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
     const ends = event === 'retry' || event === 'remove' // what fails and has not ended is none of these
     const meant = ends && filter.cause !== undefined ? { state: 'dead' as const, ...filter } : filter
     const { ids, next: on } = pick(db, meant, 'write')
-    const end = db.clock.monotonic() + stepMs
+    const end = stepEnd(db)
     let changed = 0
     for (const [i, id] of ids.entries()) {
       if (events[event](db, find(db, id))) changed++
@@ -144,7 +144,8 @@ export function many(db: Db, { event, filter }: Input<'many'>): Output<'many'> {
 /** What a person removes takes its key along: whoever submits it again means it. False where the job's state does not fit. */
 function removeFound(db: Db, job: Found): boolean {
   if (!mayBeRemoved(job.state)) return false
-  keepReceipt(db, job.id)
+  const ended = db.get<EndedJob>(`SELECT id, state, reason, ${lastToken} AS token FROM gq_jobs WHERE id = ?1`, job.id, reportsEnd(db)) // biome-ignore format: one call
+  keepReceipt(db, ended!)
   deleteJob(db, job)
   if (job.key !== null)
     db.run(
@@ -157,9 +158,9 @@ function removeFound(db: Db, job: Found): boolean {
 /** Its key goes with it only if the key's window is over. */
 export function deleteJob(db: Db, job: Pick<Found, 'id' | 'queue' | 'type' | 'state' | 'key' | 'cause'>): void {
   leaveCause(db, job)
-  db.run(`DELETE FROM gq_jobs WHERE id = ?1`, job.id)
+  db.later(`DELETE FROM gq_jobs WHERE id = ?1`, job.id)
   if (job.key !== null)
-    db.run(
+    db.later(
       `DELETE FROM gq_keys WHERE queue = ?1 AND type = ?2 AND key = ?3 AND job_id = ?4 AND expires_at <= ?5`,
       ...[job.queue, job.type, job.key, job.id, db.now],
     )
@@ -195,7 +196,7 @@ export function setQueue(db: Db, settings: QueueSettings): null {
   }
   if (maxRunningPerKey !== before) {
     unsettle(db, row.name)
-    settle(db, db.clock.monotonic() + stepMs)
+    settle(db, stepEnd(db))
   }
   return null
 }

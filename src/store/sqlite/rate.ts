@@ -3,7 +3,7 @@ import type { LeasedJob } from '../store.ts'
 import { type QueueRow, roomIn } from './counts.ts'
 import type { Db } from './db.ts'
 import type { Read } from './session.ts'
-import { chunk, inSteps, stepMs } from './steps.ts'
+import { chunk, inSteps, stepEnd } from './steps.ts'
 
 // The rates of queues: each lease is counted in its transaction, so that processes together start no more than the rate.
 
@@ -64,7 +64,7 @@ export const readFreed = ({ now }: Db): Read => [`${ratesDue} LIMIT ${chunk}`, n
 /** Lets workers that wait have the jobs of queues that have room again. */
 export function freeRates(db: Db): void {
   const due = () => db.all<{ name: string }>(...readFreed(db))
-  inSteps(db, db.clock.monotonic() + stepMs, due, ({ name }) => settleRate(db, db.queue(name)))
+  inSteps(db, stepEnd(db), due, ({ name }) => settleRate(db, db.queue(name)))
 }
 
 function look(db: Db, queue: string, rate: Rate): ReturnType<typeof roomBeside> {

@@ -9,10 +9,10 @@ import { findTypes, pruneNames, typesAreNew } from './names.ts'
 import { deleteJob } from './operator.ts'
 import { settle, settlingDue } from './places.ts'
 import { freeRates, ratesDue } from './rate.ts'
-import { keepReceipt } from './receipts.ts'
+import { type EndedJob, keepReceipt, lastToken, reportsEnd } from './receipts.ts'
 import { findOver, reclaimDeadWorkers, reclaimOver, reclaimRanOut } from './reclaim.ts'
 import type { Read } from './session.ts'
-import { chunk, inSteps, stepMs } from './steps.ts'
+import { chunk, inSteps, stepEnd } from './steps.ts'
 import type { Terms } from './terms.ts'
 import { nextTick, schedulesDue } from './ticks.ts'
 import { workersGone } from './workers.ts'
@@ -43,7 +43,7 @@ export const dueReads = ({ now }: Db): Read[] => [
  * True when some are left.
  */
 export function makeDueReady(db: Db): boolean {
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   let number: number | undefined
   const dueNow = () => db.all<Waiting>(selectDue, db.now)
   const dueLeft = inSteps(db, end, dueNow, (job) => {
@@ -57,22 +57,25 @@ export function makeDueReady(db: Db): boolean {
 
 /** Deletes ended jobs whose time to be kept is over, and keys whose window is over and whose job is gone. True when some are left. */
 export function prune(db: Db): boolean {
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   const left = [pruneJobs, pruneKeys, pruneRequests, pruneWorkers, pruneLosses, pruneNames].map((some) => some(db, end))
   return left.includes(true)
 }
 
+type Pruned = EndedJob & Parameters<typeof deleteJob>[1] & { isLong: 0 | 1 }
+
+/** `isLong`: its history has more rows than are deleted with it. */
+const selectPruned = `SELECT id, queue, type, state, reason, idempotency_key AS key, cause, ${lastToken} AS token,
+    EXISTS (SELECT 1 FROM gq_attempts WHERE job_id = id ORDER BY attempt LIMIT 1 OFFSET ${historyChunk}) AS "isLong"
+  FROM gq_jobs WHERE prune_at <= ?1 AND blocked < 2 AND finished_at IS NOT NULL LIMIT ${chunk}`
+
 function pruneJobs(db: Db, end: number): boolean {
-  const ended = () =>
-    db.all<{ id: number }>(
-      `SELECT id FROM gq_jobs WHERE prune_at <= ?1 AND blocked < 2 AND finished_at IS NOT NULL LIMIT ${chunk}`,
-      db.now,
-    )
-  const select = `SELECT id, queue, type, state, idempotency_key AS key, cause FROM gq_jobs WHERE id = ?1`
-  return inSteps(db, end, ended, ({ id }) => {
-    keepReceipt(db, id) // while the history still tells by which token it ended
+  const ended = () => db.all<Pruned>(selectPruned, db.now, reportsEnd(db))
+  return inSteps(db, end, ended, (job) => {
+    const { id } = job
+    keepReceipt(db, job)
     // A history of a thousand attempts with their stacks takes longer than all else of a step: it goes in steps first.
-    for (let gone = historyChunk; gone === historyChunk; ) {
+    for (let gone = job.isLong ? historyChunk : 0; gone === historyChunk; ) {
       gone = db.run(
         `DELETE FROM gq_attempts WHERE job_id = ?1 AND attempt IN (
            SELECT attempt FROM gq_attempts WHERE job_id = ?1 LIMIT ${historyChunk})`,
@@ -80,7 +83,7 @@ function pruneJobs(db: Db, end: number): boolean {
       )
       if (gone === historyChunk && db.clock.monotonic() >= end) return
     }
-    deleteJob(db, db.get<Parameters<typeof deleteJob>[1]>(select, id)!)
+    deleteJob(db, job)
   })
 }
 
@@ -142,7 +145,7 @@ function pruneLosses(db: Db): boolean {
 
 /** Intervals are measured on the monotonic clock by whoever knows them. */
 function makeEarlyReady(db: Db, early: Early[]): void {
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   for (const { id, runAt } of early) {
     const job = db.get<Waiting>(`${selectWaiting} WHERE id = ?1 AND state = 'scheduled' AND run_at = ?2`, id, runAt)
     if (job) write(db, job, due(job))
@@ -185,8 +188,8 @@ export function reap(db: Db, { workers, terms, monotonic, lookedAt, mayTake, ope
   }
   left.push(makeDueReady(db)) // also what was just taken back: a second look would have nothing left to do
   freeRates(db)
-  left.push(settle(db, db.clock.monotonic() + stepMs), countOld(db, db.clock.monotonic() + stepMs), prune(db))
-  left.push(findTypes(db, db.clock.monotonic() + stepMs))
+  left.push(settle(db, stepEnd(db)), countOld(db, stepEnd(db)), prune(db))
+  left.push(findTypes(db, stepEnd(db)))
   const { host } = db.processes.me
   if (left[0]) return true // the leases first: a word of a worker after its attempt's timeout says that it lived then
   db.run(

@@ -1,8 +1,8 @@
+import type { Instant } from '../../model/clock.ts'
 import { GopherQueueError } from '../../model/errors.ts'
 import type { DeadReason } from '../../model/job.ts'
 import type { State } from '../../model/lifecycle.ts'
 import type { Fate, Lease } from '../store.ts'
-
 import type { Db } from './db.ts'
 import { answersKept, keepAnswer, keptAnswer } from './kept.ts'
 
@@ -36,17 +36,22 @@ const nameOf = ({ id, token }: Held): string => `${id} ${token}`
 /** Of a report that leaves no record in the history. */
 export const keepFate = (db: Db, lease: Held, fate: Fate): void => keepAnswer(db, 'report', nameOf(lease), fate)
 
-/** A job that is deleted within the hour in which its last report may still be sent again. */
-export function keepReceipt(db: Db, id: number): void {
-  const row = db.get<{ state: State; reason: DeadReason | null; token: number | null }>(
-    `SELECT state, reason, CASE state WHEN 'succeeded' THEN lease_token
-       ELSE (SELECT token FROM gq_attempts WHERE job_id = id ORDER BY attempt DESC LIMIT 1) END AS token
-     FROM gq_jobs WHERE id = ?1 AND finished_at > ?2`,
-    ...[id, db.now - answersKept],
-  )
-  if (!row || row.token === null) return
-  const { state, reason, token } = row
-  keepFate(db, { id, token }, { state, runAt: null, reason })
+/** A job that has ended, and the token of its last attempt; null where no report of it is sent again any more. */
+export interface EndedJob {
+  id: number
+  state: State
+  reason: DeadReason | null
+  token: number | null
+}
+
+/** In SQL: the token of a job's last attempt, if it ended after `?2`: an hour ago. */
+export const lastToken = `CASE WHEN finished_at <= ?2 THEN NULL WHEN state = 'succeeded' THEN lease_token
+  ELSE (SELECT token FROM gq_attempts WHERE job_id = id ORDER BY attempt DESC LIMIT 1) END`
+export const reportsEnd = ({ now }: Db): Instant => now - answersKept
+
+/** The job is deleted within the hour in which its last report may still be sent again. */
+export function keepReceipt(db: Db, { id, state, reason, token }: EndedJob): void {
+  if (token !== null) keepFate(db, { id, token }, { state, runAt: null, reason })
 }
 
 function receiptOfGone(db: Db, lease: Held): Fate {

@@ -14,7 +14,7 @@ import type { Fate } from '../store.ts'
 import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
 import { goesOn, lossOf } from './losses.ts'
-import { chunk, stepMs } from './steps.ts'
+import { chunk, stepEnd } from './steps.ts'
 import type { Terms } from './terms.ts'
 import { stillGone, type WorkerOf, workerColumns } from './workers.ts'
 
@@ -27,7 +27,7 @@ const runningWith = () => `${selectRunning} WHERE j.id = ?1 AND j.state = 'runni
 
 /** The first of two steps: writes `over_since` for leases that were not renewed. A later transaction takes them. True when some are left. */
 export function findOver(db: Db, terms: Terms, monotonic: number): boolean {
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   for (const watched of terms.foundOver(db.now, monotonic).slice(0, stepRows)) {
     const { id, token, expiresAt } = watched
     db.run(
@@ -43,7 +43,7 @@ export function findOver(db: Db, terms: Terms, monotonic: number): boolean {
 
 /** The second step: takes leases with an `over_since` that were not renewed since. True when some are left. */
 export function reclaimOver(db: Db, terms: Terms, monotonic: number): boolean {
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   for (const { id, token, expiresAt, overSince } of terms.toTake(monotonic).slice(0, stepRows)) {
     const job = db.get<RunningJob>(
       `${runningWith()} AND j.lease_expires_at = ?3 AND j.over_since = ?4`,
@@ -84,7 +84,7 @@ const workerOf = (db: Db, id: number): WorkerOf | undefined =>
 
 /** Takes own attempts that timed out while the app's thread stood still. A handler that ran alone is charged: it blocked the thread. */
 export function reclaimRanOut(db: Db, terms: Terms, lookedAt: number): void {
-  const until = db.clock.monotonic() + stepMs
+  const until = stepEnd(db)
   for (const { id, token } of terms.ranOut(lookedAt).slice(0, stepRows)) {
     if (db.clock.monotonic() >= until) return
     const job = db.get<RunningJob>(runningWith(), id, token)
@@ -103,7 +103,7 @@ export function reclaimRanOut(db: Db, terms: Terms, lookedAt: number): void {
  * when some are left: the next transaction goes on, without another look at all that runs.
  */
 export function reclaimDeadWorkers(db: Db): boolean {
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   for (const workers of Map.groupBy(stillGone(db), ({ instance }) => instance).values()) {
     for (const worker of workers) if (!reclaimDead(db, worker, end)) return true
     // Together, and last: the rows of all workers of a process are evidence for the loss of each.

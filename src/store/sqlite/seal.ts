@@ -6,7 +6,7 @@ import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
 import { type Moved, movedFrom, movedKey } from './moved.ts'
-import { inWrite, stepMs } from './steps.ts'
+import { inWrite, stepEnd } from './steps.ts'
 import { workersGone } from './workers.ts'
 
 // A file is closed for a move in steps. What each process writes is a transaction that reads the mark under the write
@@ -70,7 +70,7 @@ export function close(db: Db, mark: Moved): Moved {
 /** True while there may be more. */
 function giveBackSome(db: Db): boolean {
   const jobs = db.all<RunningJob>(`${selectRunning} WHERE j.state = 'running' LIMIT ${stepRows}`)
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   for (const job of jobs) {
     write(db, job, restored(job, db.now, wasMoved))
     if (db.clock.monotonic() > end) break

@@ -2,7 +2,7 @@ import { statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { FileStats } from '../store.ts'
 import type { Db } from './db.ts'
-import { stepMs } from './steps.ts'
+import { stepEnd } from './steps.ts'
 
 // The pages that retention freed: the file uses them again, and what is far more than it will soon need goes back to the disk.
 
@@ -42,7 +42,7 @@ export function sparePages(db: Db, short: boolean): number {
  * what the disk has free, where it is short of it: what is moved is in the WAL first, and must fit there.
  */
 export function giveBack(db: Db, room: number | null): void {
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   const { size } = pagesOf(db)
   const most = room === null ? mostBytes : Math.min(mostBytes, Math.max(leastBytes, room / 16))
   for (let left = Math.min(sparePages(db, room !== null), most / size); left > 0; left--) {

@@ -1,11 +1,14 @@
 import { whileBusy } from './connection.ts'
 import type { Db } from './db.ts'
 
+/** How long a step takes, in ms. On a server most of it are round trips: 2 ms would be a job or two. */
+const stepMs = { onFile: 2, onServer: 25 }
+
 /**
- * A step ends by the clock, whatever it has done: what a job takes differs by a factor of a thousand (a large payload, a
- * long history, a concurrency key). In ms.
+ * When a step that begins now is over: by the clock, whatever it has done, as what a job takes differs by a factor of a
+ * thousand (a large payload, a long history, a concurrency key).
  */
-export const stepMs = 2
+export const stepEnd = (db: Db): number => db.clock.monotonic() + (db.isFile ? stepMs.onFile : stepMs.onServer)
 /** Most rows of a step, and of one look for such. */
 const stepRows = 1000
 export const chunk = 50

@@ -3,7 +3,7 @@ import { timeoutGrace } from '../../model/loss.ts'
 import type { LeasedJob } from '../store.ts'
 import type { Db } from './db.ts'
 import { leastJump } from './delays.ts'
-import { stepMs } from './steps.ts'
+import { stepEnd } from './steps.ts'
 
 interface Own {
   token: number
@@ -160,7 +160,7 @@ export class Terms {
     if (ahead - this.#ahead >= leastJump)
       for (const own of this.#own.values()) own.renewAt = Math.min(own.renewAt, monotonic)
     this.#ahead = ahead
-    const end = db.clock.monotonic() + stepMs
+    const end = stepEnd(db)
     for (const [id, own] of this.#own) {
       const { token, visibility, renewAt, overAt } = own
       if (renewAt > monotonic || monotonic >= overAt) continue

@@ -3,7 +3,7 @@ import type { Db } from './db.ts'
 import { type RunningJob, selectRunning, write } from './decided.ts'
 import { goesOn } from './losses.ts'
 import { type Identity, instanceOf, isSame } from './processes.ts'
-import { stepMs } from './steps.ts'
+import { stepEnd } from './steps.ts'
 
 /** A row of gq_workers. */
 export interface WorkerRow extends Identity {
@@ -110,7 +110,7 @@ export const holdsMany = (db: Db, id: number): boolean =>
 
 /** Gives back what a worker holds until the clock says that the step is over. */
 export function releaseSome(db: Db, id: number): void {
-  const end = db.clock.monotonic() + stepMs
+  const end = stepEnd(db)
   const select = `${selectRunning} WHERE j.state = 'running' AND j.worker_id = ?1 LIMIT ${few}`
   for (let left = few; left === few && db.clock.monotonic() < end; ) {
     const jobs = db.all<RunningJob>(select, id)
