@@ -31,8 +31,8 @@ export function succeed(db: Db, { lease, result, warning = null }: Input<'succee
     if (!failing) return receipt(db, { id, token })
     db.atomic(() => {
       leaveCause(db, failing)
-      db.run('UPDATE gq_jobs SET cause = NULL WHERE id = ?1', id)
-      db.run(success, ...values)
+      db.later('UPDATE gq_jobs SET cause = NULL WHERE id = ?1', id)
+      db.later(success, ...values)
     })
   }
   return ended(db, lease)
@@ -102,7 +102,7 @@ export function heartbeat(db: Db, lease: Lease): { expiresAt: number; cancelRequ
     ...[lease.id, lease.token, db.now, db.overAt(lease)],
   )
   if (!row) throw leaseLost(db, lease.id)
-  db.run(
+  db.later(
     `UPDATE gq_workers SET seen_at = ?2 WHERE id = ?1 AND pid IS NULL AND ${seenIsOld('?2')}`,
     ...[row.worker, db.now],
   )

@@ -107,10 +107,13 @@ function receive(
   if (asked !== null && since !== undefined && asked >= since) return // that answer is not judged yet
   const wasLost = lost.some((job) => asked === null || job.asked === asked)
   if (asked !== null || wasLost)
-    db.run(`UPDATE gq_workers SET lost_answers = ?2, asked = NULL WHERE id = ?1`, ...[worker, wasLost ? before + 1 : 0])
+    db.later(
+      `UPDATE gq_workers SET lost_answers = ?2, asked = NULL WHERE id = ?1`,
+      ...[worker, wasLost ? before + 1 : 0],
+    )
 }
 
 /** Its next request says whether the answer with these jobs has arrived. */
 export function gave(db: Db, { worker, ask }: LeaseRequest): void {
-  if (ask !== undefined) db.run(`UPDATE gq_workers SET asked = ?2 WHERE id = ?1`, worker, ask)
+  if (ask !== undefined) db.later(`UPDATE gq_workers SET asked = ?2 WHERE id = ?1`, worker, ask)
 }

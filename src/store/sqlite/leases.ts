@@ -56,7 +56,7 @@ export class Leases {
     for (const { input, epoch = db.epoch } of this.#progress.values()) {
       if (epoch !== db.epoch) continue // of a file that was replaced: its token may fit a lease of this one
       const { lease, percent, message } = input
-      db.run(
+      db.later(
         `UPDATE gq_jobs SET progress = ?3, progress_message = ?4 WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
         ...[lease.id, lease.token, percent, message],
       )

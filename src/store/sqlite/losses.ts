@@ -46,7 +46,7 @@ export function lossOf(db: Db, worker: number, process: string): Death {
     `INSERT INTO gq_losses (process, at, jobs, names) VALUES (?1, ?2, ?3, ?4)`,
     ...[process, db.now, jobs, JSON.stringify(names)],
   )
-  db.run(`UPDATE gq_workers SET loss_id = ?2 WHERE id = ?1 OR id ${ofInstance}`, worker, id)
+  db.later(`UPDATE gq_workers SET loss_id = ?2 WHERE id = ?1 OR id ${ofInstance}`, worker, id)
   return { id, jobs }
 }
 
@@ -79,7 +79,7 @@ export function goesOn(db: Db, worker: number | null, ...leases: { id: number; t
   const kept = list.filter((one) => row.remote === 0 || db.counts(one))
   const more = leases.map(({ id, token }): Overdue => ({ id, token, since: db.now }))
   const overdue = JSON.stringify([...kept, ...more].slice(-mostOverdue))
-  db.run(`UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`, worker, overdue)
+  db.later(`UPDATE gq_workers SET overdue = ?2 WHERE id = ?1`, worker, overdue)
   db.goOn.push(...leases)
 }
 

@@ -37,7 +37,7 @@ export function makeLine(db: Db, row: QueueRow, type: string): void {
   if (!db.get('SELECT 1 FROM gq_types WHERE queue = ?1 AND type = ?2', row.name, type)) {
     row.types ??= db.get<{ count: number }>('SELECT COUNT(*) AS count FROM gq_types WHERE queue = ?1', row.name)!.count
     if (row.types >= mostTypes) throw tooManyTypes(row.name, type)
-    db.run('INSERT INTO gq_types (queue, type) VALUES (?1, ?2)', row.name, type)
+    db.later('INSERT INTO gq_types (queue, type) VALUES (?1, ?2)', row.name, type)
     row.types++
     db.undone(() => {
       row.types = null

@@ -27,7 +27,7 @@ const waiting = `${ofKey} AND blocked = 1 AND run_at IS NULL AND finished_at IS 
 export function enter(db: Db, job: Placed): boolean {
   const { id, queue, type, concurrency_key: key } = job
   if (key === null) return true
-  db.run(`UPDATE gq_jobs SET blocked = 1 WHERE id = ?1 AND blocked <> 1`, id)
+  db.later(`UPDATE gq_jobs SET blocked = 1 WHERE id = ?1 AND blocked <> 1`, id)
   db.waiting.set(line(queue, type), true)
   if (!hasRoom(db, queue, type, key)) {
     const last = db.get<Pick<Placed, 'id' | 'priority'>>(
@@ -35,7 +35,7 @@ export function enter(db: Db, job: Placed): boolean {
       ...[queue, type, key],
     )
     if (!givesWay(last, job)) return false
-    db.run(`UPDATE gq_jobs SET blocked = 1 WHERE id = ?1`, last!.id)
+    db.later(`UPDATE gq_jobs SET blocked = 1 WHERE id = ?1`, last!.id)
   }
   return give(db, queue, type, key) === id
 }

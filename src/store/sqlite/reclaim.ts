@@ -30,7 +30,7 @@ export function findOver(db: Db, terms: Terms, monotonic: number): boolean {
   const end = stepEnd(db)
   for (const watched of terms.foundOver(db.now, monotonic).slice(0, stepRows)) {
     const { id, token, expiresAt } = watched
-    db.run(
+    db.later(
       `UPDATE gq_jobs SET over_since = ?4
        WHERE id = ?1 AND state = 'running' AND lease_token = ?2 AND lease_expires_at = ?3 AND over_since IS NULL`,
       ...[id, token, expiresAt, db.now],

@@ -165,7 +165,7 @@ export class Terms {
       const { token, visibility, renewAt, overAt } = own
       if (renewAt > monotonic || monotonic >= overAt) continue
       if (this.#renewing.length > 0 && db.clock.monotonic() >= end) return true
-      db.run(
+      db.later(
         `UPDATE gq_jobs SET lease_expires_at = ?3, renewed_at = ?4, over_since = NULL
          WHERE id = ?1 AND state = 'running' AND lease_token = ?2`,
         ...[id, token, db.now + Math.ceil(Math.min(visibility, overAt - monotonic)), db.now],

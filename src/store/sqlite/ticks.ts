@@ -149,7 +149,7 @@ function submitTick(
     // The key is the unique row of this schedule and tick: however the clock jumps, a tick is one job.
     const submission = { specs: specOf(spec), payloads: [payload], keys: [`schedule ${name} ${tick}`] }
     const id = submit(db, submission).ids[0]!
-    db.run(`UPDATE gq_jobs SET tick = ?2 WHERE id = ?1`, id, tick)
+    db.later(`UPDATE gq_jobs SET tick = ?2 WHERE id = ?1`, id, tick)
     return { id }
   } catch (error) {
     if (isStorageFault(error) || !db.goesOn) throw error
