@@ -139,7 +139,7 @@ export const mutants: Mutant[] = [
     breaks: 'passes over a job that another process on PostgreSQL has made ready again',
     edits: [
       ['store/postgres/db.ts', 'this.#lows.lower(readied ?? 0)', 'this.#lows.lower(beyondIds)'],
-      ['store/postgres/db.ts', 'import { Lows,', 'import { beyondIds, Lows,'],
+      ['store/postgres/db.ts', 'import { Lows }', 'import { beyondIds, Lows }'],
     ],
     tests: ['tests/postgres/snapshot.test.ts'],
   },

@@ -1,6 +1,4 @@
-import type { Result, Sent } from './client-thread.ts'
-
-type Done = Exclude<Result, { fault: unknown }>
+import type { Done, Sent } from './client-thread.ts'
 
 const nameOf = ({ text, values }: Sent): string => `${text}\0${JSON.stringify(values)}`
 const changesNothing = /^\s*(SELECT|BEGIN|SAVEPOINT|RELEASE)\b/

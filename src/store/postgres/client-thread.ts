@@ -27,6 +27,7 @@ export type ToClient =
 export type Result =
   | { command: string; changes: number; fields: string[]; rows: unknown[][]; warned: string | null }
   | { fault: Fault }
+export type Done = Exclude<Result, { fault: unknown }>
 /** What is asked, and the answer, have a number: an answer for which nobody waits any more is passed over. */
 export interface Asked {
   seq: number

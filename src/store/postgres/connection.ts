@@ -5,14 +5,13 @@ import { lockWait } from '../sqlite/connection.ts'
 import type { Connection, Statement } from '../sqlite/sqlite.ts'
 import { Ahead } from './ahead.ts'
 import { theBridge } from './bridge.ts'
-import type { Result, Sent } from './client-thread.ts'
+import type { Done, Result, Sent } from './client-thread.ts'
 import { translate } from './dialect.ts'
 import { ServerError } from './fault.ts'
 import type { Place } from './place.ts'
 import { durable } from './statements.ts'
 
 type Row = Record<string, SQLOutputValue>
-type Done = Exclude<Result, { fault: unknown }>
 
 /** How long an answer may take beyond the wait for the lock, in ms; then the connection is given up. */
 export const patience = 10_000

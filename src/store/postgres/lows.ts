@@ -1,5 +1,5 @@
 import type { Instant } from '../../model/clock.ts'
-import { line } from '../sqlite/db.ts'
+import { line, type ReadyRow } from '../sqlite/db.ts'
 import type { Session } from '../sqlite/session.ts'
 import type { Source } from '../store.ts'
 
@@ -21,8 +21,6 @@ const select = classes
       ORDER BY priority, id LIMIT +?3) AS class${c}`,
   )
   .join(' UNION ALL ')
-
-export type ReadyRow = [id: number, priority: number, company: number | null]
 
 /**
  * Where the ready jobs of each line and class begin, as far as this process knows. While somebody holds an old snapshot, the

@@ -60,14 +60,16 @@ const newestAndBlock = (schema: string): string =>
      END
    FROM (SELECT n, seq FROM ${schema}.gq_marks ORDER BY n DESC LIMIT 1) AS mark`
 
+type Told = [text: string, ...values: (string | number)[]]
+
 /** The flight that begins a transaction, whose last row is a Look. Who writes takes the lock, for which it waits as long as the settings before it in the same list say. */
 export const begin = {
-  write: ({ identifier, lock }: Place, mark: number): [text: string, ...values: (string | number)[]][] => [
+  write: ({ identifier, lock }: Place, mark: number): Told[] => [
     ['BEGIN'],
     [`SELECT ${settings}, pg_advisory_xact_lock($1)`, lock],
     [newestAndBlock(identifier), mark],
   ],
-  read: ({ identifier }: Place, mark: number): [text: string, ...values: (string | number)[]][] => [
+  read: ({ identifier }: Place, mark: number): Told[] => [
     ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'],
     [`SELECT ${settings}`],
     [newest(identifier), mark],

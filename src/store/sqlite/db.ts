@@ -17,6 +17,8 @@ export const sourceOf = (line: string): Source => {
   return { queue, type }
 }
 
+export type ReadyRow = [id: number, priority: number, company: number | null]
+
 /**
  * One connection and the transaction that runs on it. Operations write through this: it keeps their prepared
  * statements, the queues' counters, the event sequence, and what the transaction means to those who wait.
@@ -219,11 +221,7 @@ export class Db extends Session {
   }
 
   /** The first ready jobs of a line, from class `from` on. */
-  firstReady(
-    { queue, type }: Source,
-    from: number,
-    most: number,
-  ): [id: number, priority: number, company: number | null][] {
+  firstReady({ queue, type }: Source, from: number, most: number): ReadyRow[] {
     return this.arrays(
       // +?3: at `LIMIT ?3` SQLite plans anew each time, and a claim of 10 jobs takes 55 us instead of 16
       // index gq_jobs_ready: one range, already in order; the reaper may not have got to all that are past their deadline
@@ -232,7 +230,7 @@ export class Db extends Session {
          AND priority >= ?5
        ORDER BY priority, id LIMIT +?3`,
       ...[queue, type, most, this.now, from],
-    ) as ReturnType<Db['firstReady']>
+    ) as ReadyRow[]
   }
 
   /** The queues that this transaction has read. */

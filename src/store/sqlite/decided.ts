@@ -64,9 +64,10 @@ export function write(db: Db, job: Written, decision: Decision, number?: number)
   update(db, id, changes)
   if (state !== from) {
     db.moved(queue, type, from, state)
-    if (state === 'ready') db.again(job, id)
-    if (state === 'ready') enter(db, job)
-    else leave(db, job)
+    if (state === 'ready') {
+      db.again(job, id)
+      enter(db, job)
+    } else leave(db, job)
   }
   if (runAt !== null) db.putOff([id], runAt)
   if (isTerminal(state)) db.ended.push(id)
